@@ -1,0 +1,78 @@
+"""The graph: an immutable, topologically ordered, well-typed tuple of nodes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from lapilli.ir.errors import GraphError
+from lapilli.ir.infer import infer
+from lapilli.ir.ops import Input, Neuron, Op
+from lapilli.ir.types import TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One application of an op. It has one value, known by the node's name."""
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A graph that exists is well-formed and well-typed: construction checks it.
+
+    Attributes:
+        nodes: in an order in which every input precedes its use.
+        outputs: names of the values the graph returns.
+        T: time steps of a sample; every sample starts from rest.
+        types: proven type of every value, by name (derived).
+
+    Raises:
+        GraphError: duplicate name, unknown input, or an ill-typed op; names the node.
+    """
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    T: int
+    types: Mapping[str, TensorType] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.T < 1:
+            raise GraphError("T", f"a sample of {self.T} time steps")
+        types: dict[str, TensorType] = {}
+        for node in self.nodes:
+            if node.name in types:
+                raise GraphError(node.name, "name is used twice")
+            if missing := [i for i in node.inputs if i not in types]:
+                raise GraphError(node.name, f"input {missing[0]!r} is not defined before it")
+            try:
+                types[node.name] = infer(node.op, tuple(types[i] for i in node.inputs), self.T)
+            except ValueError as error:
+                raise GraphError(node.name, str(error)) from error
+        if missing := [o for o in self.outputs if o not in types]:
+            raise GraphError(missing[0], "is an output but not a node")
+        object.__setattr__(self, "types", MappingProxyType(types))
+
+    def __getitem__(self, name: str) -> Node:
+        """The node of this name."""
+        return next(node for node in self.nodes if node.name == name)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the values that a run must be given."""
+        return tuple(n.name for n in self.nodes if isinstance(n.op, Input))
+
+    @property
+    def neurons(self) -> tuple[str, ...]:
+        """Names of the neuron nodes, in topological order."""
+        return tuple(n.name for n in self.nodes if isinstance(n.op, Neuron))
+
+    @property
+    def digest(self) -> str:
+        """Sha-256 of the graph's content: equal graphs, equal digests, on every machine."""
+        return hashlib.sha256(repr((self.nodes, self.outputs, self.T)).encode()).hexdigest()

@@ -1,0 +1,171 @@
+"""The type of a node's value from the types of its inputs."""
+
+from __future__ import annotations
+
+import math
+
+from typing_extensions import assert_never
+
+from lapilli.ir.ops import (
+    Add,
+    Conv2d,
+    Delay,
+    Expand,
+    Gate,
+    Input,
+    Linear,
+    MaxPool2d,
+    Neuron,
+    Op,
+    Permute,
+    Readout,
+    Reshape,
+    Slice,
+    SpikeMatmul,
+    Sum,
+)
+from lapilli.ir.types import BINARY, TERNARY, IntRange, Kind, TensorType
+
+
+def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
+    """Return the tightest type we can prove for a sample of `T` time steps.
+
+    Raises:
+        ValueError: with the rule that the inputs break; the caller names the node.
+    """
+    match op:
+        case Input(type=t):
+            _take(0, inputs)
+            return t
+        case Linear(weight=w):
+            (x,) = _take(1, inputs)
+            _need(x.shape[-1:] == w.shape[1:], f"input {x} does not fit weight {w.shape}")
+            return TensorType((*x.shape[:-1], w.shape[0]), _accumulated(op, x), Kind.GRADED)
+        case Conv2d():
+            (x,) = _take(1, inputs)
+            w = op.weight
+            fits = len(x.shape) == 3 and x.shape[0] == w.shape[1] * op.groups
+            _need(fits and w.shape[0] % op.groups == 0, f"{x} does not fit weight {w.shape}")
+            size = _windows(x.shape, w.shape[2:], op.stride, op.padding)
+            return TensorType((w.shape[0], *size), _accumulated(op, x), Kind.GRADED)
+        case SpikeMatmul():
+            a, b = _take(2, inputs)
+            fits = len(a.shape) >= 2 and a.shape[:-2] == b.shape[:-2] and a.shape[-1] == b.shape[-2]
+            _need(fits, f"shapes do not chain: {a} x {b}")
+            bounds = _product(a, b).times(a.shape[-1])
+            return TensorType((*a.shape[:-1], b.shape[-1]), bounds, _summed(a, b))
+        case Gate():
+            a, b = _take(2, inputs)
+            _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
+            spikes = a.kind is b.kind is Kind.SPIKES
+            return TensorType(a.shape, _product(a, b), Kind.SPIKES if spikes else _summed(a, b))
+        case Add():
+            a, b = _take(2, inputs)
+            _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
+            return TensorType(a.shape, a.range + b.range, _summed(a, b))
+        case Sum(axes=axes, keepdims=keep):
+            (x,) = _take(1, inputs)
+            inside = bool(axes) and all(0 <= a < len(x.shape) for a in axes)
+            _need(inside and len(set(axes)) == len(axes), f"no axes {axes} in {x}")
+            count = math.prod(x.shape[a] for a in axes)
+            sizes = [1 if i in axes else n for i, n in enumerate(x.shape) if keep or i not in axes]
+            return TensorType(tuple(sizes), x.range.times(count), _summed(x))
+        case MaxPool2d():
+            (x,) = _take(1, inputs)
+            _need(len(x.shape) == 3, f"takes (C, H, W), got {x}")
+            padded = all(2 * p <= k for p, k in zip(op.padding, op.kernel, strict=True))
+            _need(padded, f"padding {op.padding} exceeds half of kernel {op.kernel}")
+            size = _windows(x.shape, op.kernel, op.stride, op.padding)
+            return TensorType((x.shape[0], *size), x.range, x.kind)
+        case Reshape(shape=shape):
+            (x,) = _take(1, inputs)
+            _need(math.prod(shape) == math.prod(x.shape), f"{x} has not the elements of {shape}")
+            return TensorType(shape, x.range, x.kind)
+        case Permute(axes=axes):
+            (x,) = _take(1, inputs)
+            _need(sorted(axes) == list(range(len(x.shape))), f"{axes} does not permute {x}")
+            return TensorType(tuple(x.shape[a] for a in axes), x.range, x.kind)
+        case Expand(shape=shape):
+            (x,) = _take(1, inputs)
+            fits = len(shape) == len(x.shape)
+            fits = fits and all(n in (1, m) for n, m in zip(x.shape, shape, strict=True))
+            _need(fits, f"{x} does not expand to {shape}")
+            return TensorType(shape, x.range, x.kind)
+        case Slice(axis=axis, start=start, stop=stop):
+            (x,) = _take(1, inputs)
+            inside = 0 <= axis < len(x.shape) and 0 <= start < stop <= x.shape[axis]
+            _need(inside, f"no elements {start}..{stop} on axis {axis} of {x}")
+            shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
+            return TensorType(shape, x.range, x.kind)
+        case Delay(steps=steps):
+            (x,) = _take(1, inputs)
+            _need(steps > 0, f"a delay of {steps} steps")
+            return x
+        case Neuron():
+            (x,) = _take(1, inputs)
+            _check_neuron(op, x)
+            return TensorType(x.shape, TERNARY if op.ternary else BINARY, Kind.SPIKES)
+        case Readout():
+            (x,) = _take(1, inputs)
+            return TensorType(x.shape, x.range | x.range.times(T), _summed(x))
+        case _:
+            assert_never(op)
+
+
+def _accumulated(op: Linear | Conv2d, x: TensorType) -> IntRange:
+    """One-sided sums of the actual weights, times the range of the input."""
+    w, rest = op.weight.array, tuple(range(1, len(op.weight.shape)))
+    if x.kind is Kind.GRADED and not op.graded:
+        raise ValueError(f"input must be spikes or counts, got {x}; mark the layer graded")
+    _need(op.bias.shape == (w.shape[0],), f"bias {op.bias.shape} does not fit weight {w.shape}")
+    # A padded or silent synapse brings 0, whatever the range of the input says.
+    lo, hi = min(0, x.range.lo), max(0, x.range.hi)
+    positive, negative = w.clip(min=0).sum(axis=rest), w.clip(max=0).sum(axis=rest)
+    most = hi * positive + lo * negative + op.bias.array
+    least = lo * positive + hi * negative + op.bias.array
+    return IntRange(int(least.min()), int(most.max()))
+
+
+def _product(a: TensorType, b: TensorType) -> IntRange:
+    if Kind.SPIKES not in (a.kind, b.kind):
+        raise ValueError(f"one operand must be spikes: {a}, {b}")
+    return a.range * b.range
+
+
+def _summed(*types: TensorType) -> Kind:
+    """A sum or a gated sum of spikes and counts is a count, unless it can be negative."""
+    countable = all(t.kind is not Kind.GRADED and t.range.lo >= 0 for t in types)
+    return Kind.COUNTS if countable else Kind.GRADED
+
+
+def _windows(
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> tuple[int, ...]:
+    sizes = zip(shape[1:], kernel, stride, padding, strict=True)
+    size = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
+    _need(min(size) > 0, f"kernel {kernel} is larger than the padded map {shape}")
+    return size
+
+
+def _check_neuron(op: Neuron, x: TensorType) -> None:
+    for name, tensor in (("threshold", op.threshold), ("bias", op.bias)):
+        sizes = zip(tensor.shape[::-1], x.shape[::-1], strict=False)
+        fits = len(tensor.shape) <= max(1, len(x.shape)) and all(n in (1, m) for n, m in sizes)
+        _need(fits, f"{name} {tensor.shape} does not broadcast to {x.shape}")
+    _need(op.threshold.range.lo > 0, "a threshold must be positive")
+    _need(0 <= op.dv <= 4096 and 0 <= op.du <= 4096, f"decays {op.dv}, {op.du} leave 0..4096")
+    _need(0 <= op.fraction_bits <= 32, f"fraction_bits {op.fraction_bits} leave 0..32")
+    _need(op.reset_by >= 0, "reset_by must not be negative")
+
+
+def _take(count: int, inputs: tuple[TensorType, ...]) -> tuple[TensorType, ...]:
+    _need(len(inputs) == count, f"takes {count} inputs, got {len(inputs)}")
+    return inputs
+
+
+def _need(condition: bool, rule: str) -> None:
+    if not condition:
+        raise ValueError(rule)

@@ -1,0 +1,76 @@
+"""A graph with what it takes to use it: how images become integers, and integers answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from lapilli.ir.graph import Graph
+from lapilli.ir.tensor import IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputQuantizer:
+    """Pixels to integers: q = round((pixel / 255 - mean) / std * 2**exponent), half to even.
+
+    Attributes:
+        mean, std: one for each channel, of pixel / 255.
+        lo, hi: q is clipped to this range. Zero padding of a normalised image is q = 0.
+    """
+
+    mean: tuple[Fraction, ...]
+    std: tuple[Fraction, ...]
+    exponent: int
+    lo: int
+    hi: int
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> IntArray:
+        """Bytes (..., C, H, W) to int64 of the same shape, through one exact table a channel.
+
+        Raises:
+            ValueError: not bytes, or another number of channels.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim < 3 or pixels.shape[-3] != len(self.mean):
+            raise ValueError(
+                f"expected uint8 pixels (..., {len(self.mean)}, H, W), "
+                f"got {pixels.dtype} {pixels.shape}"
+            )
+        out = np.empty(pixels.shape, np.int64)
+        for c in range(len(self.mean)):
+            out[..., c, :, :] = self._table(c)[pixels[..., c, :, :]]
+        return out
+
+    def _table(self, channel: int) -> IntArray:
+        scale = Fraction(2) ** self.exponent / self.std[channel]
+        exact = (round((Fraction(p, 255) - self.mean[channel]) * scale) for p in range(256))
+        return np.array([min(max(q, self.lo), self.hi) for q in exact], np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What is deployed: the content of a `.lapilli` file.
+
+    Attributes:
+        graph: one input, shown at each of its T steps; the first output holds the logits.
+        input: how an image becomes that input.
+        logit_scale: a real logit is the integer at the last step times this.
+        classes: names of the answers, in the order of the logits.
+    """
+
+    graph: Graph
+    input: InputQuantizer
+    logit_scale: Fraction
+    classes: tuple[str, ...]
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> dict[str, IntArray]:
+        """Images (B, C, H, W) to the graph's input (T, B, C, H, W): direct coding."""
+        (name,) = self.graph.inputs
+        q = self.input.encode(pixels)
+        return {name: np.broadcast_to(q, (self.graph.T, *q.shape))}
+
+    def classify(self, logits: IntArray) -> list[str]:
+        """Names for the read-out (T, B, classes) at the last step."""
+        return [self.classes[int(i)] for i in logits[-1].argmax(axis=-1)]

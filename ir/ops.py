@@ -1,0 +1,197 @@
+"""The node kinds: a closed union of frozen dataclasses. No base class, no registry.
+
+To add a kind: write it here, add it to `Op`, and follow the type checker; every
+interpreter of the IR matches exhaustively and fails to type-check until it knows it.
+
+Shapes below are those of one time step of one sample; simulators carry a batch axis in front.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from lapilli.ir.tensor import IntTensor
+from lapilli.ir.types import TensorType
+
+DECAY_ONE = 4096  # decays are integers in 1/4096, as in Loihi's registers
+LOIHI_FRACTION_BITS = 6  # Loihi shifts synaptic input left by 6 before it integrates
+
+
+class Reset(enum.Enum):
+    """What a spike does to the membrane."""
+
+    TO_ZERO = "zero"  # hard reset: v = 0
+    BY_SUBTRACTION = "subtract"  # soft reset: v = v - r
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """A graph input, given anew at every time step. Source of all types."""
+
+    type: TensorType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear:
+    """Add up the weight columns of the active synapses: y[..., o] = b[o] + sum_i w[o, i] x[..., i].
+
+    Shapes: x (..., in), weight (out, in), bias (out,), y (..., out).
+    x must be spikes or counts; `graded` marks the exception (an analog input layer), which
+    hardware runs as bit planes or shift-and-add.
+    """
+
+    weight: IntTensor
+    bias: IntTensor
+    graded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conv2d:
+    """Cross-correlation with zero padding; the input kinds of `Linear`.
+
+    Shapes: x (in, H, W), weight (out, in / groups, kh, kw), bias (out,), y (out, H', W').
+    """
+
+    weight: IntTensor
+    bias: IntTensor
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    groups: int = 1
+    graded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpikeMatmul:
+    """Matrix product with one operand of spikes: a gated sum, no multiplier.
+
+    Shapes: a (..., n, k), b (..., k, m), y (..., n, m).
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Elementwise product with one operand of spikes: select, or AND of two spikes.
+
+    Shapes: both operands alike; broadcasting is an explicit `Expand`.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add:
+    """Elementwise sum of two equally shaped values (residual connection)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sum:
+    """Sum over `axes`; with `keepdims` they stay with length 1."""
+
+    axes: tuple[int, ...]
+    keepdims: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxPool2d:
+    """Largest value of each window: OR on spikes, compare-and-select on other integers.
+
+    Shapes: x (C, H, W), y (C, H', W'). Padding never wins.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reshape:
+    """Same elements in row-major order, other shape. Wiring only."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permute:
+    """Axis i of the result is axis `axes[i]` of the operand. Wiring only."""
+
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expand:
+    """Repeat axes of length 1 up to `shape`. Wiring only: one axon, several synapses."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """Elements start..stop - 1 of one axis. Wiring only."""
+
+    axis: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delay:
+    """Hold a value for `steps` steps of a target on which each synapse costs one.
+
+    Pays for the latency of a sibling branch, so that both meet at a join. A graph is
+    written in model time, where nothing has latency: there, a delay changes no value.
+    """
+
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neuron:
+    """Leaky integrate-and-fire with synaptic current; the op that spikes.
+
+    With decay(a, d) = sign(a) * (|a| * (4096 - d) >> 12), at each time step::
+
+        u <- decay(u, du) + (x << fraction_bits)
+        v <- decay(v, dv) + u + bias             the membrane that recordings show
+        s <- 1 if v >= threshold else 0          ternary: -1 if v <= -threshold
+        v <- 0 | v - sign(s) * reset_by | v      where s is not 0
+
+    Units: v, u, threshold, bias and reset_by count 2**-fraction_bits of a synaptic unit.
+    threshold and bias have one element, or broadcast against the shape of x.
+    Source: Davies et al., "Loihi", IEEE Micro 2018; bit-accurate LIF of lava-nc 0.10.
+    """
+
+    threshold: IntTensor
+    dv: int = 0
+    du: int = DECAY_ONE
+    bias: IntTensor = IntTensor.of([0])
+    reset: Reset = Reset.TO_ZERO
+    reset_by: int = 0
+    fraction_bits: int = LOIHI_FRACTION_BITS
+    ternary: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readout:
+    """Accumulate over time: y[t] = y[t-1] + x[t]. The last step is the network's answer."""
+
+
+Op: TypeAlias = (
+    Input
+    | Linear
+    | Conv2d
+    | SpikeMatmul
+    | Gate
+    | Add
+    | Sum
+    | MaxPool2d
+    | Reshape
+    | Permute
+    | Expand
+    | Slice
+    | Delay
+    | Neuron
+    | Readout
+)
+
+Wiring: TypeAlias = Reshape | Permute | Expand | Slice | Delay

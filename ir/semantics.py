@@ -1,0 +1,166 @@
+"""What every primitive computes, in int64 NumPy. This file is the definition of the ops.
+
+A simulator is right iff it agrees with `evaluate` and `integrate`, value for value.
+Arrays have a batch axis in front of the shapes that `ops` names.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from typing_extensions import assert_never
+
+from lapilli.ir.ops import (
+    DECAY_ONE,
+    Add,
+    Conv2d,
+    Delay,
+    Expand,
+    Gate,
+    Input,
+    Linear,
+    MaxPool2d,
+    Neuron,
+    Op,
+    Permute,
+    Readout,
+    Reset,
+    Reshape,
+    Slice,
+    SpikeMatmul,
+    Sum,
+    Wiring,
+)
+from lapilli.ir.tensor import IntArray
+
+_LOWEST = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """Synaptic current and membrane of one neuron node, or the sum of a readout (in `v`)."""
+
+    u: IntArray
+    v: IntArray
+
+    @classmethod
+    def rest(cls, shape: tuple[int, ...]) -> State:
+        """All zero."""
+        return cls(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fired:
+    """One step of one neuron node: spikes, the membrane before its reset, the state after."""
+
+    spikes: IntArray
+    membrane: IntArray
+    state: State
+
+
+def decay(a: IntArray, d: int) -> IntArray:
+    """sign(a) * (|a| * (4096 - d) >> 12): truncation toward zero.
+
+    >>> decay(np.array([-3, 3]), 2048).tolist()
+    [-1, 1]
+    """
+    return np.asarray(np.sign(a) * ((np.abs(a) * (DECAY_ONE - d)) >> 12), np.int64)
+
+
+def integrate(op: Neuron, x: IntArray, state: State) -> Fired:
+    """One time step of a neuron, as its docstring says."""
+    u = decay(state.u, op.du) + (x << op.fraction_bits)
+    v = decay(state.v, op.dv) + u + op.bias.array
+    spikes = (v >= op.threshold.array).astype(np.int64)
+    if op.ternary:
+        spikes -= v <= -op.threshold.array
+    match op.reset:
+        case Reset.TO_ZERO:
+            after = np.where(spikes != 0, 0, v)
+        case Reset.BY_SUBTRACTION:
+            after = v - spikes * op.reset_by
+        case Reset.NONE:
+            after = v
+        case _:
+            assert_never(op.reset)
+    return Fired(spikes, v, State(u, after))
+
+
+def evaluate(op: Op, inputs: tuple[IntArray, ...]) -> IntArray:
+    """One time step of a node without state.
+
+    Raises:
+        TypeError: `op` is an input, whose value is given, or has state.
+    """
+    match op:
+        case Linear(weight=w, bias=b):
+            return np.asarray(inputs[0] @ w.array.T + b.array)
+        case Conv2d():
+            return _convolve(op, inputs[0])
+        case SpikeMatmul():
+            return inputs[0] @ inputs[1]
+        case Gate():
+            return inputs[0] * inputs[1]
+        case Add():
+            return inputs[0] + inputs[1]
+        case Sum(axes=axes, keepdims=keep):
+            total = inputs[0].sum(axis=tuple(a + 1 for a in axes), keepdims=keep)
+            return np.asarray(total, np.int64)
+        case MaxPool2d():
+            return np.asarray(
+                windows(inputs[0], op.kernel, op.stride, op.padding, _LOWEST).max(axis=(-1, -2)),
+                np.int64,
+            )
+        case Reshape() | Permute() | Expand() | Slice() | Delay():
+            return wire(op, inputs[0])
+        case Input() | Neuron() | Readout():
+            raise TypeError(f"{type(op).__name__} is not a function of its inputs alone")
+        case _:
+            assert_never(op)
+
+
+def wire(op: Wiring, x: IntArray) -> IntArray:
+    """Move values; compute nothing. The one thing that simulators may share."""
+    match op:
+        case Reshape(shape=shape):
+            return x.reshape(len(x), *shape)
+        case Permute(axes=axes):
+            return np.transpose(x, (0, *(a + 1 for a in axes)))
+        case Expand(shape=shape):
+            return np.broadcast_to(x, (len(x), *shape))
+        case Slice(axis=axis, start=start, stop=stop):
+            return x[(slice(None),) * (axis + 1) + (slice(start, stop),)]
+        case Delay():
+            return x
+        case _:
+            assert_never(op)
+
+
+def windows(
+    x: IntArray,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    fill: int = 0,
+) -> IntArray:
+    """View of all windows: (B, C, H, W) -> (B, C, H', W', kh, kw)."""
+    (ph, pw), (sh, sw) = padding, stride
+    x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=fill)
+    view: IntArray = sliding_window_view(x, kernel, axis=(-2, -1))
+    return view[:, :, ::sh, ::sw]
+
+
+def _convolve(op: Conv2d, x: IntArray) -> IntArray:
+    view = windows(x, op.weight.shape[2:], op.stride, op.padding)  # type: ignore[arg-type]
+    B, _, H, W = view.shape[:4]
+    out = op.weight.shape[0] // op.groups
+    fan_in = math.prod(op.weight.shape[1:])
+    # (B, groups, H * W, fan-in) @ (groups, fan-in, out)
+    patches = view.reshape(B, op.groups, -1, H, W, *op.weight.shape[2:])
+    patches = patches.transpose(0, 1, 3, 4, 2, 5, 6).reshape(B, op.groups, H * W, fan_in)
+    weight = op.weight.array.reshape(op.groups, out, fan_in).swapaxes(1, 2)
+    y = (patches @ weight).swapaxes(2, 3).reshape(B, -1, H, W)
+    return np.asarray(y + op.bias.array[:, None, None])

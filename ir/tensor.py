@@ -1,0 +1,62 @@
+"""An immutable integer array with value equality, so that nodes compare and hash."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from lapilli.ir.types import IntRange
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IntTensor:
+    """Weights, biases, thresholds. Stored as int64, read-only; equal iff equal in value.
+
+    >>> IntTensor.of([[1, -2]]) == IntTensor.of([[1, -2]])
+    True
+    """
+
+    array: IntArray
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.array.dtype != np.int64:
+            raise TypeError(f"expected int64, got {self.array.dtype}: round before you get here")
+        copy = np.array(self.array, order="C")
+        copy.setflags(write=False)
+        object.__setattr__(self, "array", copy)
+        head = repr(copy.shape).encode()
+        object.__setattr__(self, "digest", hashlib.sha256(head + copy.tobytes()).hexdigest())
+
+    @classmethod
+    def of(cls, values: npt.ArrayLike) -> IntTensor:
+        """Build from nested lists or an integer array; a float array is refused."""
+        array = np.asarray(values)
+        if array.dtype.kind not in "iub":
+            raise TypeError(f"expected integers, got {array.dtype}")
+        return cls(array.astype(np.int64))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return tuple(self.array.shape)
+
+    @property
+    def range(self) -> IntRange:
+        """Tightest range of the stored values."""
+        return IntRange(int(self.array.min()), int(self.array.max()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, IntTensor) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        lo, hi = self.range.lo, self.range.hi
+        return f"IntTensor(shape={self.shape}, range=[{lo}, {hi}], sha={self.digest})"

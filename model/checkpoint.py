@@ -1,0 +1,157 @@
+"""Load and save parameters without running anybody's code.
+
+Containers: `.safetensors` (ours carries the configuration in its metadata) and PyTorch
+pickles read with `weights_only=True`, so that a file cannot execute anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lapilli.ir.errors import CheckpointError
+from lapilli.model.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer
+from lapilli.model.spikformer import Spikformer, SpikformerConfig
+
+Config: TypeAlias = SpikformerConfig | SpikeDrivenConfig
+
+FAMILIES: Mapping[str, type[SpikformerConfig | SpikeDrivenConfig]] = {
+    "spikformer": SpikformerConfig,
+    "spike-driven": SpikeDrivenConfig,
+}
+
+# In official files, used by no forward pass.
+UNUSED = ("norm1.", "norm2.", "talking_heads.weight")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """Parameters by name and, where the file says it, the configuration they belong to."""
+
+    path: Path
+    state: Mapping[str, Tensor]
+    config: Config | None
+
+    @property
+    def family(self) -> str | None:
+        """`spikformer` or `spike-driven`, recognised by the keys; None if neither."""
+        if any("attn.talking_heads_lif" in k or "attn.q_conv.weight" in k for k in self.state):
+            return "spike-driven"
+        return "spikformer" if any("attn.q_linear.weight" in k for k in self.state) else None
+
+
+def save_checkpoint(path: Path, model: nn.Module, config: Config) -> None:
+    """Write float32 parameters and the configuration to a `.safetensors` file."""
+    family = next(name for name, kind in FAMILIES.items() if isinstance(config, kind))
+    metadata = {"family": family, "config": json.dumps(asdict(config), sort_keys=True)}
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path, metadata)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: not a checkpoint, or a pickle that asks for code to be run.
+    """
+    if not path.is_file():
+        raise CheckpointError(path, "no such file")
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            path,
+            "it asks for code to be run while loading, or is no checkpoint; refused. "
+            "Save its state_dict alone, or convert it to .safetensors where you trust it",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(path, f"not a PyTorch checkpoint ({error})") from error
+    for container in ("state_dict", "model", "state_dict_ema"):
+        if isinstance(content, dict) and isinstance(content.get(container), dict):
+            content = content[container]
+            break
+    if not isinstance(content, dict) or not content:
+        raise CheckpointError(path, "holds no state_dict")
+    if odd := [k for k, v in content.items() if not isinstance(v, Tensor)]:
+        raise CheckpointError(path, f"entry {odd[0]!r} is not a tensor")
+    state = {str(k).removeprefix("module."): v for k, v in content.items()}
+    return Checkpoint(path, state, None)
+
+
+def _load_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(path, f"not a safetensors file ({error})") from error
+    config: Config | None = None
+    if (family := metadata.get("family")) is not None:
+        if family not in FAMILIES:
+            raise CheckpointError(path, f"unknown family {family!r}; known: {sorted(FAMILIES)}")
+        try:
+            config = FAMILIES[family](**json.loads(metadata.get("config", "{}")))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(path, f"its configuration cannot be read ({error})") from error
+    return Checkpoint(path, state, config)
+
+
+def build(checkpoint: Checkpoint, config: Config | None = None) -> nn.Module:
+    """Make the model, load the parameters and return it in evaluation mode.
+
+    Raises:
+        CheckpointError: no configuration known; keys missing, left over or of the wrong
+            shape; a value that is not finite.
+    """
+    config = config or checkpoint.config
+    if config is None:
+        raise CheckpointError(
+            checkpoint.path,
+            "does not say heads, T and pooling; give them with --config (a JSON object)",
+        )
+    model = (
+        Spikformer(config)
+        if isinstance(config, SpikformerConfig)
+        else (SpikeDrivenTransformer(config))
+    )
+    load_state(model, checkpoint)
+    return model.eval()
+
+
+def load_state(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Load strictly; keys that official files carry for nothing are skipped.
+
+    Raises:
+        CheckpointError: as `build`.
+    """
+    own = model.state_dict()
+    state = {k: v for k, v in checkpoint.state.items() if not any(u in k for u in UNUSED)}
+    if missing := sorted(own.keys() - state.keys()):
+        raise CheckpointError(checkpoint.path, f"lacks {_some(missing)}: wrong family or depth?")
+    if extra := sorted(state.keys() - own.keys()):
+        raise CheckpointError(checkpoint.path, f"has {_some(extra)}, which the model has not")
+    for key, value in state.items():
+        if value.shape != own[key].shape:
+            raise CheckpointError(
+                checkpoint.path,
+                f"{key!r} has shape {tuple(value.shape)}, the model {tuple(own[key].shape)}",
+            )
+        if not torch.isfinite(value).all():
+            raise CheckpointError(checkpoint.path, f"{key!r} holds NaN or infinity")
+    model.load_state_dict(state)
+
+
+def _some(keys: list[str]) -> str:
+    return repr(keys[0]) + (f" and {len(keys) - 1} more keys" if len(keys) > 1 else "")

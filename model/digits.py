@@ -1,0 +1,40 @@
+"""Real images that come in a package: scikit-learn's 1 797 handwritten digits, 8 x 8 pixels.
+
+Source: UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+TEST_IMAGES = 360
+MEAN, STD = (0.3, 0.4)  # of pixel / 255 over the training images, rounded to one digit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Images uint8 (count, 1, 8, 8) and labels int64 (count,)."""
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+
+def load_digits() -> tuple[Split, Split]:
+    """Return the training and the test split: 1 437 and 360 images, the same for everybody.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
+    from sklearn.datasets import load_digits as load
+    from sklearn.model_selection import train_test_split
+
+    bunch = load()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    labels = bunch.target.astype(np.int64)
+    train_x, test_x, train_y, test_y = train_test_split(
+        pixels, labels, test_size=TEST_IMAGES, random_state=0, stratify=labels
+    )
+    return Split(train_x, train_y), Split(test_x, test_y)

@@ -1,0 +1,9 @@
+"""A trained module to integers.
+
+Reading order: `plan` (what shares a scale), `weights` (fold and round), `neurons` (thresholds
+and the tie rule), `lower` (the graph), `reference` (PyTorch with the same integers),
+`pipeline` (all of it).
+"""
+
+from lapilli.quantize.pipeline import Quantized as Quantized
+from lapilli.quantize.pipeline import quantize as quantize

@@ -1,0 +1,240 @@
+"""The captured program, in integers, as a graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from lapilli.ir.errors import QuantizeError
+from lapilli.ir.graph import Graph, Node
+from lapilli.ir.infer import infer
+from lapilli.ir.ops import (
+    Add,
+    Conv2d,
+    Expand,
+    Gate,
+    Input,
+    Linear,
+    MaxPool2d,
+    Op,
+    Permute,
+    Readout,
+    Reshape,
+    Slice,
+    SpikeMatmul,
+    Sum,
+)
+from lapilli.ir.types import Kind, TensorType
+from lapilli.model.axes import step_shape
+from lapilli.model.program import (
+    BatchNorm,
+    Broadcast,
+    Call,
+    Captured,
+    Fire,
+    Image,
+    MatMul,
+    MaxPool,
+    Part,
+    Plus,
+    Product,
+    Reduce,
+    Scale,
+    Synapse,
+    Transpose,
+    View,
+)
+from lapilli.quantize.neurons import IntegerNeuron, integer_neuron
+from lapilli.quantize.weights import IntegerUnit
+
+LOGITS = "logits"
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A graph and what its numbers mean.
+
+    Attributes:
+        graph: before any pass.
+        neurons: node name -> the neuron in integers, and the call it came from.
+        logit_scale: a real logit is the integer at the last step times this.
+    """
+
+    graph: Graph
+    neurons: Mapping[str, tuple[Call, IntegerNeuron]]
+    logit_scale: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A node and its scale; `averaged` if the mean over time is still to be taken."""
+
+    node: str
+    scale: Fraction
+    averaged: bool = False
+
+
+def lower(
+    captured: Captured,
+    units: Mapping[str, IntegerUnit],
+    image: TensorType,
+    coarse: frozenset[str] = frozenset(),
+) -> Lowered:
+    """Emit one node after the other; the neurons named in `coarse` have rounded thresholds.
+
+    Raises:
+        QuantizeError: an operator that has no integer form here; names its module.
+        GraphError: what it built is not accumulate-only.
+    """
+    lowering = _Lowering(captured, units, image, coarse)
+    for call in captured.calls.values():
+        lowering.visit(call)
+    return lowering.finish()
+
+
+class _Lowering:
+    def __init__(
+        self,
+        captured: Captured,
+        units: Mapping[str, IntegerUnit],
+        image: TensorType,
+        coarse: frozenset[str],
+    ) -> None:
+        self.captured = captured
+        self.units = units
+        self.image = image
+        self.coarse = coarse
+        self.nodes: dict[str, Node] = {}
+        self.types: dict[str, TensorType] = {}
+        self.values: dict[str, _Value] = {}
+        self.neurons: dict[str, tuple[Call, IntegerNeuron]] = {}
+
+    def emit(self, name: str, op: Op, *inputs: str) -> str:
+        """Add a node; a name that is taken gets the next free number."""
+        unique, count = name, 1
+        while unique in self.nodes:
+            count += 1
+            unique = f"{name}.{count}"
+        self.nodes[unique] = Node(unique, op, inputs)
+        self.types[unique] = infer(op, tuple(self.types[i] for i in inputs), self.captured.T)
+        return unique
+
+    def visit(self, call: Call) -> None:
+        """Emit the nodes of one call and note its value."""
+        try:
+            self.values[call.name] = self._value(call)
+        except ValueError as error:
+            raise QuantizeError(call.path or call.name, str(error)) from error
+
+    def finish(self) -> Lowered:
+        """Accumulate over time and return."""
+        value = self.values[self.captured.output]
+        if not value.averaged:
+            raise QuantizeError(self.captured.output, "the logits are not a mean over time")
+        self.emit(LOGITS, Readout(), value.node)
+        graph = Graph(tuple(self.nodes.values()), (LOGITS,), self.captured.T)
+        return Lowered(graph, self.neurons, value.scale / self.captured.T)
+
+    def _value(self, call: Call) -> _Value:
+        args = [self.values[i] for i in call.inputs]
+        name = f"{call.path}.{type(call.op).__name__.lower()}".lstrip(".")
+        shape = step_shape(call.dims)
+        match call.op:
+            case Image():
+                return _Value(self.emit("image", Input(type=self.image)), Fraction(1))
+            case Synapse() as op:
+                return self._synapse(call, op, args[0])
+            case BatchNorm():
+                return args[0]  # folded into the synapse before it
+            case Fire():
+                return self._fire(call, args[0])
+            case Scale(factor=factor):
+                return _Value(args[0].node, args[0].scale * factor, args[0].averaged)
+            case Reduce() as op:
+                return self._reduce(name, op, args[0])
+            case Plus():
+                return self._combine(name, Add(), args, shape, args[0].scale)
+            case Product():
+                return self._combine(name, Gate(), args, shape, args[0].scale * args[1].scale)
+            case MatMul():
+                node = self.emit(name, SpikeMatmul(), *(a.node for a in args))
+                return self._like(args, node, args[0].scale * args[1].scale)
+            case MaxPool(kernel=kernel, stride=stride, padding=padding):
+                pool = MaxPool2d(kernel=kernel, stride=stride, padding=padding)
+                return self._wired(name, pool, args[0])
+            case View() | Broadcast():
+                return self._shaped(name, args[0], shape)
+            case Transpose(axes=axes):
+                return self._wired(name, Permute(axes=axes), args[0])
+            case Part(axis=axis, start=start, stop=stop):
+                return self._wired(name, Slice(axis=axis, start=start, stop=stop), args[0])
+
+    def _synapse(self, call: Call, op: Synapse, x: _Value) -> _Value:
+        unit = self.units[call.name]
+        graded = self.types[x.node].kind is Kind.GRADED and self._is_image(call)
+        made: Op = Linear(weight=unit.weight, bias=unit.bias, graded=graded)
+        if op.conv:
+            made = Conv2d(
+                weight=unit.weight,
+                bias=unit.bias,
+                stride=op.stride,
+                padding=op.padding,
+                groups=op.groups,
+                graded=graded,
+            )
+        return _Value(self.emit(call.path, made, x.node), unit.output_scale, x.averaged)
+
+    def _is_image(self, call: Call) -> bool:
+        """Whether the operand is the image itself: the one graded input that is marked."""
+        source = self.captured.calls[call.inputs[0]]
+        while isinstance(source.op, View | Transpose | Broadcast):
+            source = self.captured.calls[source.inputs[0]]
+        return isinstance(source.op, Image)
+
+    def _fire(self, call: Call, x: _Value) -> _Value:
+        op = call.op
+        if not isinstance(op, Fire) or x.averaged:
+            raise ValueError("a neuron after the mean over time")
+        neuron = integer_neuron(op.rule, x.scale, self.captured.T, coarse=call.name in self.coarse)
+        node = self.emit(op.module, neuron.op, x.node)
+        self.neurons[node] = (call, neuron)
+        return _Value(node, Fraction(1))
+
+    def _reduce(self, name: str, op: Reduce, x: _Value) -> _Value:
+        if op.time and not op.mean:
+            raise ValueError("a sum over time; average instead")
+        shape = self.types[x.node].shape
+        node, scale = x.node, x.scale
+        if op.axes:
+            node = self.emit(name, Sum(axes=op.axes, keepdims=op.keepdims), node)
+            scale /= math.prod(shape[a] for a in op.axes) if op.mean else 1
+        return _Value(node, scale, x.averaged or op.time)
+
+    def _combine(
+        self, name: str, op: Op, args: list[_Value], shape: tuple[int, ...], scale: Fraction
+    ) -> _Value:
+        a, b = (self._shaped(f"{name}.operand", x, shape).node for x in args)
+        if isinstance(op, Add) and args[0].scale != args[1].scale:
+            raise ValueError(f"adds values of scales {args[0].scale} and {args[1].scale}")
+        return self._like(args, self.emit(name, op, a, b), scale)
+
+    def _like(self, args: list[_Value], node: str, scale: Fraction) -> _Value:
+        if len({a.averaged for a in args}) > 1:
+            raise ValueError("combines a mean over time with a value that has steps")
+        return _Value(node, scale, args[0].averaged)
+
+    def _wired(self, name: str, op: Op, x: _Value) -> _Value:
+        return _Value(self.emit(name, op, x.node), x.scale, x.averaged)
+
+    def _shaped(self, name: str, x: _Value, shape: tuple[int, ...]) -> _Value:
+        """Reshape or repeat to `shape`, whichever it takes."""
+        has = self.types[x.node].shape
+        if has == shape:
+            return x
+        if math.prod(has) != math.prod(shape):
+            aligned = (1,) * (len(shape) - len(has)) + has
+            x = self._shaped(name, x, aligned)
+            return self._wired(name, Expand(shape=shape), x)
+        return self._wired(name, Reshape(shape=shape), x)

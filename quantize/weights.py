@@ -1,0 +1,139 @@
+"""From trained parameters to integers: fold batch norm, choose powers of two, round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from lapilli.ir.errors import QuantizeError
+from lapilli.ir.tensor import IntTensor
+from lapilli.model.program import BatchNorm, Captured, Synapse
+from lapilli.quantize.plan import Plan, Unit
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerUnit:
+    """A unit in integers: real weight = weight * weight_scale, real output = y * output_scale.
+
+    The bias is in output units. Both scales are exact; weight_scale is a power of two.
+    """
+
+    weight: IntTensor
+    bias: IntTensor
+    weight_scale: Fraction
+    output_scale: Fraction
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Folded:
+    """Real weight and bias of a unit, its batch norm folded in, float64."""
+
+    weight: FloatArray
+    bias: FloatArray
+
+
+def fold(captured: Captured, unit: Unit) -> Folded:
+    """Y = a * (W x + c) + b with a = gamma / sqrt(var + eps), b = beta - mean * a.
+
+    Raises:
+        QuantizeError: a parameter that is not finite.
+    """
+    op = captured.calls[unit.call].op
+    if not isinstance(op, Synapse):
+        raise TypeError(f"{unit.call} is no linear map")
+    weight = _array(captured.module, op.weight)
+    bias = _array(captured.module, op.bias) if op.bias else np.zeros(len(weight))
+    if unit.norm is not None:
+        norm = norm_module(captured, unit)
+        ones, zeros = np.ones(len(weight)), np.zeros(len(weight))
+        gamma = _float64(norm.weight) if norm.affine else ones
+        beta = _float64(norm.bias) if norm.affine else zeros
+        a = gamma / np.sqrt(_float64(norm.running_var) + norm.eps)
+        bias = beta + a * (bias - _float64(norm.running_mean))
+        weight = weight * a.reshape(-1, *[1] * (weight.ndim - 1))
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise QuantizeError(unit.path, "holds NaN or infinity")
+    return Folded(weight, bias)
+
+
+def norm_module(captured: Captured, unit: Unit) -> nn.BatchNorm2d:
+    """The batch norm module of a unit that has one; 1-d and 2-d hold the same parameters."""
+    op = captured.calls[unit.norm or ""].op
+    path = op.module if isinstance(op, BatchNorm) else ""
+    return cast("nn.BatchNorm2d", captured.module.get_submodule(path))
+
+
+def _array(module: nn.Module, name: str) -> FloatArray:
+    return _float64(module.get_parameter(name))
+
+
+def _float64(tensor: Any) -> FloatArray:
+    return np.asarray(tensor.detach().double().numpy(), np.float64)
+
+
+def round_units(
+    plan: Plan, folded: Mapping[str, Folded], bits: int, lowered: Mapping[str, int]
+) -> dict[str, IntegerUnit]:
+    """Integers for every unit: the finest power of two that its group allows.
+
+    Args:
+        plan: units and groups.
+        folded: real parameters, by unit.
+        bits: of a weight, sign included; the range is symmetric.
+        lowered: group -> how many bits its weights give up, so that a state fits.
+
+    Raises:
+        QuantizeError: a group whose input scales are no powers of two of each other.
+    """
+    largest = (1 << (bits - 1)) - 1
+    finest: dict[str, Fraction] = {}  # by group: the output scale that all members can have
+    for name, unit in plan.units.items():
+        top = Fraction(float(np.abs(folded[name].weight).max()))
+        scale = unit.input_scale * _power_of_two_above(top / largest)
+        group = plan.groups[name]
+        finest[group] = max(finest.get(group, scale), scale)
+    return {
+        name: _round(
+            unit,
+            folded[name],
+            finest[plan.groups[name]] * 2 ** lowered.get(plan.groups[name], 0),
+        )
+        for name, unit in plan.units.items()
+    }
+
+
+def _round(unit: Unit, folded: Folded, output_scale: Fraction) -> IntegerUnit:
+    weight_scale = output_scale / unit.input_scale
+    if weight_scale.numerator & (weight_scale.numerator - 1) or (
+        weight_scale.denominator & (weight_scale.denominator - 1)
+    ):
+        raise QuantizeError(
+            unit.path, f"shares a residual stream, but its input scale {unit.input_scale} does not"
+        )
+    weight = np.rint(folded.weight / float(weight_scale)).astype(np.int64)
+    bias = np.rint(folded.bias / float(output_scale)).astype(np.int64)
+    return IntegerUnit(IntTensor(weight), IntTensor(bias), weight_scale, output_scale)
+
+
+def _power_of_two_above(value: Fraction) -> Fraction:
+    """Smallest power of two that is not below a positive value; 1 for zero.
+
+    >>> _power_of_two_above(Fraction(3, 100))
+    Fraction(1, 32)
+    """
+    if value == 0:
+        return Fraction(1)
+    power = Fraction(2) ** (value.numerator.bit_length() - value.denominator.bit_length())
+    while power < value:
+        power *= 2
+    while power / 2 >= value:
+        power /= 2
+    return power

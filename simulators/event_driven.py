@@ -1,0 +1,225 @@
+"""Only spikes cause work: an independent implementation that counts synaptic operations.
+
+It shares wiring with the definition, nothing that computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from typing_extensions import assert_never
+
+from lapilli.ir.graph import Graph, Node
+from lapilli.ir.ops import (
+    Add,
+    Conv2d,
+    Delay,
+    Expand,
+    Gate,
+    Input,
+    Linear,
+    MaxPool2d,
+    Neuron,
+    Permute,
+    Readout,
+    Reset,
+    Reshape,
+    Slice,
+    SpikeMatmul,
+    Sum,
+)
+from lapilli.ir.semantics import wire
+from lapilli.ir.tensor import IntArray
+from lapilli.ir.types import Kind
+from lapilli.simulators.protocol import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class EventDriven:
+    """Adds one weight column, or one row of values, for every event.
+
+    SynOps: one for each spike (or unit of a count) and synapse that it reaches; a graded
+    input counts as many events as its magnitude has set bits (shift-and-add).
+    """
+
+    name: str = "event-driven"
+
+    def compile(self, graph: Graph) -> _Executable:
+        """Every graph that can be built is accumulate-only, so every graph runs."""
+        return _Executable(graph)
+
+
+@dataclass(frozen=True, slots=True)
+class _Executable:
+    graph: Graph
+
+    def run(self, inputs: Mapping[str, IntArray]) -> Recording:
+        types, T = self.graph.types, self.graph.T
+        batch = next(iter(inputs.values())).shape[1]
+        values = {
+            n.name: np.zeros((T, batch, *types[n.name].shape), np.int64) for n in self.graph.nodes
+        }
+        membranes = {name: np.zeros_like(values[name]) for name in self.graph.neurons}
+        memory = {n.name: _Membrane(values[n.name][0]) for n in self.graph.nodes}
+        synops = 0
+        for t in range(T):
+            for node in self.graph.nodes:
+                args = tuple(values[i][t] for i in node.inputs)
+                out = values[node.name][t]
+                match node.op:
+                    case Input():
+                        out[...] = inputs[node.name][t]
+                    case Neuron() as neuron:
+                        membranes[node.name][t] = memory[node.name].step(neuron, args[0], out)
+                    case Readout():
+                        memory[node.name].v += args[0]
+                        out[...] = memory[node.name].v
+                    case _:
+                        synops += self._accumulate(node, args, out)
+        currents = {name: values[self.graph[name].inputs[0]] for name in self.graph.neurons}
+        return Recording(values, membranes, currents, synops=synops)
+
+    def _accumulate(self, node: Node, args: tuple[IntArray, ...], out: IntArray) -> int:
+        """Add into `out` what each event brings; return the number of additions."""
+        match node.op:
+            case Linear() as op:
+                return _linear(op, args[0], out)
+            case Conv2d() as op:
+                return _conv(op, args[0], out)
+            case SpikeMatmul():
+                a, b = args
+                if self.graph.types[node.inputs[0]].kind is Kind.SPIKES:
+                    return _gated_rows(a, b, out)
+                return _gated_rows(b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2))
+            case Gate():
+                first = self.graph.types[node.inputs[0]].kind is Kind.SPIKES
+                gate, value = args if first else args[::-1]
+                out[gate > 0] = value[gate > 0]
+                out[gate < 0] = -value[gate < 0]
+                return int(np.count_nonzero(gate))
+            case Add():
+                out[...] = args[0] + args[1]
+                return int(np.count_nonzero(args[1]))
+            case Sum(axes=axes, keepdims=keep):
+                total = args[0]
+                for axis in sorted(axes, reverse=True):
+                    total = np.sum(total, axis=axis + 1, keepdims=keep)
+                out[...] = total
+                return int(np.count_nonzero(args[0]))
+            case MaxPool2d() as op:
+                _max_pool(op, args[0], out)
+                return 0
+            case Reshape() | Permute() | Expand() | Slice() | Delay() as op:
+                out[...] = wire(op, args[0])
+                return 0
+            case Input() | Neuron() | Readout():
+                raise TypeError(f"{node.name} has state")
+            case _:
+                assert_never(node.op)
+
+
+def _bits_set(x: IntArray) -> IntArray:
+    """Events of graded values: the set bits of their magnitudes."""
+    bits = np.unpackbits(np.abs(x).astype("<i8").view(np.uint8).reshape(*x.shape, 8), axis=-1)
+    return np.asarray(bits.sum(axis=-1), np.int64)
+
+
+def _events(x: IntArray, graded: bool) -> int:
+    return int(_bits_set(x).sum()) if graded else int(np.abs(x).sum())
+
+
+def _scatter(total: IntArray, rows: IntArray, contributions: IntArray) -> None:
+    """total[rows[i]] += contributions[i]; `rows` is sorted, with repetitions."""
+    if rows.size:
+        first = np.flatnonzero(np.diff(rows, prepend=-1))
+        total[rows[first]] += np.add.reduceat(contributions, first, axis=0)
+
+
+def _linear(op: Linear, x: IntArray, out: IntArray) -> int:
+    out += op.bias.array
+    flat = x.reshape(-1, x.shape[-1])
+    rows, columns = np.nonzero(flat)
+    sizes = flat[rows, columns][:, None]
+    _scatter(out.reshape(len(flat), -1), rows, sizes * op.weight.array.T[columns])
+    return _events(x, op.graded) * op.weight.shape[0]
+
+
+def _conv(op: Conv2d, x: IntArray, out: IntArray) -> int:
+    """Each event adds the kernel, turned round, to the outputs that see it."""
+    out += op.bias.array[:, None, None]
+    channels_out, per_group, kh, kw = op.weight.shape
+    out_per_group = channels_out // op.groups
+    H, W = out.shape[2:]
+    b, c, y, z = np.nonzero(x)
+    size = x[b, c, y, z]
+    events = np.abs(size) if not op.graded else _bits_set(size)
+    synops = 0
+    for dy in range(kh):
+        for dz in range(kw):
+            oy, ry = np.divmod(y + op.padding[0] - dy, op.stride[0])
+            oz, rz = np.divmod(z + op.padding[1] - dz, op.stride[1])
+            seen = (ry == 0) & (rz == 0) & (oy >= 0) & (oy < H) & (oz >= 0) & (oz < W)
+            synops += int(events[seen].sum()) * out_per_group
+            for g in range(op.groups):
+                mine = np.flatnonzero(seen & (c // per_group == g))
+                weights = op.weight.array[g * out_per_group : (g + 1) * out_per_group, :, dy, dz]
+                row = (b[mine] * H + oy[mine]) * W + oz[mine]
+                mine = mine[np.argsort(row, kind="stable")]
+                brought = size[mine, None] * weights.T[c[mine] % per_group]
+                channels = out[:, g * out_per_group : (g + 1) * out_per_group]
+                total = np.zeros((len(out) * H * W, out_per_group), np.int64)
+                _scatter(total, np.sort(row), brought)
+                channels += total.reshape(len(out), H, W, -1).transpose(0, 3, 1, 2)
+    return synops
+
+
+def _gated_rows(spikes: IntArray, values: IntArray, out: IntArray) -> int:
+    """Add row k of `values` to row n of `out` for every spike at (n, k)."""
+    for index in map(tuple, np.argwhere(spikes)):
+        batch, (n, k) = index[:-2], index[-2:]
+        out[batch][n] += spikes[index] * values[batch][k]
+    return int(np.count_nonzero(spikes) * values.shape[-1])
+
+
+def _max_pool(op: MaxPool2d, x: IntArray, out: IntArray) -> None:
+    """Largest value of each window, one kernel offset after the other."""
+    out[...] = np.iinfo(np.int64).min
+    H, W = x.shape[2:]
+    for dy in range(op.kernel[0]):
+        for dz in range(op.kernel[1]):
+            for oy in range(out.shape[2]):
+                for oz in range(out.shape[3]):
+                    y = oy * op.stride[0] - op.padding[0] + dy
+                    z = oz * op.stride[1] - op.padding[1] + dz
+                    if 0 <= y < H and 0 <= z < W:
+                        np.maximum(out[:, :, oy, oz], x[:, :, y, z], out=out[:, :, oy, oz])
+
+
+class _Membrane:
+    """Synaptic current and membrane of one node; written without the definition's helpers."""
+
+    def __init__(self, like: IntArray) -> None:
+        self.u = np.zeros_like(like)
+        self.v = np.zeros_like(like)
+
+    def step(self, neuron: Neuron, x: IntArray, out: IntArray) -> IntArray:
+        """Write spikes into `out`, update the state, return the membrane before reset."""
+        for state, d in ((self.u, neuron.du), (self.v, neuron.dv)):
+            negative = state < 0
+            np.multiply(state, 4096 - d, out=state)
+            state[negative] += 4095  # so that the floor below rounds toward zero
+            np.floor_divide(state, 4096, out=state)
+        self.u += x * 2**neuron.fraction_bits
+        self.v += self.u + neuron.bias.array
+        membrane: IntArray = self.v.copy()
+        above = np.greater(membrane, neuron.threshold.array - 1)
+        below = np.less(membrane, 1 - neuron.threshold.array) & neuron.ternary
+        out[above], out[below] = 1, -1
+        if neuron.reset is Reset.TO_ZERO:
+            self.v[above | below] = 0
+        elif neuron.reset is Reset.BY_SUBTRACTION:
+            self.v[above] -= neuron.reset_by
+            self.v[below] += neuron.reset_by
+        return membrane

@@ -1,0 +1,209 @@
+"""Every simulator, every case, and proof that the cases can fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lapilli.ir.errors import MismatchError, RangeError
+from lapilli.ir.ops import (
+    DECAY_ONE,
+    Conv2d,
+    Expand,
+    Gate,
+    Linear,
+    MaxPool2d,
+    Neuron,
+    Op,
+    Permute,
+    Reset,
+    Slice,
+    SpikeMatmul,
+)
+from lapilli.ir.semantics import Fired, State, evaluate, integrate
+from lapilli.ir.tensor import IntArray, IntTensor
+from lapilli.simulators.conformance import CASES, Case, check
+from lapilli.simulators.event_driven import EventDriven
+from lapilli.simulators.protocol import Executable, Recording, Simulator
+from lapilli.simulators.reference import Reference
+
+Inputs = tuple[IntArray, ...]
+SIMULATORS: tuple[Simulator, ...] = (Reference(), EventDriven())
+
+
+@pytest.mark.parametrize("simulator", SIMULATORS, ids=lambda s: s.name)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_agrees_with_the_reference(simulator: Simulator, case: Case) -> None:
+    assert check(simulator, case) > 0
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.by_hand is not None], ids=str)
+def test_the_reference_agrees_with_paper(case: Case) -> None:
+    (output,) = case.graph.outputs
+    got = Reference().compile(case.graph).run(case.inputs).values[output]
+    assert tuple(got.ravel().tolist()) == case.by_hand
+
+
+def test_the_block_is_not_vacuous() -> None:
+    (case,) = (c for c in CASES if c.name == "attention-block")
+    values = Reference().compile(case.graph).run(case.inputs).values
+    for name in case.graph.neurons:
+        assert 0 < values[name].mean() < 1, name
+
+
+def _strict_threshold(op: Neuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, threshold=IntTensor(op.threshold.array + 1)), x, state)
+
+
+def _always_hard(op: Neuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, reset=Reset.TO_ZERO), x, state)
+
+
+def _always_soft(op: Neuron, x: IntArray, state: State) -> Fired:
+    by = int(op.threshold.array.max())
+    return integrate(replace(op, reset=Reset.BY_SUBTRACTION, reset_by=by), x, state)
+
+
+def _resets_by_threshold(op: Neuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, reset_by=int(op.threshold.array.max())), x, state)
+
+
+def _floors(op: Neuron, x: IntArray, state: State) -> Fired:
+    kept = State(state.u, np.floor_divide(state.v * (DECAY_ONE - op.dv), DECAY_ONE))
+    return integrate(replace(op, dv=0), x, kept)
+
+
+def _no_fraction(op: Neuron, x: IntArray, state: State) -> Fired:
+    whole = replace(op, fraction_bits=0, threshold=IntTensor((op.threshold.array + 1) // 2))
+    return integrate(whole, x, state)
+
+
+def _no_negative_v(op: Neuron, x: IntArray, state: State) -> Fired:
+    return integrate(op, x, State(state.u, np.maximum(state.v, 0)))
+
+
+def _no_current_memory(op: Neuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, du=DECAY_ONE), x, state)
+
+
+def _no_neuron_bias(op: Neuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, bias=IntTensor.of([0])), x, state)
+
+
+def _never_negative(op: Neuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, ternary=False), x, state)
+
+
+def _no_bias(op: Op, x: Inputs) -> IntArray:
+    y = evaluate(op, x)
+    return y - op.bias.array if isinstance(op, Linear) else y
+
+
+def _boolean_cast(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, Linear):
+        return evaluate(op, ((x[0] != 0).astype(np.int64),))
+    return evaluate(op, x)
+
+
+def _turned_kernel(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, Conv2d):
+        op = replace(op, weight=IntTensor(op.weight.array[..., ::-1, ::-1]))
+    return evaluate(op, x)
+
+
+def _zero_padded_pool(op: Op, x: Inputs) -> IntArray:
+    y = evaluate(op, x)
+    return np.maximum(y, 0) if isinstance(op, MaxPool2d) else y
+
+
+def _transposed_product(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, SpikeMatmul):
+        return evaluate(op, (x[0], x[1][..., ::-1, :]))
+    return evaluate(op, x)
+
+
+def _unsigned_gate(op: Op, x: Inputs) -> IntArray:
+    return evaluate(op, (np.abs(x[0]), x[1])) if isinstance(op, Gate) else evaluate(op, x)
+
+
+def _repeats_elements(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, Expand):
+        return np.resize(np.repeat(x[0].ravel(), 2), (len(x[0]), *op.shape))
+    return evaluate(op, x)
+
+
+def _off_by_one(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, Slice):
+        op = replace(op, start=op.start - 1, stop=op.stop - 1)
+    return evaluate(op, x)
+
+
+def _heads_not_transposed(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, Permute):
+        return x[0].reshape([len(x[0]), *(x[0].shape[a + 1] for a in op.axes)])
+    return evaluate(op, x)
+
+
+# Each known bug, and the case written to expose it.
+NEURON_MUTANTS = (
+    (_strict_threshold, "fires-at-threshold"),
+    (_always_hard, "soft-reset-keeps-the-rest"),
+    (_resets_by_threshold, "soft-reset-by-its-own-amount"),
+    (_always_soft, "hard-reset-drops-the-rest"),
+    (_floors, "decay-truncates-toward-zero"),
+    (_no_fraction, "fraction-bits-keep-the-half"),
+    (_no_negative_v, "v-below-zero-is-kept"),
+    (_no_current_memory, "current-decays-on-its-own"),
+    (_no_neuron_bias, "neuron-bias-every-step"),
+    (_never_negative, "ternary-fires-both-ways"),
+)
+OTHER_MUTANTS = (
+    (_no_bias, "bias-without-spikes"),
+    (_boolean_cast, "counts-weigh-their-number"),
+    (_turned_kernel, "conv-correlates"),
+    (_zero_padded_pool, "pool-takes-the-largest"),
+    (_transposed_product, "matmul-gates-rows"),
+    (_unsigned_gate, "gate-keeps-the-sign"),
+    (_repeats_elements, "expand-repeats"),
+    (_off_by_one, "slice-takes-the-middle"),
+    (_heads_not_transposed, "attention-block"),
+)
+MUTANTS = (
+    *((Reference(m.__name__, integrate=m), case) for m, case in NEURON_MUTANTS),
+    *((Reference(m.__name__, evaluate=m), case) for m, case in OTHER_MUTANTS),
+)
+
+
+@pytest.mark.parametrize(("mutant", "exposed_by"), MUTANTS, ids=[case for _, case in MUTANTS])
+def test_the_suite_catches(mutant: Reference, exposed_by: str) -> None:
+    (case,) = (case for case in CASES if case.name == exposed_by)
+    with pytest.raises((MismatchError, RangeError)):
+        check(mutant, case)
+
+
+class _LastStepOnly:
+    """A read-out that forgets: written as a wrapper, since a readout has no rule of its own."""
+
+    name = "forgetful"
+
+    def compile(self, graph: object) -> Executable:
+        del graph
+        return self
+
+    def run(self, inputs: object) -> Recording:
+        (case,) = (c for c in CASES if c.name == "readout-accumulates")
+        assert inputs is case.inputs
+        return Recording({"y": case.inputs["x"], "x": case.inputs["x"]})
+
+
+def test_the_suite_catches_a_forgetful_readout() -> None:
+    (case,) = (c for c in CASES if c.name == "readout-accumulates")
+    with pytest.raises(MismatchError):
+        check(_LastStepOnly(), case)
+
+
+def test_every_case_earns_its_place() -> None:
+    exposing = {exposed_by for _, exposed_by in MUTANTS} | {"readout-accumulates"}
+    assert exposing == {case.name for case in CASES}
