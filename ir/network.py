@@ -72,5 +72,5 @@ class Network:
         return {name: np.broadcast_to(q, (self.graph.T, *q.shape))}
 
     def classify(self, logits: IntArray) -> list[str]:
-        """Names for the read-out (T, B, classes) at the last step."""
-        return [self.classes[int(i)] for i in logits[-1].argmax(axis=-1)]
+        """Names of the largest of integer logits (B, classes)."""
+        return [self.classes[int(i)] for i in logits.argmax(axis=-1)]

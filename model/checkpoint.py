@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CheckpointError
+from lapilli.model.preprocess import Preprocessing
 from lapilli.model.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer
 from lapilli.model.spikformer import Spikformer, SpikformerConfig
 
@@ -36,11 +37,12 @@ UNUSED = ("norm1.", "norm2.", "talking_heads.weight")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """Parameters by name and, where the file says it, the configuration they belong to."""
+    """Parameters by name and, where the file says it, what they belong to."""
 
     path: Path
     state: Mapping[str, Tensor]
-    config: Config | None
+    config: Config | None = None
+    preprocessing: Preprocessing | None = None
 
     @property
     def family(self) -> str | None:
@@ -50,10 +52,16 @@ class Checkpoint:
         return "spikformer" if any("attn.q_linear.weight" in k for k in self.state) else None
 
 
-def save_checkpoint(path: Path, model: nn.Module, config: Config) -> None:
-    """Write float32 parameters and the configuration to a `.safetensors` file."""
+def save_checkpoint(
+    path: Path, model: nn.Module, config: Config, preprocessing: Preprocessing
+) -> None:
+    """Write parameters, configuration and preprocessing to a `.safetensors` file."""
     family = next(name for name, kind in FAMILIES.items() if isinstance(config, kind))
-    metadata = {"family": family, "config": json.dumps(asdict(config), sort_keys=True)}
+    metadata = {
+        "family": family,
+        "config": json.dumps(asdict(config), sort_keys=True),
+        "preprocessing": json.dumps(asdict(preprocessing), sort_keys=True),
+    }
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path, metadata)
 
 
@@ -87,7 +95,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if odd := [k for k, v in content.items() if not isinstance(v, Tensor)]:
         raise CheckpointError(path, f"entry {odd[0]!r} is not a tensor")
     state = {str(k).removeprefix("module."): v for k, v in content.items()}
-    return Checkpoint(path, state, None)
+    return Checkpoint(path, state)
 
 
 def _load_safetensors(path: Path) -> Checkpoint:
@@ -97,15 +105,16 @@ def _load_safetensors(path: Path) -> Checkpoint:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(path, f"not a safetensors file ({error})") from error
-    config: Config | None = None
-    if (family := metadata.get("family")) is not None:
-        if family not in FAMILIES:
-            raise CheckpointError(path, f"unknown family {family!r}; known: {sorted(FAMILIES)}")
-        try:
-            config = FAMILIES[family](**json.loads(metadata.get("config", "{}")))
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(path, f"its configuration cannot be read ({error})") from error
-    return Checkpoint(path, state, config)
+    if (family := metadata.get("family")) is None:
+        return Checkpoint(path, state)
+    if family not in FAMILIES:
+        raise CheckpointError(path, f"unknown family {family!r}; known: {sorted(FAMILIES)}")
+    try:
+        config = FAMILIES[family](**json.loads(metadata["config"]))
+        stored = {k: tuple(v) for k, v in json.loads(metadata["preprocessing"]).items()}
+        return Checkpoint(path, state, config, Preprocessing(**stored))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(path, f"its metadata cannot be read ({error})") from error
 
 
 def build(checkpoint: Checkpoint, config: Config | None = None) -> nn.Module:
@@ -119,7 +128,7 @@ def build(checkpoint: Checkpoint, config: Config | None = None) -> nn.Module:
     if config is None:
         raise CheckpointError(
             checkpoint.path,
-            "does not say heads, T and pooling; give them with --config (a JSON object)",
+            "does not say heads, T and pooling; give them as a configuration (--config)",
         )
     model = (
         Spikformer(config)

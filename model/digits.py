@@ -10,8 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lapilli.model.preprocess import Preprocessing
+
 TEST_IMAGES = 360
-MEAN, STD = (0.3, 0.4)  # of pixel / 255 over the training images, rounded to one digit
+# Mean and deviation of pixel / 255 over the training images, rounded to one digit.
+PREPROCESSING = Preprocessing(mean=(0.3,), std=(0.4,), classes=tuple("0123456789"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lapilli.model.checkpoint import save_checkpoint
-from lapilli.model.digits import MEAN, STD, Split, load_digits
+from lapilli.model.digits import PREPROCESSING, Split, load_digits
 from lapilli.model.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer
 from lapilli.model.spikformer import Spikformer, SpikformerConfig
 
@@ -24,22 +24,11 @@ SPIKFORMER = SpikformerConfig(in_channels=1, embed_dim=40, heads=5, depth=2, poo
 SPIKE_DRIVEN = SpikeDrivenConfig(in_channels=1, embed_dim=40, heads=5, depth=2, pooling="0010")
 
 
-def normalise(images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
-    """Bytes to the float32 images that the models see."""
-    return (torch.from_numpy(images).float() / 255 - MEAN) / STD
-
-
-def accuracy(model: nn.Module, split: Split) -> float:
-    """Share of right answers, in evaluation mode."""
-    model.eval()
-    with torch.no_grad():
-        answers = torch.cat([model(b).argmax(1) for b in normalise(split.images).split(90)])
-    return float((answers.numpy() == split.labels).mean())
-
-
 def _shift(images: Tensor) -> Tensor:
     """Move each image by -1, 0 or 1 pixel on both axes, filling with background."""
-    padded = functional.pad(images, (1, 1, 1, 1), value=-MEAN / STD)
+    padded = functional.pad(
+        images, (1, 1, 1, 1), value=float(PREPROCESSING.normalise(np.zeros((1, 1, 1, 1), np.uint8)))
+    )
     dy, dx = torch.randint(0, 3, (2, len(images)))
     rows = (dy[:, None] + torch.arange(8))[:, None, :, None]
     columns = (dx[:, None] + torch.arange(8))[:, None, None, :]
@@ -49,7 +38,7 @@ def _shift(images: Tensor) -> Tensor:
 def train(model: nn.Module, split: Split, epochs: int, seed: int) -> None:
     """Fit `model` in place: AdamW, one-cycle schedule, label smoothing, shifts of one pixel."""
     generator = torch.Generator().manual_seed(seed)
-    x, y = normalise(split.images), torch.from_numpy(split.labels)
+    x, y = PREPROCESSING.normalise(split.images), torch.from_numpy(split.labels)
     optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.02)
     steps = epochs * -(-len(x) // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps)
@@ -68,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", choices=("spikformer", "spike-driven"))
     parser.add_argument("out", type=Path)
-    parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
@@ -81,8 +70,9 @@ def main() -> None:
     )
     train_split, test_split = load_digits()
     train(model, train_split, args.epochs, args.seed)
-    print(f"{args.model}: test accuracy {accuracy(model, test_split):.4f}")  # noqa: T201
-    save_checkpoint(args.out, model, config)
+    right = PREPROCESSING.right(model, test_split.images, test_split.labels)
+    print(f"{args.model}: {right} of {len(test_split.labels)} test images right")  # noqa: T201
+    save_checkpoint(args.out, model, config, PREPROCESSING)
 
 
 if __name__ == "__main__":

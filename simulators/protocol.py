@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lapilli.ir.graph import Graph
 from lapilli.ir.tensor import IntArray
@@ -43,6 +43,15 @@ class Executable(Protocol):
         Args:
             inputs: input name -> int64 array (T, B, *shape).
         """
+        ...
+
+
+@runtime_checkable
+class ReadsMembranes(Protocol):
+    """An executable that does not record membranes, but can go back and read one node's."""
+
+    def membrane(self, inputs: Mapping[str, IntArray], node: str, t: int, sample: int) -> IntArray:
+        """Membrane before reset of one neuron node, at one step of one sample of `inputs`."""
         ...
 
 

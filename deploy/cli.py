@@ -1,0 +1,298 @@
+"""The command line. Each command prints a table, or with --json the same facts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from lapilli import __version__
+from lapilli.deploy import images as image_files
+from lapilli.deploy.doctor import examine, fix
+from lapilli.deploy.progress import Bars
+from lapilli.deploy.targets import NAMES, target
+from lapilli.export.file import load_network, save_network
+from lapilli.ir import text
+from lapilli.ir.errors import LapilliError, SimulatorUnavailableError
+
+app = typer.Typer(
+    help="Put trained Spiking Transformers on neuromorphic hardware; prove that nothing changed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_errors = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+NetworkFile = Annotated[Path, typer.Argument(help="A .lapilli file.")]
+Config = Annotated[
+    str | None, typer.Option(help="The model's configuration as JSON, if the file has none.")
+]
+Numbers = Annotated[str, typer.Option(help="Comma-separated, one per channel, of pixel / 255.")]
+Source = Annotated[str, typer.Option(help="'digits', or an .npz with uint8 'images', 'labels'.")]
+
+
+def main() -> None:
+    """Run; an error of ours is one sentence and status 2, everything else is a bug."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except LapilliError as error:
+        if debug:
+            raise
+        _errors.print(f"lapilli: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _errors.print("lapilli: interrupted")
+        sys.exit(130)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("lapilli-demo"),
+    lava_images: Annotated[int, typer.Option(min=1, max=360, help="Images through Lava.")] = 64,
+    lava: Annotated[bool, typer.Option(help="Run Lava too.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """The whole flow on real images: two trained networks, PyTorch to Lava and back."""
+    _need_torch()
+    from lapilli.deploy import report
+    from lapilli.deploy.demo import demo as run
+
+    results = []
+    with Bars(quiet=as_json) as bars:
+        for result in run(out, bars, lava_images=lava_images, lava=lava):
+            results.append(result)
+            if not as_json:
+                bars.hide()
+                report.print_result(result)
+    if as_json:
+        _print_json({"models": [report.result_facts(r) for r in results]})
+    else:
+        picture, network = out / "digit.png", results[0].files[0]
+        typer.echo(f"\nnow try: lapilli run {network} {picture}\n         lapilli show {network}")
+    if not all(r.exact for r in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A checkpoint or a .lapilli file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a checkpoint or a graph file is, and what to run next."""
+    from lapilli.deploy import report
+
+    if file.suffix == ".lapilli":
+        facts = report.network_facts(load_network(file))
+        facts["next"] = f"lapilli run {file} IMAGE.png"
+    else:
+        _need_torch()
+        facts = _checkpoint_facts(file)
+    if as_json:
+        _print_json(facts)
+    else:
+        report.print_facts(str(file), facts)
+
+
+def _checkpoint_facts(file: Path) -> dict[str, Any]:
+    from lapilli.model.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(file)
+    known = checkpoint.config is not None
+    needs = [] if known else ["configuration (--config)"]
+    needs += [] if checkpoint.preprocessing else ["normalisation (--mean, --std)"]
+    extra = "" if known else " --config '{...}' --mean ... --std ..."
+    return {
+        "kind": "checkpoint",
+        "family": checkpoint.family or "unknown",
+        "parameters": sum(v.numel() for v in checkpoint.state.values()),
+        "entries": len(checkpoint.state),
+        "config": asdict(checkpoint.config) if checkpoint.config else "not in the file",
+        "missing": needs,
+        "next": f"lapilli quantize {file}{extra} -o {file.stem}.lapilli",
+    }
+
+
+@app.command()
+def quantize(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors, .pt, .pth).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
+    calibration: Source = image_files.DIGITS,
+    config: Config = None,
+    mean: Numbers = "",
+    std: Numbers = "",
+    bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")] = 8,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a checkpoint into an integer graph; calibrated on training images."""
+    _need_torch()
+    from lapilli.deploy import flow, report
+
+    overrides = flow.Overrides(config=config, mean=_numbers(mean), std=_numbers(std))
+    opened = flow.open_checkpoint(checkpoint, overrides)
+    training = image_files.training_images(calibration)
+    quantized = flow.quantize_checkpoint(opened, training, weight_bits=bits)
+    save_network(quantized.network, output)
+    facts = {**report.network_facts(quantized.network), "notes": list(quantized.notes)}
+    if as_json:
+        _print_json({**facts, "file": str(output)})
+    else:
+        report.print_facts(str(output), facts)
+
+
+@app.command()
+def run(
+    network: NetworkFile,
+    images: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    simulator: Annotated[str, typer.Option(help=", ".join(NAMES))] = "reference",
+    as_json: AsJson = False,
+) -> None:
+    """Classify pictures on a simulator; needs no PyTorch."""
+    loaded = load_network(network)
+    pixels = image_files.pictures(images, loaded)
+    with Bars(quiet=as_json) as bars:
+        executable = target(simulator, bars.lava).compile(loaded.graph)
+        recording = executable.run(loaded.encode(pixels))
+    logits = recording.values[loaded.graph.outputs[0]][-1]
+    answers = loaded.classify(logits)
+    if as_json:
+        _print_json(
+            [
+                {"image": str(i), "answer": a, "logits": row, "simulator": simulator}
+                for i, a, row in zip(images, answers, logits.tolist(), strict=True)
+            ]
+        )
+        return
+    for image, answer in zip(images, answers, strict=True):
+        typer.echo(f"{image}: {answer}")
+
+
+@app.command()
+def compare(
+    network: NetworkFile,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="The checkpoint it was made from: compare with PyTorch.")
+    ] = None,
+    simulator: Annotated[
+        list[str] | None, typer.Option(help=f"Any of {', '.join(NAMES)}; repeat for several.")
+    ] = None,
+    images: Source = image_files.DIGITS,
+    count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    calibration: Source = image_files.DIGITS,
+    config: Config = None,
+    mean: Numbers = "",
+    std: Numbers = "",
+    as_json: AsJson = False,
+) -> None:
+    """Compare every neuron at every step; status 1 if a single one differs.
+
+    With --checkpoint the other side is PyTorch, else the reference simulator.
+    """
+    from lapilli.deploy import compare as comparing
+    from lapilli.deploy import report
+
+    loaded = load_network(network)
+    test = image_files.test_images(images).first(count)
+    expected: comparing.Runner = comparing.Simulated(loaded, target("reference"))
+    if checkpoint is not None:
+        _need_torch()
+        from lapilli.deploy import flow
+
+        overrides = flow.Overrides(config=config, mean=_numbers(mean), std=_numbers(std))
+        opened = flow.open_checkpoint(checkpoint, overrides)
+        again = flow.quantize_checkpoint(opened, image_files.training_images(calibration))
+        expected = comparing.PyTorch(loaded, again.reference)
+    names = simulator or (["event-driven"] if checkpoint is None else ["reference", "event-driven"])
+    done = []
+    with Bars(quiet=as_json) as bars:
+        for name in names:
+            bars.stage(name, len(test.pixels))
+            runner = comparing.Simulated(loaded, target(name, bars.lava))
+            batch = len(test.pixels) if name == "lava" else 60
+            done.append(
+                comparing.compare(
+                    loaded, expected, runner, test.pixels, batch=batch, progress=bars.advance
+                )
+            )
+    if as_json:
+        _print_json({"comparisons": [report.comparison_facts(c) for c in done]})
+    else:
+        report.print_comparisons(done)
+        report.print_rates(done[0])
+    if not all(c.exact for c in done):
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(network: NetworkFile, as_json: AsJson = False) -> None:
+    """Print the graph, a line per node, with what is proved of each value."""
+    loaded = load_network(network)
+    listing = text.dumps(loaded.graph)
+    if as_json:
+        _print_json({"digest": loaded.graph.digest, "graph": listing.splitlines()})
+    else:
+        typer.echo(listing, nl=False)
+
+
+@app.command()
+def export(
+    network: NetworkFile,
+    nir: Annotated[Path, typer.Option(help="The .nir file to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the graph in another format."""
+    from lapilli.export.nir import save_nir
+
+    save_nir(load_network(network), nir)
+    if as_json:
+        _print_json({"file": str(nir)})
+    else:
+        typer.echo(f"wrote {nir}")
+
+
+@app.command()
+def doctor(
+    repair: Annotated[bool, typer.Option("--fix", help="Build Lava's environment.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is installed, what is missing, and the command that mends it."""
+    if repair:
+        fix(lambda step: _errors.print(f"lapilli: {step}", markup=False))
+    findings = examine()
+    if as_json:
+        _print_json({"lapilli": __version__, "findings": [asdict(f) for f in findings]})
+    else:
+        for f in findings:
+            state = f.version or f"missing; {f.remedy}"
+            typer.echo(f"{f.what:13} {state}  ({f.gives})")
+    if any(f.remedy for f in findings):
+        raise typer.Exit(1)
+
+
+def _print_json(facts: object) -> None:
+    typer.echo(json.dumps(facts, indent=2))
+
+
+def _numbers(given: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in given.split(",") if part)
+    except ValueError as error:
+        raise typer.BadParameter(f"{given!r} is no list of numbers") from error
+
+
+def _need_torch() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("torch") is None:
+        raise SimulatorUnavailableError(
+            "this command needs PyTorch: pip install 'lapilli[torch]' "
+            "(run, show and inspect of a .lapilli file work without)"
+        )

@@ -1,0 +1,161 @@
+"""Where two runs first part, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lapilli.ir.graph import Graph
+from lapilli.ir.ops import Input, Neuron
+from lapilli.ir.tensor import IntArray
+from lapilli.simulators.digest import digests
+from lapilli.simulators.protocol import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One array that both runs recorded: (T, B, ...), or (1, B, ...) for the answer."""
+
+    node: str
+    kind: str  # "current", "membrane", "spikes", "logits" or "value"
+    expected: IntArray
+    got: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """The first difference in (time step, topological order).
+
+    Attributes:
+        node: where it shows; kind: in what.
+        t: time step; sample: of the images compared; index: of the neuron in its node.
+        expected, got: the two values (digests, where a run keeps no currents).
+        membranes: before reset, expected and got, in state units; None if not recorded.
+        currents: likewise, in synaptic units.
+        threshold: of the neuron, in state units.
+        suspects: nodes between the last neurons that agree and this one: the fault is there.
+    """
+
+    node: str
+    kind: str
+    t: int
+    sample: int
+    index: tuple[int, ...]
+    expected: int
+    got: int
+    membranes: tuple[int | None, int | None] = (None, None)
+    currents: tuple[int | None, int | None] = (None, None)
+    threshold: int | None = None
+    suspects: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        where = (
+            f"t={self.t}, node {self.node!r}, element {list(self.index)} of sample {self.sample}"
+        )
+        lines = [
+            f"first divergence at {where}: {self.kind} is {self.got}, expected {self.expected}"
+        ]
+        if self.currents != (None, None):
+            lines.append(f"  input current: expected {self.currents[0]}, got {self.currents[1]}")
+        if self.membranes != (None, None):
+            lines.append(
+                f"  membrane before reset: expected {self.membranes[0]}, got {self.membranes[1]}"
+                f" (threshold {self.threshold})"
+            )
+        lines.append(f"  cause: {self.cause}")
+        return "\n".join(lines)
+
+    @property
+    def cause(self) -> str:
+        """What the agreement of everything before it leaves as the reason."""
+        if self.kind == "spikes":
+            return f"the same membrane fires or not: threshold or comparison of {self.node!r}"
+        if self.kind == "membrane":
+            return f"the same current integrates differently: decay, bias or reset of {self.node!r}"
+        return f"all neurons before agree; look at {', '.join(map(repr, self.suspects))}"
+
+
+def facts(graph: Graph, expected: Recording, got: Recording) -> Iterator[Fact]:
+    """Everything that both runs recorded, in topological order; causes before effects."""
+    outputs = set(graph.outputs)
+    for node in graph.nodes:
+        name = node.name
+        if isinstance(node.op, Neuron):
+            if name in expected.currents and name in got.currents:
+                yield Fact(name, "current", expected.currents[name], got.currents[name])
+            elif name in expected.currents and name in got.current_digests:
+                mine = digests(expected.currents[name])
+                yield Fact(name, "current", mine, got.current_digests[name])
+            if name in expected.membranes and name in got.membranes:
+                yield Fact(name, "membrane", expected.membranes[name], got.membranes[name])
+            yield Fact(name, "spikes", expected.values[name], got.values[name])
+        elif name in outputs:  # PyTorch gives the answer alone, not the sums on the way to it
+            yield Fact(name, "logits", expected.values[name][-1:], got.values[name][-1:])
+        elif name in expected.values and name in got.values and not isinstance(node.op, Input):
+            yield Fact(name, "value", expected.values[name], got.values[name])
+
+
+def first_divergence(
+    graph: Graph, expected: Recording, got: Recording, first_sample: int = 0
+) -> Divergence | None:
+    """Find it, or None if every fact agrees; `first_sample` is added to the sample's number."""
+    best: tuple[int, Fact, tuple[int, ...]] | None = None
+    for fact in facts(graph, expected, got):
+        differs = np.argwhere(fact.expected != fact.got)
+        if len(differs):
+            at = tuple(int(i) for i in differs[0])
+            t = graph.T - 1 if fact.kind == "logits" else at[0]
+            if best is None or t < best[0]:
+                best = (t, fact, at)
+    if best is None:
+        return None
+    t, fact, at = best
+    sample, index = at[1], at[2:]
+    if fact.kind == "current" and not index:  # a digest: any element; the first that we know
+        index = (0,) * len(graph.types[fact.node].shape)
+    element = (t, sample, *index)
+    op = graph[fact.node].op
+    return Divergence(
+        node=fact.node,
+        kind=fact.kind,
+        t=t,
+        sample=first_sample + sample,
+        index=index,
+        expected=int(fact.expected[at]),
+        got=int(fact.got[at]),
+        membranes=(
+            _element(expected.membranes.get(fact.node), element),
+            _element(got.membranes.get(fact.node), element),
+        ),
+        currents=(
+            _element(expected.currents.get(fact.node), element),
+            _element(got.currents.get(fact.node), element),
+        ),
+        threshold=_threshold(op, index) if isinstance(op, Neuron) else None,
+        suspects=suspects(graph, fact.node),
+    )
+
+
+def suspects(graph: Graph, node: str) -> tuple[str, ...]:
+    """The nodes between `node` and the neurons and inputs that it hears, nearest first."""
+    found: list[str] = [] if isinstance(graph[node].op, Neuron) else [node]
+    waiting = list(graph[node].inputs)
+    while waiting:
+        name = waiting.pop(0)
+        if name not in found and not isinstance(graph[name].op, Neuron | Input):
+            found.append(name)
+            waiting += graph[name].inputs
+    return tuple(found)
+
+
+def _element(values: IntArray | None, at: tuple[int, ...]) -> int | None:
+    return None if values is None else int(values[at])
+
+
+def _threshold(op: Neuron, index: tuple[int, ...]) -> int:
+    if op.threshold.array.size == 1:
+        return int(op.threshold.array.ravel()[0])
+    whole = np.broadcast_to(op.threshold.array, np.array(index) + 1)
+    return int(whole[index])

@@ -1,0 +1,63 @@
+"""What is installed, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+
+from lapilli.ir.errors import SimulatorUnavailableError
+from lapilli.simulators.lava import environment
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that lapilli can use.
+
+    Attributes:
+        what: package or environment; gives: what works with it.
+        version: installed, or None.
+        remedy: the command that mends it; empty if nothing is missing.
+    """
+
+    what: str
+    gives: str
+    version: str | None
+    remedy: str = ""
+
+
+# Package, import name, what it gives, the extra that installs it.
+_PACKAGES = (
+    ("torch", "torch", "capture, quantize, compare with PyTorch", "torch"),
+    ("scikit-learn", "sklearn", "the digits of the demo", "demo"),
+    ("nir", "nir", "NIR files", "nir"),
+    ("nirtorch", "nirtorch", "the nir simulator", "nir"),
+    ("uv", "uv", "building Lava's environment", "lava"),
+)
+
+
+def examine() -> list[Finding]:
+    """Look at everything; start nothing."""
+    findings = [Finding("python", "lapilli itself", platform.python_version())]
+    for package, module, gives, extra in _PACKAGES:
+        found = importlib.util.find_spec(module) is not None
+        version = metadata.version(package) if found else None
+        remedy = "" if found else f"pip install 'lapilli[{extra}]'"
+        findings.append(Finding(package, gives, version, remedy))
+    try:
+        python = environment.find()
+        findings.append(Finding("lava", "Intel's Loihi simulator", str(python)))
+    except SimulatorUnavailableError:
+        findings.append(Finding("lava", "Intel's Loihi simulator", None, "lapilli doctor --fix"))
+    return findings
+
+
+def fix(progress: Callable[[str], None]) -> None:
+    """Build the one thing that no package manager brings: Lava's environment.
+
+    Raises:
+        SimulatorUnavailableError: no uv, or no Python 3.10 to build it with.
+    """
+    environment.build(progress)

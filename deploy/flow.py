@@ -1,0 +1,95 @@
+"""From a checkpoint to integers: the part of `deploy` that the commands share.
+
+It needs PyTorch; the command line imports it only for the commands that do.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from lapilli.deploy.images import Images
+from lapilli.ir.errors import CheckpointError
+from lapilli.model.checkpoint import FAMILIES, Checkpoint, build, load_checkpoint
+from lapilli.model.preprocess import Preprocessing
+from lapilli.quantize import Quantized, quantize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What a checkpoint does not say, or says wrongly.
+
+    Attributes:
+        config: the configuration as a JSON object, `family` optional; replaces the stored one.
+        mean, std: of pixel / 255, one per channel.
+        classes: names of the answers.
+    """
+
+    config: str | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoint:
+    """Load a checkpoint and complete it from `overrides`.
+
+    Raises:
+        CheckpointError: it cannot be read, or a configuration does not fit its family.
+    """
+    given = overrides or Overrides()
+    checkpoint = load_checkpoint(path)
+    config = checkpoint.config
+    if given.config is not None:
+        try:
+            fields = json.loads(given.config)
+            family = fields.pop("family", checkpoint.family)
+            config = FAMILIES[family](**fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CheckpointError(
+                path, f"--config does not describe its model ({error})"
+            ) from error
+    stored = checkpoint.preprocessing
+    mean = given.mean or (stored.mean if stored else ())
+    std = given.std or (stored.std if stored else ())
+    classes = given.classes or (stored.classes if stored else ())
+    if not mean or len(mean) != len(std):
+        raise CheckpointError(
+            path, "does not say how images were normalised; give --mean and --std"
+        )
+    preprocessing = Preprocessing(mean=mean, std=std, classes=classes)
+    return Checkpoint(path, checkpoint.state, config, preprocessing)
+
+
+def quantize_checkpoint(
+    checkpoint: Checkpoint, calibration: Images, weight_bits: int = 8
+) -> Quantized:
+    """Build the model and quantize it.
+
+    Raises:
+        CheckpointError: the parameters do not fit the model, or nothing says how to normalise.
+        CaptureError, QuantizeError, RangeError: see `quantize`.
+    """
+    preprocessing = _preprocessing(checkpoint)
+    return quantize(
+        build(checkpoint),
+        preprocessing.normalise(calibration.pixels),
+        weight_bits=weight_bits,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        classes=preprocessing.classes or None,
+    )
+
+
+def float_right(checkpoint: Checkpoint, images: Images) -> int | None:
+    """How many images the float model answers right; None without labels."""
+    if images.labels is None:
+        return None
+    return _preprocessing(checkpoint).right(build(checkpoint), images.pixels, images.labels)
+
+
+def _preprocessing(checkpoint: Checkpoint) -> Preprocessing:
+    if checkpoint.preprocessing is None:
+        raise CheckpointError(checkpoint.path, "does not say how images were normalised")
+    return checkpoint.preprocessing

@@ -1,0 +1,151 @@
+"""What the commands print: tables for people, and the same facts as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lapilli.deploy.compare import Comparison
+from lapilli.deploy.demo import Result
+from lapilli.ir.certificate import STATE_BITS, certify
+from lapilli.ir.network import Network
+from lapilli.ir.ops import Conv2d, Linear, Neuron
+
+_console = Console()
+
+
+def comparison_facts(comparison: Comparison) -> dict[str, Any]:
+    """One comparison as JSON."""
+    first = comparison.first
+    return {
+        "expected": comparison.expected,
+        "got": comparison.got,
+        "images": comparison.images,
+        "compared": comparison.compared,
+        "mismatches": comparison.mismatches,
+        "exact": comparison.exact,
+        "vacuous": list(comparison.vacuous),
+        "rates": comparison.rates,
+        "synops": comparison.synops,
+        "steps": comparison.steps,
+        "seconds": comparison.seconds,
+        "first": None
+        if first is None
+        else {
+            "node": first.node,
+            "kind": first.kind,
+            "t": first.t,
+            "sample": first.sample,
+            "index": list(first.index),
+            "expected": first.expected,
+            "got": first.got,
+            "membranes": list(first.membranes),
+            "currents": list(first.currents),
+            "threshold": first.threshold,
+            "cause": first.cause,
+        },
+    }
+
+
+def print_comparisons(comparisons: Sequence[Comparison]) -> None:
+    """A row for each; the first divergence below; firing rates if all is well."""
+    table = Table("simulator", "against", "images", "values compared", "mismatches", "verdict")
+    for c in comparisons:
+        verdict = "[green]exact[/]" if c.exact else "[red]vacuous[/]"
+        if c.mismatches:
+            verdict = "[red]differs[/]"
+        numbers = (f"{c.images}", f"{c.compared:,}", f"{c.mismatches:,}")
+        table.add_row(c.got, c.expected, *numbers, verdict)
+    _console.print(table)
+    for c in comparisons:
+        if not c.exact:
+            _console.print(str(c), markup=False, soft_wrap=True)
+
+
+def print_rates(comparison: Comparison) -> None:
+    """Firing rate of every neuron node."""
+    table = Table("neurons", "spikes per neuron and step")
+    for name, rate in comparison.rates.items():
+        table.add_row(name, f"{rate:.2%}")
+    _console.print(table)
+
+
+def result_facts(result: Result) -> dict[str, Any]:
+    """One model of the demo as JSON."""
+    return {
+        "model": result.model,
+        "images": result.images,
+        "float_right": result.float_right,
+        "int_right": result.int_right,
+        "exact": result.exact,
+        "simulators": {
+            c.got: {"compared": c.compared, "mismatches": c.mismatches, **comparison_facts(c)}
+            for c in result.comparisons
+        },
+        "seconds": result.seconds,
+        "notes": list(result.notes),
+        "files": [str(f) for f in result.files],
+    }
+
+
+def print_result(result: Result) -> None:
+    """One model of the demo."""
+    _console.rule(f"[bold]{result.model}")
+    share = result.images / 100
+    _console.print(
+        f"accuracy: float {result.float_right / share:.2f} %, int8 {result.int_right / share:.2f} %"
+        f" ({result.float_right} and {result.int_right} of {result.images} test images)"
+    )
+    print_comparisons(result.comparisons)
+    for c in result.comparisons:
+        if c.steps and c.seconds:
+            rate = c.steps / c.seconds
+            _console.print(f"{c.got}: {c.steps} steps in {c.seconds:.1f} s, {rate:.0f} steps/s")
+    if result.comparisons:
+        rates = result.comparisons[0].rates.values()
+        _console.print(f"firing rates: {min(rates):.1%} to {max(rates):.1%} in {len(rates)} layers")
+    for note in result.notes:
+        _console.print(f"note: {note}", markup=False)
+    stages = ", ".join(f"{name} {s:.1f} s" for name, s in result.seconds.items())
+    _console.print(f"time: {stages}")
+    _console.print("files: " + ", ".join(map(str, result.files)), markup=False, soft_wrap=True)
+
+
+def network_facts(network: Network) -> dict[str, Any]:
+    """What `inspect` says of a graph file."""
+    graph = network.graph
+    synapses = [n.op for n in graph.nodes if isinstance(n.op, Linear | Conv2d)]
+    bounds = certify(graph)
+    return {
+        "kind": "network",
+        "digest": graph.digest,
+        "T": graph.T,
+        "nodes": len(graph.nodes),
+        "neurons": sum(_size(network, n.name) for n in graph.nodes if isinstance(n.op, Neuron)),
+        "weights": sum(op.weight.array.size for op in synapses),
+        "weight_bits": max((op.weight.range.bits for op in synapses), default=0),
+        "input": list(graph.types[graph.inputs[0]].shape),
+        "classes": list(network.classes),
+        "state_bits": max((b.state_bits for b in bounds), default=0),
+        "state_bits_there": STATE_BITS,
+        "truncates": [b.name for b in bounds if b.truncates],
+    }
+
+
+def _size(network: Network, node: str) -> int:
+    size = 1
+    for n in network.graph.types[node].shape:
+        size *= n
+    return size
+
+
+def print_facts(title: str, facts: dict[str, Any]) -> None:
+    """Any flat facts, a row each."""
+    table = Table("", title, show_header=True)
+    for key, value in facts.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(key.replace("_", " "), text or "none")
+    _console.print(table)

@@ -1,0 +1,40 @@
+"""The simulators by name: a literal list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lapilli.ir.errors import LapilliError
+from lapilli.simulators.event_driven import EventDriven
+from lapilli.simulators.lava.adapter import Lava
+from lapilli.simulators.nir_runtime import Nir
+from lapilli.simulators.protocol import Simulator
+from lapilli.simulators.reference import Reference
+
+NAMES = ("reference", "event-driven", "lava", "nir")
+
+
+class UnknownTargetError(LapilliError, KeyError):
+    """A simulator name that nobody has."""
+
+    def __str__(self) -> str:
+        return f"no simulator is called {self.args[0]!r}; there are {', '.join(NAMES)}"
+
+
+def target(name: str, progress: Callable[[str, int, int], None] | None = None) -> Simulator:
+    """The simulator of this name; `progress` is told its steps if it is a slow one.
+
+    Raises:
+        UnknownTargetError: none has it.
+    """
+    match name:
+        case "reference":
+            return Reference()
+        case "event-driven":
+            return EventDriven()
+        case "lava":
+            return Lava(progress=progress)
+        case "nir":
+            return Nir()
+        case _:
+            raise UnknownTargetError(name)

@@ -1,0 +1,128 @@
+"""Where the values of a graph live in NIR, which cannot reshape, permute or repeat.
+
+NIR's tensors keep the shape that their node gives them. Wiring therefore emits nothing: it
+only changes the book-keeping of which element of a tensor is which element of our value.
+Neurons and sums work element by element, so they do not mind; the other nodes ask here
+whether the elements lie as NIR's node needs them.
+
+Shape letters: C channels, H x W map. Positions count in row-major order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lapilli.ir.ops import Wiring
+from lapilli.ir.semantics import wire
+from lapilli.ir.tensor import IntArray
+
+
+class RefusedError(Exception):
+    """Internal: one reason why NIR cannot say a node, before the node is known."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """Where a value lives.
+
+    Attributes:
+        terms: NIR nodes; the sum of their outputs is the physical tensor.
+        shape: of that tensor, and of each term.
+        home: of the value's own shape: the position in that tensor of each element.
+        reach: bound on the magnitude of its partial sums, in whatever order they are taken.
+    """
+
+    terms: tuple[str, ...]
+    shape: tuple[int, ...]
+    home: IntArray
+    reach: int
+
+    @classmethod
+    def whole(cls, term: str, shape: tuple[int, ...], reach: int) -> Placed:
+        """The output of one NIR node, element by element."""
+        return cls((term,), shape, np.arange(math.prod(shape)).reshape(shape), reach)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the value is its tensor, in shape and order."""
+        plain = np.arange(math.prod(self.shape)).reshape(self.shape)
+        return np.array_equal(self.home, plain)
+
+    def wired(self, op: Wiring) -> Placed:
+        """The value after wiring; its tensor stays."""
+        return replace(self, home=wire(op, self.home[None])[0])
+
+
+def pooled(x: Placed, axes: tuple[int, ...], keepdims: bool) -> IntArray:
+    """Positions, after a pool over the whole map, of the sums over `axes`.
+
+    Returns:
+        The home of the result in a tensor (C, 1, 1): a channel for each element.
+
+    Raises:
+        RefusedError: some sum is not over exactly one channel's map.
+    """
+    if len(x.shape) != 3:
+        raise RefusedError(f"a sum over axes {axes} of a tensor {list(x.shape)}; it must be a map")
+    size = x.shape[1] * x.shape[2]
+    last = tuple(range(-len(axes), 0))
+    rows = np.moveaxis(x.home, axes, last)
+    outer = rows.shape[: rows.ndim - len(axes)]
+    rows = np.sort(rows.reshape(*outer, -1), axis=-1)
+    channel = np.asarray(rows[..., 0] // size, np.int64)
+    if not np.array_equal(rows, channel[..., None] * size + np.arange(size)):
+        raise RefusedError("a sum that is not over exactly the map of one channel")
+    return np.expand_dims(channel, axes) if keepdims else channel
+
+
+def tokens(x: Placed) -> tuple[IntArray, IntArray]:
+    """Read (..., in) as tokens on a map: channel of each feature, pixel of each token.
+
+    Raises:
+        RefusedError: features are not channels, or tokens are not pixels.
+    """
+    if len(x.shape) != 3:
+        raise RefusedError(f"one weight for each token of a tensor {list(x.shape)}; tokens must "
+                           "lie on a map (C, H, W)")  # fmt: skip
+    channel, pixel = np.divmod(x.home, x.shape[1] * x.shape[2])
+    first = channel.reshape(-1, channel.shape[-1])[0]
+    if not (np.array_equal(channel, np.broadcast_to(first, channel.shape))
+            and np.array_equal(pixel, np.broadcast_to(pixel[..., :1], pixel.shape))):  # fmt: skip
+        raise RefusedError("its features are not the channels of a map")
+    return first, pixel[..., 0]
+
+
+def spreads(x: Placed, over: Placed) -> bool:
+    """Whether x, on (C, 1, 1), repeats over the map on which the other value lies."""
+    if len(over.shape) != 3 or over.shape == x.shape or x.shape != (over.shape[0], 1, 1):
+        return False
+    return np.array_equal(x.home, over.home // (over.shape[1] * over.shape[2]))
+
+
+def describe(x: Placed) -> dict[str, Any]:
+    """The layout for a file: strides where wiring left them regular, else every position."""
+    shape, home = x.home.shape, x.home
+    offset = int(home.ravel()[0])
+    strides = [int(np.take(home, min(1, n - 1), axis=i).ravel()[0]) - offset
+               for i, n in enumerate(shape)]  # fmt: skip
+    layout = {"shape": list(shape), "offset": offset, "strides": strides}
+    if np.array_equal(positions(layout), home):
+        return layout
+    return {"shape": list(shape), "positions": [int(p) for p in home.ravel()]}
+
+
+def positions(layout: Mapping[str, Any]) -> IntArray:
+    """The home that `describe` wrote down."""
+    shape = tuple(layout["shape"])
+    if "positions" in layout:
+        return np.array(layout["positions"], np.int64).reshape(shape)
+    home = np.full(shape, layout["offset"], np.int64)
+    for axis, stride in enumerate(layout["strides"]):
+        steps = np.arange(shape[axis]) * stride
+        home += steps.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    return home

@@ -1,0 +1,249 @@
+"""`.nir`, op by op: every layout that NIR can say, and every reason why it cannot."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from lapilli.ir.errors import UnsupportedError
+from lapilli.ir.graph import Graph, Node
+from lapilli.ir.ops import (
+    DECAY_ONE,
+    Add,
+    Conv2d,
+    Expand,
+    Gate,
+    Input,
+    Linear,
+    MaxPool2d,
+    Neuron,
+    Op,
+    Permute,
+    Readout,
+    Reset,
+    Reshape,
+    Slice,
+    SpikeMatmul,
+    Sum,
+)
+from lapilli.ir.tensor import IntTensor
+from lapilli.ir.types import IntRange, Kind, TensorType
+from lapilli.simulators.conformance import CASES, Case, check
+from lapilli.simulators.nir_runtime import Nir
+from lapilli.simulators.reference import Reference
+
+pytest.importorskip("nir")
+pytest.importorskip("nirtorch")
+pytest.importorskip("torch")
+
+from lapilli.export.nir import to_nir
+
+pytestmark = pytest.mark.torch
+
+
+def no_leak(vth: int) -> Neuron:
+    return Neuron(threshold=IntTensor.of([64 * vth + 1]))
+
+
+_ONE = IntTensor.of([1])
+_SOFT = Neuron(threshold=_ONE, reset=Reset.BY_SUBTRACTION, reset_by=1)
+
+
+def test_refusals_name_every_node() -> None:
+    spikes, square = TensorType.spikes(2, 4, 4), TensorType.spikes(4, 4)
+    max_pool = MaxPool2d(kernel=(2, 2), stride=(2, 2))
+    weight, bias = IntTensor.of(np.ones((2, 2, 1, 2), np.int64)), IntTensor.of([0, 0])
+    nodes = (
+        Node("x", Input(type=spikes)),
+        Node("soft", _SOFT, ("x",)),
+        Node("ternary", Neuron(threshold=_ONE, ternary=True), ("x",)),
+        Node("current", Neuron(threshold=_ONE, du=2048), ("x",)),
+        Node("odd", Neuron(threshold=_ONE, dv=1024, bias=IntTensor.of([3])), ("x",)),
+        Node("coarse", Neuron(threshold=_ONE, dv=2048, fraction_bits=2), ("x",)),
+        Node("gate", Gate(), ("ternary", "soft")),
+        Node("oblong", Conv2d(weight=weight, bias=bias), ("x",)),
+        Node("graded-pool", max_pool, ("oblong",)),
+        Node("turned", Permute(axes=(0, 2, 1)), ("x",)),
+        Node("turned.sum", Add(), ("x", "turned")),
+        Node("turned.pool", max_pool, ("turned",)),
+        Node("per-column", Linear(weight=IntTensor.of(np.ones((2, 4), np.int64)),
+                                  bias=bias), ("x",)),
+        Node("per-pixel", Sum(axes=(0,)), ("x",)),
+        Node("y", Input(type=square)),
+        Node("product", SpikeMatmul(), ("y", "y")),
+        Node("row", Reshape(shape=(16,)), ("y",)),
+        Node("huge", Linear(weight=IntTensor.of([[1 << 53] * 16]), bias=_ONE), ("row",)),
+        Node("huge.theta", Neuron(threshold=IntTensor.of([1 << 60])), ("y",)),
+        Node("early", Readout(), ("x",)),
+        Node("late", Neuron(threshold=_ONE), ("early",)),
+        Node("nowhere", Neuron(threshold=_ONE), ("x",)),
+    )  # fmt: skip
+    outputs = tuple(n.name for n in nodes if n.name not in ("x", "y", "row", "early", "nowhere"))
+
+    with pytest.raises(UnsupportedError) as caught:
+        to_nir(Graph(nodes, ("early", *outputs), 4))
+
+    reasons: dict[str, list[str]] = {}
+    for reason in caught.value.reasons:
+        reasons.setdefault(reason.node, []).append(reason.reason)
+    expected = {
+        "soft": "reset 'subtract'",
+        "ternary": "fires both ways",
+        "current": "synaptic current decays",
+        "odd": "bias register",
+        "coarse": "2 fraction bits, 4 steps need 3",
+        "gate": "cannot select",
+        "oblong": "a kernel [1, 2]",
+        "graded-pool": "cannot compare",
+        "turned.sum": "cannot permute",
+        "turned.pool": "cannot permute",
+        "per-column": "features are not the channels",
+        "per-pixel": "exactly the map of one channel",
+        "product": "only has constant weights",
+        "huge": "float64 is exact up to 53",
+        "huge.theta": "needs more than float64's 53 bits",
+        "late": "only the host accumulates",
+        "nowhere": "reaches no output",
+        "y": "a second input",
+    }
+    for name, words in expected.items():
+        assert words in " / ".join(reasons.pop(name, ["(not refused)"])), name
+    assert set(reasons) == set(outputs) - expected.keys()
+    assert {r for rs in reasons.values() for r in rs} == {"a second output"}
+    assert "membrane decays by 1024/4096" in str(caught.value)
+
+
+_SPIKES = TensorType.spikes(4, 3, 5)
+
+
+@pytest.mark.parametrize(
+    "ops",
+    [
+        (Add(),),
+        (Add(), Add()),
+        (Gate(), Gate()),
+        (Neuron(threshold=IntTensor.of([65]), dv=DECAY_ONE // 2),),
+        (Neuron(threshold=IntTensor.of(np.arange(1, 16).reshape(3, 5)), fraction_bits=1),),
+        (Permute(axes=(2, 0, 1)), Neuron(threshold=IntTensor.of([[[40]], [[64]], [[65]], [[80]],
+                                                                [[129]]]))),
+        (Slice(axis=1, start=1, stop=3), no_leak(1)),
+        (Sum(axes=(1, 2)), no_leak(7), Linear(weight=IntTensor.of([[1, 2, 3, -4]]), bias=_ONE)),
+        (Sum(axes=(2, 1), keepdims=True), Expand(shape=(4, 3, 5)), Add(), no_leak(15)),
+        (Reshape(shape=(60,)), Slice(axis=0, start=7, stop=9),
+         Linear(weight=IntTensor.of([[5, -3]]), bias=_ONE)),
+        (Permute(axes=(2, 1, 0)), Linear(weight=IntTensor.of([[1, 2, 3, -4]]), bias=_ONE)),
+        (MaxPool2d(kernel=(2, 3), stride=(1, 2), padding=(1, 1)),),
+        (Conv2d(weight=IntTensor.of(np.arange(24).reshape(2, 4, 1, 3)), bias=IntTensor.of([1, 2]),
+                padding=(0, 1), stride=(1, 2)),),
+        (Conv2d(weight=IntTensor.of(np.arange(24).reshape(4, 2, 3, 1)), padding=(1, 0), groups=2,
+                bias=IntTensor.of([1, 2, 0, -300])),),
+        (Reshape(shape=(2, 2, 15)), Permute(axes=(1, 2, 0)), Reshape(shape=(60,)), no_leak(1)),
+    ],
+    ids=lambda ops: "-".join(type(op).__name__ for op in ops),
+)  # fmt: skip
+def test_ops_one_by_one(ops: tuple[Op, ...]) -> None:
+    nodes = [Node("in", Input(type=_SPIKES))]
+    for i, op in enumerate(ops):
+        operands = (nodes[-1].name,) * (2 if isinstance(op, Add | Gate) else 1)
+        nodes.append(Node(f"n.{i}", op, operands))
+    graph = Graph(tuple(nodes), (nodes[-1].name,), 3)
+    x = np.random.default_rng(5).integers(0, 2, (3, 4, *_SPIKES.shape))
+
+    assert check(Nir(), Case("chain", "one op behind the other", graph, {"in": x})) > 0
+
+
+def test_a_value_spreads_over_its_map() -> None:
+    """Oblong too: 3 x 5 needs a kernel of 5 x 5 and another padding on each axis."""
+    nodes = (
+        Node("x", Input(type=_SPIKES)),
+        Node("sum", Sum(axes=(1, 2), keepdims=True), ("x",)),
+        Node("any", no_leak(7), ("sum",)),
+        Node("all", Expand(shape=(4, 3, 5)), ("any",)),
+        Node("left", Gate(), ("all", "x")),
+        Node("right", Gate(), ("left", "all")),
+    )
+    x = np.random.default_rng(2).integers(0, 2, (3, 4, 4, 3, 5))
+    tried = Case("spread", "both sides", Graph(nodes, ("right",), 3), {"x": x})
+
+    assert check(Nir(), tried) > 0
+    assert 0 < Reference().compile(tried.graph).run({"x": x}).values["right"].mean() < 1
+
+
+def test_names_that_would_clash() -> None:
+    kind = TensorType((3,), IntRange(-2, 2), Kind.GRADED)
+    names = ("a.b", "a_b", "a/b", "a b", "if", "0", "keys", "state", "output", "is_none", "")
+    nodes = [Node("input", Input(type=kind))]
+    for name in names:
+        nodes.append(Node(name, no_leak(1), (nodes[-1].name,)))
+    graph = Graph(tuple(nodes), (names[-1],), 2)
+    x = np.random.default_rng(3).integers(-2, 3, (2, 5, 3))
+
+    exported = to_nir(graph)
+
+    assert list(exported.nodes) == ["input", "a_b", "a_b_2", "a_b_3", "a_b_4", "n_if", "n_0",
+                                    "keys", "state", "output", "is_none", "n_",
+                                    "output_2"]  # fmt: skip
+    assert check(Nir(), Case("names", "", graph, {"input": x})) > 0
+
+
+def test_wiring_that_strides_do_not_tell_is_written_out() -> None:
+    ops: tuple[Op, ...] = (
+        Reshape(shape=(2, 2, 15)),
+        Permute(axes=(1, 2, 0)),
+        Reshape(shape=(60,)),
+    )
+    nodes = [Node("0", Input(type=_SPIKES))]
+    nodes += [Node(str(i), op, (str(i - 1),)) for i, op in enumerate(ops, 1)]
+
+    facts = json.loads(to_nir(Graph(tuple(nodes), ("3",), 1)).metadata["lapilli"])
+
+    layout = facts["output"]["layout"]
+    assert layout["positions"][:4] == [0, 30, 1, 31]
+    assert len(layout["positions"]) == 60
+
+
+# What of the conformance suite NIR can say: None, or the nodes that it refuses.
+_CONFORMANCE: dict[str, tuple[str, ...] | None] = {
+    "fires-at-threshold": None,
+    "soft-reset-keeps-the-rest": ("s",),
+    "soft-reset-by-its-own-amount": ("s",),
+    "hard-reset-drops-the-rest": None,
+    "decay-truncates-toward-zero": ("s", "s"),
+    "fraction-bits-keep-the-half": ("s",),
+    "v-below-zero-is-kept": ("s",),
+    "current-decays-on-its-own": ("s",),
+    "neuron-bias-every-step": ("s",),
+    "ternary-fires-both-ways": ("s",),
+    "bias-without-spikes": None,
+    "counts-weigh-their-number": None,
+    "conv-correlates": None,
+    "pool-takes-the-largest": ("y",),
+    "matmul-gates-rows": ("y", "b"),
+    "gate-keeps-the-sign": ("y", "b"),
+    "expand-repeats": None,
+    "slice-takes-the-middle": None,
+    "readout-accumulates": None,
+    "attention-block": ("q.linear", "k.linear", "v.linear", "scores", "mixed"),
+}
+
+
+def test_the_table_knows_every_case() -> None:
+    assert [case.name for case in CASES] == list(_CONFORMANCE)
+
+
+@pytest.mark.parametrize("tried", CASES, ids=str)
+def test_conformance(tried: Case) -> None:
+    refused = _CONFORMANCE[tried.name]
+    if refused is None:
+        assert check(Nir(), tried) > 0
+        return
+    with pytest.raises(UnsupportedError) as caught:
+        check(Nir(), tried)
+    assert tuple(reason.node for reason in caught.value.reasons) == refused
+
+
+def test_a_graph_without_output_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="outputs: there is none"):
+        to_nir(Graph((), (), 1))
