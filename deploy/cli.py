@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from dataclasses import asdict
@@ -289,10 +290,10 @@ def _numbers(given: str) -> tuple[float, ...]:
 
 
 def _need_torch() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("torch") is None:
+    try:
+        importlib.import_module("torch")
+    except ImportError as error:
         raise SimulatorUnavailableError(
             "this command needs PyTorch: pip install 'lapilli[torch]' "
             "(run, show and inspect of a .lapilli file work without)"
-        )
+        ) from error

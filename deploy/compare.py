@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,10 @@ from lapilli.ir.errors import MismatchError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
 from lapilli.ir.tensor import IntArray
-from lapilli.quantize.reference import PyTorchReference
 from lapilli.simulators.protocol import Executable, ReadsMembranes, Recording, Simulator
+
+if TYPE_CHECKING:
+    from lapilli.quantize.reference import PyTorchReference
 
 Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int], None]

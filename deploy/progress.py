@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from typing_extensions import Self
 
 
@@ -34,27 +41,34 @@ class Bars:
             disable=quiet,
             transient=True,
         )
-        self.task = self.progress.add_task("", visible=False)
+        self.task: TaskID | None = None
 
     def __enter__(self) -> Self:
-        self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self.hide()
 
     def stage(self, title: str, total: int | None) -> None:
-        """Begin another bar."""
-        self.progress.reset(self.task, description=title, total=total, visible=True)
+        """Begin another bar in the place of the last."""
+        self.hide()
+        self.task = self.progress.add_task(title, total=total)
+        self.progress.start()
 
     def advance(self, done: int, total: int | None = None) -> None:
         """So far."""
-        self.progress.update(self.task, completed=done, total=total)
+        if self.task is not None:
+            self.progress.update(self.task, completed=done, total=total)
 
-    def lava(self, _: str, done: int, total: int) -> None:
-        """What the Lava simulator reports."""
+    def lava(self, title: str, done: int, total: int) -> None:
+        """What the Lava simulator reports, in a bar of its own if there is none."""
+        if self.task is None:
+            self.stage(title, total)
         self.advance(done, total)
 
     def hide(self) -> None:
-        """Make room for a table."""
-        self.progress.update(self.task, visible=False)
+        """Make room for what is printed."""
+        if self.task is not None:
+            self.progress.stop()
+            self.progress.remove_task(self.task)
+            self.task = None

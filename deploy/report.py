@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from lapilli.deploy.compare import Comparison
-from lapilli.deploy.demo import Result
 from lapilli.ir.certificate import STATE_BITS, certify
 from lapilli.ir.network import Network
 from lapilli.ir.ops import Conv2d, Linear, Neuron
+
+if TYPE_CHECKING:  # printing needs no PyTorch
+    from lapilli.deploy.compare import Comparison
+    from lapilli.deploy.demo import Result
 
 _console = Console()
 

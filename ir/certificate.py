@@ -42,7 +42,7 @@ class NeuronBounds:
     @property
     def state_bits(self) -> int:
         """Bits that u and v need, sign included."""
-        return max(self.u.bits, self.v.bits)
+        return (self.u | self.v | IntRange(-1, 0)).bits
 
 
 def certify(graph: Graph) -> tuple[NeuronBounds, ...]:

@@ -39,18 +39,22 @@ def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
             return t
         case Linear(weight=w):
             (x,) = _take(1, inputs)
-            _need(x.shape[-1:] == w.shape[1:], f"input {x} does not fit weight {w.shape}")
+            fits = len(w.shape) == 2 and x.shape[-1:] == w.shape[1:]
+            _need(fits, f"input {x} does not fit weight {w.shape}")
             return TensorType((*x.shape[:-1], w.shape[0]), _accumulated(op, x), Kind.GRADED)
         case Conv2d():
             (x,) = _take(1, inputs)
             w = op.weight
-            fits = len(x.shape) == 3 and x.shape[0] == w.shape[1] * op.groups
+            _need(op.groups > 0, f"{op.groups} groups")
+            fits = len(x.shape) == 3 and len(w.shape) == 4
+            fits = fits and x.shape[0] == w.shape[1] * op.groups
             _need(fits and w.shape[0] % op.groups == 0, f"{x} does not fit weight {w.shape}")
             size = _windows(x.shape, w.shape[2:], op.stride, op.padding)
             return TensorType((w.shape[0], *size), _accumulated(op, x), Kind.GRADED)
         case SpikeMatmul():
             a, b = _take(2, inputs)
-            fits = len(a.shape) >= 2 and a.shape[:-2] == b.shape[:-2] and a.shape[-1] == b.shape[-2]
+            fits = len(a.shape) == len(b.shape) >= 2 and a.shape[:-2] == b.shape[:-2]
+            fits = fits and a.shape[-1] == b.shape[-2]
             _need(fits, f"shapes do not chain: {a} x {b}")
             bounds = _product(a, b).times(a.shape[-1])
             return TensorType((*a.shape[:-1], b.shape[-1]), bounds, _summed(a, b))
@@ -79,7 +83,8 @@ def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
             return TensorType((x.shape[0], *size), x.range, x.kind)
         case Reshape(shape=shape):
             (x,) = _take(1, inputs)
-            _need(math.prod(shape) == math.prod(x.shape), f"{x} has not the elements of {shape}")
+            same = min(shape, default=1) > 0 and math.prod(shape) == math.prod(x.shape)
+            _need(same, f"{x} has not the elements of {shape}")
             return TensorType(shape, x.range, x.kind)
         case Permute(axes=axes):
             (x,) = _take(1, inputs)
@@ -88,7 +93,7 @@ def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
         case Expand(shape=shape):
             (x,) = _take(1, inputs)
             fits = len(shape) == len(x.shape)
-            fits = fits and all(n in (1, m) for n, m in zip(x.shape, shape, strict=True))
+            fits = fits and all(m > 0 and n in (1, m) for n, m in zip(x.shape, shape, strict=True))
             _need(fits, f"{x} does not expand to {shape}")
             return TensorType(shape, x.range, x.kind)
         case Slice(axis=axis, start=start, stop=stop):
@@ -103,7 +108,7 @@ def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
             return x
         case Neuron():
             (x,) = _take(1, inputs)
-            _check_neuron(op, x)
+            _check_neuron(op, x, T)
             return TensorType(x.shape, TERNARY if op.ternary else BINARY, Kind.SPIKES)
         case Readout():
             (x,) = _take(1, inputs)
@@ -118,11 +123,15 @@ def _accumulated(op: Linear | Conv2d, x: TensorType) -> IntRange:
     if x.kind is Kind.GRADED and not op.graded:
         raise ValueError(f"input must be spikes or counts, got {x}; mark the layer graded")
     _need(op.bias.shape == (w.shape[0],), f"bias {op.bias.shape} does not fit weight {w.shape}")
+    _need(op.weight.range.magnitude * w[0].size < 1 << 63, "sums of weights leave 64 bits")
     # A padded or silent synapse brings 0, whatever the range of the input says.
     lo, hi = min(0, x.range.lo), max(0, x.range.hi)
-    positive, negative = w.clip(min=0).sum(axis=rest), w.clip(max=0).sum(axis=rest)
-    most = hi * positive + lo * negative + op.bias.array
-    least = lo * positive + hi * negative + op.bias.array
+    # Python's integers from here on: these products may be longer than 64 bits.
+    positive, negative, bias = (
+        a.astype(object)
+        for a in (w.clip(min=0).sum(axis=rest), w.clip(max=0).sum(axis=rest), op.bias.array)
+    )
+    most, least = hi * positive + lo * negative + bias, lo * positive + hi * negative + bias
     return IntRange(int(least.min()), int(most.max()))
 
 
@@ -144,21 +153,32 @@ def _windows(
     stride: tuple[int, int],
     padding: tuple[int, int],
 ) -> tuple[int, ...]:
+    legal = min(kernel) > 0 and min(stride) > 0 and min(padding) >= 0
+    _need(legal, f"kernel {kernel}, stride {stride} or padding {padding} makes no sense")
     sizes = zip(shape[1:], kernel, stride, padding, strict=True)
     size = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
     _need(min(size) > 0, f"kernel {kernel} is larger than the padded map {shape}")
     return size
 
 
-def _check_neuron(op: Neuron, x: TensorType) -> None:
+def _check_neuron(op: Neuron, x: TensorType, T: int) -> None:
     for name, tensor in (("threshold", op.threshold), ("bias", op.bias)):
-        sizes = zip(tensor.shape[::-1], x.shape[::-1], strict=False)
+        sizes = zip(tensor.shape[::-1], x.shape[::-1] or (1,), strict=False)
         fits = len(tensor.shape) <= max(1, len(x.shape)) and all(n in (1, m) for n, m in sizes)
         _need(fits, f"{name} {tensor.shape} does not broadcast to {x.shape}")
     _need(op.threshold.range.lo > 0, "a threshold must be positive")
     _need(0 <= op.dv <= 4096 and 0 <= op.du <= 4096, f"decays {op.dv}, {op.du} leave 0..4096")
     _need(0 <= op.fraction_bits <= 32, f"fraction_bits {op.fraction_bits} leave 0..32")
     _need(op.reset_by >= 0, "reset_by must not be negative")
+    # What one step adds, for as many steps as are not forgotten; a decay multiplies by 4096.
+    u = (x.range.magnitude << op.fraction_bits) * _steps_kept(op.du, T)
+    v = (u + op.bias.range.magnitude + op.reset_by) * _steps_kept(op.dv, T)
+    _need(v < 1 << 51, f"its state can grow to {v.bit_length()} bits; 64-bit arithmetic takes 51")
+
+
+def _steps_kept(d: int, T: int) -> int:
+    """Bound of 1 + (1 - d) + (1 - d)**2 + ... over `T` steps, d in 1/4096."""
+    return T if d == 0 else min(T, -(-4096 // d))
 
 
 def _take(count: int, inputs: tuple[TensorType, ...]) -> tuple[TensorType, ...]:

@@ -30,7 +30,7 @@ class IntRange:
         """Width of the narrowest two's-complement (or, if lo >= 0, unsigned) integer."""
         if self.lo >= 0:
             return max(1, self.hi.bit_length())
-        return max(self.hi.bit_length(), (-self.lo - 1).bit_length()) + 1
+        return max(self.hi, -self.lo - 1).bit_length() + 1
 
     @property
     def magnitude(self) -> int:
@@ -86,6 +86,8 @@ class TensorType:
     kind: Kind
 
     def __post_init__(self) -> None:
+        if self.range.magnitude >> 63:
+            raise ValueError(f"[{self.range.lo}, {self.range.hi}] leaves 64-bit integers")
         inside = {Kind.SPIKES: TERNARY, Kind.COUNTS: IntRange(0, max(0, self.range.hi))}
         allowed = inside.get(self.kind)
         if allowed and not (self.range.lo in allowed and self.range.hi in allowed):

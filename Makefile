@@ -1,0 +1,50 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: demo test lint format train clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     the whole flow on real images: PyTorch, integers, Lava (ARGS=... for lapilli demo)"
+	@echo "make test     every test (ARGS=... for pytest)"
+	@echo "make lint     formatting, lint, types, layers"
+	@echo "make train    reproduce the two shipped checkpoints (about 5 minutes on 2 cores)"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "[1/2] host environment in $(VENV) (PyTorch, NIR, tools; a few minutes the first time)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet pip==25.3
+	$(BIN)/python -m pip install -c constraints.txt -e '.[demo,nir,lava]' --group dev
+	@touch $@
+
+# The environment itself lives in the user's cache; `lapilli doctor` says where.
+$(VENV)/.lava: $(VENV)/.installed simulators/lava/requirements.txt
+	@echo "[2/2] Lava's own environment (Python 3.10)"
+	$(BIN)/lapilli doctor --fix
+	@touch $@
+
+demo: $(VENV)/.lava
+	$(BIN)/lapilli demo $(ARGS)
+
+test: $(VENV)/.lava
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+train: $(VENV)/.installed
+	$(BIN)/python -m lapilli.model.train spikformer model/checkpoints/digits_spikformer.safetensors
+	$(BIN)/python -m lapilli.model.train spike-driven model/checkpoints/digits_spike_driven.safetensors
+
+clean:
+	rm -rf $(VENV) build dist lapilli-demo

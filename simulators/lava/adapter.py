@@ -1,0 +1,152 @@
+"""Lava as a simulator: samples into lanes, one supervised run, recordings out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lapilli.ir.errors import SimulatorFailedError, UnsupportedError
+from lapilli.ir.graph import Graph
+from lapilli.ir.ops import DECAY_ONE, Neuron
+from lapilli.ir.passes.delays import balance_delays
+from lapilli.ir.semantics import decay
+from lapilli.ir.tensor import IntArray
+from lapilli.simulators.lava import environment, segments, source, supervisor
+from lapilli.simulators.lava.job import STATE, Job, Watch, save_job
+from lapilli.simulators.lava.legality import refusals
+from lapilli.simulators.lava.plan import Plan, message_bytes
+from lapilli.simulators.lava.supervisor import Limits, Progress
+from lapilli.simulators.protocol import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Lava:
+    """Intel's Loihi simulator with its own bit-accurate neurons, one process a primitive.
+
+    Attributes:
+        python: interpreter of an environment with lava-nc; found or built if None.
+        batch: samples that run side by side; the others follow them without a pause.
+        balance: insert the delays that make branches meet. Without, the graph has them.
+        limits: seconds of silence after which a run counts as hung.
+        progress: called with "lava", steps done, steps to do.
+    """
+
+    python: Path | None = None
+    batch: int = 8
+    balance: bool = True
+    limits: Limits = field(default_factory=Limits)
+    progress: Progress | None = None
+    name: str = "lava"
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, got {self.batch}")
+
+    def compile(self, graph: Graph) -> Executable:
+        """Check that Lava can be every neuron, balance delays, find the environment.
+
+        Raises:
+            UnsupportedError: every node that stock Lava cannot take, with each reason.
+            SimulatorUnavailableError: no environment; says what to do.
+        """
+        if reasons := refusals(graph):
+            raise UnsupportedError(self.name, reasons)
+        python = environment.find(self.python)
+        folder, digest = source.copy_into(environment.cache())
+        worker = supervisor.Worker(python, folder, digest)
+        return Executable(balance_delays(graph) if self.balance else graph, self, worker)
+
+
+@dataclass(frozen=True, slots=True)
+class Executable:
+    """A balanced graph and the worker that will run it, anew for each run."""
+
+    graph: Graph
+    options: Lava
+    worker: supervisor.Worker
+
+    def run(self, inputs: Mapping[str, IntArray]) -> Recording:
+        """Run samples (T, B, *shape) in `batch` lanes; values are shifted back by latency.
+
+        Records every neuron, every output, and digests of what drives each neuron.
+
+        Raises:
+            SimulatorFailedError: Lava failed, or hung or died twice.
+            SimulatorUnavailableError: the environment is not what it should be.
+        """
+        samples = next(iter(inputs.values())).shape[1]
+        lanes = min(self.options.batch, samples)
+        rounds = -(-samples // lanes)
+        with _folder() as folder:
+            plan = Plan(self.graph, folder, lanes, rounds)
+            for name in self.graph.inputs:
+                plan.play(name, inputs[name])
+            for name in dict.fromkeys((*self.graph.neurons, *self.graph.outputs)):
+                plan.record_value(name)
+            for name in self.graph.neurons:
+                plan.record_digests(name)
+            done = self._run(plan.job(), folder)
+            return Recording(
+                {name: v[:, :samples] for name, v in plan.recorded_values().items()},
+                current_digests={n: d[:, :samples] for n, d in plan.recorded_digests().items()},
+                steps=done.steps,
+                seconds=done.seconds,
+            )
+
+    def membrane(self, inputs: Mapping[str, IntArray], node: str, t: int, sample: int) -> IntArray:
+        """The membrane of a neuron before its reset, at one step of one sample.
+
+        That sample runs again, alone. Lava is stopped before the step and after it. Where the
+        neuron stays silent, this is Lava's own v. Where it fires, Lava has set v to zero, and
+        the rule is applied to Lava's v before the step and its u after it; on the silent
+        neurons both must agree.
+
+        Returns:
+            int64 of the neuron's shape, in state units.
+
+        Raises:
+            SimulatorFailedError: Lava failed, or its state breaks its own rule.
+        """
+        op = self.graph[node].op
+        if not isinstance(op, Neuron):
+            raise TypeError(f"node {node!r} is no neuron and has no membrane")
+        with _folder() as folder:
+            plan = Plan(self.graph, folder, lanes=1, rounds=1)
+            for name in self.graph.inputs:
+                plan.play(name, inputs[name][:, sample : sample + 1])
+            plan.record_value(node)
+            step = plan.latency[node] + 1 + t
+            self._run(plan.job(Watch(node=node, step=step)), folder)
+            before, after = (np.load(folder / STATE.format(step=s)) for s in (step - 1, step))
+            rest = t == 0 or op.dv == DECAY_ONE
+            v = np.zeros_like(before["v"]) if rest else before["v"]
+            ruled = decay(v.astype(np.int64), op.dv) + after["u"].astype(np.int64) + op.bias.array
+            fired = plan.recorded_values(t)[node]
+            seen = after["v"].astype(np.int64)
+            if not np.array_equal(np.where(fired == 0, ruled, 0), seen):
+                raise SimulatorFailedError(f"Lava's state of {node!r} does not follow its rule")
+            membrane: IntArray = ruled[0]
+            return membrane
+
+    def _run(self, job: Job, folder: Path) -> supervisor.Done:
+        segments.check_room(message_bytes(self.graph, job.lanes))
+        save_job(job, self.graph, folder)
+        return supervisor.run(self.worker, folder, self.options.limits, self.options.progress)
+
+
+def membrane(
+    graph: Graph, inputs: Mapping[str, IntArray], node: str, t: int, sample: int
+) -> IntArray:
+    """`Executable.membrane` of a graph that is not compiled yet."""
+    return Lava().compile(graph).membrane(inputs, node, t, sample)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="lapilli-lava-", ignore_cleanup_errors=True) as name:
+        yield Path(name)

@@ -1,0 +1,165 @@
+"""The Lava side: `python -m lapilli.simulators.lava.worker FOLDER`, started by `supervisor`.
+
+Speaks one JSON object a line on what was its standard output; whatever Lava prints goes to
+standard error. Its standard input is a pipe that the host never writes to: when it closes,
+the host is gone, and the worker ends with all its processes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+import resource
+import select
+import shutil
+import signal
+import sys
+import threading
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lapilli.simulators.lava import segments
+
+_REPORT_EVERY = 0.3  # seconds
+_PR_SET_PDEATHSIG = 1
+
+
+class _Channel:
+    """The line to the host."""
+
+    def __init__(self) -> None:
+        sys.stdout.flush()
+        self._file = os.fdopen(os.dup(1), "w", buffering=1)
+        os.dup2(2, 1)
+
+    def say(self, event: str, **content: object) -> None:
+        self._file.write(json.dumps({"event": event, **content}) + "\n")
+        self._file.flush()
+
+
+class _Guard(threading.Thread):
+    """Ends everything when the host is gone, or when a Lava process dies in a run."""
+
+    def __init__(self, channel: _Channel, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self.channel, self.folder = channel, folder
+        self.running = False
+
+    def run(self) -> None:
+        while True:
+            readable, _, _ = select.select([0], [], [], 0.25)
+            if readable and not os.read(0, 1):
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self._end()
+            if self.running and (how := _dead_child()):
+                self.channel.say("error", kind="crash", sentence=f"one of Lava's processes {how}")
+                self._end()
+
+    def _end(self) -> None:
+        segments.unlink(segments.of_processes([os.getpid()]))
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _dead_child() -> str | None:
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    if found is None:
+        return None
+    how = "exited with" if found.si_code == os.CLD_EXITED else "died by signal"
+    return f"{how} {found.si_status}"
+
+
+def _die_with_parent() -> None:
+    """In each forked child: Linux ends it when the worker ends, however that happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _raise_file_limit() -> None:
+    """Lava keeps about ten files open for each process; the usual limit of 1024 is soon hit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _hello(channel: _Channel) -> bool:
+    """Say who is here; whether everything that a run needs can be imported."""
+    try:
+        import lava.proc.lif.models  # noqa: F401
+
+        import lapilli
+        from lapilli.simulators.lava import lowering, source  # noqa: F401
+    except Exception as error:
+        sentence = f"{type(error).__name__}: {error}"
+        channel.say("error", kind="unavailable", sentence=sentence)
+        return False
+    channel.say(
+        "hello",
+        lapilli=lapilli.__version__,
+        digest=source.digest(source.files()),
+        lava=metadata.version("lava-nc"),
+        python=platform.python_version(),
+    )
+    return True
+
+
+def _run(folder: Path, channel: _Channel, guard: _Guard) -> None:
+    import numpy as np
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2SimCfg
+
+    from lapilli.simulators.lava.job import CHANNEL_SLOTS, STATE, load_job
+    from lapilli.simulators.lava.lowering import lower
+
+    job, graph = load_job(folder)
+    lowered = lower(graph, job, folder)
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * len(lowered.processes)))
+    network: Any = lowered.processes[0]
+    config = Loihi2SimCfg(select_tag="fixed_pt")
+    network.create_runtime(config, compile_config={"pypy_channel_size": CHANNEL_SLOTS})
+    guard.running = True
+    channel.say("ready", processes=len(lowered.processes))
+
+    started = time.perf_counter()
+    done = chunk = 0
+    for stop in (job.watch.step - 1, job.watch.step) if job.watch else (job.steps,):
+        while done < stop:
+            began = time.perf_counter()
+            count = min(chunk or 1, stop - done)
+            network.run(condition=RunSteps(num_steps=count))
+            done += count
+            chunk = max(1, int(count * _REPORT_EVERY / (time.perf_counter() - began)))
+            channel.say("progress", step=done, of=job.steps)
+        if job.watch:
+            neuron = lowered.neurons[job.watch.node]
+            np.savez(folder / STATE.format(step=done), u=neuron.u.get(), v=neuron.v.get())
+    channel.say("done", steps=done, seconds=time.perf_counter() - started)
+    guard.running = False
+    network.stop()
+
+
+def main() -> int:
+    """Run the job in the folder that the command line names."""
+    folder = Path(sys.argv[1])
+    channel = _Channel()
+    guard = _Guard(channel, folder)
+    guard.start()
+    os.register_at_fork(after_in_child=_die_with_parent)
+    _raise_file_limit()
+    if not _hello(channel):
+        return 1
+    try:
+        _run(folder, channel, guard)
+    except Exception as error:
+        channel.say("error", kind="failed", sentence=f"{type(error).__name__}: {error}")
+        raise
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,229 @@
+"""What several test modules share: the digits, the trained checkpoints, their integers.
+
+PyTorch is imported where it is needed, so that the tests of `ir` run without it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from lapilli.ir.graph import Graph, Node
+from lapilli.ir.infer import infer
+from lapilli.ir.ops import (
+    Add,
+    Conv2d,
+    Delay,
+    Expand,
+    Gate,
+    Input,
+    Linear,
+    MaxPool2d,
+    Neuron,
+    Op,
+    Permute,
+    Readout,
+    Reset,
+    Reshape,
+    Slice,
+    SpikeMatmul,
+    Sum,
+)
+from lapilli.ir.tensor import IntArray, IntTensor
+from lapilli.ir.types import IntRange, Kind, TensorType
+
+if TYPE_CHECKING:
+    from lapilli.model.checkpoint import Checkpoint
+    from lapilli.model.digits import Split
+    from lapilli.quantize import Quantized
+
+settings.register_profile("lapilli", derandomize=True, deadline=None)
+settings.load_profile("lapilli")
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[Split, Split]:
+    """The training and the test split."""
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    from lapilli.model.digits import load_digits
+
+    return load_digits()
+
+
+@pytest.fixture(scope="session")
+def training(digits: tuple[Split, Split]) -> Split:
+    return digits[0]
+
+
+@pytest.fixture(scope="session")
+def test_split(digits: tuple[Split, Split]) -> Split:
+    return digits[1]
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Callable[[str], Checkpoint]:
+    """Load "spikformer" or "spike_driven", trained on the digits."""
+    pytest.importorskip("torch")
+    import lapilli.model
+    from lapilli.model.checkpoint import load_checkpoint
+
+    folder = Path(lapilli.model.__file__).parent / "checkpoints"
+    return lambda name: load_checkpoint(folder / f"digits_{name}.safetensors")
+
+
+@pytest.fixture(scope="session")
+def quantized(
+    checkpoint: Callable[[str], Checkpoint], training: Split
+) -> Callable[[str], Quantized]:
+    """Quantize a checkpoint, calibrated on training images only; each name once."""
+    from lapilli.model.checkpoint import build
+    from lapilli.model.digits import PREPROCESSING
+    from lapilli.quantize import quantize
+
+    made: dict[str, Quantized] = {}
+
+    def get(name: str) -> Quantized:
+        if name not in made:
+            made[name] = quantize(
+                build(checkpoint(name)),
+                PREPROCESSING.normalise(training.images[:256]),
+                mean=PREPROCESSING.mean,
+                std=PREPROCESSING.std,
+                classes=PREPROCESSING.classes,
+            )
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def spikformer(quantized: Callable[[str], Quantized]) -> Quantized:
+    return quantized("spikformer")
+
+
+@pytest.fixture(scope="session")
+def spike_driven(quantized: Callable[[str], Quantized]) -> Quantized:
+    return quantized("spike_driven")
+
+
+@pytest.fixture(scope="session")
+def graphs() -> st.SearchStrategy[Graph]:
+    """Small random graphs over every op, for `data.draw`."""
+    return st.integers(0, 10**9).map(_graph)
+
+
+@pytest.fixture(scope="session")
+def feed() -> Callable[[Graph, int], dict[str, IntArray]]:
+    """Random inputs of three samples, each element at an end of its range half of the time."""
+    return _feed
+
+
+def _feed(graph: Graph, seed: int) -> dict[str, IntArray]:
+    rng = np.random.default_rng(seed)
+    given = {}
+    for name in graph.inputs:
+        kind = graph.types[name]
+        shape = (graph.T, 3, *kind.shape)
+        inside = rng.integers(kind.range.lo, kind.range.hi + 1, shape)
+        ends = rng.choice([kind.range.lo, kind.range.hi], shape)
+        given[name] = np.where(rng.random(shape) < 0.5, inside, ends).astype(np.int64)
+    return given
+
+
+_KINDS = (
+    (Kind.SPIKES, 0, 1), (Kind.SPIKES, -1, 1), (Kind.COUNTS, 0, 3), (Kind.GRADED, -5, 7),
+)  # fmt: skip
+
+
+def _graph(seed: int) -> Graph:
+    """Two inputs and up to 13 nodes or so; an op that does not fit is left out."""
+    rng = np.random.default_rng(seed)
+    T = int(rng.integers(1, 5))
+    nodes: list[Node] = []
+    types: dict[str, TensorType] = {}
+
+    def add(op: Op, *inputs: str) -> None:
+        with suppress(ValueError):
+            made = infer(op, tuple(types[i] for i in inputs), T)
+            if made.range.magnitude < 1 << 24:
+                name = f"n{len(nodes)}"
+                types[name] = made
+                nodes.append(Node(name, op, inputs))
+
+    for _ in range(2):
+        shape = ((2, 3, 3), (2, 3, 3), (3, 3), (2, 2))[rng.integers(4)]
+        kind, lo, hi = _KINDS[rng.integers(4)]
+        add(Input(type=TensorType(shape, IntRange(lo, hi), kind)))
+    for _ in range(rng.integers(2, 14)):
+        a, b = (nodes[i].name for i in rng.integers(0, len(nodes), 2))
+        same = [n for n in types if types[n].shape == types[a].shape]
+        other = same[rng.integers(len(same))]
+        if (which := rng.integers(8)) == 0:
+            add(Gate(), a, other)
+        elif which == 1:
+            add(Add(), a, other)
+        elif which == 2:
+            add(Permute(axes=tuple(range(len(types[b].shape)))[::-1]), b)
+            add(SpikeMatmul(), a, nodes[-1].name)
+        elif which == 3:
+            add(_neuron(rng), a)
+        else:
+            add(_unary(rng, types[a]), a)
+    read = {i for node in nodes for i in node.inputs}
+    return Graph(tuple(nodes), tuple(n for n in types if n not in read), T)
+
+
+def _unary(rng: np.random.Generator, x: TensorType) -> Op:
+    """An op that usually fits a value of this type."""
+    rank, graded = len(x.shape), x.kind is Kind.GRADED
+    two = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
+    ends = (int(rng.integers(2)), int(rng.integers(2)))
+    order = tuple(int(a) for a in rng.permutation(rank))
+    axis = int(rng.integers(max(1, rank)))
+    size = x.shape[axis] if rank else 1
+    out, groups = (int(n) for n in rng.integers(1, 3, 2))
+    ops: list[Op] = [
+        Readout(),
+        Delay(steps=out),
+        Reshape(shape=tuple(x.shape[a] for a in order)),
+        Reshape(shape=(math.prod(x.shape), 1)),
+        Expand(shape=tuple(3 if n == 1 else n for n in x.shape)),
+        Permute(axes=order),
+        Sum(axes=order[:axis + 1], keepdims=bool(rng.integers(2))),
+        Slice(axis=axis, start=int(rng.integers(size)), stop=size),
+        Linear(weight=_ints(rng, out, x.shape[-1] if rank else 1), bias=_ints(rng, out),
+               graded=graded),
+        MaxPool2d(kernel=(2, 2), stride=two, padding=ends),
+        Conv2d(
+            weight=_ints(rng, 2, x.shape[0] // groups if rank else 1, *two), bias=_ints(rng, 2),
+            stride=(two[1], two[0]), padding=ends, groups=groups, graded=graded,
+        ),
+    ]  # fmt: skip
+    return ops[rng.integers(9 if rank < 3 else len(ops))]
+
+
+def _ints(rng: np.random.Generator, *shape: int) -> IntTensor:
+    return IntTensor.of(rng.integers(-8, 9, shape))
+
+
+def _neuron(rng: np.random.Generator) -> Neuron:
+    dv, du = (int(d) for d in rng.choice([0, 1, 1365, 2048, 4095, 4096], 2))
+    return Neuron(
+        threshold=IntTensor.of([int(rng.integers(1, 300))]),
+        dv=dv,
+        du=du,
+        bias=IntTensor.of([int(rng.integers(-40, 41))]),
+        reset=list(Reset)[rng.integers(3)],
+        reset_by=int(rng.integers(300)),
+        fraction_bits=int(rng.integers(7)),
+        ternary=bool(rng.integers(2)),
+    )

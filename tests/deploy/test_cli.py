@@ -1,0 +1,179 @@
+"""The command line as a user sees it: output, JSON twin, exit status, one-sentence errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lapilli.deploy.demo import CHECKPOINTS
+from lapilli.export.file import load_network, save_network
+from lapilli.model.digits import Split
+from lapilli.quantize import Quantized
+
+SPIKFORMER = CHECKPOINTS / "digits_spikformer.safetensors"
+
+# A Python in which torch cannot be imported: what runs next to the chip.
+WITHOUT_TORCH = (
+    "import sys; sys.modules['torch'] = None; sys.modules['sklearn'] = None;"
+    "from lapilli.deploy.cli import main; sys.argv[0] = 'lapilli'; main()"
+)
+
+
+def lapilli(*arguments: object, cwd: Path, torch: bool = True) -> subprocess.CompletedProcess[str]:
+    code = "from lapilli.deploy.cli import main; main()" if torch else WITHOUT_TORCH
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200"},
+        timeout=300,
+    )
+
+
+def facts(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def folder(
+    tmp_path_factory: pytest.TempPathFactory, spikformer: Quantized, test_split: Split
+) -> Path:
+    """A network and some pictures."""
+    folder = tmp_path_factory.mktemp("cli")
+    save_network(spikformer.network, folder / "net.lapilli")
+    for i in range(3):
+        Image.fromarray(test_split.images[i, 0]).save(folder / f"{i}.png")
+    return folder
+
+
+def test_run_classifies_without_torch(folder: Path, test_split: Split) -> None:
+    done = lapilli("run", "net.lapilli", "0.png", "1.png", "--json", cwd=folder, torch=False)
+    answers = facts(done)
+    assert [a["answer"] for a in answers] == [str(n) for n in test_split.labels[:2]]
+    assert all(len(a["logits"]) == 10 for a in answers)
+
+
+def test_show_is_readable_without_torch(folder: Path) -> None:
+    done = lapilli("show", "net.lapilli", cwd=folder, torch=False)
+    assert done.returncode == 0, done.stderr
+    assert "%block.0.attn.attn_lif = Neuron(" in done.stdout
+    twin = facts(lapilli("show", "net.lapilli", "--json", cwd=folder, torch=False))
+    assert done.stdout.splitlines() == twin["graph"]
+
+
+def test_inspect_of_a_network_without_torch(folder: Path) -> None:
+    told = facts(lapilli("inspect", "net.lapilli", "--json", cwd=folder, torch=False))
+    assert told["T"] == 4
+    assert told["weight_bits"] == 8
+    assert told["state_bits"] <= told["state_bits_there"] == 24
+
+
+def test_commands_that_need_torch_say_so(folder: Path) -> None:
+    done = lapilli("inspect", SPIKFORMER, cwd=folder, torch=False)
+    assert done.returncode == 2
+    assert "pip install 'lapilli[torch]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_inspect_of_a_checkpoint_names_the_next_command(folder: Path) -> None:
+    told = facts(lapilli("inspect", SPIKFORMER, "--json", cwd=folder))
+    assert told["family"] == "spikformer"
+    assert told["config"]["T"] == 4
+    assert told["next"].startswith("lapilli quantize ")
+
+
+def test_quantize_then_compare_with_pytorch(folder: Path) -> None:
+    made = facts(lapilli("quantize", SPIKFORMER, "-o", "made.lapilli", "--json", cwd=folder))
+    assert made["digest"] == load_network(folder / "made.lapilli").graph.digest
+    done = lapilli(
+        "compare", "made.lapilli", "--checkpoint", SPIKFORMER, "--count", 24, "--json", cwd=folder
+    )
+    for comparison in facts(done)["comparisons"]:
+        assert comparison["expected"] == "pytorch"
+        assert comparison["exact"]
+        assert comparison["mismatches"] == 0
+        assert comparison["compared"] > 4_000_000
+        assert all(0 < rate < 1 for rate in comparison["rates"].values())
+
+
+def test_a_mismatch_is_told_and_status_1(folder: Path) -> None:
+    """The network of a 4-bit quantization is not the checkpoint's 8-bit one."""
+    four = ("quantize", SPIKFORMER, "-o", "four.lapilli", "--bits", 4)
+    assert lapilli(*four, cwd=folder).returncode == 0
+    arguments = ("compare", "four.lapilli", "--checkpoint", SPIKFORMER, "--count", 4)
+    done = lapilli(*arguments, "--simulator", "reference", cwd=folder)
+    assert done.returncode == 1
+    assert "first divergence at t=0, node 'patch_embed.proj_lif'" in done.stdout
+    assert "patch_embed.proj_conv" in done.stdout
+
+
+def test_images_of_the_users_own(folder: Path, test_split: Split) -> None:
+    np.savez(folder / "mine.npz", images=test_split.images[:5])
+    done = lapilli("compare", "net.lapilli", "--images", "mine.npz", "--json", cwd=folder)
+    (comparison,) = facts(done)["comparisons"]
+    assert (comparison["expected"], comparison["got"]) == ("reference", "event-driven")
+    assert comparison["images"] == 5
+    assert comparison["synops"] > 0
+
+
+def test_export_nir(folder: Path, spike_driven: Quantized) -> None:
+    save_network(spike_driven.network, folder / "sdt.lapilli")
+    done = lapilli("export", "sdt.lapilli", "--nir", "sdt.nir", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "sdt.nir").stat().st_size > 0
+
+
+def test_export_refuses_what_nir_cannot_say_and_writes_nothing(folder: Path) -> None:
+    done = lapilli("export", "net.lapilli", "--nir", "net.nir", cwd=folder)
+    assert done.returncode == 2
+    for node in ("block.0.attn.matmul", "block.0.attn.matmul.2", "block.1.attn.matmul"):
+        assert f"  {node}: " in done.stderr
+    assert not (folder / "net.nir").exists()
+
+
+def test_doctor_lists_everything(folder: Path) -> None:
+    done = lapilli("doctor", "--json", cwd=folder)
+    told = json.loads(done.stdout)
+    names = {f["what"] for f in told["findings"]}
+    assert {"python", "torch", "scikit-learn", "nir", "nirtorch", "uv", "lava"} == names
+    assert done.returncode == int(any(f["remedy"] for f in told["findings"]))
+
+
+BAD_INPUT = (
+    (("run", "absent.lapilli", "0.png"), "absent.lapilli: no such file"),
+    (("run", "net.lapilli", "absent.png"), "absent.png: not a picture"),
+    (("run", "net.lapilli", "large.png"), "large.png: is 9 x 9 pixels, the network takes 8 x 8"),
+    (("run", "net.lapilli", "0.png", "--simulator", "loihi3"), "no simulator is called 'loihi3'"),
+    (("run", "cut.lapilli", "0.png"), "cut.lapilli: truncated"),
+    (("inspect", "absent.pt"), "absent.pt: no such file"),
+    (("inspect", "cut.pt"), "cut.pt: "),
+    (("quantize", "bare.safetensors", "-o", "x.lapilli"), "bare.safetensors: does not say"),
+    (("compare", "net.lapilli", "--images", "absent.npz"), "absent.npz: expected 'digits'"),
+    (("quantize", "cut.pt", "-o", "nowhere/x.lapilli"), "cut.pt: "),
+)
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), BAD_INPUT, ids=lambda v: str(v)[:40])
+def test_bad_input_is_one_sentence(folder: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    (folder / "cut.lapilli").write_bytes((folder / "net.lapilli").read_bytes()[:1000])
+    (folder / "cut.pt").write_bytes(b"PK\x03\x04 this is no checkpoint")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(folder / "large.png")
+    from safetensors.numpy import save_file
+
+    save_file({"head.weight": np.zeros((2, 2), np.float32)}, folder / "bare.safetensors")
+    done = lapilli(*arguments, cwd=folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"lapilli: {sentence}"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "x.lapilli").exists()

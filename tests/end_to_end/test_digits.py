@@ -1,0 +1,107 @@
+"""The two trained networks, whole: accuracy, Lava, NIR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from lapilli.deploy.compare import PyTorch, Simulated, compare
+from lapilli.ir.ops import MaxPool2d, Neuron
+from lapilli.model.checkpoint import Checkpoint, build
+from lapilli.model.digits import PREPROCESSING, TEST_IMAGES, Split, load_digits
+from lapilli.quantize import Quantized, quantize
+from lapilli.simulators.lava.adapter import Lava
+from lapilli.simulators.nir_runtime import Nir
+from lapilli.simulators.reference import Reference
+
+Get = Callable[[str], Quantized]
+MODELS = ("spikformer", "spike_driven")
+LAVA_IMAGES = 64
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_integers_answer_as_well_as_floats(
+    quantized: Get, checkpoint: Callable[[str], Checkpoint], test_split: Split, model: str
+) -> None:
+    q = quantized(model)
+    network = q.network
+    found = compare(
+        network,
+        PyTorch(network, q.reference),
+        Simulated(network, Reference()),
+        test_split.images,
+    )
+    found.require()
+    assert found.images == TEST_IMAGES
+    assert found.compared > 60_000_000
+    integers = int((np.array(found.answers) == test_split.labels).sum())
+    floats = PREPROCESSING.right(build(checkpoint(model)), test_split.images, test_split.labels)
+    assert floats >= 0.97 * TEST_IMAGES
+    assert floats - integers <= 2
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("model", MODELS)
+def test_lava_fires_every_spike_of_pytorch(quantized: Get, test_split: Split, model: str) -> None:
+    q = quantized(model)
+    network = q.network
+    found = compare(
+        network,
+        PyTorch(network, q.reference),
+        Simulated(network, Lava()),
+        test_split.images[:LAVA_IMAGES],
+        batch=LAVA_IMAGES,
+    )
+    found.require()
+    assert found.images == LAVA_IMAGES
+    assert found.compared > 3_000_000
+    assert found.steps >= LAVA_IMAGES // Lava().batch * network.graph.T
+
+
+def test_nirtorch_fires_every_spike_of_the_spike_driven_network(
+    spike_driven: Quantized, test_split: Split
+) -> None:
+    """Written to a .nir file, read back, run by software that we did not write."""
+    network = spike_driven.network
+    found = compare(
+        network,
+        PyTorch(network, spike_driven.reference),
+        Simulated(network, Nir()),
+        test_split.images[:60],
+    )
+    found.require()
+    assert found.compared > 3_000_000
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_pools_see_spikes(quantized: Get, model: str) -> None:
+    graph = quantized(model).network.graph
+    pools = [n for n in graph.nodes if isinstance(n.op, MaxPool2d)]
+    assert len(pools) == 1
+    assert all(isinstance(graph[p.inputs[0]].op, Neuron) for p in pools)
+
+
+def test_the_split_is_the_same_for_everything(digits: tuple[Split, Split]) -> None:
+    training, test = digits
+    again = load_digits()
+    assert len(test.images) == TEST_IMAGES
+    assert np.array_equal(again[1].images, test.images)
+    # Two digits may be drawn alike, but the split itself must share no image by accident.
+    seen = {image.tobytes() for image in training.images}
+    assert sum(image.tobytes() in seen for image in test.images) == 0
+
+
+def test_calibration_never_sees_test_images(
+    spikformer: Quantized, checkpoint: Callable[[str], Checkpoint], training: Split
+) -> None:
+    """Other training images give the same scale; the fixture itself is given no others."""
+    again = quantize(
+        build(checkpoint("spikformer")),
+        PREPROCESSING.normalise(training.images),
+        mean=PREPROCESSING.mean,
+        std=PREPROCESSING.std,
+        classes=PREPROCESSING.classes,
+    )
+    assert again.network.graph.digest == spikformer.network.graph.digest

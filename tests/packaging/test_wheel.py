@@ -1,0 +1,69 @@
+"""What users install: the wheel has everything, and works far from the repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import lapilli
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("ir", "model", "quantize", "export", "simulators", "deploy")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
+    (made,) = out.glob("*.whl")
+    return made
+
+
+def test_the_wheel_holds_every_tracked_file_of_the_package(wheel: Path) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", *FOLDERS], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    tracked = {f"lapilli/{line}" for line in listed.stdout.splitlines()}
+    assert len(tracked) > 60
+    assert tracked <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_demo_runs_from_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+    """Its dependencies come from this environment; lapilli itself must be the wheel's."""
+    site, work = tmp_path / "site", tmp_path / "work"
+    work.mkdir()
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run([sys.executable, *install], check=True, capture_output=True)
+    code = (
+        "import lapilli, sys; print(lapilli.__file__, file=sys.stderr);"
+        "from lapilli.deploy.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "demo", "--no-lava", "--json"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=work,
+        env={**os.environ, "PYTHONPATH": str(site)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(site) in done.stderr
+    for model in json.loads(done.stdout)["models"]:
+        assert model["exact"]
+        assert model["float_right"] >= 0.97 * model["images"]
+        assert model["float_right"] - model["int_right"] <= 2
+        for simulator in ("reference", "event-driven"):
+            assert model["simulators"][simulator]["compared"] > 60_000_000
+            assert model["simulators"][simulator]["mismatches"] == 0
+        assert all((work / file).is_file() for file in model["files"])
+
+
+def test_these_tests_run_on_the_editable_install() -> None:
+    assert Path(str(lapilli.__file__)).parent == ROOT / "src" / "lapilli"

@@ -1,0 +1,252 @@
+"""Lava against the definition: every spike, every current, and the faults that must show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lapilli.ir.errors import RangeError, SimulatorFailedError, UnsupportedError
+from lapilli.ir.graph import Graph, Node
+from lapilli.ir.ops import (
+    DECAY_ONE,
+    Add,
+    Delay,
+    Gate,
+    Input,
+    Linear,
+    Neuron,
+    Permute,
+    Readout,
+    Reset,
+)
+from lapilli.ir.passes.delays import balance_delays
+from lapilli.ir.tensor import IntArray, IntTensor
+from lapilli.ir.types import IntRange, Kind, TensorType
+from lapilli.simulators.conformance import CASES, Case, attention_block, check, neuron_case
+from lapilli.simulators.digest import digests
+from lapilli.simulators.lava import plan
+from lapilli.simulators.lava.adapter import Lava, membrane
+from lapilli.simulators.protocol import Recording
+from lapilli.simulators.reference import Reference
+
+pytestmark = pytest.mark.lava
+
+DECLINED = {
+    "fires-at-threshold",
+    "soft-reset-keeps-the-rest",
+    "soft-reset-by-its-own-amount",
+    "hard-reset-drops-the-rest",
+    "decay-truncates-toward-zero",
+    "fraction-bits-keep-the-half",
+    "v-below-zero-is-kept",
+    "current-decays-on-its-own",
+    "neuron-bias-every-step",
+    "ternary-fires-both-ways",
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_conforms_or_declines(case: Case) -> None:
+    if case.name in DECLINED:
+        with pytest.raises(UnsupportedError):
+            check(Lava(), case)
+    else:
+        assert check(Lava(), case)
+
+
+def differing(got: Recording, want: Recording) -> list[str]:
+    """Names of nodes with a wrong value, and of neurons with a wrong current."""
+    values = [n for n, v in got.values.items() if not np.array_equal(v, want.values[n])]
+    currents = [
+        n
+        for n, d in got.current_digests.items()
+        if not np.array_equal(d, digests(want.currents[n]))
+    ]
+    return [*values, *(n for n in currents if n not in values)]
+
+
+def samples(count: int, seed: int = 3, rate: float = 0.5) -> dict[str, IntArray]:
+    return {"x": (np.random.default_rng(seed).random((8, count, 4, 6)) < rate).astype(np.int64)}
+
+
+def test_streamed_samples_agree_in_every_neuron_and_every_current() -> None:
+    graph, inputs = attention_block(), samples(12)
+    want = Reference().compile(graph).run(inputs)
+    got = Lava(batch=5).compile(graph).run(inputs)  # three rounds, the last not full
+    assert got.values.keys() == {*graph.neurons, "logits"}
+    assert got.current_digests.keys() == set(graph.neurons)
+    assert differing(got, want) == []
+    assert all(0.02 < want.values[n].mean() < 0.98 for n in graph.neurons)
+    assert got.steps == 8 * 3 + 5  # and the pipeline drains
+    assert got.seconds
+
+
+def stock(**options: object) -> Neuron:
+    given = {"threshold": IntTensor.of([64 * 5 + 1]), **options}
+    return Neuron(**given)  # type: ignore[arg-type]
+
+
+NEURONS = {
+    "no leak": stock(),
+    "odd leak": stock(dv=1111, fraction_bits=8),
+    "full leak": stock(dv=DECAY_ONE),
+    "current decays": stock(du=1000, dv=300, fraction_bits=7),
+    "one bias for all": stock(bias=IntTensor.of([40])),
+    "bias for each": stock(bias=IntTensor.of([40, -64, 4095])),
+    "17 bits of input": stock(dv=DECAY_ONE, threshold=IntTensor.of([64 * 100_000 + 1])),
+    "vth of zero": stock(threshold=IntTensor.of([1]), dv=2048),
+}
+
+
+@pytest.mark.parametrize("op", NEURONS.values(), ids=NEURONS)
+def test_registers_mean_what_the_graph_means(op: Neuron) -> None:
+    most = 130_000 if op.threshold.range.hi > 1 << 20 else 9
+    x = np.random.default_rng(0).integers(-most, most + 1, (6, 20, 3))
+    nodes = (
+        Node("x", Input(type=TensorType((3,), IntRange(-most, most), Kind.GRADED))),
+        Node("late", Delay(steps=3), ("x",)),  # time for a state that a reset must clear
+        Node("s", op, ("late",)),
+    )
+    graph = Graph(nodes, ("s",), 6)
+    want = Reference().compile(graph).run({"x": x})
+    lava = Lava().compile(graph)
+    assert differing(lava.run({"x": x}), want) == []
+    assert 0 < want.values["s"].mean() < 1
+    for t in (0, 4):
+        assert np.array_equal(lava.membrane({"x": x}, "s", t, 7), want.membranes["s"][t, 7])
+
+
+def test_every_way_to_connect() -> None:
+    """Neuron to neuron, two neurons on one synapse, a square, loose parts, a wire at the end."""
+    spikes = TensorType.spikes(2, 3)
+    weight, bias = IntTensor.of([[5, -3, 4], [2, 6, -1], [7, 1, 1]]), IntTensor.of([0, 2, -1])
+    nodes = (
+        Node("x", Input(type=spikes)),
+        Node("unused", Input(type=spikes)),
+        Node("y", Input(type=spikes)),
+        Node("l", Linear(weight=weight, bias=bias), ("x",)),
+        Node("turned", Permute(axes=(1, 0)), ("l",)),
+        Node("n1", stock(dv=99), ("turned",)),
+        Node("n2", stock(dv=2048), ("l",)),
+        Node("n3", stock(threshold=IntTensor.of([65])), ("n2",)),
+        Node("square", Gate(), ("n3", "n3")),
+        Node("sum", Add(), ("square", "n3")),
+        Node("total", Readout(), ("sum",)),
+        Node("twice", Readout(), ("total",)),
+        Node("apart", stock(threshold=IntTensor.of([65])), ("y",)),
+        Node("end", Permute(axes=(1, 0)), ("n1",)),
+        Node("dropped", Add(), ("x", "x")),
+    )
+    graph = Graph(nodes, ("end", "twice", "total"), 5)
+    rng = np.random.default_rng(0)
+    inputs = {n: (rng.random((5, 7, 2, 3)) < 0.6).astype(np.int64) for n in ("x", "unused", "y")}
+    want = Reference().compile(graph).run(inputs)
+    got = Lava(batch=3).compile(graph).run(inputs)
+    assert got.values.keys() == {*graph.neurons, "end", "twice", "total"}
+    assert differing(got, want) == []
+    assert all(0 < want.values[n].mean() < 1 for n in graph.neurons)
+
+
+def test_what_was_not_recorded_is_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = plan.Plan.job
+    monkeypatch.setattr(plan.Plan, "job", lambda self: replace(right(self), steps=12))
+    with pytest.raises(SimulatorFailedError, match="only a part of node"):
+        Lava().compile(attention_block()).run(samples(2))
+
+
+def test_one_step_one_sample() -> None:
+    graph, inputs = neuron_case(stock(), [9])
+    assert Lava().compile(graph).run(inputs).values["s"].tolist() == [[[1]]]
+
+
+DELAYS = [n.name for n in balance_delays(attention_block()).nodes if isinstance(n.op, Delay)]
+
+
+@pytest.mark.parametrize("name", DELAYS)
+def test_each_inserted_delay_is_needed(name: str) -> None:
+    graph, inputs = attention_block(), samples(6)
+    balanced = balance_delays(graph)
+    reader = next(n.name for n in balanced.nodes if name in n.inputs)
+    source = balanced[name].inputs[0]
+    nodes = tuple(
+        replace(n, inputs=tuple(source if i == name else i for i in n.inputs))
+        for n in balanced.nodes
+        if n.name != name
+    )
+    faulty = Lava(balance=False).compile(Graph(nodes, graph.outputs, graph.T))
+    wrong = differing(faulty.run(inputs), Reference().compile(graph).run(inputs))
+    after = {reader}
+    for node in graph.nodes:
+        if after & set(node.inputs):
+            after.add(node.name)
+    assert wrong
+    assert set(wrong) <= after
+
+
+def test_delays_are_enough() -> None:
+    graph, inputs = attention_block(), samples(6)
+    got = Lava(balance=False).compile(balance_delays(graph)).run(inputs)
+    assert differing(got, Reference().compile(graph).run(inputs)) == []
+
+
+@pytest.mark.parametrize("node", ["q", "attn.fire", "logits"])
+def test_a_missed_reset_shows(monkeypatch: pytest.MonkeyPatch, node: str) -> None:
+    graph, inputs, right = attention_block(), samples(40), plan.resets
+
+    def every_second_time(balanced: Graph) -> dict[str, tuple[int, int]]:
+        given = right(balanced)
+        return {**given, node: (2 * graph.T, given[node][1])}
+
+    monkeypatch.setattr(plan, "resets", every_second_time)
+    got = Lava(batch=20).compile(graph).run(inputs)
+    want = Reference().compile(graph).run(inputs)
+    assert differing(got, want)[0] == node
+    first_round, second = slice(0, 20), slice(20, 40)
+    assert np.array_equal(got.values[node][:, first_round], want.values[node][:, first_round])
+    assert not np.array_equal(got.values[node][:, second], want.values[node][:, second])
+
+
+def test_membrane_of_neurons_that_fire_and_of_those_that_do_not() -> None:
+    graph, inputs = attention_block(), samples(3)
+    want = Reference().compile(graph).run(inputs)
+    for node, t, sample in (("q", 0, 1), ("attn.fire", 5, 2)):
+        spikes = want.values[node][t, sample]
+        assert 0 < spikes.mean() < 1
+        got = membrane(graph, inputs, node, t, sample)
+        assert np.array_equal(got, want.membranes[node][t, sample])
+
+
+def test_declines_with_every_reason_of_every_neuron() -> None:
+    wrong = {
+        "ternary": stock(ternary=True),
+        "soft": stock(reset=Reset.BY_SUBTRACTION, reset_by=64),
+        "none": stock(reset=Reset.NONE),
+        "tie": stock(threshold=IntTensor.of([64])),
+        "each": stock(threshold=IntTensor.of([65, 129])),
+        "endless": stock(du=0),
+        "both": stock(du=1, dv=DECAY_ONE),
+        "wide": stock(fraction_bits=20),
+    }
+    kind = TensorType((2,), IntRange(-9, 9), Kind.GRADED)
+    huge = TensorType((2,), IntRange(0, 1 << 31), Kind.GRADED)
+    nodes = [Node("x", Input(type=kind)), Node("huge", Input(type=huge))]
+    nodes += [Node(name, op, ("x",)) for name, op in wrong.items()]
+    with pytest.raises(UnsupportedError) as caught:
+        Lava().compile(Graph(tuple(nodes), ("soft",), 2))
+    assert {r.node for r in caught.value.reasons} == {*wrong, "huge"}
+
+
+@pytest.mark.parametrize("fault", ["value", "shape", "steps"])
+def test_inputs_that_the_graph_was_not_proved_for(fault: str) -> None:
+    graph, inputs = attention_block(), samples(2)
+    x = inputs["x"]
+    bad = {"value": x * 2, "shape": x[..., :-1], "steps": x[:-1]}[fault]
+    with pytest.raises(RangeError, match="x"):
+        Lava().compile(graph).run({"x": bad})
+
+
+def test_no_lanes() -> None:
+    with pytest.raises(ValueError, match="batch"):
+        Lava(batch=0)
