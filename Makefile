@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "[1/2] host environment in $(VENV) (PyTorch, NIR, tools; a few minutes the first time)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet pip==25.3
-	$(BIN)/python -m pip install -c constraints.txt -e '.[demo,nir,lava]' --group dev
+	$(BIN)/python -m pip install -c constraints.txt -e '.[demo]' --group dev
 	@touch $@
 
 # The environment itself lives in the user's cache; `lapilli doctor` says where.

@@ -32,13 +32,14 @@ class Bars:
     """Progress bars on standard error, so that standard output stays clean."""
 
     def __init__(self, *, quiet: bool) -> None:
+        console = Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
-            disable=quiet,
+            console=console,
+            disable=quiet or not console.is_terminal,  # a log wants lines, not bars
             transient=True,
         )
         self.task: TaskID | None = None
