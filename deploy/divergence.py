@@ -70,9 +70,10 @@ class Divergence:
     @property
     def cause(self) -> str:
         """What the agreement of everything before it leaves as the reason."""
-        if self.kind == "spikes":
+        differ = None not in self.membranes and self.membranes[0] != self.membranes[1]
+        if self.kind == "spikes" and not differ:
             return f"the same membrane fires or not: threshold or comparison of {self.node!r}"
-        if self.kind == "membrane":
+        if self.kind in ("spikes", "membrane"):
             return f"the same current integrates differently: decay, bias or reset of {self.node!r}"
         return f"all neurons before agree; look at {', '.join(map(repr, self.suspects))}"
 

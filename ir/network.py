@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from lapilli.ir.errors import GraphError
 from lapilli.ir.graph import Graph
 from lapilli.ir.tensor import IntArray
 
@@ -66,7 +67,13 @@ class Network:
     classes: tuple[str, ...]
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> dict[str, IntArray]:
-        """Images (B, C, H, W) to the graph's input (T, B, C, H, W): direct coding."""
+        """Images (B, C, H, W) to the graph's input (T, B, C, H, W): direct coding.
+
+        Raises:
+            GraphError: the graph has not one input.
+        """
+        if len(self.graph.inputs) != 1:
+            raise GraphError(", ".join(self.graph.inputs), "an image is for graphs of one input")
         (name,) = self.graph.inputs
         q = self.input.encode(pixels)
         return {name: np.broadcast_to(q, (self.graph.T, *q.shape))}

@@ -12,7 +12,7 @@ import numpy as np
 
 from lapilli.ir.errors import SimulatorFailedError, UnsupportedError
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import DECAY_ONE, Neuron
+from lapilli.ir.ops import Neuron
 from lapilli.ir.passes.delays import balance_delays
 from lapilli.ir.semantics import decay
 from lapilli.ir.tensor import IntArray
@@ -101,10 +101,10 @@ class Executable:
     def membrane(self, inputs: Mapping[str, IntArray], node: str, t: int, sample: int) -> IntArray:
         """The membrane of a neuron before its reset, at one step of one sample.
 
-        That sample runs again, alone. Lava is stopped before the step and after it. Where the
-        neuron stays silent, this is Lava's own v. Where it fires, Lava has set v to zero, and
-        the rule is applied to Lava's v before the step and its u after it; on the silent
-        neurons both must agree.
+        Its lane runs again up to there, and Lava is stopped before the step and after it.
+        Where the neuron stays silent, this is Lava's own v. Where it fires, Lava has set v to
+        zero, and the rule is applied to Lava's v before the step (zero, if the neuron was
+        reset there) and its u after it; on the silent neurons both must agree.
 
         Returns:
             int64 of the neuron's shape, in state units.
@@ -115,23 +115,24 @@ class Executable:
         op = self.graph[node].op
         if not isinstance(op, Neuron):
             raise TypeError(f"node {node!r} is no neuron and has no membrane")
+        lanes = min(self.options.batch, next(iter(inputs.values())).shape[1])
+        before_it, lane = divmod(sample, lanes)
         with _folder() as folder:
-            plan = Plan(self.graph, folder, lanes=1, rounds=1)
+            plan = Plan(self.graph, folder, lanes=1, rounds=before_it + 1)
             for name in self.graph.inputs:
-                plan.play(name, inputs[name][:, sample : sample + 1])
+                plan.play(name, inputs[name][:, lane : sample + 1 : lanes])
             plan.record_value(node)
-            step = plan.latency[node] + 1 + t
+            step = plan.latency[node] + 1 + before_it * self.graph.T + t
             self._run(plan.job(Watch(node=node, step=step)), folder)
             before, after = (np.load(folder / STATE.format(step=s)) for s in (step - 1, step))
-            rest = t == 0 or op.dv == DECAY_ONE
-            v = np.zeros_like(before["v"]) if rest else before["v"]
-            ruled = decay(v.astype(np.int64), op.dv) + after["u"].astype(np.int64) + op.bias.array
-            fired = plan.recorded_values(t)[node]
-            seen = after["v"].astype(np.int64)
-            if not np.array_equal(np.where(fired == 0, ruled, 0), seen):
-                raise SimulatorFailedError(f"Lava's state of {node!r} does not follow its rule")
-            membrane: IntArray = ruled[0]
-            return membrane
+            silent = plan.recorded_values(t)[node][-1:] == 0
+            kept, u, seen = (a.astype(np.int64) for a in (before["v"], after["u"], after["v"]))
+            for v in (np.zeros_like(kept), kept):
+                membrane: IntArray = decay(v, op.dv) + u + op.bias.array
+                if np.array_equal(np.where(silent, membrane, 0), seen):
+                    own: IntArray = membrane[0]
+                    return own
+            raise SimulatorFailedError(f"Lava's state of {node!r} does not follow its rule")
 
     def _run(self, job: Job, folder: Path) -> supervisor.Done:
         segments.check_room(message_bytes(self.graph, job.lanes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -36,8 +36,8 @@ class Job:
         latency: of every node.
         resets: neuron or read-out -> (interval, offset): Lava steps s at which s % interval is
             offset forget everything.
-        inputs, values, digests, currents: node -> file to play or to fill: its input, its
-            value, digests of what drives it, all that drives it.
+        inputs, values, digests: node -> file to play or to fill: an input, a value, digests of
+            what drives a neuron.
     """
 
     lanes: int
@@ -47,7 +47,6 @@ class Job:
     inputs: Mapping[str, str]
     values: Mapping[str, str]
     digests: Mapping[str, str]
-    currents: Mapping[str, str] = field(default_factory=dict)
     watch: Watch | None = None
 
 

@@ -177,12 +177,8 @@ class _Builder:
         if not isinstance(op, Neuron):
             raise TypeError(f"{neuron.name} is no neuron")
         _, wires = self.root(neuron.inputs[0])
-        return Outlet(
-            wires,
-            op.fraction_bits - LOIHI_FRACTION_BITS,
-            self.tape(self.job.currents, neuron.name),
-            self.tape(self.job.digests, neuron.name),
-        )
+        shift = op.fraction_bits - LOIHI_FRACTION_BITS
+        return Outlet(wires, shift, digests=self.tape(self.job.digests, neuron.name))
 
     def connect(self, root: str, port: Any) -> None:
         """Send the value of `root` to an in-port."""

@@ -256,3 +256,5 @@ def test_lava_one_reset_missed(
     found = _against_pytorch(spike_driven, spike_driven.network.graph, test_split, Lava(batch=3))
     assert found.first is not None
     assert found.first.node == node
+    assert found.first.kind == "spikes"
+    assert "reset" in found.first.cause  # its membranes, read in a second run, differ
