@@ -20,6 +20,7 @@ from lapilli.export.file import save_network
 from lapilli.export.nir import save_nir
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.network import Network
+from lapilli.simulators.lava import environment
 from lapilli.simulators.reference import Reference
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "model" / "checkpoints"
@@ -66,6 +67,8 @@ def demo(
     Raises:
         SimulatorUnavailableError: no environment for Lava.
     """
+    if lava:
+        environment.find()  # now, not after a minute of other work
     out.mkdir(parents=True, exist_ok=True)
     training, test = training_images(DIGITS), test_images(DIGITS)
     picture = out / "digit.png"
