@@ -197,12 +197,12 @@ def compare(
 
     With --checkpoint the other side is PyTorch, else the reference simulator.
     """
-    from lapilli.deploy import compare as comparing
-    from lapilli.deploy import report
+    from lapilli.deploy import report, runners
+    from lapilli.deploy.compare import compare as compare_runs
 
     loaded = load_network(network)
     test = image_files.test_images(images).first(count)
-    expected: comparing.Runner = comparing.Simulated(loaded, target("reference"))
+    expected: runners.Runner = runners.Simulated(loaded, target("reference"))
     if checkpoint is not None:
         _need_torch()
         from lapilli.deploy import flow
@@ -210,16 +210,16 @@ def compare(
         overrides = flow.Overrides(config=config, mean=_numbers(mean), std=_numbers(std))
         opened = flow.open_checkpoint(checkpoint, overrides)
         again = flow.quantize_checkpoint(opened, image_files.training_images(calibration))
-        expected = comparing.PyTorch(loaded, again.reference)
+        expected = runners.PyTorch(loaded, again.reference)
     names = simulator or (["event-driven"] if checkpoint is None else ["reference", "event-driven"])
     done = []
     with Bars(quiet=as_json) as bars:
         for name in names:
             bars.stage(name, len(test.pixels))
-            runner = comparing.Simulated(loaded, target(name, bars.lava))
+            runner = runners.Simulated(loaded, target(name, bars.lava))
             batch = len(test.pixels) if name == "lava" else 60
             done.append(
-                comparing.compare(
+                compare_runs(
                     loaded, expected, runner, test.pixels, batch=batch, progress=bars.advance
                 )
             )

@@ -3,74 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from lapilli.deploy.divergence import Divergence, facts, first_divergence
+from lapilli.deploy.runners import Pixels, Runner, Simulated
 from lapilli.ir.errors import MismatchError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
 from lapilli.ir.tensor import IntArray
-from lapilli.simulators.protocol import Executable, ReadsMembranes, Recording, Simulator
+from lapilli.simulators.protocol import ReadsMembranes, Recording
 
-if TYPE_CHECKING:
-    from lapilli.quantize.reference import PyTorchReference
-
-Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[int], None]
-
-
-class Runner(Protocol):
-    """Something that runs a network on images (B, C, H, W) of bytes."""
-
-    @property
-    def name(self) -> str:
-        """For reports."""
-        ...
-
-    def run(self, pixels: Pixels) -> Recording:
-        """Run one batch from rest."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PyTorch:
-    """The author's module with quantized parameters."""
-
-    network: Network
-    reference: PyTorchReference
-    name: str = "pytorch"
-
-    def run(self, pixels: Pixels) -> Recording:
-        """Run the module; its logits stand as the one step of the graph's output."""
-        trace = self.reference.run(self.network.input.encode(pixels))
-        (output,) = self.network.graph.outputs
-        values = {**trace.spikes, output: trace.logits[None]}
-        return Recording(values, trace.membranes, trace.currents)
-
-
-@dataclass(slots=True, eq=False)
-class Simulated:
-    """A simulator with the network compiled for it."""
-
-    network: Network
-    simulator: Simulator
-    executable: Executable = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.executable = self.simulator.compile(self.network.graph)
-
-    @property
-    def name(self) -> str:
-        """The simulator's."""
-        return self.simulator.name
-
-    def run(self, pixels: Pixels) -> Recording:
-        """Encode and simulate."""
-        return self.executable.run(self.network.encode(pixels))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lapilli.deploy.compare import Comparison, PyTorch, Simulated, compare_all
+from lapilli.deploy.compare import Comparison, compare_all
 from lapilli.deploy.flow import float_right, open_checkpoint, quantize_checkpoint
 from lapilli.deploy.images import DIGITS, Images, test_images, training_images
 from lapilli.deploy.progress import Narrator
+from lapilli.deploy.runners import PyTorch, Simulated
 from lapilli.deploy.targets import target
 from lapilli.export.file import save_network
 from lapilli.export.nir import save_nir

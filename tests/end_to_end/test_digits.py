@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from lapilli.deploy.compare import PyTorch, Simulated, compare
+from lapilli.deploy.compare import compare
+from lapilli.deploy.runners import PyTorch, Simulated
 from lapilli.ir.ops import MaxPool2d, Neuron
 from lapilli.model.checkpoint import Checkpoint, build
 from lapilli.model.digits import PREPROCESSING, TEST_IMAGES, Split, load_digits

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from lapilli.deploy.compare import Comparison, PyTorch, Simulated, compare
+from lapilli.deploy.compare import Comparison, compare
+from lapilli.deploy.runners import PyTorch, Simulated
 from lapilli.ir.graph import Graph
 from lapilli.ir.ops import Conv2d, Delay, Gate, Linear, Neuron, Op, SpikeMatmul
 from lapilli.ir.passes.delays import balance_delays
