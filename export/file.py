@@ -7,6 +7,7 @@ than eight times the file (int8 in the file, int64 in memory).
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -80,7 +81,17 @@ def save_network(network: Network, path: Path) -> None:
         "network": json.dumps(content, sort_keys=True, separators=(",", ":")),
         "digest": network.graph.digest,
     }
-    write_whole(path, save(tensors, metadata))
+    write_whole(path, _ordered(save(tensors, metadata)))
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same file with sorted metadata, which safetensors writes in random order."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -145,6 +156,9 @@ def _network_from(metadata: dict[str, str], tensors: dict[str, Any]) -> Network:
     if unused:
         raise _MalformedError(f"tensor {min(unused)!r} belongs to no node")
     graph = Graph(nodes, tuple(_text(o, "outputs") for o in _list(top["outputs"], "outputs")), T)
+    for name, kind in graph.types.items():
+        if math.prod(kind.shape) > _MOST_ELEMENTS:
+            raise _MalformedError(f"node {name!r}: a value of shape {list(kind.shape)}")
     if graph.digest != metadata.get("digest"):
         raise _MalformedError("its digest is not its content's: damaged, or edited by hand")
     source = _mapping(top["input"], "input", ("mean", "std", "exponent", "lo", "hi"))
@@ -157,6 +171,8 @@ def _network_from(metadata: dict[str, str], tensors: dict[str, Any]) -> Network:
     )
     if len(quantizer.mean) != len(quantizer.std) or min(quantizer.std, default=0) <= 0:
         raise _MalformedError("input needs one mean and one positive std per channel")
+    if quantizer.lo > quantizer.hi:
+        raise _MalformedError(f"input range [{quantizer.lo}, {quantizer.hi}] is empty")
     if abs(quantizer.exponent) > 64:
         raise _MalformedError(f"input exponent {quantizer.exponent} leaves -64..64")
     classes = tuple(_text(c, "classes") for c in _list(top["classes"], "classes"))

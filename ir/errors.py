@@ -46,6 +46,10 @@ class UnsupportedError(LapilliError, NotImplementedError):
         self.reasons = reasons
 
 
+class InputError(LapilliError, ValueError):
+    """What a network is given, or is asked to name, does not fit it."""
+
+
 class _FileError(LapilliError, ValueError):
     """Something is wrong with a file; carries its path."""
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from lapilli.ir.errors import GraphError
+from lapilli.ir.errors import InputError
 from lapilli.ir.graph import Graph
 from lapilli.ir.tensor import IntArray
 
@@ -32,10 +32,10 @@ class InputQuantizer:
         """Bytes (..., C, H, W) to int64 of the same shape, through one exact table a channel.
 
         Raises:
-            ValueError: not bytes, or another number of channels.
+            InputError: not bytes, or another number of channels.
         """
         if pixels.dtype != np.uint8 or pixels.ndim < 3 or pixels.shape[-3] != len(self.mean):
-            raise ValueError(
+            raise InputError(
                 f"expected uint8 pixels (..., {len(self.mean)}, H, W), "
                 f"got {pixels.dtype} {pixels.shape}"
             )
@@ -70,14 +70,20 @@ class Network:
         """Images (B, C, H, W) to the graph's input (T, B, C, H, W): direct coding.
 
         Raises:
-            GraphError: the graph has not one input.
+            InputError: the images do not fit, or the graph has not one input.
         """
         if len(self.graph.inputs) != 1:
-            raise GraphError(", ".join(self.graph.inputs), "an image is for graphs of one input")
+            raise InputError(f"an image is for graphs of one input, not {self.graph.inputs}")
         (name,) = self.graph.inputs
         q = self.input.encode(pixels)
         return {name: np.broadcast_to(q, (self.graph.T, *q.shape))}
 
     def classify(self, logits: IntArray) -> list[str]:
-        """Names of the largest of integer logits (B, classes)."""
+        """Names of the largest of integer logits (B, classes).
+
+        Raises:
+            InputError: there are not as many names as logits.
+        """
+        if logits.shape[-1:] != (len(self.classes),):
+            raise InputError(f"{len(self.classes)} class names for logits {logits.shape}")
         return [self.classes[int(i)] for i in logits.argmax(axis=-1)]

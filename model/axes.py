@@ -64,7 +64,7 @@ def reshape(dims: Dims, sizes: Sequence[int]) -> Dims:
     Raises:
         MixError: the new shape would cut through T or B.
     """
-    left = [f for dim in dims for f in dim]
+    left = list(_merged([f for dim in dims for f in dim]))
     result = []
     for size in sizes:
         taken: list[Factor] = []

@@ -36,8 +36,13 @@ def capture(model: nn.Module, image_shape: tuple[int, ...]) -> Captured:
     _check_mode(model)
     _check_state(model, image_shape)
     batch = _batch_size(model, image_shape)
-    program = _export(model, torch.zeros(batch, *image_shape))
+    program = _export(model, torch.zeros(batch, *image_shape, dtype=_dtype(model)))
     return _Reader(model, program, batch).read()
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    """Of its parameters, whatever the process's default is."""
+    return next((p.dtype for p in model.parameters()), torch.float32)
 
 
 def _check_mode(model: nn.Module) -> None:
@@ -60,7 +65,7 @@ def _check_state(model: nn.Module, image_shape: tuple[int, ...]) -> None:
     before = {path: _memory(module) for path, module in probe.named_modules()}
     with torch.no_grad():
         try:
-            probe(torch.ones(2, *image_shape))
+            probe(torch.ones(2, *image_shape, dtype=_dtype(model)))
         except Exception as error:
             raise CaptureError("", f"its forward fails on images {image_shape}: {error}") from error
     for path, module in probe.named_modules():

@@ -10,7 +10,7 @@ import argparse
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TypeAlias
 
@@ -84,8 +84,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             "it asks for code to be run while loading, or is no checkpoint; refused. "
             "Save its state_dict alone, or convert it to .safetensors where you trust it",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(path, f"not a PyTorch checkpoint ({error})") from error
+    except Exception as error:  # a damaged pickle makes torch raise anything
+        raise CheckpointError(path, f"not a PyTorch checkpoint ({error!r})") from error
     for container in ("state_dict", "model", "state_dict_ema"):
         if isinstance(content, dict) and isinstance(content.get(container), dict):
             content = content[container]
@@ -111,10 +111,28 @@ def _load_safetensors(path: Path) -> Checkpoint:
         raise CheckpointError(path, f"unknown family {family!r}; known: {sorted(FAMILIES)}")
     try:
         config = FAMILIES[family](**json.loads(metadata["config"]))
+        _check_config(config)
         stored = {k: tuple(v) for k, v in json.loads(metadata["preprocessing"]).items()}
         return Checkpoint(path, state, config, Preprocessing(**stored))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(path, f"its metadata cannot be read ({error})") from error
+
+
+def _check_config(config: Config) -> None:
+    """Refuse numbers that no model can have; a file may say anything.
+
+    Raises:
+        ValueError: the field and its value.
+    """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        legal = type(value) is type(field.default)
+        if type(field.default) is int:
+            legal = legal and 0 < value < 1 << 16
+        if field.name == "pooling":
+            legal = legal and set(value) <= {"0", "1"}
+        if not legal:
+            raise ValueError(f"{field.name} = {value!r}")
 
 
 def build(checkpoint: Checkpoint, config: Config | None = None) -> nn.Module:
@@ -130,6 +148,10 @@ def build(checkpoint: Checkpoint, config: Config | None = None) -> nn.Module:
             checkpoint.path,
             "does not say heads, T and pooling; give them as a configuration (--config)",
         )
+    try:
+        _check_config(config)
+    except ValueError as error:
+        raise CheckpointError(checkpoint.path, f"no model has {error}") from error
     model = (
         Spikformer(config)
         if isinstance(config, SpikformerConfig)
@@ -157,6 +179,8 @@ def load_state(model: nn.Module, checkpoint: Checkpoint) -> None:
                 checkpoint.path,
                 f"{key!r} has shape {tuple(value.shape)}, the model {tuple(own[key].shape)}",
             )
+        if value.layout is not torch.strided or value.is_complex() or value.is_quantized:
+            raise CheckpointError(checkpoint.path, f"{key!r} is no plain tensor of real numbers")
         if not torch.isfinite(value).all():
             raise CheckpointError(checkpoint.path, f"{key!r} holds NaN or infinity")
     model.load_state_dict(state)

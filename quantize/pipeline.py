@@ -86,12 +86,11 @@ def quantize(
     image = TensorType(tuple(calibration.shape[1:]), IntRange(source.lo, source.hi), Kind.GRADED)
     units, lowered = _fit(captured, made_plan, image, weight_bits)
     graph = fuse_wiring(lowered.graph)
-    network = Network(
-        graph=graph,
-        input=source,
-        logit_scale=lowered.logit_scale,
-        classes=tuple(classes or map(str, range(graph.types[graph.outputs[0]].shape[-1]))),
-    )
+    answers = graph.types[graph.outputs[0]].shape[-1]
+    names = tuple(classes or map(str, range(answers)))
+    if len(names) != answers:
+        raise QuantizeError(graph.outputs[0], f"{len(names)} class names for {answers} logits")
+    network = Network(graph=graph, input=source, logit_scale=lowered.logit_scale, classes=names)
     module = quantized_module(captured, made_plan, units, lowered.neurons)
     reference = PyTorchReference(module, image_scale, lowered.neurons, lowered.logit_scale)
     notes = tuple(f"{n}: {i.note}" for n, (_, i) in lowered.neurons.items() if i.note)
@@ -105,6 +104,9 @@ def _input_quantizer(
     largest = float(calibration.abs().max())
     if not np.isfinite(largest) or largest == 0:
         raise QuantizeError("image", f"calibration images reach {largest}; are they images?")
+    channels = calibration.shape[1]
+    if not (len(mean) == len(std) == channels and min(std) > 0):
+        raise QuantizeError("image", f"needs one mean and one positive std for {channels} channels")
     top = (1 << (bits - 1)) - 1
     exponent = int(np.floor(np.log2(top / largest)))
     return InputQuantizer(

@@ -121,6 +121,8 @@ def on_grid(name: str, values: npt.NDArray[np.float64], scale: Fraction) -> IntA
         MismatchError: a value that is none.
     """
     numerator, denominator = float(scale.numerator), float(scale.denominator)
+    if not np.isfinite(values).all():
+        raise MismatchError(f"{name}: NaN or infinity in PyTorch's run")
     n = np.rint(values * denominator / numerator)
     if not np.array_equal(n * numerator / denominator, values):
         worst = int(np.argmax(np.abs(n * numerator / denominator - values)))

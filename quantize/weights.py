@@ -56,7 +56,8 @@ def fold(captured: Captured, unit: Unit) -> Folded:
         ones, zeros = np.ones(len(weight)), np.zeros(len(weight))
         gamma = _float64(norm.weight) if norm.affine else ones
         beta = _float64(norm.bias) if norm.affine else zeros
-        a = gamma / np.sqrt(_float64(norm.running_var) + norm.eps)
+        with np.errstate(invalid="ignore", divide="ignore"):  # refused below
+            a = gamma / np.sqrt(_float64(norm.running_var) + norm.eps)
         bias = beta + a * (bias - _float64(norm.running_mean))
         weight = weight * a.reshape(-1, *[1] * (weight.ndim - 1))
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
