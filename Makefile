@@ -4,20 +4,23 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test lint format train clean
+.PHONY: demo test test-long lint format coverage train clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     the whole flow on real images: PyTorch, integers, Lava (ARGS=... for lapilli demo)"
 	@echo "make test     every test (ARGS=... for pytest)"
+	@echo "make test-long  what takes longer: every row of docs/coverage.md"
 	@echo "make lint     formatting, lint, types, layers"
+	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
 	@echo "make train    reproduce the two shipped checkpoints (about 5 minutes on 2 cores)"
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt frameworks.txt
 	@echo "[1/2] host environment in $(VENV) (PyTorch, NIR, tools; a few minutes the first time)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet pip==25.3
 	$(BIN)/python -m pip install -c constraints.txt -e '.[demo]' --group dev
+	$(BIN)/python -m pip install --quiet --no-deps -r frameworks.txt
 	@touch $@
 
 # The environment itself lives in the user's cache; `lapilli doctor` says where.
@@ -32,6 +35,9 @@ demo: $(VENV)/.lava
 test: $(VENV)/.lava
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
+test-long: $(VENV)/.lava
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -41,6 +47,9 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+coverage: $(VENV)/.lava
+	$(BIN)/python -m lapilli.deploy.coverage docs/coverage.md
 
 train: $(VENV)/.installed
 	$(BIN)/python -m lapilli.model.train spikformer model/checkpoints/digits_spikformer.safetensors

@@ -34,6 +34,9 @@ NetworkFile = Annotated[Path, typer.Argument(help="A .lapilli file.")]
 Config = Annotated[
     str | None, typer.Option(help="The model's configuration as JSON, if the file has none.")
 ]
+Preset = Annotated[
+    str | None, typer.Option(help="The published model it is: see `lapilli inspect`.")
+]
 Numbers = Annotated[str, typer.Option(help="Comma-separated, one per channel, of pixel / 255.")]
 Source = Annotated[str, typer.Option(help="'digits', or an .npz with uint8 'images', 'labels'.")]
 
@@ -104,43 +107,91 @@ def inspect(
 
 
 def _checkpoint_facts(file: Path) -> dict[str, Any]:
+    from lapilli.model import families, presets
     from lapilli.model.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(file)
-    known = checkpoint.config is not None
-    needs = [] if known else ["configuration (--config)"]
-    needs += [] if checkpoint.preprocessing else ["normalisation (--mean, --std)"]
-    extra = "" if known else " --config '{...}' --mean ... --std ..."
-    return {
+    fits = () if checkpoint.config else presets.fitting(checkpoint.state)
+    needs, extra = [], ""
+    if checkpoint.config is None:
+        needs.append("heads, T, time constants, thresholds, pooling (--preset or --config)")
+        extra = f" --preset {fits[0]}" if fits else " --config '{...}'"
+    if checkpoint.preprocessing is None and not (fits and presets.normalisation(fits[0])):
+        needs.append("normalisation (--mean, --std)")
+        extra += " --mean ... --std ..."
+    facts = {
         "kind": "checkpoint",
-        "family": checkpoint.family or "unknown",
+        "family": checkpoint.family or families.foreign(checkpoint.state) or "unknown",
         "parameters": sum(v.numel() for v in checkpoint.state.values()),
         "entries": len(checkpoint.state),
+        "unused": len(families.unused(checkpoint.state)),
         "config": asdict(checkpoint.config) if checkpoint.config else "not in the file",
         "missing": needs,
-        "next": f"lapilli quantize {file}{extra} -o {file.stem}.lapilli",
     }
+    if fits:
+        notes = {name: presets.assumed(name) for name in fits}
+        facts["layout"] = list(presets.layouts(fits))
+        facts["presets"] = [f"{n} (assumes {a})" if a else n for n, a in notes.items()]
+    return {**facts, "next": f"lapilli quantize {file}{extra} -o {file.stem}.lapilli"}
 
 
 @app.command()
 def quantize(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors, .pt, .pth).")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A checkpoint (.safetensors, .pt, .pth), or FILE.py:CLASS_OR_FACTORY."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
     calibration: Source = image_files.DIGITS,
     config: Config = None,
+    preset: Preset = None,
     mean: Numbers = "",
     std: Numbers = "",
+    arg: Annotated[
+        list[str] | None, typer.Option(help="name=value for CLASS_OR_FACTORY; repeat for several.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Parameters of CLASS_OR_FACTORY's model.")
+    ] = None,
+    unused: Annotated[
+        list[str] | None, typer.Option(help="Pattern of keys in --checkpoint that nothing uses.")
+    ] = None,
+    layout: Annotated[str, typer.Option(help="Of its images: BCHW, BTCHW or TBCHW.")] = "BCHW",
+    counts: Annotated[bool, typer.Option(help="The images are numbers of events.")] = False,
+    result: Annotated[
+        str | None, typer.Option(help="Which result holds the logits: an index or a key.")
+    ] = None,
+    per_sample: Annotated[
+        bool, typer.Option(help="Where state leaks between samples, take batches of one.")
+    ] = False,
     bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")] = 8,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a checkpoint into an integer graph; calibrated on training images."""
+    """Turn a checkpoint, or a model of your own, into an integer graph."""
     _need_torch()
-    from lapilli.deploy import flow, report
+    from lapilli.deploy import flow, modules, report
 
-    overrides = flow.Overrides(config=config, mean=_numbers(mean), std=_numbers(std))
-    opened = flow.open_checkpoint(checkpoint, overrides)
     training = image_files.training_images(calibration)
-    quantized = flow.quantize_checkpoint(opened, training, weight_bits=bits)
+    if modules.is_source(model):
+        own = modules.OwnModel(
+            source=model,
+            arguments=modules.arguments_from(arg or ()),
+            checkpoint=checkpoint,
+            unused=tuple(unused or ()),
+            mean=_numbers(mean),
+            std=_numbers(std),
+            layout=layout,
+            counts=counts,
+            output=int(result) if result and result.isdecimal() else result,
+            per_sample=per_sample,
+        )
+        quantized = modules.quantize_own(own, training, weight_bits=bits)
+    else:
+        overrides = flow.Overrides(
+            config=config, preset=preset, mean=_numbers(mean), std=_numbers(std)
+        )
+        opened = flow.open_checkpoint(Path(model), overrides)
+        quantized = flow.quantize_checkpoint(opened, training, weight_bits=bits)
     save_network(quantized.network, output)
     facts = {**report.network_facts(quantized.network), "notes": list(quantized.notes)}
     if as_json:
@@ -189,6 +240,7 @@ def compare(
     count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     calibration: Source = image_files.DIGITS,
     config: Config = None,
+    preset: Preset = None,
     mean: Numbers = "",
     std: Numbers = "",
     as_json: AsJson = False,
@@ -207,7 +259,9 @@ def compare(
         _need_torch()
         from lapilli.deploy import flow
 
-        overrides = flow.Overrides(config=config, mean=_numbers(mean), std=_numbers(std))
+        overrides = flow.Overrides(
+            config=config, preset=preset, mean=_numbers(mean), std=_numbers(std)
+        )
         opened = flow.open_checkpoint(checkpoint, overrides)
         again = flow.quantize_checkpoint(opened, image_files.training_images(calibration))
         expected = runners.PyTorch(loaded, again.reference)

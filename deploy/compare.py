@@ -26,7 +26,8 @@ class Comparison:
         expected, got: names of the two runs.
         images: how many; compared: how many values, logits included.
         mismatches: values that differ.
-        rates: neuron node -> mean spikes per neuron and time step, of `got`.
+        rates: node that fires -> mean spikes per neuron and time step, of `got`, in parts of
+            the most that it can fire.
         answers: index of the largest logit of each image, of `got`.
         first: the first divergence, if there is one.
         synops, steps, seconds: what `got` counted, if it does: accumulates, algorithmic
@@ -135,7 +136,7 @@ def compare_recordings(
     Raises:
         MismatchError: a neuron or output is missing, or has another shape.
     """
-    for name in (*graph.neurons, *graph.outputs):
+    for name in (*graph.firing, *graph.outputs):
         if name not in expected.values or name not in got.values:
             raise MismatchError(f"nothing was recorded of {name!r}")
     compared = mismatches = 0
@@ -153,7 +154,7 @@ def compare_recordings(
         images=_images(graph, got),
         compared=compared,
         mismatches=mismatches,
-        rates={n: float(np.abs(got.values[n]).mean()) for n in graph.neurons},
+        rates={n: _rate(graph, n, got.values[n]) for n in graph.firing},
         answers=tuple(got.values[graph.outputs[0]][-1].argmax(axis=-1).tolist()),
         synops=got.synops or 0,
         steps=got.steps or 0,
@@ -187,6 +188,11 @@ def _with_membrane(
             currents=(current, first.currents[1]),
         ),
     )
+
+
+def _rate(graph: Graph, name: str, values: IntArray) -> float:
+    """Mean spikes per neuron and step, of the most that it can fire in one."""
+    return float(np.abs(values).mean()) / graph.types[name].range.magnitude
 
 
 def _images(graph: Graph, recording: Recording) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import Input, Neuron
+from lapilli.ir.ops import Firing, Input, Neuron
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.digest import digests
 from lapilli.simulators.protocol import Recording
@@ -83,7 +83,7 @@ def facts(graph: Graph, expected: Recording, got: Recording) -> Iterator[Fact]:
     outputs = set(graph.outputs)
     for node in graph.nodes:
         name = node.name
-        if isinstance(node.op, Neuron):
+        if isinstance(node.op, Firing):
             if name in expected.currents and name in got.currents:
                 yield Fact(name, "current", expected.currents[name], got.currents[name])
             elif name in expected.currents and name in got.current_digests:
@@ -141,11 +141,11 @@ def first_divergence(
 
 def suspects(graph: Graph, node: str) -> tuple[str, ...]:
     """The nodes between `node` and the neurons and inputs that it hears, nearest first."""
-    found: list[str] = [] if isinstance(graph[node].op, Neuron) else [node]
+    found: list[str] = [] if isinstance(graph[node].op, Firing) else [node]
     waiting = list(graph[node].inputs)
     while waiting:
         name = waiting.pop(0)
-        if name not in found and not isinstance(graph[name].op, Neuron | Input):
+        if name not in found and not isinstance(graph[name].op, Firing | Input):
             found.append(name)
             waiting += graph[name].inputs
     return tuple(found)

@@ -5,14 +5,17 @@ It needs PyTorch; the command line imports it only for the commands that do.
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from lapilli.deploy.images import Images
 from lapilli.ir.errors import CheckpointError
-from lapilli.model.checkpoint import FAMILIES, Checkpoint, build, load_checkpoint
+from lapilli.model.checkpoint import Checkpoint, build, load_checkpoint
+from lapilli.model.families import Config, configuration
 from lapilli.model.preprocess import Preprocessing
+from lapilli.model.presets import PRESETS, normalisation
 from lapilli.quantize import Quantized, quantize
 
 
@@ -22,11 +25,13 @@ class Overrides:
 
     Attributes:
         config: the configuration as a JSON object, `family` optional; replaces the stored one.
+        preset: name of a published model, which says configuration and normalisation.
         mean, std: of pixel / 255, one per channel.
         classes: names of the answers.
     """
 
     config: str | None = None
+    preset: str | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
@@ -41,11 +46,13 @@ def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoin
     given = overrides or Overrides()
     checkpoint = load_checkpoint(path)
     config = checkpoint.config
-    if given.config is not None:
+    if given.preset is not None:
+        config = _preset(path, given)
+    elif given.config is not None:
         try:
             fields = json.loads(given.config)
             family = fields.pop("family", checkpoint.family)
-            config = FAMILIES[family](**fields)
+            config = configuration(family, fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CheckpointError(
                 path, f"--config does not describe its model ({error})"
@@ -53,6 +60,8 @@ def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoin
     stored = checkpoint.preprocessing
     mean = given.mean or (stored.mean if stored else ())
     std = given.std or (stored.std if stored else ())
+    if given.preset is not None and not mean:
+        mean, std = normalisation(given.preset) or ((), ())
     classes = given.classes or (stored.classes if stored else ())
     if not mean or len(mean) != len(std):
         raise CheckpointError(
@@ -60,6 +69,17 @@ def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoin
         )
     preprocessing = Preprocessing(mean=mean, std=std, classes=classes)
     return Checkpoint(path, checkpoint.state, config, preprocessing)
+
+
+def _preset(path: Path, given: Overrides) -> Config:
+    if given.config is not None:
+        raise CheckpointError(path, "give --preset or --config, not both")
+    name = given.preset or ""
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "see docs/families.md"
+        raise CheckpointError(path, f"no preset is called {name!r}; {hint}")
+    return PRESETS[name]
 
 
 def quantize_checkpoint(

@@ -76,9 +76,10 @@ def _archive(path: Path) -> Images:
         ) from error
     if pixels.ndim == 3:
         pixels = pixels[:, None]
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or not len(pixels):
+    if pixels.dtype != np.uint8 or pixels.ndim not in (4, 5) or not len(pixels):
         raise ImageError(
-            f"{path}: images are {pixels.dtype} {pixels.shape}, not uint8 (N, C, H, W)"
+            f"{path}: images are {pixels.dtype} {pixels.shape}, not uint8 (N, C, H, W), or "
+            "(N, T, C, H, W) with time"
         )
     return Images(pixels, None if labels is None else labels.astype(np.int64))
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from lapilli.ir.certificate import STATE_BITS, certify
 from lapilli.ir.network import Network
-from lapilli.ir.ops import Conv2d, Linear, Neuron
+from lapilli.ir.ops import Conv2d, Firing, Linear
 
 if TYPE_CHECKING:  # printing needs no PyTorch
     from lapilli.deploy.compare import Comparison
@@ -126,7 +126,7 @@ def network_facts(network: Network) -> dict[str, Any]:
         "digest": graph.digest,
         "T": graph.T,
         "nodes": len(graph.nodes),
-        "neurons": sum(_size(network, n.name) for n in graph.nodes if isinstance(n.op, Neuron)),
+        "neurons": sum(_size(network, n.name) for n in graph.nodes if isinstance(n.op, Firing)),
         "weights": sum(op.weight.array.size for op in synapses),
         "weight_bits": max((op.weight.range.bits for op in synapses), default=0),
         "input": list(graph.types[graph.inputs[0]].shape),

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.ir.network import Network
+from lapilli.ir.tensor import IntArray
 from lapilli.simulators.protocol import Executable, Recording, Simulator
 
 if TYPE_CHECKING:  # comparing simulators needs no PyTorch
@@ -39,8 +40,12 @@ class PyTorch:
     name: str = "pytorch"
 
     def run(self, pixels: Pixels) -> Recording:
-        """Run the module; its logits stand as the one step of the graph's output."""
-        trace = self.reference.run(self.network.input.encode(pixels))
+        """Encode and run."""
+        return self.record(self.network.input.encode(pixels))
+
+    def record(self, images: IntArray) -> Recording:
+        """Run quantized images; the logits stand as the one step of the graph's output."""
+        trace = self.reference.run(images)
         (output,) = self.network.graph.outputs
         values = {**trace.spikes, output: trace.logits[None]}
         return Recording(values, trace.membranes, trace.currents)

@@ -26,6 +26,7 @@ from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.ops import (
     Add,
+    Concat,
     Conv2d,
     Delay,
     Expand,
@@ -37,10 +38,12 @@ from lapilli.ir.ops import (
     Op,
     Permute,
     Readout,
+    Relu,
     Reset,
     Reshape,
     Slice,
     SpikeMatmul,
+    Staircase,
     Sum,
 )
 from lapilli.ir.tensor import IntTensor
@@ -54,7 +57,7 @@ _OPS: Mapping[str, type[Op]] = {
     op.__name__: op
     for op in (
         Input, Linear, Conv2d, SpikeMatmul, Gate, Add, Sum, MaxPool2d,
-        Reshape, Permute, Expand, Slice, Delay, Neuron, Readout,
+        Reshape, Permute, Expand, Slice, Concat, Delay, Neuron, Staircase, Relu, Readout,
     )
 }  # fmt: skip
 

@@ -22,6 +22,7 @@ from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import (
     DECAY_ONE,
     Add,
+    Concat,
     Conv2d,
     Delay,
     Expand,
@@ -32,9 +33,11 @@ from lapilli.ir.ops import (
     Neuron,
     Permute,
     Readout,
+    Relu,
     Reshape,
     Slice,
     SpikeMatmul,
+    Staircase,
     Sum,
 )
 from lapilli.ir.tensor import IntArray, IntTensor
@@ -111,6 +114,10 @@ class Walk:
             faults.append("gates with or of a value that is not binary; NIR cannot select")
         if isinstance(op, MaxPool2d) and not self.graph.types[node.inputs[0]].is_binary:
             faults.append("a maximum of values that are not binary; NIR cannot compare them")
+        if isinstance(op, Staircase | Relu):
+            faults.append(f"is a {type(op).__name__}; NIR's neurons fire 0 or 1")
+        if isinstance(op, Concat):
+            faults.append("joins two values; NIR has no node that does")
         if isinstance(op, Neuron):
             faults += nir_nodes.neuron_faults(op, self.graph.T)
         if any(isinstance(self.graph[i].op, Readout) for i in node.inputs):
@@ -140,7 +147,7 @@ class Walk:
                 return self._any(name, op, inputs[0])
             case Neuron():
                 return self._fire(name, op, inputs[0])
-            case SpikeMatmul() | Gate():
+            case SpikeMatmul() | Gate() | Staircase() | Relu() | Concat():
                 raise TypeError(f"{type(op).__name__} is a fault, and faults are not emitted")
             case _:
                 assert_never(op)

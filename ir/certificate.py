@@ -108,9 +108,9 @@ def _truncates(op: Neuron, T: int) -> bool:
     added = [int(b) for b in op.bias.array.ravel() if b]
     added += [op.reset_by] if op.reset is Reset.BY_SUBTRACTION and op.reset_by else []
     finest = min([op.fraction_bits, *map(trailing_zeros, added)])
-    u_loss = fraction_loss(op.du) * (T - 1)
-    v_loss = fraction_loss(op.dv) * (T - 1)
-    return finest - u_loss - v_loss < 0
+    # Between two steps a value decays once, in u or in v: T - 1 times, of either kind, in all.
+    loss = max(fraction_loss(op.du), fraction_loss(op.dv)) * (T - 1)
+    return finest - loss < 0
 
 
 def check_registers(graph: Graph) -> None:

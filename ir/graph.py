@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from lapilli.ir.errors import GraphError
 from lapilli.ir.infer import infer
-from lapilli.ir.ops import Input, Neuron, Op
+from lapilli.ir.ops import Firing, Input, Neuron, Op
 from lapilli.ir.types import TensorType
 
 
@@ -69,8 +69,13 @@ class Graph:
 
     @property
     def neurons(self) -> tuple[str, ...]:
-        """Names of the neuron nodes, in topological order."""
+        """Names of the neuron nodes, which have a membrane, in topological order."""
         return tuple(n.name for n in self.nodes if isinstance(n.op, Neuron))
+
+    @property
+    def firing(self) -> tuple[str, ...]:
+        """Names of the nodes that fire, with a membrane or without, in topological order."""
+        return tuple(n.name for n in self.nodes if isinstance(n.op, Firing))
 
     @property
     def digest(self) -> str:

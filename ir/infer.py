@@ -7,7 +7,9 @@ import math
 from typing_extensions import assert_never
 
 from lapilli.ir.ops import (
+    MOST_EVENTS,
     Add,
+    Concat,
     Conv2d,
     Delay,
     Expand,
@@ -19,9 +21,11 @@ from lapilli.ir.ops import (
     Op,
     Permute,
     Readout,
+    Relu,
     Reshape,
     Slice,
     SpikeMatmul,
+    Staircase,
     Sum,
 )
 from lapilli.ir.types import BINARY, TERNARY, IntRange, Kind, TensorType
@@ -102,6 +106,14 @@ def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
             _need(inside, f"no elements {start}..{stop} on axis {axis} of {x}")
             shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
             return TensorType(shape, x.range, x.kind)
+        case Concat(axis=axis):
+            a, b = _take(2, inputs)
+            _need(0 <= axis < len(a.shape) == len(b.shape), f"no axis {axis} in {a}, {b}")
+            rest = [(*t.shape[:axis], *t.shape[axis + 1 :]) for t in (a, b)]
+            _need(rest[0] == rest[1], f"shapes differ outside axis {axis}: {a}, {b}")
+            shape = (*a.shape[:axis], a.shape[axis] + b.shape[axis], *a.shape[axis + 1 :])
+            spikes = a.kind is b.kind is Kind.SPIKES
+            return TensorType(shape, a.range | b.range, Kind.SPIKES if spikes else _summed(a, b))
         case Delay(steps=steps):
             (x,) = _take(1, inputs)
             _need(steps > 0, f"a delay of {steps} steps")
@@ -110,6 +122,16 @@ def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
             (x,) = _take(1, inputs)
             _check_neuron(op, x, T)
             return TensorType(x.shape, TERNARY if op.ternary else BINARY, Kind.SPIKES)
+        case Staircase(thresholds=thresholds):
+            (x,) = _take(1, inputs)
+            levels = thresholds.shape[0] if thresholds.shape else 0
+            _need(levels > 0, "a staircase without a threshold")
+            _check_broadcast("thresholds", thresholds.shape[1:], x)
+            kind = Kind.SPIKES if levels == 1 else Kind.COUNTS
+            return TensorType(x.shape, IntRange(0, levels), kind)
+        case Relu():
+            (x,) = _take(1, inputs)
+            return TensorType(x.shape, IntRange(max(0, x.range.lo), max(0, x.range.hi)), x.kind)
         case Readout():
             (x,) = _take(1, inputs)
             return TensorType(x.shape, x.range | x.range.times(T), _summed(x))
@@ -135,9 +157,17 @@ def _accumulated(op: Linear | Conv2d, x: TensorType) -> IntRange:
     return IntRange(int(least.min()), int(most.max()))
 
 
+def gates(x: TensorType) -> bool:
+    """Whether a product with `x` is a sum: spikes, or counts of few events."""
+    few = x.kind is Kind.COUNTS and x.range.hi <= MOST_EVENTS
+    return x.kind is Kind.SPIKES or few
+
+
 def _product(a: TensorType, b: TensorType) -> IntRange:
-    if Kind.SPIKES not in (a.kind, b.kind):
-        raise ValueError(f"one operand must be spikes: {a}, {b}")
+    if not gates(a) and not gates(b):
+        raise ValueError(
+            f"one operand must be spikes, or counts of at most {MOST_EVENTS}: {a}, {b}"
+        )
     return a.range * b.range
 
 
@@ -163,9 +193,7 @@ def _windows(
 
 def _check_neuron(op: Neuron, x: TensorType, T: int) -> None:
     for name, tensor in (("threshold", op.threshold), ("bias", op.bias)):
-        sizes = zip(tensor.shape[::-1], x.shape[::-1] or (1,), strict=False)
-        fits = len(tensor.shape) <= max(1, len(x.shape)) and all(n in (1, m) for n, m in sizes)
-        _need(fits, f"{name} {tensor.shape} does not broadcast to {x.shape}")
+        _check_broadcast(name, tensor.shape, x)
     _need(op.threshold.range.lo > 0, "a threshold must be positive")
     _need(0 <= op.dv <= 4096 and 0 <= op.du <= 4096, f"decays {op.dv}, {op.du} leave 0..4096")
     _need(0 <= op.fraction_bits <= 32, f"fraction_bits {op.fraction_bits} leave 0..32")
@@ -174,6 +202,12 @@ def _check_neuron(op: Neuron, x: TensorType, T: int) -> None:
     u = (x.range.magnitude << op.fraction_bits) * _steps_kept(op.du, T)
     v = (u + op.bias.range.magnitude + op.reset_by) * _steps_kept(op.dv, T)
     _need(v < 1 << 51, f"its state can grow to {v.bit_length()} bits; 64-bit arithmetic takes 51")
+
+
+def _check_broadcast(name: str, shape: tuple[int, ...], x: TensorType) -> None:
+    sizes = zip(shape[::-1], x.shape[::-1] or (1,), strict=False)
+    fits = len(shape) <= max(1, len(x.shape)) and all(n in (1, m) for n, m in sizes)
+    _need(fits, f"{name} {shape} does not broadcast to {x.shape}")
 
 
 def _steps_kept(d: int, T: int) -> int:

@@ -67,7 +67,9 @@ class Network:
     classes: tuple[str, ...]
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> dict[str, IntArray]:
-        """Images (B, C, H, W) to the graph's input (T, B, C, H, W): direct coding.
+        """Images to the graph's input (T, B, C, H, W).
+
+        (B, C, H, W) are shown at every step: direct coding; (B, T, C, H, W) have their own.
 
         Raises:
             InputError: the images do not fit, or the graph has not one input.
@@ -76,6 +78,10 @@ class Network:
             raise InputError(f"an image is for graphs of one input, not {self.graph.inputs}")
         (name,) = self.graph.inputs
         q = self.input.encode(pixels)
+        if q.ndim == 5:
+            if q.shape[1] != self.graph.T:
+                raise InputError(f"images of {q.shape[1]} steps; the graph takes {self.graph.T}")
+            return {name: np.moveaxis(q, 1, 0)}
         return {name: np.broadcast_to(q, (self.graph.T, *q.shape))}
 
     def classify(self, logits: IntArray) -> list[str]:

@@ -17,6 +17,7 @@ from lapilli.ir.types import TensorType
 
 DECAY_ONE = 4096  # decays are integers in 1/4096, as in Loihi's registers
 LOIHI_FRACTION_BITS = 6  # Loihi shifts synaptic input left by 6 before it integrates
+MOST_EVENTS = 16  # in one step, of a value that gates another: a spike, or a few in a burst
 
 
 class Reset(enum.Enum):
@@ -67,6 +68,7 @@ class Conv2d:
 class SpikeMatmul:
     """Matrix product with one operand of spikes: a gated sum, no multiplier.
 
+    Counts of at most MOST_EVENTS gate as well: their row is added as often as they say.
     Shapes: a (..., n, k), b (..., k, m), y (..., n, m).
     """
 
@@ -75,6 +77,7 @@ class SpikeMatmul:
 class Gate:
     """Elementwise product with one operand of spikes: select, or AND of two spikes.
 
+    Counts of at most MOST_EVENTS gate as well: the value is added as often as they say.
     Shapes: both operands alike; broadcasting is an explicit `Expand`.
     """
 
@@ -135,6 +138,13 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Concat:
+    """Two values, one behind the other along `axis`. Wiring only, of two operands."""
+
+    axis: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delay:
     """Hold a value for `steps` steps of a target on which each synapse costs one.
 
@@ -172,6 +182,27 @@ class Neuron:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Staircase:
+    """Neurons without memory in a row, as one: y = number of thresholds that x has reached.
+
+    y = sum_k [x >= thresholds[k]], an integer spike: as many events in one step.
+    Shapes: thresholds (levels, ...) where ... broadcasts against x; y as x.
+    Source: the integer spikes of E-SpikeFormer, Yao et al., TPAMI 2025, whose rounding (half
+    to even) is in the thresholds.
+    """
+
+    thresholds: IntTensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relu:
+    """Largest of x and 0: a graded value that a neuron without memory sends, or not.
+
+    Source: the keys of A2OS2A, Guo et al., CVPR 2025, eq. 28.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Readout:
     """Accumulate over time: y[t] = y[t-1] + x[t]. The last step is the network's answer."""
 
@@ -189,9 +220,15 @@ Op: TypeAlias = (
     | Permute
     | Expand
     | Slice
+    | Concat
     | Delay
     | Neuron
+    | Staircase
+    | Relu
     | Readout
 )
+
+# Nodes that answer a current by events or silence: what runs are compared in, node by node.
+Firing: TypeAlias = Neuron | Staircase
 
 Wiring: TypeAlias = Reshape | Permute | Expand | Slice | Delay

@@ -16,6 +16,7 @@ from typing_extensions import assert_never
 from lapilli.ir.ops import (
     DECAY_ONE,
     Add,
+    Concat,
     Conv2d,
     Delay,
     Expand,
@@ -27,10 +28,12 @@ from lapilli.ir.ops import (
     Op,
     Permute,
     Readout,
+    Relu,
     Reset,
     Reshape,
     Slice,
     SpikeMatmul,
+    Staircase,
     Sum,
     Wiring,
 )
@@ -77,16 +80,20 @@ def integrate(op: Neuron, x: IntArray, state: State) -> Fired:
     spikes = (v >= op.threshold.array).astype(np.int64)
     if op.ternary:
         spikes -= v <= -op.threshold.array
+    return Fired(spikes, v, State(u, after_reset(op, v, spikes)))
+
+
+def after_reset(op: Neuron, v: IntArray, spikes: IntArray) -> IntArray:
+    """What its spikes leave of a membrane."""
     match op.reset:
         case Reset.TO_ZERO:
-            after = np.where(spikes != 0, 0, v)
+            return np.where(spikes != 0, 0, v)
         case Reset.BY_SUBTRACTION:
-            after = v - spikes * op.reset_by
+            return v - spikes * op.reset_by
         case Reset.NONE:
-            after = v
+            return v
         case _:
             assert_never(op.reset)
-    return Fired(spikes, v, State(u, after))
 
 
 def evaluate(op: Op, inputs: tuple[IntArray, ...]) -> IntArray:
@@ -114,6 +121,13 @@ def evaluate(op: Op, inputs: tuple[IntArray, ...]) -> IntArray:
                 windows(inputs[0], op.kernel, op.stride, op.padding, _LOWEST).max(axis=(-1, -2)),
                 np.int64,
             )
+        case Staircase(thresholds=thresholds):
+            reached = [inputs[0] >= threshold for threshold in thresholds.array]
+            return np.asarray(np.sum(reached, axis=0), np.int64)
+        case Relu():
+            return np.maximum(inputs[0], 0)
+        case Concat(axis=axis):
+            return np.concatenate(inputs, axis=axis + 1)
         case Reshape() | Permute() | Expand() | Slice() | Delay():
             return wire(op, inputs[0])
         case Input() | Neuron() | Readout():

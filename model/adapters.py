@@ -1,68 +1,146 @@
-"""Which classes are neurons, and what each computes: one literal row per class.
+"""Which classes are neurons: one literal row for each, by qualified name.
 
-A row reads the constants of an instance and can trace it: spikes *and* membranes for given
-currents, in the framework's own arithmetic.
+A framework need not be installed to be known. A user's own class is described by a rule and
+put into the model as a `Described` neuron, which has a row like any other.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
+from lapilli.ir.errors import CaptureError
+from lapilli.model.rows import braincog, norse, own, snntorch, spikingjelly
+from lapilli.model.rule import Adapter, NeuronRule, Rule, StaircaseRule, Trace
+from lapilli.model.simulate import simulate
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NeuronRule:
-    """h = decay * v + gain * x; spike iff h >= v_threshold (or >, if strict); v = 0 on a spike.
+__all__ = ["ADAPTERS", "Adapter", "Description", "NeuronRule", "Rule", "StaircaseRule"]
 
-    Exact rationals: a Python float is one.
+Description: TypeAlias = Rule | Callable[[Any], Rule]  # of a user's class: constant, or read
+
+
+class Described(nn.Module):
+    """A user's neuron of currents (T, ...), and what its author says that it does.
+
+    Every call starts from the state in which the neuron was found.
     """
 
-    decay: Fraction
-    gain: Fraction
-    v_threshold: Fraction
-    strict: bool = False
+    def __init__(self, module: nn.Module, rule: Rule) -> None:
+        super().__init__()
+        self.module = module
+        self.rule = rule
+        self.moved = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The user's own forward; the rule, once its threshold has been moved."""
+        if self.moved:
+            return simulate(self.rule, x)[0]
+        spikes: Tensor = copy.deepcopy(self.module)(x)
+        return spikes
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the model asks of its neuron."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("module"), name)
 
 
-@dataclass(frozen=True, slots=True)
-class Adapter:
-    """How to read one neuron class.
-
-    Attributes:
-        rule: constants of an instance.
-        trace: (instance, currents (T, ...)) -> spikes and membranes before reset, (T, ...).
-        set_threshold: make an instance compare with another threshold.
-    """
-
-    rule: Callable[[Any], NeuronRule]
-    trace: Callable[[Any, Tensor], tuple[Tensor, Tensor]]
-    set_threshold: Callable[[Any, float], None]
+def _described_trace(described: Any, x: Tensor) -> Trace:
+    with torch.no_grad():
+        return described(x), simulate(described.rule, x)[1]
 
 
-def _lif_rule(module: Any) -> NeuronRule:
-    tau = Fraction(module.tau)
-    return NeuronRule(decay=1 - 1 / tau, gain=1 / tau, v_threshold=Fraction(module.v_threshold))
+def _move(described: Any, v_threshold: float) -> None:
+    described.rule = described.rule.with_threshold(v_threshold)
+    described.moved = True
 
 
-def _lif_trace(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    spikes, membranes = module.trace(x)
-    return spikes, membranes
+_DESCRIBED = Adapter(
+    rule=lambda described: described.rule, trace=_described_trace, set_threshold=_move
+)
 
+_SJ = "spikingjelly.activation_based.neuron"
+_SJ_OLD = "spikingjelly.clock_driven.neuron"
 
-def _lif_set_threshold(module: Any, v_threshold: float) -> None:
-    module.v_threshold = v_threshold
-
-
-# By qualified class name, so that a framework need not be installed to be known.
 ADAPTERS: Mapping[str, Adapter] = {
-    "lapilli.model.neuron.LIF": Adapter(_lif_rule, _lif_trace, _lif_set_threshold),
+    "lapilli.model.neuron.LIF": own.LIF,
+    "lapilli.model.neuron.TernaryLIF": own.TERNARY,
+    "lapilli.model.neuron.IntegerSpike": own.INTEGER,
+    "lapilli.model.adapters.Described": _DESCRIBED,
+    f"{_SJ}.integrate_and_fire.IFNode": spikingjelly.IF,
+    f"{_SJ}.lif.LIFNode": spikingjelly.LIF,
+    f"{_SJ}.plif.ParametricLIFNode": spikingjelly.PLIF,
+    f"{_SJ_OLD}.MultiStepIFNode": spikingjelly.IF,
+    f"{_SJ_OLD}.MultiStepLIFNode": spikingjelly.LIF,
+    f"{_SJ_OLD}.MultiStepParametricLIFNode": spikingjelly.PLIF,
+    "snntorch._neurons.leaky.Leaky": snntorch.LEAKY,
+    "snntorch._neurons.lapicque.Lapicque": snntorch.LAPICQUE,
+    "norse.torch.module.lif.LIFCell": norse.LIF,
+    "norse.torch.module.lif.LIF": norse.LIF,
+    "norse.torch.module.lif_box.LIFBoxCell": norse.LIF_BOX,
+    "braincog.base.node.node.LIFNode": braincog.LIF,
+    "models.utils.node.LIFNode": braincog.LIF,  # STEP, run from its folder cls/
+    "utils.node.LIFNode": braincog.LIF,  # likewise, from cls/models/
 }
 
 
 def adapter_of(module: nn.Module) -> Adapter | None:
     """The row of this module's class, or None if it is no neuron that we know."""
+    return ADAPTERS.get(_qualified(module))
+
+
+def rule_of(module: nn.Module, path: str) -> Rule:
+    """What the neuron at `path` does.
+
+    Raises:
+        CaptureError: it is no neuron that we know, or one of its options has no rule.
+    """
+    adapter = adapter_of(module)
+    if adapter is None:
+        raise CaptureError(path, f"{_qualified(module)} is no neuron that lapilli knows")
+    try:
+        return adapter.rule(module)
+    except ValueError as error:
+        raise CaptureError(path, f"{type(module).__name__}: {error}") from error
+
+
+def describe(model: nn.Module, descriptions: Mapping[str, Description]) -> nn.Module:
+    """A copy of `model` in which each module of a named class is a `Described` neuron.
+
+    Args:
+        model: stays as it is.
+        descriptions: "package.module.Class" -> its rule, or a function that reads the rule
+            off an instance.
+
+    Raises:
+        CaptureError: a class that the model does not have, or a rule that cannot be.
+    """
+    model = copy.deepcopy(model)
+    missing = set(descriptions)
+    for path, module in list(model.named_modules()):
+        name = _qualified(module)
+        if name not in descriptions:
+            continue
+        missing.discard(name)
+        if not path:
+            raise CaptureError(path, "is a neuron, not a network")
+        given = descriptions[name]
+        try:
+            rule = given(module) if callable(given) else given
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CaptureError(path, f"its rule cannot be read: {error}") from error
+        parent, _, leaf = path.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, Described(module, rule))
+    if missing:
+        raise CaptureError("", f"no module is a {min(missing)!r}, which `neurons` describes")
+    return model
+
+
+def _qualified(module: nn.Module) -> str:
     kind = type(module)
-    return ADAPTERS.get(f"{kind.__module__}.{kind.__qualname__}")
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -141,11 +141,32 @@ def step_axes(dims: Dims) -> list[int | None]:
 def to_steps(array: npt.NDArray[Any], dims: Dims, batch: int) -> npt.NDArray[Any]:
     """Bring an array of these dimensions into the order (T, B, *step_shape).
 
-    `batch` replaces the size of B, which at capture was another.
+    `batch` replaces the size of B, which at capture was another. A T or B that is not there
+    has length 1.
     """
-    factors = [f for dim in dims for f in dim]
+    factors, order = _stepwise(dims)
     sizes = [batch if f.name == "B" else f.size for f in factors]
-    order = [next(i for i, f in enumerate(factors) if f.name == name) for name in ("T", "B")]
-    rest = [i for i in range(len(factors)) if i not in order]
-    moved = array.reshape(sizes).transpose(*order, *rest)
+    moved = array.reshape(sizes).transpose(order)
     return np.asarray(moved.reshape(*moved.shape[:2], *step_shape(dims)))
+
+
+def from_steps(array: npt.NDArray[Any], dims: Dims) -> npt.NDArray[Any]:
+    """Undo `to_steps`: from (T, B, *step_shape) to these dimensions."""
+    factors, order = _stepwise(dims)
+    rest = [factors[i].size for i in order[2:]]
+    moved = array.reshape(*array.shape[:2], *rest).transpose(np.argsort(order))
+    by_factor = list(moved.shape)
+    sizes = []
+    first = len(factors) - sum(len(dim) for dim in dims)  # a T or B that is not there
+    for dim in dims:
+        sizes.append(math.prod(by_factor[first : first + len(dim)]))
+        first += len(dim)
+    return np.asarray(moved.reshape(sizes))
+
+
+def _stepwise(dims: Dims) -> tuple[list[Factor], list[int]]:
+    """All factors, T and B among them, and the order that brings T and B to the front."""
+    factors = [f for dim in dims for f in dim]
+    factors[:0] = [Factor(n, 1) for n in ("T", "B") if not has(dims, n)]
+    named = [next(i for i, f in enumerate(factors) if f.name == n) for n in ("T", "B")]
+    return factors, [*named, *(i for i in range(len(factors)) if i not in named)]

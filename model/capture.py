@@ -8,36 +8,64 @@ by accident.
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from typing import Any
+import warnings
 
 import torch
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
-from lapilli.model import axes
 from lapilli.model.adapters import adapter_of
-from lapilli.model.axes import Factor, MixError
 from lapilli.model.opaque import OpaqueNeuron
-from lapilli.model.operators import Translation, translate
-from lapilli.model.program import Call, Captured, Image
+from lapilli.model.program import Captured
+from lapilli.model.reader import Reader
+from lapilli.model.signature import LAYOUTS, Signature
 
 _HAS_MODES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Dropout)
-_PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
+# Large, so that they rarely divide a number of tokens; traced tensors hold no memory.
+_PRIMES = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109)
 
 
-def capture(model: nn.Module, image_shape: tuple[int, ...]) -> Captured:
-    """Capture `model`, called with one batch of images (B, *image_shape).
+def capture(
+    model: nn.Module,
+    image_shape: tuple[int, ...],
+    *,
+    layout: str = "BCHW",
+    output: int | str | None = None,
+    per_sample: bool = False,
+    leaf: int | None = None,
+) -> Captured:
+    """Capture `model`, called with one batch of images.
+
+    Args:
+        model: in evaluation mode.
+        image_shape: of one sample, (C, H, W); with time in the layout (T, C, H, W).
+        layout: of the images that its forward takes: BCHW, BTCHW or TBCHW.
+        output: which of several results holds the logits, by index or key; without it the
+            first that looks like logits.
+        leaf: the same by number, in a walk through everything that is returned.
+        per_sample: accept neurons that integrate over T*B, and take what they do with
+            batches of one for what is meant.
 
     Raises:
         CaptureError: an operator or a stateful module that is not known, time or batch that
             mix with something else, a model in training mode; names the module path.
     """
+    if layout not in LAYOUTS:
+        raise CaptureError("", f"layout {layout!r} is none of {', '.join(LAYOUTS)}")
+    if len(image_shape) != len(layout) - 1:
+        raise CaptureError("", f"images of one sample {image_shape} do not fit layout {layout}")
+    if "T" in layout and image_shape[0] == 1:
+        raise CaptureError("", "images of a single time step; drop that axis, use layout BCHW")
+    signature = Signature(layout=layout, per_sample=per_sample)
     _check_mode(model)
-    _check_state(model, image_shape)
-    batch = _batch_size(model, image_shape)
-    program = _export(model, torch.zeros(batch, *image_shape, dtype=_dtype(model)))
-    return _Reader(model, program, batch).read()
+    _check_state(model, signature, image_shape)
+    for batch in _batch_sizes(model, image_shape):
+        images = torch.zeros(signature.images(image_shape, batch), dtype=_dtype(model))
+        reader = Reader(model, _export(model, images), batch, image_shape, signature)
+        captured = reader.read(output, leaf)
+        if not reader.ambiguous:
+            return captured
+    raise CaptureError("", f"every batch size of {_PRIMES} divides one of its dimensions")
 
 
 def _dtype(model: nn.Module) -> torch.dtype:
@@ -51,21 +79,18 @@ def _check_mode(model: nn.Module) -> None:
             raise CaptureError(path, "is in training mode; call model.eval() first")
 
 
-def _batch_size(model: nn.Module, image_shape: tuple[int, ...]) -> int:
+def _batch_sizes(model: nn.Module, image_shape: tuple[int, ...]) -> list[int]:
     sizes = {n for p in model.parameters() for n in p.shape} | set(image_shape)
-    for prime in _PRIMES:
-        if all(n % prime for n in sizes):
-            return prime
-    raise CaptureError("", f"every batch size of {_PRIMES} divides one of its dimensions")
+    return [prime for prime in _PRIMES if all(n % prime for n in sizes)]
 
 
-def _check_state(model: nn.Module, image_shape: tuple[int, ...]) -> None:
+def _check_state(model: nn.Module, signature: Signature, image_shape: tuple[int, ...]) -> None:
     """Run once and see whose attributes or buffers moved: such a module has a memory."""
     probe = copy.deepcopy(model)
     before = {path: _memory(module) for path, module in probe.named_modules()}
     with torch.no_grad():
         try:
-            probe(torch.ones(2, *image_shape, dtype=_dtype(model)))
+            probe(torch.ones(signature.images(image_shape, 2), dtype=_dtype(model)))
         except Exception as error:
             raise CaptureError("", f"its forward fails on images {image_shape}: {error}") from error
     for path, module in probe.named_modules():
@@ -97,64 +122,20 @@ def _export(model: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
             parent, _, leaf = path.rpartition(".")
             setattr(traced.get_submodule(parent), leaf, OpaqueNeuron(path))
     try:
-        with torch.no_grad():
-            return torch.export.export(traced, (images,), strict=False)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of torch about torch
+            program = torch.export.export(traced, (images,), strict=False)
+            return program.run_decompositions({}) if _assigns(program) else program
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise CaptureError("", f"torch.export cannot trace it: {first}") from error
 
 
-class _Reader:
-    """Walks the exported graph once, naming axes as it goes."""
-
-    def __init__(self, model: nn.Module, program: torch.export.ExportedProgram, batch: int) -> None:
-        self.model = model
-        self.program = program
-        self.batch = batch
-        self.calls: dict[str, Call] = {}
-        signature = program.graph_signature
-        self.parameters = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-        self.fired: Counter[str] = Counter()
-
-    def read(self) -> Captured:
-        """Translate node after node.
-
-        Raises:
-            CaptureError: see `capture`.
-        """
-        output = ""
-        for node in self.program.graph.nodes:
-            if node.op == "placeholder" and node.name not in self.parameters:
-                rest = axes.anonymous(*node.meta["val"].shape[1:])
-                dims = ((Factor("B", self.batch),), *rest)
-                self.calls[node.name] = Call(node.name, Image(), (), "", dims)
-            elif node.op == "call_function":
-                self._call(node)
-            elif node.op == "output":
-                output = self._output(node)
-        T = next(f.size for c in self.calls.values() for d in c.dims for f in d if f.name == "T")
-        return Captured(self.model, self.calls, output, T)
-
-    def _call(self, node: Any) -> None:
-        stack = list(node.meta.get("nn_module_stack", {}).values())
-        path = stack[-1][0] if stack else ""
-        try:
-            made = translate(Translation(node, path, self.calls, self.parameters, self))
-        except MixError as error:
-            raise CaptureError(
-                path, f"{node.target} mixes time or batch with something else: {error}"
-            ) from error
-        if made is not None:
-            self.calls[node.name] = made
-
-    def _output(self, node: Any) -> str:
-        (values,) = node.args
-        if len(values) != 1 or values[0].name not in self.calls:
-            raise CaptureError("", f"returns {len(values)} values; wrap it to return the logits")
-        result: str = values[0].name
-        dims = self.calls[result].dims
-        if len(dims) != 2 or dims[0] != (Factor("B", self.batch),) or axes.has(dims[1:], "T"):
-            raise CaptureError("", f"returns {axes.show(dims)}; expected [B, classes]")
-        if not any(axes.has(c.dims, "T") for c in self.calls.values()):
-            raise CaptureError("", "has no time axis: no neuron saw [T, ...] with T > 1")
-        return result
+def _assigns(program: torch.export.ExportedProgram) -> bool:
+    """Whether something is changed in place; torch then rewrites it without."""
+    targets = (n.target for n in program.graph.nodes if n.op == "call_function")
+    return any(
+        t._schema.is_mutable  # noqa: SLF001
+        for t in targets
+        if isinstance(t, torch._ops.OpOverload) and t is not torch.ops.aten.detach_.default  # noqa: SLF001
+    )

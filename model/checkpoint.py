@@ -10,9 +10,8 @@ import argparse
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,19 +19,26 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CheckpointError
+from lapilli.model.families import (
+    FAMILIES,
+    Config,
+    check,
+    configuration,
+    detect,
+    family_of,
+    make,
+    matched,
+)
 from lapilli.model.preprocess import Preprocessing
-from lapilli.model.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer
-from lapilli.model.spikformer import Spikformer, SpikformerConfig
 
-Config: TypeAlias = SpikformerConfig | SpikeDrivenConfig
-
-FAMILIES: Mapping[str, type[SpikformerConfig | SpikeDrivenConfig]] = {
-    "spikformer": SpikformerConfig,
-    "spike-driven": SpikeDrivenConfig,
-}
-
-# In official files, used by no forward pass.
-UNUSED = ("norm1.", "norm2.", "talking_heads.weight")
+__all__ = [
+    "Checkpoint",
+    "Config",
+    "build",
+    "load_checkpoint",
+    "load_state",
+    "save_checkpoint",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,19 +52,16 @@ class Checkpoint:
 
     @property
     def family(self) -> str | None:
-        """`spikformer` or `spike-driven`, recognised by the keys; None if neither."""
-        if any("attn.talking_heads_lif" in k or "attn.q_conv.weight" in k for k in self.state):
-            return "spike-driven"
-        return "spikformer" if any("attn.q_linear.weight" in k for k in self.state) else None
+        """Recognised by the keys; None if they are of no family of ours."""
+        return detect(self.state)
 
 
 def save_checkpoint(
     path: Path, model: nn.Module, config: Config, preprocessing: Preprocessing
 ) -> None:
     """Write parameters, configuration and preprocessing to a `.safetensors` file."""
-    family = next(name for name, kind in FAMILIES.items() if isinstance(config, kind))
     metadata = {
-        "family": family,
+        "family": family_of(config),
         "config": json.dumps(asdict(config), sort_keys=True),
         "preprocessing": json.dumps(asdict(preprocessing), sort_keys=True),
     }
@@ -110,29 +113,11 @@ def _load_safetensors(path: Path) -> Checkpoint:
     if family not in FAMILIES:
         raise CheckpointError(path, f"unknown family {family!r}; known: {sorted(FAMILIES)}")
     try:
-        config = FAMILIES[family](**json.loads(metadata["config"]))
-        _check_config(config)
+        config = configuration(family, json.loads(metadata["config"]))
         stored = {k: tuple(v) for k, v in json.loads(metadata["preprocessing"]).items()}
         return Checkpoint(path, state, config, Preprocessing(**stored))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(path, f"its metadata cannot be read ({error})") from error
-
-
-def _check_config(config: Config) -> None:
-    """Refuse numbers that no model can have; a file may say anything.
-
-    Raises:
-        ValueError: the field and its value.
-    """
-    for field in fields(config):
-        value = getattr(config, field.name)
-        legal = type(value) is type(field.default)
-        if type(field.default) is int:
-            legal = legal and 0 < value < 1 << 16
-        if field.name == "pooling":
-            legal = legal and set(value) <= {"0", "1"}
-        if not legal:
-            raise ValueError(f"{field.name} = {value!r}")
 
 
 def build(checkpoint: Checkpoint, config: Config | None = None) -> nn.Module:
@@ -146,19 +131,33 @@ def build(checkpoint: Checkpoint, config: Config | None = None) -> nn.Module:
     if config is None:
         raise CheckpointError(
             checkpoint.path,
-            "does not say heads, T and pooling; give them as a configuration (--config)",
+            "does not say heads, T and pooling; name its model (--preset), or give them as a "
+            "configuration (--config)",
         )
     try:
-        _check_config(config)
+        check(config)
     except ValueError as error:
         raise CheckpointError(checkpoint.path, f"no model has {error}") from error
-    model = (
-        Spikformer(config)
-        if isinstance(config, SpikformerConfig)
-        else (SpikeDrivenTransformer(config))
-    )
-    load_state(model, checkpoint)
+    if (heads := _heads(checkpoint.state)) not in (None, config.heads):
+        raise CheckpointError(checkpoint.path, f"has {heads} heads, not {config.heads}")
+    with torch.device("meta"):  # no memory is taken before keys and shapes are known to fit
+        model = make(config)
+    _fitting(model, checkpoint)
+    load_state(model.to_empty(device="cpu"), checkpoint)
     return model.eval()
+
+
+def _heads(state: Mapping[str, Tensor]) -> int | None:
+    """What an unused weight of Spike-driven Transformer gives away."""
+    talking = (v for k, v in state.items() if k.endswith(".talking_heads.weight") and v.dim() == 3)
+    return next((len(v) for v in talking), None)
+
+
+def _fitting(model: nn.Module, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    try:
+        return matched(model, checkpoint.state)
+    except ValueError as error:
+        raise CheckpointError(checkpoint.path, str(error)) from error
 
 
 def load_state(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -167,24 +166,10 @@ def load_state(model: nn.Module, checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: as `build`.
     """
-    own = model.state_dict()
-    state = {k: v for k, v in checkpoint.state.items() if not any(u in k for u in UNUSED)}
-    if missing := sorted(own.keys() - state.keys()):
-        raise CheckpointError(checkpoint.path, f"lacks {_some(missing)}: wrong family or depth?")
-    if extra := sorted(state.keys() - own.keys()):
-        raise CheckpointError(checkpoint.path, f"has {_some(extra)}, which the model has not")
+    state = _fitting(model, checkpoint)
     for key, value in state.items():
-        if value.shape != own[key].shape:
-            raise CheckpointError(
-                checkpoint.path,
-                f"{key!r} has shape {tuple(value.shape)}, the model {tuple(own[key].shape)}",
-            )
         if value.layout is not torch.strided or value.is_complex() or value.is_quantized:
             raise CheckpointError(checkpoint.path, f"{key!r} is no plain tensor of real numbers")
         if not torch.isfinite(value).all():
             raise CheckpointError(checkpoint.path, f"{key!r} holds NaN or infinity")
     model.load_state_dict(state)
-
-
-def _some(keys: list[str]) -> str:
-    return repr(keys[0]) + (f" and {len(keys) - 1} more keys" if len(keys) > 1 else "")

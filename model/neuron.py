@@ -1,11 +1,8 @@
-"""The spiking neuron that our models use: a multi-step LIF with a surrogate gradient.
+"""The spiking neurons that our models use, each with a surrogate gradient.
 
-    h[t] = v[t-1] + (x[t] - v[t-1]) / tau        charge
-    s[t] = 1 if h[t] >= v_threshold else 0       fire
-    v[t] = h[t] * (1 - s[t])                     hard reset to zero
-
-Source: Fang et al., "Incorporating Learnable Membrane Time Constant", ICCV 2021, eq. 1-3;
-the neuron of Spikformer, Spikingformer, Spike-driven Transformer and QKFormer.
+Every one takes currents (T, ...) and returns spikes (T, ...); `trace` returns the membranes
+as well. `LIF` is the neuron of Spikformer, Spikingformer, Spike-driven Transformer and
+QKFormer, `TernaryLIF` that of A2OS2A and BSA, `IntegerSpike` that of E-SpikeFormer.
 """
 
 from __future__ import annotations
@@ -41,6 +38,11 @@ def _fire(x: Tensor) -> Tensor:
 class LIF(nn.Module):
     """Leaky integrate-and-fire over the leading time axis; starts from rest at every call.
 
+        h[t] = v[t-1] + (x[t] - v[t-1]) / tau        charge
+        s[t] = 1 if h[t] >= v_threshold else 0       fire
+        v[t] = h[t] * (1 - s[t])                     hard reset to zero
+
+    Source: Fang et al., "Incorporating Learnable Membrane Time Constant", ICCV 2021, eq. 1-3.
     Shapes: x (T, ...), spikes (T, ...).
     """
 
@@ -59,12 +61,67 @@ class LIF(nn.Module):
         spikes, membranes = [], []
         for current in x:
             h = v + (current - v) / self.tau
-            s = _fire(h - self.v_threshold)
-            v = h * (1 - s.detach())  # the reset carries no gradient, as in the official code
+            s = self._spike(h)
+            v = h * (1 - s.detach().abs())  # the reset carries no gradient, as in official code
             spikes.append(s)
             membranes.append(h)
         return torch.stack(spikes), torch.stack(membranes)
 
+    def _spike(self, h: Tensor) -> Tensor:
+        return _fire(h - self.v_threshold)
+
     def extra_repr(self) -> str:
         """Show the two constants in `print(model)`."""
         return f"tau={self.tau}, v_threshold={self.v_threshold}"
+
+
+class TernaryLIF(LIF):
+    """A LIF that also fires -1 when h <= -v_threshold; either spike resets it to zero.
+
+    Source: Guo et al., "Spiking Transformer: Introducing Accurate Addition-Only Spiking
+    Self-Attention", CVPR 2025, eq. 25-27 (printed there without the sign), and BSA, eq. 9-11.
+    They write the input without decay: their weights are ours divided by tau.
+    """
+
+    def _spike(self, h: Tensor) -> Tensor:
+        return _fire(h - self.v_threshold) - _fire(-h - self.v_threshold)
+
+
+class _Round(torch.autograd.Function):
+    """round(clamp(x, 0, D)), half to even; backward is 1 inside [0, D], else 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, D: int) -> Tensor:
+        ctx.save_for_backward((x >= 0) & (x <= D))
+        return torch.round(torch.clamp(x, 0, D))
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (inside,) = ctx.saved_tensors
+        return grad_outputs[0] * inside, None
+
+
+class IntegerSpike(nn.Module):
+    """round(clamp(x, 0, D)) / norm, half to even: D binary spikes at once, no memory.
+
+    Source: Yao et al., "Scaling Spike-driven Transformer with Efficient Spike Firing
+    Approximation Training", TPAMI 2025. `norm` is D unless given.
+    """
+
+    def __init__(self, D: int = 4, norm: int | None = None) -> None:
+        super().__init__()
+        self.D = D
+        self.norm = D if norm is None else norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return 0, 1/norm, ..., D/norm; any shape."""
+        integers: Tensor = _Round.apply(x, self.D)  # type: ignore[no-untyped-call]
+        return integers / self.norm
+
+    def trace(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return spikes and membranes, which are the currents."""
+        return self.forward(x), x
+
+    def extra_repr(self) -> str:
+        """Show the two constants in `print(model)`."""
+        return f"D={self.D}, norm={self.norm}"

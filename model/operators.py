@@ -1,371 +1,337 @@
-"""Translate the ATen operators in which spiking transformers are written, one by one."""
+"""Translate the ATen operators that compute, in which spiking transformers are written."""
 
 from __future__ import annotations
 
-import math
-import operator
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import torch
-from torch import nn
 
-from lapilli.ir.errors import CaptureError
 from lapilli.model import axes
-from lapilli.model.adapters import adapter_of
-from lapilli.model.axes import Dims, Factor, MixError
+from lapilli.model.adapters import adapter_of, rule_of
+from lapilli.model.axes import MixError
 from lapilli.model.opaque import NEURON
 from lapilli.model.program import (
+    Affine,
     BatchNorm,
-    Broadcast,
     Call,
     Fire,
     MatMul,
-    MaxPool,
-    Operator,
-    Part,
     Plus,
     Product,
+    Rectify,
     Reduce,
-    Scale,
     Synapse,
-    Transpose,
-    View,
 )
+from lapilli.model.rule import StaircaseRule
+from lapilli.model.translation import OperatorRule, Translation, pair, sizes, uniform, untouched
 
 aten = torch.ops.aten
 
 
-class Context(Protocol):
-    """What a translation may ask of its reader."""
-
-    model: nn.Module
-    fired: Counter[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """One node of the exported graph, and what came before it."""
-
-    node: Any
-    path: str
-    calls: Mapping[str, Call]
-    parameters: Mapping[str, str]
-    reader: Context
-
-    def call(self, argument: Any) -> Call:
-        """The program's value behind an argument.
-
-        Raises:
-            CaptureError: it is a parameter or a constant.
-        """
-        if getattr(argument, "name", None) not in self.calls:
-            raise CaptureError(self.path, f"{self.node.target} on a parameter is not supported")
-        return self.calls[argument.name]
-
-    def parameter(self, argument: Any) -> str:
-        """Name of a parameter.
-
-        Raises:
-            CaptureError: it is computed.
-        """
-        name = self.parameters.get(getattr(argument, "name", ""))
-        if name is None:
-            raise CaptureError(
-                self.path, f"{self.node.target} with computed weights is not supported"
-            )
-        return name
-
-    def argument(self, index: int, default: Any = None) -> Any:
-        """A positional argument of the node."""
-        return self.node.args[index] if len(self.node.args) > index else default
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the result, with T and B in it."""
-        return tuple(self.node.meta["val"].shape)
-
-    def made(self, op: Operator, dims: Dims, *inputs: Call) -> Call:
-        """The translated call.
-
-        Raises:
-            CaptureError: the followed dimensions are not the traced ones.
-        """
-        if axes.shape(dims) != self.shape:
-            raise CaptureError(self.path, f"lost track of the axes at {self.node.target}")
-        return Call(self.node.name, op, tuple(c.name for c in inputs), self.path, dims)
-
-
-def translate(t: Translation) -> Call | None:
-    """Return the call for one node; None for a tuple that is only taken apart later.
-
-    Raises:
-        CaptureError: an operator outside the list.
-        MixError: time or batch would mix.
-    """
-    rule = _RULES.get(t.node.target)
-    if rule is None:
-        raise CaptureError(
-            t.path,
-            f"operator {t.node.target} is not one that lapilli can put on spiking hardware; "
-            "accumulates, comparisons, gates and pooling are",
-        )
-    return rule(t)
-
-
 def _neuron(t: Translation) -> Call:
+    path: str = t.argument(1)
+    module = t.reader.model.get_submodule(path)
+    rule, adapter = rule_of(module, path), adapter_of(module)
     x = t.call(t.argument(0))
-    if not x.dims or len(x.dims[0]) != 1 or x.dims[0][0].name != "T":
-        raise MixError(
-            f"the neuron integrates over axis 0 of {axes.show(x.dims)}, which is not T alone; "
-            "state would leak from sample to sample"
+    call = t.reader.neuron_call(t.node.name)
+    if adapter is not None and not isinstance(rule, StaircaseRule):
+        if adapter.stepwise(module):
+            raise t.error("takes one time step per call; set it to multi-step, input [T, B, ...]")
+        if call and adapter.keeps_state:
+            raise t.error("is called twice in one forward, and its state goes on from call to call")
+        _check_time(t, x, adapter.folded(module))
+    return t.step(Fire(module=path, call=call, rule=rule), x.dims, x)
+
+
+def _check_time(t: Translation, x: Call, folded: int) -> None:
+    """Axis 0 is T alone; T*B if the neuron unfolds it, or the user wants batches of one."""
+    first = [f.name for f in x.dims[0]] if x.dims else []
+    shown = f"the neuron integrates over axis 0 of {axes.show(x.dims)}"
+    if folded:
+        if first != ["T", "B"]:
+            raise MixError(f"{shown}; this class takes [T*B, ...]")
+        return
+    if first == ["T"] or (not first and x.dims and not axes.has(x.dims, "T")):
+        return  # a model of one time step has no T to be seen
+    if first == ["T", "B"] and t.reader.per_sample:
+        t.reader.note(
+            t.path,
+            f"{shown}, so that state leaks from sample to sample; captured per sample, and "
+            "compared with batches of one",
         )
-    module = t.reader.model.get_submodule(t.path)
-    adapter = adapter_of(module)
-    if adapter is None:  # the tracing copy had a neuron here
-        raise CaptureError(t.path, "is no neuron")
-    call = t.reader.fired[t.path]
-    t.reader.fired[t.path] += 1
-    return t.made(Fire(module=t.path, call=call, rule=adapter.rule(module)), x.dims, x)
-
-
-def _conv2d(t: Translation) -> Call:
-    x = t.call(t.argument(0))
-    _untouched(x, (1, 2, 3))
-    if t.argument(5, [1, 1]) not in ([1, 1], 1):
-        raise CaptureError(t.path, "dilated convolution is not supported")
-    padding = t.argument(4, [0, 0])
-    if isinstance(padding, str):
-        raise CaptureError(t.path, f"give the padding {padding!r} as numbers")
-    bias = t.argument(2)
-    op = Synapse(
-        weight=t.parameter(t.argument(1)),
-        bias=None if bias is None else t.parameter(bias),
-        conv=True,
-        stride=_pair(t.argument(3, [1, 1])),
-        padding=_pair(padding),
-        groups=t.argument(6, 1),
+        return
+    remedy = "reshape its input to [T, B, ...]"
+    if first == ["T", "B"]:
+        remedy += ", or ask for what it does with batches of one: per_sample=True"
+    raise MixError(
+        f"{shown}, which is not T alone; state would leak from sample to sample: {remedy}"
     )
-    return t.made(op, (x.dims[0], *axes.anonymous(*t.shape[1:])), x)
 
 
-def _linear(t: Translation) -> Call:
-    x = t.call(t.argument(0))
-    _untouched(x, (-1,))
-    bias = t.argument(2)
-    op = Synapse(
-        weight=t.parameter(t.argument(1)),
-        bias=None if bias is None else t.parameter(bias),
-        conv=False,
-    )
-    return t.made(op, (*x.dims[:-1], *axes.anonymous(t.shape[-1])), x)
+# ---- linear maps -----------------------------------------------------------------------------
 
 
-def _batch_norm(t: Translation) -> Call:
-    x = t.call(t.argument(0))
-    _untouched(x, (1,))
-    if t.argument(5):
-        raise CaptureError(t.path, "is in training mode; call model.eval() first")
-    module = t.parameter(t.argument(3)).rpartition(".")[0]  # of running_mean
-    return t.made(BatchNorm(module=module), x.dims, x)
-
-
-def _max_pool2d(t: Translation) -> Call:
-    x = t.call(t.argument(0))
-    _untouched(x, (1, 2, 3))
-    kernel = _pair(t.argument(1))
-    stride, padding = _pair(t.argument(2, kernel) or kernel), _pair(t.argument(3, [0, 0]))
-    if t.argument(4, [1, 1]) not in ([1, 1], 1) or t.argument(5, False):
-        raise CaptureError(t.path, "max-pool with dilation or ceil_mode is not supported")
-    op = MaxPool(kernel=kernel, stride=stride, padding=padding)
-    return t.made(op, (x.dims[0], *axes.anonymous(*t.shape[1:])), x)
-
-
-def _matmul(t: Translation) -> Call:
-    a, b = t.call(t.argument(0)), t.call(t.argument(1))
-    _untouched(a, (-1, -2))
-    _untouched(b, (-1, -2))
-    if len(a.dims) != len(b.dims) or axes.shape(a.dims[:-2]) != axes.shape(b.dims[:-2]):
-        raise CaptureError(t.path, "a matrix product that broadcasts is not supported")
-    leading = axes.broadcast(a.dims[:-2], b.dims[:-2])
-    return t.made(MatMul(), (*leading, a.dims[-2], b.dims[-1]), a, b)
-
-
-def _multiply(t: Translation) -> Call:
-    a, b = t.argument(0), t.argument(1)
-    if isinstance(b, int | float):
-        x = t.call(a)
-        return t.made(Scale(factor=Fraction(b)), x.dims, x)
-    x, y = t.call(a), t.call(b)
-    return t.made(Product(), axes.broadcast(x.dims, y.dims), x, y)
-
-
-def _divide(t: Translation) -> Call:
-    x, divisor = t.call(t.argument(0)), t.argument(1)
-    if not isinstance(divisor, int | float) or divisor == 0:
-        raise CaptureError(t.path, "division by a computed value is not an accumulate")
-    return t.made(Scale(factor=1 / Fraction(divisor)), x.dims, x)
-
-
-def _add(t: Translation) -> Call:
-    if t.node.kwargs.get("alpha", 1) != 1:
-        raise CaptureError(t.path, "add with alpha is not supported")
-    if isinstance(t.argument(1), int | float):
-        raise CaptureError(t.path, "adding a constant is not supported; put it into a bias")
-    x, y = t.call(t.argument(0)), t.call(t.argument(1))
-    return t.made(Plus(), axes.broadcast(x.dims, y.dims), x, y)
-
-
-def _reduce(mean: bool) -> Callable[[Translation], Call]:
+def _convolution(space: Literal[1, 2]) -> OperatorRule:
     def rule(t: Translation) -> Call:
         x = t.call(t.argument(0))
-        given = t.argument(1, list(range(len(x.dims)))) or list(range(len(x.dims)))
-        which = {d % len(x.dims) for d in given}
-        keepdims = bool(t.argument(2, False))
-        touched = [x.dims[d] for d in which]
-        if axes.has(touched, "B"):
-            raise MixError(f"it sums over the batch: {axes.show(x.dims)}")
-        if any(axes.named(d) and len(d) > 1 for d in touched):
-            raise MixError(f"it sums over time and something else at once: {axes.show(x.dims)}")
-        time = axes.has(touched, "T")
-        if time and keepdims:
-            raise CaptureError(t.path, "a reduction over time that keeps the axis")
-        step = axes.step_axes(x.dims)
-        over = tuple(a for d in sorted(which) if (a := step[d]) is not None)
-        left = [
-            () if i in which else dim for i, dim in enumerate(x.dims) if keepdims or i not in which
-        ]
-        op = Reduce(axes=over, keepdims=keepdims, mean=mean, time=time)
-        return t.made(op, tuple(left), x)
+        if len(x.dims) != space + 2:
+            raise t.error("is a convolution of images without a batch axis")
+        untouched(x, range(1, space + 2))
+        weight, bias = t.argument(1), t.argument(2)
+        dilation = pair(t.argument(5, 1))
+        padding = t.argument(4, 0)
+        kernel = t.constant(weight).shape[2:]
+        if isinstance(padding, str):
+            padding = _named_padding(t, padding, kernel, dilation)
+        op = Synapse(
+            weight=t.parameter(weight),
+            bias=None if bias is None else t.parameter(bias),
+            space=space,
+            stride=_placed(t.argument(3, 1), space, 1),
+            padding=_placed(padding, space, 0),
+            dilation=_placed(dilation, space, 1),
+            groups=t.argument(6, 1),
+        )
+        return t.step(op, (x.dims[0], *axes.anonymous(*t.shape[1:])), x)
 
     return rule
 
 
-def _reshape(t: Translation) -> Call:
+def _placed(value: Any, space: int, idle: int) -> tuple[int, int]:
+    """One number for each of two axes; the second is idle in a convolution over one."""
+    first, second = pair(value)
+    return (first, second if space == 2 else idle)
+
+
+def _named_padding(
+    t: Translation, name: str, kernel: torch.Size, dilation: tuple[int, int]
+) -> list[int]:
+    if name == "valid":
+        return [0]
+    if any(n % 2 == 0 for n in kernel):
+        raise t.error(f"padding {name!r} of an even kernel is not symmetric; give it as numbers")
+    return [d * (n // 2) for n, d in zip(kernel, dilation, strict=False)]
+
+
+def _linear(t: Translation) -> Call:
     x = t.call(t.argument(0))
-    return t.made(View(), axes.reshape(x.dims, t.shape), x)
+    untouched(x, (-1,))
+    bias = t.argument(2)
+    op = Synapse(
+        weight=t.parameter(t.argument(1)),
+        bias=None if bias is None else t.parameter(bias),
+        space=0,
+    )
+    return t.step(op, (*x.dims[:-1], *axes.anonymous(t.shape[-1])), x)
 
 
-def _insert_axis(t: Translation) -> Call:
+def _batch_norm(t: Translation) -> Call:
     x = t.call(t.argument(0))
-    at = t.argument(1) % len(t.shape)
-    return t.made(View(), (*x.dims[:at], (), *x.dims[at:]), x)
+    untouched(x, (1,))
+    if t.argument(5):
+        raise t.error("is in training mode; call model.eval() first")
+    return _normalised(t, x, float(t.argument(7)))
 
 
-def _same(t: Translation) -> Call:
+def _batch_norm_result(t: Translation) -> Call:
+    """`batch_norm` after in-place operators were removed; `getitem` takes the result."""
     x = t.call(t.argument(0))
-    return t.made(View(), x.dims, x)
+    untouched(x, (1,))
+    return _normalised(t, x, float(t.argument(6)))
 
 
-def _permute(t: Translation) -> Call:
-    x = t.call(t.argument(0))
-    return _permuted(t, x, [d % len(x.dims) for d in t.argument(1)])
+def _normalised(t: Translation, x: Call, eps: float) -> Call:
+    weight, bias, mean, var = (t.argument(i) for i in range(1, 5))
+    owners = {t.parameter(p).rpartition(".")[0] for p in (weight, bias, mean, var) if p is not None}
+    names = [t.reader.parameter_name(p.name) for p in (weight, bias, mean, var) if p is not None]
+    if None not in names and len(owners) == 1:
+        return t.step(BatchNorm(module=owners.pop()), x.dims, x)
+    factor = 1 / torch.sqrt(t.constant(var) + eps)
+    factor = factor if weight is None else factor * t.constant(weight)
+    shift = -t.constant(mean) * factor
+    shift = shift if bias is None else shift + t.constant(bias)
+    shape = [-1, *[1] * (len(axes.step_shape(x.dims)) - (axes.step_axes(x.dims)[1] or 0) - 1)]
+    op = Affine(
+        factor=t.kept(factor.reshape(shape).numpy(), f"{t.node.name}.factor"),
+        shift=t.kept(shift.reshape(shape).numpy(), f"{t.node.name}.shift"),
+    )
+    return t.step(op, x.dims, x)
 
 
-def _transpose(t: Translation) -> Call:
-    x = t.call(t.argument(0))
+def _matmul(t: Translation) -> Call:
+    a, b = t.argument(0), t.argument(1)
+    if t.is_constant(b):
+        return by_matrix(t, t.call(a), t.constant(b))
+    if t.is_constant(a):
+        x = swapped(t, t.call(b))
+        return swapped(t, by_matrix(t, x, t.constant(a).mT))
+    return product(t, t.call(a), t.call(b))
+
+
+def by_matrix(t: Translation, x: Call, matrix: torch.Tensor) -> Call:
+    """X @ matrix: a linear map whose weights the author wrote as a matrix (in, out)."""
+    untouched(x, (-1,))
+    if matrix.ndim != 2:
+        raise t.error(f"multiplies by a constant of {matrix.ndim} axes; a matrix is supported")
+    op = Synapse(weight=t.kept(matrix.T.contiguous().numpy()), bias=None, space=0)
+    return t.step(op, (*x.dims[:-1], *axes.anonymous(matrix.shape[1])), x)
+
+
+def swapped(t: Translation, x: Call) -> Call:
+    """X with its last two axes exchanged."""
     order = list(range(len(x.dims)))
-    a, b = t.argument(1), t.argument(2)
-    order[a], order[b] = order[b], order[a]
-    return _permuted(t, x, order)
+    return t.permuted(x, [*order[:-2], order[-1], order[-2]])
 
 
-def _permuted(t: Translation, x: Call, order: list[int]) -> Call:
+def product(t: Translation, a: Call, b: Call) -> Call:
+    """Matrix product of two values; leading axes of length 1 are repeated."""
+    untouched(a, (-1, -2))
+    untouched(b, (-1, -2))
+    rank = max(len(a.dims), len(b.dims))
+    a, b = (t.reshaped(x, (1,) * (rank - len(x.dims)) + sizes(x)) for x in (a, b))
+    leading = axes.broadcast(a.dims[:-2], b.dims[:-2])
+    a = t.expanded(a, (*leading, *a.dims[-2:]))
+    b = t.expanded(b, (*leading, *b.dims[-2:]))
+    return t.step(MatMul(), (*leading, a.dims[-2], b.dims[-1]), a, b)
+
+
+# ---- elementwise -----------------------------------------------------------------------------
+
+
+def _multiply(t: Translation) -> Call:
+    a, b = t.argument(0), t.argument(1)
+    if t.is_constant(a):
+        a, b = b, a
+    x = t.call(a)
+    if t.is_constant(b):
+        return _times(t, x, b)
+    y = t.call(b)
+    return t.step(Product(), axes.broadcast(x.dims, y.dims), x, y)
+
+
+def _times(t: Translation, x: Call, constant: Any) -> Call:
+    factor = t.step_constant(t.constant(constant), x.dims)
+    whole = uniform(factor)
+    if whole is not None:
+        exact = Fraction(constant) if isinstance(constant, int | float) else whole
+        return t.scaled(x, exact)
+    return t.step(Affine(factor=t.kept(factor), shift=None), x.dims, x)
+
+
+def _divide(t: Translation) -> Call:
+    x, divisor = t.call(t.argument(0)), t.argument(1)
+    if not t.is_constant(divisor):
+        raise t.error("division by a computed value is not an accumulate")
+    value = t.step_constant(t.constant(divisor), x.dims)
+    if (value == 0).any():
+        raise t.error("divides by zero")
+    whole = uniform(value)
+    if whole is not None:
+        exact = Fraction(divisor) if isinstance(divisor, int | float) else whole
+        return t.scaled(x, 1 / exact)
+    return t.step(Affine(factor=t.kept(1 / value), shift=None), x.dims, x)
+
+
+def _add(sign: int) -> OperatorRule:
+    def rule(t: Translation) -> Call:
+        a, b = t.argument(0), t.argument(1)
+        alpha = Fraction(t.node.kwargs.get("alpha", 1)) * sign
+        if t.is_constant(b):
+            return shifted(t, t.call(a), t.constant(b) * float(alpha))
+        y = t.call(b)
+        y = y if alpha == 1 else t.scaled(y, alpha)
+        if t.is_constant(a):
+            return shifted(t, y, t.constant(a))
+        x = t.call(a)
+        return t.step(Plus(), axes.broadcast(x.dims, y.dims), x, y)
+
+    return rule
+
+
+def _subtract_from(t: Translation) -> Call:
+    """`rsub`: a constant minus a value."""
+    x = t.scaled(t.call(t.argument(0)), Fraction(-1))
+    return shifted(t, x, t.constant(t.argument(1)))
+
+
+def shifted(t: Translation, x: Call, constant: torch.Tensor) -> Call:
+    """X plus a constant: part of a bias, if a linear map is next to it."""
+    shift = t.step_constant(constant, x.dims)
+    if uniform(shift) == 0:
+        return x
+    return t.step(Affine(factor=None, shift=t.kept(shift)), x.dims, x)
+
+
+def _negate(t: Translation) -> Call:
+    return t.scaled(t.call(t.argument(0)), Fraction(-1))
+
+
+def _rectify(t: Translation) -> Call:
+    x = t.call(t.argument(0))
+    return t.step(Rectify(), x.dims, x)
+
+
+# ---- sums ------------------------------------------------------------------------------------
+
+
+def _reduce(*, mean: bool) -> OperatorRule:
+    def rule(t: Translation) -> Call:
+        x = t.call(t.argument(0))
+        given = t.argument(1, None) or list(range(len(x.dims)))
+        given = [given] if isinstance(given, int) else given
+        return reduced(t, x, given, keepdims=bool(t.argument(2, False)), mean=mean)
+
+    return rule
+
+
+def reduced(t: Translation, x: Call, given: Any, *, keepdims: bool, mean: bool) -> Call:
+    """Sum or average over axes; over T only if it is an axis of its own.
+
+    Raises:
+        MixError: the batch would be summed, or time together with something else.
+    """
+    which = {d % len(x.dims) for d in given}
+    touched = [x.dims[d] for d in which]
+    if axes.has(touched, "B"):
+        raise MixError(f"it sums over the batch: {axes.show(x.dims)}")
+    if any(axes.named(d) and len(d) > 1 for d in touched):
+        raise MixError(f"it sums over time and something else at once: {axes.show(x.dims)}")
+    time = axes.has(touched, "T")
+    if time and keepdims:
+        raise t.error("a reduction over time that keeps the axis")
     step = axes.step_axes(x.dims)
-    moved = tuple(a for d in order if (a := step[d]) is not None)
-    return t.made(Transpose(axes=moved), tuple(x.dims[d] for d in order), x)
+    over = tuple(a for d in sorted(which) if (a := step[d]) is not None)
+    left = [() if i in which else d for i, d in enumerate(x.dims) if keepdims or i not in which]
+    return t.step(Reduce(axes=over, keepdims=keepdims, mean=mean, time=time), tuple(left), x)
 
 
-def _repeat(t: Translation) -> Call:
-    """`expand` and `repeat`: the first axis that appears on a value without time is time."""
-    x = t.call(t.argument(0))
-    dims = [()] * (len(t.shape) - len(x.dims)) + list(x.dims)
-    for i, (dim, size) in enumerate(zip(dims, t.shape, strict=True)):
-        if math.prod(f.size for f in dim) == size:
-            continue
-        if dim:
-            raise CaptureError(t.path, f"repeating an axis of {axes.show(x.dims)} that is not 1")
-        is_time = not axes.has(dims, "T") and not _fired_before(t, x)
-        dims[i] = (Factor("T" if is_time else "", size),)
-    return t.made(Broadcast(), tuple(dims), x)
-
-
-def _fired_before(t: Translation, x: Call) -> bool:
-    return isinstance(x.op, Fire) or any(_fired_before(t, t.calls[i]) for i in x.inputs)
-
-
-def _slice(t: Translation) -> Call:
-    x = t.call(t.argument(0))
-    axis = t.argument(1, 0) % len(x.dims)
-    length = axes.shape(x.dims)[axis]
-    start, step = t.argument(2, 0) or 0, t.argument(4, 1)
-    if step != 1:
-        raise CaptureError(t.path, "a slice with a step is not supported")
-    start = start + length if start < 0 else start
-    return _part(t, x, axis, start, t.shape[axis])
-
-
-def _get_item(t: Translation) -> Call:
-    """One piece of `chunk` or `split`."""
-    pieces, index = t.argument(0), t.argument(1)
-    source = pieces.args[0]
-    x = t.calls[source.name]
-    axis = (pieces.args[2] if len(pieces.args) > 2 else 0) % len(x.dims)
-    sizes = [piece.shape[axis] for piece in pieces.meta["val"]]
-    return _part(t, x, axis, sum(sizes[:index]), sizes[index])
-
-
-def _part(t: Translation, x: Call, axis: int, start: int, size: int) -> Call:
-    _untouched(x, (axis,))
-    step = axes.step_axes(x.dims)[axis]
-    if step is None:
-        raise MixError(f"it cuts {axes.show(x.dims)}")
-    dims = (*x.dims[:axis], *axes.anonymous(size), *x.dims[axis + 1 :])
-    return t.made(Part(axis=step, start=start, stop=start + size), dims, x)
-
-
-def _untouched(x: Call, dims: tuple[int, ...]) -> None:
-    """Refuse to compute across T or B."""
-    if any(axes.named(x.dims[d]) for d in dims):
-        raise MixError(f"it computes across T or B of {axes.show(x.dims)}")
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    numbers = list(value) if isinstance(value, list | tuple) else [value]
-    return (int(numbers[0]), int(numbers[-1]))
-
-
-_RULES: Mapping[Any, Callable[[Translation], Call | None]] = {
+COMPUTING: Mapping[Any, OperatorRule] = {
     NEURON: _neuron,
-    aten.conv2d.default: _conv2d,
+    aten.conv2d.default: _convolution(2),
+    aten.conv2d.padding: _convolution(2),
+    aten.conv1d.default: _convolution(1),
+    aten.conv1d.padding: _convolution(1),
     aten.linear.default: _linear,
     aten.batch_norm.default: _batch_norm,
-    aten.max_pool2d.default: _max_pool2d,
+    aten._native_batch_norm_legit_no_training.default: _batch_norm_result,  # noqa: SLF001
     aten.matmul.default: _matmul,
+    aten.bmm.default: _matmul,
+    aten.mm.default: _matmul,
     aten.mul.Tensor: _multiply,
+    aten.mul.Scalar: _multiply,
     aten.div.Tensor: _divide,
-    aten.add.Tensor: _add,
+    aten.div.Scalar: _divide,
+    aten.add.Tensor: _add(1),
+    aten.add.Scalar: _add(1),
+    aten.sub.Tensor: _add(-1),
+    aten.sub.Scalar: _add(-1),
+    aten.rsub.Scalar: _subtract_from,
+    aten.neg.default: _negate,
+    aten.relu.default: _rectify,
     aten.mean.dim: _reduce(mean=True),
+    aten.mean.default: _reduce(mean=True),
     aten.sum.dim_IntList: _reduce(mean=False),
-    aten.reshape.default: _reshape,
-    aten.view.default: _reshape,
-    aten.flatten.using_ints: _reshape,
-    aten.unflatten.int: _reshape,
-    aten.squeeze.dim: _reshape,
-    aten.unsqueeze.default: _insert_axis,
-    aten.contiguous.default: _same,
-    aten.clone.default: _same,
-    aten.dropout.default: _same,
-    aten.permute.default: _permute,
-    aten.transpose.int: _transpose,
-    aten.repeat.default: _repeat,
-    aten.expand.default: _repeat,
-    aten.slice.Tensor: _slice,
-    aten.chunk.default: lambda t: None,
-    aten.split.Tensor: lambda t: None,
-    aten.split_with_sizes.default: lambda t: None,
-    operator.getitem: _get_item,
+    aten.sum.default: _reduce(mean=False),
 }

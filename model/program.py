@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
-from lapilli.model.adapters import NeuronRule
 from lapilli.model.axes import Dims
+from lapilli.model.rule import Rule
+from lapilli.model.signature import Signature
+
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +25,19 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synapse:
-    """A linear map (`conv` false) or a 2-d convolution; names of its parameters."""
+    """A linear map of the last axis, or a convolution; names of its parameters.
+
+    Attributes:
+        space: how many axes a convolution runs over, 1 or 2; 0 for a linear map. One axis
+            has the first of each pair.
+    """
 
     weight: str
     bias: str | None
-    conv: bool
+    space: int
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 
 
@@ -38,12 +49,48 @@ class BatchNorm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Affine:
+    """y = factor * x + shift; names of constants that broadcast to one time step."""
+
+    factor: str | None
+    shift: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pad:
+    """Frame of `before` and `after` elements around the last two axes of one time step.
+
+    `fill` names a constant, one value per channel, that fills it; zeros without one. The
+    author may write it side by side: `sides` counts those that have been written.
+    """
+
+    before: tuple[int, int]
+    after: tuple[int, int]
+    fill: str | None = None
+    sides: frozenset[tuple[int, bool]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fire:
-    """A neuron: module path, which call of that module this is, and its rule."""
+    """A neuron over all T steps.
+
+    Attributes:
+        module: its path.
+        call: which use of that module this is.
+        rule: what it computes.
+        steps: where the module runs one time step a call, the numbers of its T calls; else
+            empty, and `call` is the number of the call.
+    """
 
     module: str
     call: int
-    rule: NeuronRule
+    rule: Rule
+    steps: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rectify:
+    """Largest of a value and 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,11 +160,21 @@ class Part:
     stop: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """Two values, one behind the other along one axis of one time step."""
+
+    axis: int
+
+
 Operator: TypeAlias = (
     Image
     | Synapse
     | BatchNorm
+    | Affine
+    | Pad
     | Fire
+    | Rectify
     | MatMul
     | Product
     | Scale
@@ -128,6 +185,7 @@ Operator: TypeAlias = (
     | Transpose
     | Broadcast
     | Part
+    | Join
 )
 
 
@@ -151,9 +209,23 @@ class Captured:
         calls: in an order in which every input precedes its use; by name.
         output: name of the logits.
         T: time steps.
+        constants: parameters that the author's forward computes from others, float64.
+        signature: how the module takes images and returns its answer.
+        notes: sentences about what was understood differently from what is written.
     """
 
     module: nn.Module
     calls: Mapping[str, Call]
     output: str
     T: int
+    constants: Mapping[str, FloatArray] = field(default_factory=dict)
+    signature: Signature = field(default_factory=Signature)
+    notes: tuple[str, ...] = ()
+
+    def array(self, name: str) -> FloatArray:
+        """A parameter, a buffer or a constant, in float64."""
+        if name in self.constants:
+            return self.constants[name]
+        parent, _, leaf = name.rpartition(".")
+        tensor = getattr(self.module.get_submodule(parent), leaf)
+        return np.asarray(tensor.detach().double().numpy(), np.float64)

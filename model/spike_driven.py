@@ -1,11 +1,8 @@
 """Spike-driven Transformer v1: masked attention (SDSA) with a membrane shortcut.
 
 Source: Yao et al., "Spike-driven Transformer", NeurIPS 2023.
-Parameter names are those of the official model, so its checkpoints load here; its
+Parameter names are those of the official models, so their checkpoints load here; the
 `talking_heads` weight is in the official files and used by nothing.
-
-Shape letters: T time steps, B batch, C channels, H x W map, N = H * W tokens, D embed_dim,
-h heads, d = D / h.
 """
 
 from __future__ import annotations
@@ -14,131 +11,94 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from lapilli.model.layers import (
+    MLP,
+    Block,
+    NetworkConfig,
+    Units,
+    at_each_step,
+    conv3,
+    encode,
+    halve,
+    merge_heads,
+    pointwise2d,
+    pooling,
+    split_heads,
+)
 from lapilli.model.neuron import LIF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpikeDrivenConfig:
-    """What a checkpoint does not say. Defaults: the official CIFAR-10 model 2-512.
+class SpikeDrivenConfig(NetworkConfig):
+    """Defaults: the official CIFAR-10 model 2-512.
 
     Attributes:
         pooling: one digit for each of the four stem stages; "1" halves the map after it. In
             stage 3 that is a maximum over real currents, before any neuron.
+        erode: the official `dvs_mode`: spikes spread to the eight neighbours in attention.
+        mask_threshold: of the neuron that masks Q; 1.0 in STEP's re-implementation.
     """
 
-    in_channels: int = 3
-    classes: int = 10
     embed_dim: int = 512
     heads: int = 8
     depth: int = 2
-    mlp_ratio: int = 4
-    T: int = 4
     pooling: str = "0011"
+    erode: bool = False
+    mask_threshold: float = 0.5
 
 
-def _synapse(x: Tensor, conv: nn.Module, bn: nn.Module) -> Tensor:
-    """Convolution and batch norm at each time step: (T, B, C, H, W) -> (T, B, C', H, W)."""
-    y: Tensor = bn(conv(x.flatten(0, 1)))
-    return y.reshape(*x.shape[:2], *y.shape[1:])
-
-
-class PatchEmbed(nn.Module):
+class PatchEmbed(Units):
     """Stem of four conv-BN stages; it returns real membrane currents, not spikes."""
 
-    def __init__(self, c: SpikeDrivenConfig) -> None:
+    def __init__(self, in_channels: int, dim: int, stages: str) -> None:
         super().__init__()
-        widths = (c.in_channels, c.embed_dim // 8, c.embed_dim // 4, c.embed_dim // 2, c.embed_dim)
-        self.pooling = c.pooling
-        for i in range(4):
-            suffix = str(i) if i else ""
-            conv = nn.Conv2d(widths[i], widths[i + 1], 3, padding=1, bias=False)
-            self.add_module(f"proj_conv{suffix}", conv)
-            self.add_module(f"proj_bn{suffix}", nn.BatchNorm2d(widths[i + 1]))
-            self.add_module(f"proj_lif{suffix}", LIF())
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.rpe_conv = nn.Conv2d(c.embed_dim, c.embed_dim, 3, padding=1, bias=False)
-        self.rpe_bn = nn.BatchNorm2d(c.embed_dim)
-
-    def _pool(self, x: Tensor, stage: int) -> Tensor:
-        if self.pooling[stage] == "0":
-            return x
-        y: Tensor = self.maxpool(x.flatten(0, 1))
-        return y.reshape(*x.shape[:2], *y.shape[1:])
+        widths = (in_channels, dim // 8, dim // 4, dim // 2, dim)
+        self.pooling = pooling(stages)
+        self.names = ("proj_{}", "proj_{}1", "proj_{}2", "proj_{}3")
+        for i, name in enumerate(self.names):
+            self.add_unit(name, conv3(widths[i], widths[i + 1]), LIF())
+        self.maxpool = halve()
+        self.add_unit("rpe_{}", conv3(dim, dim), None)
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, C, H, W) image -> (T, B, D, H', W') currents."""
-        for i in range(3):
-            suffix = str(i) if i else ""
-            conv, bn, lif = (
-                self.get_submodule(f"proj_{kind}{suffix}") for kind in ("conv", "bn", "lif")
-            )
-            x = self._pool(lif(_synapse(x, conv, bn)), i)
-        x = _synapse(x, self.get_submodule("proj_conv3"), self.get_submodule("proj_bn3"))
-        x = self._pool(x, 3)
-        spikes = self.get_submodule("proj_lif3")(x)
-        return x + _synapse(spikes, self.rpe_conv, self.rpe_bn)
+        *spiking, last = self.names
+        for name, pool in zip(spiking, self.pooling, strict=False):
+            x = self.unit(name, x)
+            if pool:
+                x = at_each_step(self.maxpool, x)  # an OR: the values are spikes
+        x = self.current(last, x)
+        if self.pooling[3]:
+            x = at_each_step(self.maxpool, x)
+        return x + self.current("rpe_{}", self.fire(last, x))
 
 
-class SDSA(nn.Module):
-    """Spike-driven self-attention: Q masked by OR over tokens of K AND V (eq. 10-11)."""
+class SDSA(Units):
+    """Spike-driven self-attention: Q masked by OR over tokens of K AND V (eq. 10-11).
 
-    def __init__(self, dim: int, heads: int) -> None:
+    With `erode`, K, V, their product and the masked Q are spread by a 3 x 3 maximum; the last
+    two over the plane of tokens and channels of a head, as the authors do.
+    """
+
+    def __init__(self, dim: int, heads: int, erode: bool, mask_threshold: float) -> None:
         super().__init__()
         self.heads = heads
         self.shortcut_lif = LIF()
         for role in ("q", "k", "v"):
-            self.add_module(f"{role}_conv", nn.Conv2d(dim, dim, 1, bias=False))
-            self.add_module(f"{role}_bn", nn.BatchNorm2d(dim))
-            self.add_module(f"{role}_lif", LIF())
-        self.talking_heads_lif = LIF(v_threshold=0.5)  # one coincidence fires it: an OR
-        self.proj_conv = nn.Conv2d(dim, dim, 1)
-        self.proj_bn = nn.BatchNorm2d(dim)
-
-    def _spikes(self, role: str, x: Tensor) -> Tensor:
-        """(T, B, D, H, W) spikes -> (T, B, h, N, d) spikes."""
-        conv, bn, lif = (self.get_submodule(f"{role}_{kind}") for kind in ("conv", "bn", "lif"))
-        y = lif(_synapse(x, conv, bn)).flatten(3).transpose(-1, -2)  # (T, B, N, D)
-        return y.reshape(*y.shape[:3], self.heads, -1).permute(0, 1, 3, 2, 4)  # type: ignore[no-any-return]
+            self.add_unit(f"{role}_{{}}", nn.Conv2d(dim, dim, 1, bias=False), LIF())
+        self.talking_heads_lif = LIF(v_threshold=mask_threshold)  # 0.5: one K AND V fires it
+        self.add_unit("proj_{}", pointwise2d(dim, dim), None)
+        window = (1, 3, 3)
+        self.spread = nn.MaxPool3d(window, stride=1, padding=(0, 1, 1)) if erode else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(T, B, D, H, W) currents -> (T, B, D, H, W) currents."""
-        spikes = self.shortcut_lif(x)
-        q, k, v = (self._spikes(role, spikes) for role in ("q", "k", "v"))
-        mask = self.talking_heads_lif((k * v).sum(-2, keepdim=True))  # (T, B, h, 1, d)
-        masked = (q * mask).transpose(3, 4).reshape(x.shape)
-        return x + _synapse(masked, self.proj_conv, self.proj_bn)
-
-
-class MLP(nn.Module):
-    """LIF-conv-BN twice, added to the membrane stream."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1_lif = LIF()
-        self.fc1_conv = nn.Conv2d(dim, hidden, 1)
-        self.fc1_bn = nn.BatchNorm2d(hidden)
-        self.fc2_lif = LIF()
-        self.fc2_conv = nn.Conv2d(hidden, dim, 1)
-        self.fc2_bn = nn.BatchNorm2d(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(T, B, D, H, W) currents -> (T, B, D, H, W) currents."""
-        y = _synapse(self.fc1_lif(x), self.fc1_conv, self.fc1_bn)
-        return x + _synapse(self.fc2_lif(y), self.fc2_conv, self.fc2_bn)
-
-
-class Block(nn.Module):
-    """SDSA and MLP; both add to the membrane stream."""
-
-    def __init__(self, c: SpikeDrivenConfig) -> None:
-        super().__init__()
-        self.attn = SDSA(c.embed_dim, c.heads)
-        self.mlp = MLP(c.embed_dim, c.embed_dim * c.mlp_ratio)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(T, B, D, H, W) currents -> (T, B, D, H, W) currents."""
-        y: Tensor = self.mlp(self.attn(x))
-        return y
+        """(T, B, D, H, W) currents -> the currents to add to them."""
+        s = self.shortcut_lif(x)
+        q = split_heads(self.unit("q_{}", s), self.heads)
+        k, v = (split_heads(self.spread(self.unit(n, s)), self.heads) for n in ("k_{}", "v_{}"))
+        kv = self.spread(k * v)  # (T, B, h, N, d)
+        mask = self.talking_heads_lif(kv.sum(-2, keepdim=True))  # (T, B, h, 1, d)
+        return self.current("proj_{}", merge_heads(self.spread(q * mask), x.shape))
 
 
 class SpikeDrivenTransformer(nn.Module):
@@ -147,14 +107,21 @@ class SpikeDrivenTransformer(nn.Module):
     def __init__(self, config: SpikeDrivenConfig) -> None:
         super().__init__()
         self.T = config.T
-        self.patch_embed = PatchEmbed(config)
-        self.block = nn.ModuleList(Block(config) for _ in range(config.depth))
+        dim = config.embed_dim
+        self.patch_embed = PatchEmbed(config.in_channels, dim, config.pooling)
+        self.block = nn.ModuleList(
+            Block(
+                SDSA(dim, config.heads, config.erode, config.mask_threshold),
+                MLP(dim, dim * config.mlp_ratio, pointwise2d, membrane=True),
+            )
+            for _ in range(config.depth)
+        )
         self.head_lif = LIF()
-        self.head = nn.Linear(config.embed_dim, config.classes)
+        self.head = nn.Linear(dim, config.classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) normalised image, shown T times -> (B, classes) logits."""
-        x = self.patch_embed(images.unsqueeze(0).repeat(self.T, 1, 1, 1, 1))
+        """(B, C, H, W) image, shown T times, or (B, T, C, H, W) -> (B, classes) logits."""
+        x = self.patch_embed(encode(images, self.T))
         for block in self.block:
             x = block(x)
         logits: Tensor = self.head(self.head_lif(x.flatten(3).mean(3))).mean(0)

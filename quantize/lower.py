@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.infer import infer
 from lapilli.ir.ops import (
     Add,
+    Concat,
     Conv2d,
     Expand,
     Gate,
@@ -21,25 +24,31 @@ from lapilli.ir.ops import (
     Op,
     Permute,
     Readout,
+    Relu,
     Reshape,
     Slice,
     SpikeMatmul,
     Sum,
 )
+from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import Kind, TensorType
 from lapilli.model.axes import step_shape
 from lapilli.model.program import (
+    Affine,
     BatchNorm,
     Broadcast,
     Call,
     Captured,
     Fire,
     Image,
+    Join,
     MatMul,
     MaxPool,
+    Pad,
     Part,
     Plus,
     Product,
+    Rectify,
     Reduce,
     Scale,
     Synapse,
@@ -47,9 +56,11 @@ from lapilli.model.program import (
     View,
 )
 from lapilli.quantize.neurons import IntegerNeuron, integer_neuron
+from lapilli.quantize.plan import common_scale, read_out
 from lapilli.quantize.weights import IntegerUnit
 
 LOGITS = "logits"
+_MOST_TIMES = 64  # that a value is added to itself, to share the scale of another
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,7 @@ class _Lowering:
         self.types: dict[str, TensorType] = {}
         self.values: dict[str, _Value] = {}
         self.neurons: dict[str, tuple[Call, IntegerNeuron]] = {}
+        self.read_out = read_out(captured)
 
     def emit(self, name: str, op: Op, *inputs: str) -> str:
         """Add a node; a name that is taken gets the next free number."""
@@ -130,8 +142,9 @@ class _Lowering:
 
     def finish(self) -> Lowered:
         """Accumulate over time and return."""
-        value = self.values[self.captured.output]
-        if not value.averaged:
+        value = _compared(self.values[self.captured.output])
+        one_step = self.captured.T == 1
+        if not (value.averaged or one_step or self.captured.signature.per_step):
             raise QuantizeError(self.captured.output, "the logits are not a mean over time")
         self.emit(LOGITS, Readout(), value.node)
         graph = Graph(tuple(self.nodes.values()), (LOGITS,), self.captured.T)
@@ -154,16 +167,22 @@ class _Lowering:
                 return _Value(args[0].node, args[0].scale * factor, args[0].averaged)
             case Reduce() as op:
                 return self._reduce(name, op, args[0])
-            case Plus():
-                return self._combine(name, Add(), args, shape, args[0].scale)
+            case Plus() | Join():
+                return self._combine(name, call.op, args, shape)
             case Product():
-                return self._combine(name, Gate(), args, shape, args[0].scale * args[1].scale)
+                a, b = (self._shaped(f"{name}.operand", x, shape).node for x in args)
+                return self._like(
+                    args, self.emit(name, Gate(), a, b), args[0].scale * args[1].scale
+                )
             case MatMul():
                 node = self.emit(name, SpikeMatmul(), *(a.node for a in args))
                 return self._like(args, node, args[0].scale * args[1].scale)
-            case MaxPool(kernel=kernel, stride=stride, padding=padding):
-                pool = MaxPool2d(kernel=kernel, stride=stride, padding=padding)
-                return self._wired(name, pool, args[0])
+            case MaxPool() as op:
+                return self._pool(name, op, _compared(args[0]), shape)
+            case Rectify():
+                return self._wired(name, Relu(), _compared(args[0]))
+            case Affine() | Pad():
+                raise TypeError(f"{type(call.op).__name__} has no integer form; `merge` removes it")
             case View() | Broadcast():
                 return self._shaped(name, args[0], shape)
             case Transpose(axes=axes):
@@ -173,18 +192,24 @@ class _Lowering:
 
     def _synapse(self, call: Call, op: Synapse, x: _Value) -> _Value:
         unit = self.units[call.name]
-        graded = self.types[x.node].kind is Kind.GRADED and self._is_image(call)
-        made: Op = Linear(weight=unit.weight, bias=unit.bias, graded=graded)
-        if op.conv:
-            made = Conv2d(
-                weight=unit.weight,
-                bias=unit.bias,
-                stride=op.stride,
-                padding=op.padding,
-                groups=op.groups,
-                graded=graded,
-            )
-        return _Value(self.emit(call.path, made, x.node), unit.output_scale, x.averaged)
+        graded = self.types[x.node].kind is Kind.GRADED
+        graded = graded and (self._is_image(call) or call.name in self.read_out)
+        if not op.space:
+            made: Op = Linear(weight=unit.weight, bias=unit.bias, graded=graded)
+            return _Value(self.emit(call.path, made, x.node), unit.output_scale, x.averaged)
+        shape = self.types[x.node].shape
+        if op.space == 1:  # (C, N) is a map of N rows and one column
+            x = self._shaped(f"{call.path}.map", x, (*shape, 1))
+        made = Conv2d(
+            weight=spread(unit.weight, op),
+            bias=unit.bias,
+            stride=op.stride,
+            padding=op.padding,
+            groups=op.groups,
+            graded=graded,
+        )
+        y = _Value(self.emit(call.path, made, x.node), unit.output_scale, x.averaged)
+        return self._shaped(f"{call.path}.row", y, step_shape(call.dims))
 
     def _is_image(self, call: Call) -> bool:
         """Whether the operand is the image itself: the one graded input that is marked."""
@@ -197,28 +222,60 @@ class _Lowering:
         op = call.op
         if not isinstance(op, Fire) or x.averaged:
             raise ValueError("a neuron after the mean over time")
+        x = _compared(x)
         neuron = integer_neuron(op.rule, x.scale, self.captured.T, coarse=call.name in self.coarse)
         node = self.emit(op.module, neuron.op, x.node)
         self.neurons[node] = (call, neuron)
-        return _Value(node, Fraction(1))
+        return _Value(node, op.rule.output_scale)
 
     def _reduce(self, name: str, op: Reduce, x: _Value) -> _Value:
-        if op.time and not op.mean:
-            raise ValueError("a sum over time; average instead")
         shape = self.types[x.node].shape
         node, scale = x.node, x.scale
         if op.axes:
             node = self.emit(name, Sum(axes=op.axes, keepdims=op.keepdims), node)
             scale /= math.prod(shape[a] for a in op.axes) if op.mean else 1
+        if op.time and not op.mean:
+            scale *= self.captured.T
         return _Value(node, scale, x.averaged or op.time)
 
     def _combine(
-        self, name: str, op: Op, args: list[_Value], shape: tuple[int, ...], scale: Fraction
+        self, name: str, op: Plus | Join, args: list[_Value], shape: tuple[int, ...]
     ) -> _Value:
-        a, b = (self._shaped(f"{name}.operand", x, shape).node for x in args)
-        if isinstance(op, Add) and args[0].scale != args[1].scale:
-            raise ValueError(f"adds values of scales {args[0].scale} and {args[1].scale}")
-        return self._like(args, self.emit(name, op, a, b), scale)
+        """Add or join two values, brought to one scale and, to add, to one shape."""
+        scale = args[0].scale
+        if args[1].scale != scale:
+            scale = common_scale(args[0].scale, args[1].scale)
+        a, b = (self._multiplied(name, x, scale) for x in args)
+        if isinstance(op, Join):
+            return self._like(args, self.emit(name, Concat(axis=op.axis), a.node, b.node), scale)
+        a, b = (self._shaped(f"{name}.operand", x, shape) for x in (a, b))
+        return self._like(args, self.emit(name, Add(), a.node, b.node), scale)
+
+    def _multiplied(self, name: str, x: _Value, scale: Fraction) -> _Value:
+        """The same value in a finer scale: added to itself so many times, or a synapse of -1."""
+        times = x.scale / scale
+        kind = self.types[x.node]
+        if times < 0 and kind.kind is not Kind.GRADED:
+            weight = IntTensor.of([[int(times)]])
+            x = self._shaped(f"{name}.one", x, (*kind.shape, 1))
+            made = Linear(weight=weight, bias=IntTensor.of([0]))
+            negative = _Value(self.emit(f"{name}.negative", made, x.node), scale, x.averaged)
+            return self._shaped(f"{name}.one", negative, kind.shape)
+        if times < 0 or times > _MOST_TIMES:
+            raise ValueError(f"adds values whose scales differ by {float(times):g}")
+        if times == 1:
+            return x
+        x = self._shaped(f"{name}.one", x, (*kind.shape, 1))
+        x = self._wired(f"{name}.copies", Expand(shape=(*kind.shape, int(times))), x)
+        total = Sum(axes=(len(kind.shape),))
+        return _Value(self.emit(f"{name}.times", total, x.node), scale, x.averaged)
+
+    def _pool(self, name: str, op: MaxPool, x: _Value, shape: tuple[int, ...]) -> _Value:
+        """All axes before the last two are channels of the pool."""
+        has = self.types[x.node].shape
+        x = self._shaped(f"{name}.map", x, (math.prod(has[:-2]), *has[-2:]))
+        pool = MaxPool2d(kernel=op.kernel, stride=op.stride, padding=op.padding)
+        return self._shaped(f"{name}.shape", self._wired(name, pool, x), shape)
 
     def _like(self, args: list[_Value], node: str, scale: Fraction) -> _Value:
         if len({a.averaged for a in args}) > 1:
@@ -238,3 +295,21 @@ class _Lowering:
             x = self._shaped(name, x, aligned)
             return self._wired(name, Expand(shape=shape), x)
         return self._wired(name, Reshape(shape=shape), x)
+
+
+def _compared(x: _Value) -> _Value:
+    """A value of which order matters must not be negated."""
+    if x.scale <= 0:
+        raise ValueError("compares a negated current; negate the weights instead")
+    return x
+
+
+def spread(weight: IntTensor, op: Synapse) -> IntTensor:
+    """A kernel (out, in, kh, kw) without dilation: zeros between, and one column for 1-d."""
+    kernel = weight.array if op.space == 2 else weight.array[..., None]
+    (dh, dw), (h, w) = op.dilation, kernel.shape[2:]
+    if op.dilation == (1, 1):
+        return IntTensor(kernel)
+    wide = np.zeros((*kernel.shape[:2], (h - 1) * dh + 1, (w - 1) * dw + 1), np.int64)
+    wide[:, :, ::dh, ::dw] = kernel
+    return IntTensor(wide)

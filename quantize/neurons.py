@@ -1,12 +1,18 @@
 """From a neuron's real constants to Loihi's integers, with the tie rule.
 
-The integer state counts 2**-f of a synaptic unit, V = h / (gain * scale) * 2**f. If no decay
-can truncate in T steps, V is a multiple of 2**(f - loss * (T - 1)). With f so large that
-this is 64, V >= Theta, V > 64 * vth and V >= 64 * vth + 1 say the same for
-vth = ceil(Theta / 64) - 1: the trained threshold is kept exactly, whatever it is.
+The integer state counts 2**-f of a synaptic unit, V = (h - rest) / (gain * scale) * 2**f. If
+no decay can truncate in T steps, V is a multiple of 2**(f - lost). With f so large that this
+is 64, V >= Theta, V > 64 * vth and V >= 64 * vth + 1 say the same for
+vth = ceil(Theta / 64) - 1: the trained threshold is kept exactly, whatever it is. A ternary
+neuron fires -1 at V <= -Theta, which is V < -64 * vth by the same argument.
+
+A soft reset subtracts R state units, and R must be a multiple of 64 * 2**lost as inputs are:
+where the amount lies below the synaptic unit, f grows by that many bits.
 
 A register that is too short for that takes a *coarse* state: fewer fraction bits, still none
-lost, and the threshold rounded to 64 * vth + 1 on both sides before anything is compared.
+lost, and the threshold rounded to 64 * vth + 1 on both sides before anything is compared. With
+a soft reset, whose amount is the threshold in most frameworks and would leave its grid, the
+integer neuron itself takes the float one's place, with six fraction bits, on both sides.
 """
 
 from __future__ import annotations
@@ -15,84 +21,150 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lapilli.ir.certificate import TIE, fraction_loss
-from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Neuron
+from lapilli.ir.certificate import STATE_BITS, TIE, fraction_loss
+from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Firing, Neuron, Reset
 from lapilli.ir.tensor import IntTensor
-from lapilli.model.adapters import NeuronRule
+from lapilli.model.rule import NeuronRule, Rule, StaircaseRule
+from lapilli.quantize.staircase import staircase
 
 _MOST_FRACTION_BITS = 9  # beyond, 24-bit registers have no room for the current itself
 _ENOUGH_UNITS = 128
+_FLOAT_BITS = 53  # of float64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IntegerNeuron:
     """A neuron in integers.
 
     Attributes:
         op: for the graph.
-        unit: real value of one synaptic unit of the state, h = V * unit * 2**-f.
+        scale: real current = integer * scale.
+        unit: real value of one synaptic unit of the state, h - rest = V * unit * 2**-f.
         exact: the author's float neuron computes the same spikes; if not, this integer
             neuron takes its place on both sides.
         v_threshold: what the author's neuron must compare with, if it had to be rounded.
         note: a sentence about either; empty if nothing changed.
     """
 
-    op: Neuron
+    op: Firing
+    scale: Fraction
     unit: Fraction
     exact: bool = True
     v_threshold: Fraction | None = None
     note: str = ""
 
 
-def integer_neuron(
-    rule: NeuronRule, scale: Fraction, T: int, *, coarse: bool = False
-) -> IntegerNeuron:
-    """Integers for a neuron whose real input is an integer times `scale`."""
-    kept = rule.decay * DECAY_ONE
-    dv = DECAY_ONE - round(kept)
+def integer_neuron(rule: Rule, scale: Fraction, T: int, *, coarse: bool = False) -> IntegerNeuron:
+    """Integers for a neuron whose real input is an integer times `scale`, which is positive."""
+    if isinstance(rule, StaircaseRule):
+        why = _rounds(scale)
+        note = f"the integer neuron stands on both sides: {why}" if why else ""
+        steps = staircase(rule, scale)
+        return IntegerNeuron(op=steps, scale=scale, unit=scale, exact=not why, note=note)
+    dv, du = _register(rule.decay), _register(rule.current_decay)
+    lost = max(fraction_loss(dv), fraction_loss(du)) * (T - 1)
     unit = rule.gain * scale
-    lost = fraction_loss(dv) * (T - 1)
-    if why := _inexact(rule, scale, lost):
+    below = _bits_below_one(rule.reset_by / unit)
+    why = _inexact(rule, scale, lost, below)
+    if coarse and not why and rule.reset is Reset.BY_SUBTRACTION:
+        why = f"its soft reset would need {lost + below} bits below Loihi's in its state"
+    if why:
         bits = LOIHI_FRACTION_BITS
-        vth = max(0, round(_theta(rule, unit, bits) / TIE))
+        vth = max(0, round(_in_state(rule.theta, unit, bits) / TIE))
         note = f"the integer neuron stands on both sides: {why}"
-        return IntegerNeuron(_neuron(vth, dv, bits), unit, exact=False, note=note)
+        op = _neuron(rule, vth, unit, bits)
+        return IntegerNeuron(op=op, scale=scale, unit=unit, exact=False, note=note)
     if not coarse:
-        bits = LOIHI_FRACTION_BITS + lost
-        theta = _theta(rule, unit, bits) / TIE
+        bits = LOIHI_FRACTION_BITS + lost + below
+        theta = _in_state(rule.theta, unit, bits) / TIE
         vth = math.floor(theta) if rule.strict else math.ceil(theta) - 1
-        return IntegerNeuron(_neuron(max(0, vth), dv, bits), unit)
+        return IntegerNeuron(op=_neuron(rule, max(0, vth), unit, bits), scale=scale, unit=unit)
     bits = max(LOIHI_FRACTION_BITS, lost)
-    vth = max(0, round(_theta(rule, unit, bits) / TIE))
-    v_threshold = (vth * TIE + 1) * unit / 2**bits
-    change = float(v_threshold / rule.v_threshold - 1)
+    vth = max(0, round(_in_state(rule.theta, unit, bits) / TIE))
+    v_threshold = rule.rest + (vth * TIE + (0 if rule.strict else 1)) * unit / 2**bits
+    change = float((v_threshold - rule.rest) / rule.theta - 1)
     note = f"v_threshold {float(rule.v_threshold):g} rounded by {change:+.2e} on both sides"
-    return IntegerNeuron(_neuron(vth, dv, bits), unit, v_threshold=v_threshold, note=note)
+    return IntegerNeuron(
+        op=_neuron(rule, vth, unit, bits),
+        scale=scale,
+        unit=unit,
+        v_threshold=v_threshold,
+        note=note,
+    )
 
 
 def can_be_coarse(neuron: IntegerNeuron) -> bool:
-    """Whether rounding this threshold changes it by less than rounding a weight to 8 bits."""
-    theta = int(neuron.op.threshold.array.max()) >> neuron.op.fraction_bits
-    return neuron.exact and neuron.v_threshold is None and theta >= _ENOUGH_UNITS
+    """Whether a coarse state is smaller, and moves the threshold less than 8-bit weights move."""
+    op = neuron.op
+    if not isinstance(op, Neuron) or not neuron.exact or neuron.v_threshold is not None:
+        return False
+    if op.reset is Reset.BY_SUBTRACTION:
+        return op.fraction_bits > LOIHI_FRACTION_BITS
+    theta = int(op.threshold.array.max()) >> op.fraction_bits
+    return theta >= _ENOUGH_UNITS
 
 
-def _neuron(vth: int, dv: int, fraction_bits: int) -> Neuron:
-    threshold = IntTensor.of([vth * TIE + 1])
-    return Neuron(threshold=threshold, dv=dv, fraction_bits=fraction_bits)
+def _neuron(rule: NeuronRule, vth: int, unit: Fraction, fraction_bits: int) -> Neuron:
+    return Neuron(
+        threshold=IntTensor.of([vth * TIE + 1]),
+        dv=_register(rule.decay),
+        du=_register(rule.current_decay),
+        reset=rule.reset,
+        reset_by=round(_in_state(rule.reset_by, unit, fraction_bits)),
+        fraction_bits=fraction_bits,
+        ternary=rule.ternary,
+    )
 
 
-def _theta(rule: NeuronRule, unit: Fraction, bits: int) -> Fraction:
-    """The trained threshold in state units."""
-    theta: Fraction = rule.v_threshold / unit * 2**bits
-    return theta
+def _register(kept: Fraction) -> int:
+    """What a decay register holds for a state that keeps this much of itself."""
+    return DECAY_ONE - round(kept * DECAY_ONE)
 
 
-def _inexact(rule: NeuronRule, scale: Fraction, lost: int) -> str:
+def _in_state(value: Fraction, unit: Fraction, bits: int) -> Fraction:
+    """A real value in state units."""
+    scaled: Fraction = value / unit * 2**bits
+    return scaled
+
+
+def _inexact(rule: NeuronRule, scale: Fraction, lost: int, below: int) -> str:
     """Why floats, or 24 bits, cannot follow this neuron exactly; empty if they can."""
-    if (rule.decay * DECAY_ONE).denominator != 1:
-        return f"decay {float(rule.decay):.6g} is no multiple of 1/{DECAY_ONE}"
+    for name, kept in (("decay", rule.decay), ("current_decay", rule.current_decay)):
+        if (kept * DECAY_ONE).denominator != 1:
+            return f"{name} {float(kept):.6g} is no multiple of 1/{DECAY_ONE}"
     if lost > _MOST_FRACTION_BITS:
         return f"its decay moves {lost} bits below the unit"
+    if below < 0 or lost + below > _MOST_FRACTION_BITS:
+        return f"a spike subtracts {float(rule.reset_by):g}, off the grid of its state"
+    if why := _rounds(scale):
+        return why
+    if why := _rounds(rule.gain * scale):
+        return f"its input is multiplied by {float(rule.gain):g}, which floats round"
+    if _span(rule, rule.gain * scale, LOIHI_FRACTION_BITS + lost + below) > _FLOAT_BITS:
+        return f"it rests at {float(rule.rest):g}, and floats round what is added to that"
+    return ""
+
+
+def _span(rule: NeuronRule, unit: Fraction, bits: int) -> int:
+    """Bits from the largest membrane, the resting potential in it, down to its finest step."""
+    step = unit / 2**bits
+    if rule.rest.denominator & (rule.rest.denominator - 1):
+        return _FLOAT_BITS + 1
+    finest = Fraction(1, max(step.denominator, rule.rest.denominator))
+    return int((abs(rule.rest) + step * 2**STATE_BITS) / finest).bit_length()
+
+
+def _rounds(scale: Fraction) -> str:
+    """Why floats cannot hold multiples of `scale`; empty if they can."""
     if scale.denominator & (scale.denominator - 1):
         return f"its currents are multiples of 1/{scale.denominator}, which floats round"
+    odd = scale.numerator // (scale.numerator & -scale.numerator)
+    if odd.bit_length() + STATE_BITS > _FLOAT_BITS - LOIHI_FRACTION_BITS:
+        return f"its currents are multiples of {float(scale):.6g}, which floats round"
     return ""
+
+
+def _bits_below_one(value: Fraction) -> int:
+    """Binary places of a value, or -1 if it has infinitely many."""
+    bits = value.denominator.bit_length() - 1
+    return bits if value.denominator == 1 << bits else -1

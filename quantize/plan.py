@@ -17,14 +17,19 @@ import numpy as np
 from lapilli.ir.errors import QuantizeError
 from lapilli.model.axes import step_axes, step_shape
 from lapilli.model.program import (
+    Affine,
     BatchNorm,
     Call,
     Captured,
     Fire,
     Image,
+    Join,
     MatMul,
+    MaxPool,
+    Pad,
     Plus,
     Product,
+    Rectify,
     Reduce,
     Scale,
     Synapse,
@@ -40,13 +45,16 @@ class Unit:
     Attributes:
         call: name of the linear map's call; path: its module, for messages.
         norm: name of the batch norm's call, if one follows.
-        input_scale: a real input is an integer times this.
+        input_scale: a real input is an integer times this, and times the output scale of
+            the unit `source`, if there is one.
+        source: of a linear map in the read-out that takes real currents: a unit of them.
     """
 
     call: str
     path: str
     norm: str | None
     input_scale: Fraction
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +64,14 @@ class Plan:
     Attributes:
         units: by name of the linear map's call.
         groups: unit -> the first unit of its group.
+        ratios: unit -> its output scale by that of its group; 1 unless what is added has a
+            constant in front.
         feeds: neuron call -> units whose currents it integrates.
     """
 
     units: Mapping[str, Unit]
     groups: Mapping[str, str]
+    ratios: Mapping[str, Fraction]
     feeds: Mapping[str, frozenset[str]]
 
 
@@ -79,11 +90,18 @@ def plan(captured: Captured, image_scale: Fraction) -> Plan:
     walk = _Walk(captured, image_scale, norms)
     for call in captured.calls.values():
         walk.visit(call)
-    return Plan(walk.units, {unit: walk.leader(unit) for unit in walk.units}, walk.feeds)
+    found = {unit: walk.leader(unit) for unit in walk.units}
+    groups = {unit: leader for unit, (leader, _) in found.items()}
+    turned = walk.turned()
+    ratios = {u: -ratio if leader in turned else ratio for u, (leader, ratio) in found.items()}
+    return Plan(walk.units, groups, ratios, walk.feeds)
 
 
 class _Walk:
-    """Scale and origin of each value: real = integer * scale * (output scale of its units)."""
+    """Scale and origin of each value: real = integer * scale * (output scale of its unit).
+
+    A value may have currents of many units in it (`origin`); `unit` is one of them.
+    """
 
     def __init__(self, captured: Captured, image_scale: Fraction, norms: Mapping[str, str]) -> None:
         self.calls = captured.calls
@@ -93,13 +111,27 @@ class _Walk:
         self.feeds: dict[str, frozenset[str]] = {}
         self.scale: dict[str, Fraction] = {}
         self.origin: dict[str, frozenset[str]] = {}
-        self.parent: dict[str, str] = {}
+        self.unit: dict[str, str | None] = {}
+        # unit -> another of its group, and its output scale by that one's
+        self.parent: dict[str, tuple[str, Fraction]] = {}
+        self.read_out = read_out(captured)
+        self.output = captured.output
+        self.compared: list[tuple[str, bool]] = []  # unit, and whether its value is negated
 
-    def leader(self, unit: str) -> str:
-        """First unit of the group."""
-        while self.parent[unit] != unit:
-            unit = self.parent[unit]
-        return unit
+    def leader(self, unit: str) -> tuple[str, Fraction]:
+        """First unit of the group, and this one's output scale by its."""
+        ratio = Fraction(1)
+        while (above := self.parent[unit])[0] != unit:
+            unit, ratio = above[0], ratio * above[1]
+        return unit, ratio
+
+    def turned(self) -> frozenset[str]:
+        """Groups in negative units: so that what neurons compare is positive."""
+        wanted: dict[str, set[bool]] = {}
+        for unit, negated in self.compared:
+            group, ratio = self.leader(unit)
+            wanted.setdefault(group, set()).add(negated != (ratio < 0))
+        return frozenset(group for group, signs in wanted.items() if signs == {True})
 
     def visit(self, call: Call) -> None:
         """Record scale and origin of one value.
@@ -109,51 +141,93 @@ class _Walk:
         """
         origin = frozenset[str]().union(*(self.origin[i] for i in call.inputs))
         scale = math.prod((self.scale[i] for i in call.inputs), start=Fraction(1))
+        unit = next((u for i in call.inputs if (u := self.unit[i]) is not None), None)
+        if isinstance(call.op, Fire | MaxPool | Rectify) and unit is not None:
+            self.compared.append((unit, scale < 0))
         match call.op:
             case Image():
                 scale = self.image_scale
             case Synapse():
-                self._add_unit(call, origin, scale)
-                origin, scale = frozenset({call.name}), Fraction(1)
-            case Fire():
+                self._add_unit(call, unit, scale)
+                origin, scale, unit = frozenset({call.name}), Fraction(1), call.name
+            case Fire(rule=rule):
                 self.feeds[call.name] = origin
-                origin, scale = frozenset(), Fraction(1)
+                origin, scale, unit = frozenset(), rule.output_scale, None
             case Scale(factor=factor):
                 scale *= factor
             case Reduce(axes=axes, mean=True):
                 shape = step_shape(self.calls[call.inputs[0]].dims)
                 scale /= math.prod(shape[a] for a in axes)
-            case Plus():
-                self._join(call, origin)
+            case Plus() | Join():
+                self._join(call)
                 scale = self.scale[call.inputs[0]]
+                if unit is None:
+                    scale = common_scale(*(self.scale[i] for i in call.inputs))
             case MatMul() | Product():
-                if all(self.origin[i] for i in call.inputs):
+                if all(self.unit[i] for i in call.inputs):
                     raise QuantizeError(call.path, "multiplies two real currents")
+            case Affine():
+                raise QuantizeError(
+                    call.path,
+                    "adds or multiplies constants, one for each element, with no linear map beside "
+                    "it to take them up",
+                )
+            case Pad():
+                raise QuantizeError(call.path, "pads a value that no convolution takes up")
             case _:
                 pass
         self.scale[call.name], self.origin[call.name] = scale, origin
+        self.unit[call.name] = unit
+        if call.name == self.output and unit is not None:
+            self.compared.append((unit, scale < 0))
 
-    def _add_unit(self, call: Call, origin: frozenset[str], scale: Fraction) -> None:
-        if origin:
+    def _add_unit(self, call: Call, source: str | None, scale: Fraction) -> None:
+        if source is not None and call.name not in self.read_out:
             raise QuantizeError(
                 call.path,
                 "is a linear map of a real current; only neurons, pooling and sums may follow "
-                f"{min(origin)!r}",
+                f"{self.units[source].path!r}",
             )
-        self.units[call.name] = Unit(call.name, call.path, self.norms.get(call.name), scale)
-        self.parent[call.name] = call.name
+        norm = self.norms.get(call.name)
+        self.units[call.name] = Unit(call.name, call.path, norm, scale, source)
+        self.parent[call.name] = (call.name, Fraction(1))
 
-    def _join(self, call: Call, origin: frozenset[str]) -> None:
+    def _join(self, call: Call) -> None:
+        """Make both operands share a scale: scale_a * out(u) == scale_b * out(w)."""
         a, b = call.inputs
-        if bool(self.origin[a]) != bool(self.origin[b]):
-            raise QuantizeError(call.path, "adds spikes to a real current")
-        if self.scale[a] != self.scale[b]:
+        u, w = self.unit[a], self.unit[b]
+        if u is None and w is None:
+            return
+        if u is None or w is None:
+            raise QuantizeError(call.path, "puts spikes and a real current into one value")
+        (first, r), (second, q) = self.leader(u), self.leader(w)
+        wanted = self.scale[a] * r / (self.scale[b] * q)
+        if first != second:
+            self.parent[second] = (first, wanted)
+        elif wanted != 1:
             raise QuantizeError(
-                call.path, f"adds values of scales {self.scale[a]} and {self.scale[b]}"
+                call.path,
+                f"adds a real current to {float(1 / wanted):g} times itself: no common scale",
             )
-        first = min((self.leader(u) for u in origin), key=list(self.units).index, default="")
-        for unit in origin:
-            self.parent[self.leader(unit)] = first
+
+
+def common_scale(a: Fraction, b: Fraction) -> Fraction:
+    """The largest number of which both scales are multiples; its sign is a's if both agree.
+
+    >>> common_scale(Fraction(1, 2), Fraction(3, 4))
+    Fraction(1, 4)
+    """
+    bottom = math.lcm(a.denominator, b.denominator)
+    return Fraction(math.gcd(int(a * bottom), int(b * bottom)), bottom)
+
+
+def read_out(captured: Captured) -> frozenset[str]:
+    """Calls that no neuron depends on: there, the host may multiply."""
+    feeding: set[str] = set()
+    for call in reversed(list(captured.calls.values())):
+        if isinstance(call.op, Fire) or call.name in feeding:
+            feeding.update(call.inputs)
+    return frozenset(n for n in captured.calls if n not in feeding)
 
 
 def synapse_of(captured: Captured, norm: Call) -> str:
@@ -188,7 +262,7 @@ def synapse_of(captured: Captured, norm: Call) -> str:
 def _channel_numbers(synapse: Call) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """The output channel of each element of one time step."""
     shape = step_shape(synapse.dims)
-    conv = isinstance(synapse.op, Synapse) and synapse.op.conv
+    conv = isinstance(synapse.op, Synapse) and synapse.op.space > 0
     axis = 0 if conv and step_axes(synapse.dims)[0] is None else 1 if conv else len(shape) - 1
     numbers = np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))])
     return np.broadcast_to(numbers, shape)

@@ -9,8 +9,8 @@ the integer neuron takes its place here too, and the report says so).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -21,13 +21,16 @@ from torch import Tensor, nn
 
 from lapilli.ir.errors import MismatchError
 from lapilli.ir.ops import Neuron
-from lapilli.ir.semantics import State, integrate
 from lapilli.ir.tensor import IntArray
 from lapilli.model.adapters import adapter_of
 from lapilli.model.axes import to_steps
 from lapilli.model.program import Call, Captured, Fire, Synapse
+from lapilli.model.rule import Adapter, NeuronRule
+from lapilli.model.signature import Signature
+from lapilli.quantize.listening import listening
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan
+from lapilli.quantize.stand_in import StandIn, on_grid
 from lapilli.quantize.weights import IntegerUnit, norm_module
 
 
@@ -50,55 +53,55 @@ class PyTorchReference:
         image_scale: real pixel = integer * image_scale.
         neurons: node name -> call and integer neuron.
         logit_scale: real logit = integer * logit_scale.
+        signature: how the module is called.
     """
 
     module: nn.Module
     image_scale: Fraction
     neurons: Mapping[str, tuple[Call, IntegerNeuron]]
     logit_scale: Fraction
+    signature: Signature = field(default_factory=Signature)
 
     def run(self, images: IntArray) -> Trace:
-        """Run quantized images (B, C, H, W) and read every neuron.
+        """Run quantized images (B, C, H, W), or (B, T, C, H, W), and read every neuron.
 
         Raises:
             MismatchError: a current, membrane or logit is not on its grid, or a neuron's
                 trace is not what its own forward returned; names the node.
         """
-        seen: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
-        hooks = [
-            self.module.get_submodule(path).register_forward_hook(_recorder(path, seen))
-            for path in {_fire(call).module for call, _ in self.neurons.values()}
-        ]
-        try:
-            with torch.no_grad():
-                x = torch.from_numpy(images.astype(np.float64)) * float(self.image_scale)
-                logits = self.module(x).numpy()
-        finally:
-            for hook in hooks:
-                hook.remove()
+        if self.signature.per_sample and len(images) > 1:
+            return _joined([self.run(image[None]) for image in images])
+        paths = {_fire(call).module for call, _ in self.neurons.values()}
+        with torch.no_grad(), listening(self.module, paths) as heard:
+            x = torch.from_numpy(images.astype(np.float64)) * float(self.image_scale)
+            logits = self.signature.logits(self.module, x).numpy()
         spikes, membranes, currents = {}, {}, {}
         for name, (call, neuron) in self.neurons.items():
-            fire = _fire(call)
-            x, s = seen[fire.module, fire.call]
-            traced, h = self._trace(fire.module, x)
-            if not torch.equal(traced, s):
+            x, s = heard.use(_fire(call))
+            traced, h = self._trace(_fire(call), x)
+            if not torch.equal(traced.to(s.dtype), s):
                 raise MismatchError(f"{name}: the traced spikes are not those of its forward")
             steps = _Steps(name, call, len(images))
-            scale = neuron.unit / fire.rule.gain
-            spikes[name] = steps.integers(s, Fraction(1))
-            currents[name] = steps.integers(x, scale)
-            membranes[name] = steps.integers(h, neuron.unit / 2**neuron.op.fraction_bits)
+            rule = _fire(call).rule
+            spikes[name] = steps.integers(s, rule.output_scale)
+            currents[name] = steps.integers(x, neuron.scale)
+            if isinstance(rule, NeuronRule) and isinstance(neuron.op, Neuron):
+                if neuron.exact:
+                    h = h - float(rule.rest)
+                membranes[name] = steps.integers(h, neuron.unit / 2**neuron.op.fraction_bits)
         return Trace(spikes, membranes, currents, on_grid("logits", logits, self.logit_scale))
 
-    def _trace(self, path: str, x: Tensor) -> tuple[Tensor, Tensor]:
-        module = self.module.get_submodule(path)
-        if isinstance(module, IntegerLIF):
-            return module.trace(x)
-        adapter = adapter_of(module)
-        if adapter is None:
-            raise TypeError(f"{path} is no neuron")
+    def _trace(self, fire: Fire, x: Tensor) -> tuple[Tensor, Tensor]:
+        module = self.module.get_submodule(fire.module)
+        if isinstance(module, StandIn):
+            return module.trace(fire.call, x)
+        adapter = _adapter(module)
+        folded = adapter.folded(module)
         with torch.no_grad():
-            return adapter.trace(module, x)
+            if not folded:
+                return adapter.trace(module, x)
+            spikes, membranes = adapter.trace(module, x.unflatten(0, (folded, -1)))
+            return spikes.flatten(0, 1), membranes.flatten(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +113,18 @@ class _Steps:
     batch: int
 
     def integers(self, values: Tensor, scale: Fraction) -> IntArray:
-        array: npt.NDArray[np.float64] = values.detach().numpy()
+        array: npt.NDArray[np.float64] = values.detach().double().numpy()
         return on_grid(self.name, to_steps(array, self.call.dims, self.batch), scale)
 
 
-def on_grid(name: str, values: npt.NDArray[np.float64], scale: Fraction) -> IntArray:
-    """The integers n with value == n * scale, exactly.
-
-    Raises:
-        MismatchError: a value that is none.
-    """
-    numerator, denominator = float(scale.numerator), float(scale.denominator)
-    if not np.isfinite(values).all():
-        raise MismatchError(f"{name}: NaN or infinity in PyTorch's run")
-    n = np.rint(values * denominator / numerator)
-    if not np.array_equal(n * numerator / denominator, values):
-        worst = int(np.argmax(np.abs(n * numerator / denominator - values)))
-        raise MismatchError(
-            f"{name}: {values.ravel()[worst]!r} is no multiple of {scale} in PyTorch's run"
-        )
-    return n.astype(np.int64)
+def _joined(traces: list[Trace]) -> Trace:
+    """Traces of one sample each, as one of a batch."""
+    spikes, membranes, currents = (
+        {name: np.concatenate([getattr(t, kind)[name] for t in traces], axis=1) for name in names}
+        for kind in ("spikes", "membranes", "currents")
+        for names in (getattr(traces[0], kind),)
+    )
+    return Trace(spikes, membranes, currents, np.concatenate([t.logits for t in traces]))
 
 
 def _fire(call: Call) -> Fire:
@@ -138,42 +133,11 @@ def _fire(call: Call) -> Fire:
     return call.op
 
 
-def _recorder(
-    path: str, seen: dict[tuple[str, int], tuple[Tensor, Tensor]]
-) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
-    def record(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        call = sum(p == path for p, _ in seen)
-        seen[path, call] = (args[0].detach(), output.detach())
-
-    return record
-
-
-class IntegerLIF(nn.Module):
-    """The graph's integer neuron, for modules whose float neuron is not exact."""
-
-    def __init__(self, op: Neuron, scale: Fraction, unit: Fraction) -> None:
-        super().__init__()
-        self.op = op
-        self.scale = scale
-        self.unit = unit
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Currents (T, ...) to spikes (T, ...)."""
-        return self.trace(x)[0]
-
-    def trace(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return spikes and membranes before reset, in real units."""
-        currents = on_grid("the integer neuron", x.detach().numpy(), self.scale)
-        state = State.rest(currents.shape[1:])
-        spikes, membranes = [], []
-        for current in currents:
-            fired = integrate(self.op, current, state)
-            state = fired.state
-            spikes.append(fired.spikes)
-            membranes.append(fired.membrane)
-        real = np.stack(membranes) * float(self.unit.numerator)
-        real = real / float(self.unit.denominator * 2**self.op.fraction_bits)
-        return torch.from_numpy(np.stack(spikes).astype(np.float64)), torch.from_numpy(real)
+def _adapter(module: nn.Module) -> Adapter:
+    adapter = adapter_of(module)
+    if adapter is None:
+        raise TypeError(f"{type(module).__name__} is no neuron")
+    return adapter
 
 
 def quantized_module(
@@ -200,19 +164,25 @@ def quantized_module(
                 _set(module.get_parameter(op.bias), own, integers.output_scale)
             if unit.norm is not None:
                 _make_shift(norm_module(target, unit), bias, integers.output_scale)
-    for call, neuron in neurons.values():
-        _set_neuron(module, _fire(call), neuron)
+    _set_neurons(module, [(_fire(call), neuron) for call, neuron in neurons.values()])
     return module
 
 
-def _set_neuron(module: nn.Module, fire: Fire, neuron: IntegerNeuron) -> None:
-    own = module.get_submodule(fire.module)
-    if not neuron.exact:
-        parent, _, leaf = fire.module.rpartition(".")
-        stand_in = IntegerLIF(neuron.op, neuron.unit / fire.rule.gain, neuron.unit)
+def _set_neurons(module: nn.Module, neurons: Sequence[tuple[Fire, IntegerNeuron]]) -> None:
+    """Move thresholds, and put the integer neuron where the float one is not exact."""
+    by_path: dict[str, list[tuple[Fire, IntegerNeuron]]] = {}
+    for fire, neuron in neurons:
+        by_path.setdefault(fire.module, []).append((fire, neuron))
+    for path, uses in by_path.items():
+        own = module.get_submodule(path)
+        adapter = _adapter(own)
+        if all(n.exact and n.v_threshold == uses[0][1].v_threshold for _, n in uses):
+            if uses[0][1].v_threshold is not None:
+                adapter.set_threshold(own, float(uses[0][1].v_threshold))
+            continue
+        parent, _, leaf = path.rpartition(".")
+        stand_in = StandIn(own, uses, adapter.folded(own))
         setattr(module.get_submodule(parent), leaf, stand_in)
-    elif neuron.v_threshold is not None and (adapter := adapter_of(own)):
-        adapter.set_threshold(own, float(neuron.v_threshold))
 
 
 def _set(parameter: Tensor, integers: IntArray, scale: Fraction) -> None:

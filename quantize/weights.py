@@ -49,8 +49,8 @@ def fold(captured: Captured, unit: Unit) -> Folded:
     op = captured.calls[unit.call].op
     if not isinstance(op, Synapse):
         raise TypeError(f"{unit.call} is no linear map")
-    weight = _array(captured.module, op.weight)
-    bias = _array(captured.module, op.bias) if op.bias else np.zeros(len(weight))
+    weight = captured.array(op.weight)
+    bias = captured.array(op.bias) if op.bias else np.zeros(len(weight))
     if unit.norm is not None:
         norm = norm_module(captured, unit)
         ones, zeros = np.ones(len(weight)), np.zeros(len(weight))
@@ -72,10 +72,6 @@ def norm_module(captured: Captured, unit: Unit) -> nn.BatchNorm2d:
     return cast("nn.BatchNorm2d", captured.module.get_submodule(path))
 
 
-def _array(module: nn.Module, name: str) -> FloatArray:
-    return _float64(module.get_parameter(name))
-
-
 def _float64(tensor: Any) -> FloatArray:
     return np.asarray(tensor.detach().double().numpy(), np.float64)
 
@@ -95,29 +91,42 @@ def round_units(
         QuantizeError: a group whose input scales are no powers of two of each other.
     """
     largest = (1 << (bits - 1)) - 1
-    finest: dict[str, Fraction] = {}  # by group: the output scale that all members can have
-    for name, unit in plan.units.items():
-        top = Fraction(float(np.abs(folded[name].weight).max()))
-        scale = unit.input_scale * _power_of_two_above(top / largest)
-        group = plan.groups[name]
-        finest[group] = max(finest.get(group, scale), scale)
+    scales: dict[str, Fraction] = {}  # by group: of its output
+    inputs: dict[str, Fraction] = {}  # by unit: of its input
+    for group in dict.fromkeys(plan.groups.values()):
+        members = [unit for name, unit in plan.units.items() if plan.groups[name] == group]
+        for unit in members:
+            inputs[unit.call] = _input_scale(plan, unit, scales)
+            top = Fraction(float(np.abs(folded[unit.call].weight).max()))
+            finest = abs(inputs[unit.call]) * _power_of_two_above(top / largest)
+            finest /= abs(plan.ratios[unit.call])
+            scales[group] = max(scales.get(group, finest), finest)
+        scales[group] *= 2 ** lowered.get(group, 0)
     return {
         name: _round(
-            unit,
-            folded[name],
-            finest[plan.groups[name]] * 2 ** lowered.get(plan.groups[name], 0),
+            unit, folded[name], inputs[name], scales[plan.groups[name]] * plan.ratios[name]
         )
         for name, unit in plan.units.items()
     }
 
 
-def _round(unit: Unit, folded: Folded, output_scale: Fraction) -> IntegerUnit:
-    weight_scale = output_scale / unit.input_scale
-    if weight_scale.numerator & (weight_scale.numerator - 1) or (
-        weight_scale.denominator & (weight_scale.denominator - 1)
-    ):
+def _input_scale(plan: Plan, unit: Unit, scales: Mapping[str, Fraction]) -> Fraction:
+    """Of the unit's input: known, unless it is the current of other units."""
+    if unit.source is None:
+        return unit.input_scale
+    group = plan.groups[unit.source]
+    if group not in scales:
+        raise QuantizeError(unit.path, "is part of the stream that it takes as its input")
+    return unit.input_scale * scales[group] * plan.ratios[unit.source]
+
+
+def _round(
+    unit: Unit, folded: Folded, input_scale: Fraction, output_scale: Fraction
+) -> IntegerUnit:
+    weight_scale = output_scale / input_scale
+    if abs(weight_scale.numerator).bit_count() != 1 or weight_scale.denominator.bit_count() != 1:
         raise QuantizeError(
-            unit.path, f"shares a residual stream, but its input scale {unit.input_scale} does not"
+            unit.path, f"shares a residual stream, but its input scale {input_scale} does not"
         )
     weight = np.rint(folded.weight / float(weight_scale)).astype(np.int64)
     bias = np.rint(folded.bias / float(output_scale)).astype(np.int64)

@@ -19,6 +19,7 @@ from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import (
     DECAY_ONE,
     Add,
+    Concat,
     Conv2d,
     Expand,
     Gate,
@@ -29,10 +30,12 @@ from lapilli.ir.ops import (
     Op,
     Permute,
     Readout,
+    Relu,
     Reset,
     Reshape,
     Slice,
     SpikeMatmul,
+    Staircase,
     Sum,
 )
 from lapilli.ir.tensor import IntArray, IntTensor
@@ -93,8 +96,8 @@ def check(simulator: Simulator, case: Case) -> int:
 def _pairs(
     expected: Recording, got: Recording, graph: Graph
 ) -> list[tuple[str, str, IntArray, IntArray]]:
-    """What both must agree on: every neuron and output always, the rest if recorded."""
-    shown = {*graph.neurons, *graph.outputs}
+    """What both must agree on: all that fires and every output, the rest if recorded."""
+    shown = {*graph.firing, *graph.outputs}
     if missing := sorted(shown - got.values.keys()):
         raise MismatchError(f"nothing recorded of {missing[0]!r}")
     pairs = [("value", n, expected.values[n], v) for n, v in got.values.items()]
@@ -168,6 +171,7 @@ def _spikes(shape: tuple[int, ...], seed: int = 1, rate: float = 0.4) -> IntArra
 
 _SOFT, _HARD = Reset.BY_SUBTRACTION, Reset.TO_ZERO
 _COUNTS = TensorType((2,), IntRange(0, 3), Kind.COUNTS)
+_VALUES = TensorType((2,), IntRange(-9, 9), Kind.GRADED)
 _MAP = TensorType((1, 2, 2), IntRange(-9, 9), Kind.GRADED)
 _W = IntTensor.of([[3, -2]])
 
@@ -302,6 +306,40 @@ CASES: tuple[Case, ...] = (
         by_hand=(-4, 0, -6),
     ),
     Case(
+        "matmul-adds-a-row-per-event",
+        "a count of 3 brings the row three times, on the right as on the left",
+        *_pair(
+            SpikeMatmul(),
+            TensorType((1, 2), IntRange(-9, 9), Kind.GRADED),
+            TensorType((2, 2), IntRange(0, 3), Kind.COUNTS),
+            [[[5, -7]]],
+            [[[3, 0], [1, 2]]],
+        ),
+        by_hand=(8, -14),
+    ),
+    Case(
+        "gate-adds-per-event",
+        "a count of 3 lets the value through three times",
+        *_pair(Gate(), _VALUES, _COUNTS, [[4, -5], [1, 6]], [[3, 2], [0, 1]]),
+        by_hand=(12, -10, 0, 6),
+    ),
+    Case(
+        "staircase-counts-the-steps-reached",
+        "a step is reached at equality; each element has thresholds of its own",
+        *_unary(
+            Staircase(thresholds=IntTensor.of([[1, 2], [3, 3], [4, 8]])),
+            _VALUES,
+            [[0, 2], [1, 3], [3, 7], [9, 8], [-9, 1]],
+        ),
+        by_hand=(0, 1, 1, 2, 2, 2, 3, 3, 0, 0),
+    ),
+    Case(
+        "relu-drops-the-negative",
+        "neither the magnitude nor one spike",
+        *_unary(Relu(), _VALUES, [[-3, 4], [0, -1]]),
+        by_hand=(0, 4, 0, 0),
+    ),
+    Case(
         "expand-repeats",
         "the new axis varies as it should: rows repeat, not elements",
         *_unary(Expand(shape=(2, 2)), TensorType.spikes(1, 2), [[[1, 0]]]),
@@ -312,6 +350,21 @@ CASES: tuple[Case, ...] = (
         "start and stop, on the named axis",
         *_unary(Slice(axis=1, start=1, stop=2), TensorType.spikes(2, 3), [[[1, 0, 1], [0, 1, 0]]]),
         by_hand=(0, 1),
+    ),
+    Case(
+        "concat-keeps-the-order",
+        "the first operand first, on the named axis",
+        Graph(
+            (
+                Node("x", Input(type=TensorType.spikes(2, 2))),
+                Node("c", Input(type=TensorType((2, 1), IntRange(0, 3), Kind.COUNTS))),
+                Node("y", Concat(axis=1), ("x", "c")),
+            ),
+            ("y",),
+            T=1,
+        ),
+        {"x": np.array([[[[1, 0], [0, 1]]]]), "c": np.array([[[[3], [2]]]])},
+        by_hand=(1, 0, 3, 0, 1, 2),
     ),
     Case(
         "readout-accumulates",

@@ -14,6 +14,7 @@ from typing_extensions import assert_never
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import (
     Add,
+    Concat,
     Conv2d,
     Delay,
     Expand,
@@ -24,10 +25,12 @@ from lapilli.ir.ops import (
     Neuron,
     Permute,
     Readout,
+    Relu,
     Reset,
     Reshape,
     Slice,
     SpikeMatmul,
+    Staircase,
     Sum,
 )
 from lapilli.ir.semantics import wire
@@ -78,7 +81,7 @@ class _Executable:
                         out[...] = memory[node.name].v
                     case _:
                         synops += self._accumulate(node, args, out)
-        currents = {name: values[self.graph[name].inputs[0]] for name in self.graph.neurons}
+        currents = {name: values[self.graph[name].inputs[0]] for name in self.graph.firing}
         return Recording(values, membranes, currents, synops=synops)
 
     def _accumulate(self, node: Node, args: tuple[IntArray, ...], out: IntArray) -> int:
@@ -90,18 +93,22 @@ class _Executable:
                 return _conv(op, args[0], out)
             case SpikeMatmul():
                 a, b = args
-                if self.graph.types[node.inputs[0]].kind is Kind.SPIKES:
+                if self._gate_comes_first(node):
                     return _gated_rows(a, b, out)
                 return _gated_rows(b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2))
             case Gate():
-                first = self.graph.types[node.inputs[0]].kind is Kind.SPIKES
-                gate, value = args if first else args[::-1]
-                out[gate > 0] = value[gate > 0]
-                out[gate < 0] = -value[gate < 0]
-                return int(np.count_nonzero(gate))
+                gate, value = args if self._gate_comes_first(node) else args[::-1]
+                for events in range(1, int(np.abs(gate).max(initial=0)) + 1):
+                    out[gate >= events] += value[gate >= events]
+                    out[gate <= -events] -= value[gate <= -events]
+                return int(np.abs(gate).sum())
             case Add():
                 out[...] = args[0] + args[1]
                 return int(np.count_nonzero(args[1]))
+            case Concat(axis=axis):
+                first, second = np.split(out, [args[0].shape[axis + 1]], axis=axis + 1)
+                first[...], second[...] = args
+                return 0
             case Sum(axes=axes, keepdims=keep):
                 total = args[0]
                 for axis in sorted(axes, reverse=True):
@@ -111,6 +118,14 @@ class _Executable:
             case MaxPool2d() as op:
                 _max_pool(op, args[0], out)
                 return 0
+            case Staircase(thresholds=thresholds):
+                for step in range(len(thresholds.array)):  # a neuron for each, firing or not
+                    out[np.greater(args[0], thresholds.array[step] - 1)] += 1
+                return 0
+            case Relu():
+                positive = np.nonzero(args[0] > 0)
+                out[positive] = args[0][positive]
+                return 0
             case Reshape() | Permute() | Expand() | Slice() | Delay() as op:
                 out[...] = wire(op, args[0])
                 return 0
@@ -118,6 +133,13 @@ class _Executable:
                 raise TypeError(f"{node.name} has state")
             case _:
                 assert_never(node.op)
+
+    def _gate_comes_first(self, node: Node) -> bool:
+        """Which operand of a product says how often the other is added: spikes, else counts."""
+        a, b = (self.graph.types[name] for name in node.inputs)
+        if Kind.SPIKES in (a.kind, b.kind):
+            return a.kind is Kind.SPIKES
+        return a.kind is Kind.COUNTS and (b.kind is not Kind.COUNTS or a.range.hi <= b.range.hi)
 
 
 def _bits_set(x: IntArray) -> IntArray:
@@ -176,11 +198,11 @@ def _conv(op: Conv2d, x: IntArray, out: IntArray) -> int:
 
 
 def _gated_rows(spikes: IntArray, values: IntArray, out: IntArray) -> int:
-    """Add row k of `values` to row n of `out` for every spike at (n, k)."""
+    """Add row k of `values` to row n of `out` for every event at (n, k)."""
     for index in map(tuple, np.argwhere(spikes)):
         batch, (n, k) = index[:-2], index[-2:]
         out[batch][n] += spikes[index] * values[batch][k]
-    return int(np.count_nonzero(spikes) * values.shape[-1])
+    return int(np.abs(spikes).sum() * values.shape[-1])
 
 
 def _max_pool(op: MaxPool2d, x: IntArray, out: IntArray) -> None:

@@ -67,7 +67,7 @@ class _Executable:
         return Recording(
             stacked,
             membranes={name: np.stack(steps) for name, steps in membranes.items()},
-            currents={name: stacked[self.graph[name].inputs[0]] for name in self.graph.neurons},
+            currents={name: stacked[self.graph[name].inputs[0]] for name in self.graph.firing},
         )
 
     def _shape(self, node: Node) -> tuple[int, ...]:

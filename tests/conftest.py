@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from lapilli.ir.graph import Graph, Node
 from lapilli.ir.infer import infer
 from lapilli.ir.ops import (
     Add,
+    Concat,
     Conv2d,
     Delay,
     Expand,
@@ -31,10 +32,12 @@ from lapilli.ir.ops import (
     Op,
     Permute,
     Readout,
+    Relu,
     Reset,
     Reshape,
     Slice,
     SpikeMatmul,
+    Staircase,
     Sum,
 )
 from lapilli.ir.tensor import IntArray, IntTensor
@@ -167,7 +170,7 @@ def _graph(seed: int) -> Graph:
         a, b = (nodes[i].name for i in rng.integers(0, len(nodes), 2))
         same = [n for n in types if types[n].shape == types[a].shape]
         other = same[rng.integers(len(same))]
-        if (which := rng.integers(8)) == 0:
+        if (which := rng.integers(9)) == 0:
             add(Gate(), a, other)
         elif which == 1:
             add(Add(), a, other)
@@ -176,6 +179,8 @@ def _graph(seed: int) -> Graph:
             add(SpikeMatmul(), a, nodes[-1].name)
         elif which == 3:
             add(_neuron(rng), a)
+        elif which == 4:
+            add(Concat(axis=int(rng.integers(max(1, len(types[a].shape))))), a, other)
         else:
             add(_unary(rng, types[a]), a)
     read = {i for node in nodes for i in node.inputs}
@@ -200,6 +205,9 @@ def _unary(rng: np.random.Generator, x: TensorType) -> Op:
         Permute(axes=order),
         Sum(axes=order[:axis + 1], keepdims=bool(rng.integers(2))),
         Slice(axis=axis, start=int(rng.integers(size)), stop=size),
+        Relu(),
+        Staircase(thresholds=_ints(rng, out, 1 if rng.integers(2) else x.shape[-1])
+                  if rank else _ints(rng, out)),
         Linear(weight=_ints(rng, out, x.shape[-1] if rank else 1), bias=_ints(rng, out),
                graded=graded),
         MaxPool2d(kernel=(2, 2), stride=two, padding=ends),
@@ -208,7 +216,7 @@ def _unary(rng: np.random.Generator, x: TensorType) -> Op:
             stride=(two[1], two[0]), padding=ends, groups=groups, graded=graded,
         ),
     ]  # fmt: skip
-    return ops[rng.integers(9 if rank < 3 else len(ops))]
+    return ops[rng.integers(11 if rank < 3 else len(ops))]
 
 
 def _ints(rng: np.random.Generator, *shape: int) -> IntTensor:
@@ -227,3 +235,40 @@ def _neuron(rng: np.random.Generator) -> Neuron:
         fraction_bits=int(rng.integers(7)),
         ternary=bool(rng.integers(2)),
     )
+
+
+@pytest.fixture(scope="session")
+def exact_on() -> Callable[..., int]:
+    """Compare PyTorch, reference and event-driven on images; how many values were compared."""
+    pytest.importorskip("torch")
+    return _exact_on
+
+
+def _exact_on(made: Quantized, images: Any, *, live: bool = True) -> int:
+    from lapilli.simulators.event_driven import EventDriven
+    from lapilli.simulators.reference import Reference
+
+    graph, source = made.network.graph, made.network.input
+    integers = np.rint(np.asarray(images, np.float64) * 2.0**source.exponent).astype(np.int64)
+    integers = integers.clip(source.lo, source.hi)
+    trace = made.reference.run(integers)
+    timed = integers.ndim == 5
+    shown = (
+        integers.swapaxes(0, 1) if timed else np.broadcast_to(integers, (graph.T, *integers.shape))
+    )
+    compared = 0
+    for simulator in (Reference(), EventDriven()):
+        got = simulator.compile(graph).run({graph.inputs[0]: np.ascontiguousarray(shown)})
+        pairs = [
+            *((got.values[n], trace.spikes[n], n) for n in graph.firing),
+            *((got.membranes[n], trace.membranes[n], n) for n in graph.neurons),
+            *((got.currents[n], trace.currents[n], n) for n in graph.neurons),
+            (got.values[graph.outputs[0]][-1], trace.logits, "logits"),
+        ]
+        for ours, theirs, name in pairs:
+            assert np.array_equal(ours, theirs), (simulator.name, name)
+            compared += ours.size
+        for name in graph.firing:
+            assert not live or 0 < got.values[name].mean() < graph.types[name].range.hi, name
+    assert not live or len(np.unique(trace.logits)) > 3
+    return compared

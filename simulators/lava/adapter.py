@@ -14,7 +14,7 @@ from lapilli.ir.errors import SimulatorFailedError, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.ops import Neuron
 from lapilli.ir.passes.delays import balance_delays
-from lapilli.ir.semantics import decay
+from lapilli.ir.semantics import after_reset, decay
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.lava import environment, segments, source, supervisor
 from lapilli.simulators.lava.job import STATE, Job, Watch, save_job
@@ -26,7 +26,7 @@ from lapilli.simulators.protocol import Recording
 
 @dataclass(frozen=True, slots=True)
 class Lava:
-    """Intel's Loihi simulator with its own bit-accurate neurons, one process a primitive.
+    """Intel's Loihi simulator, one process a primitive; neurons are its own where it has them.
 
     Attributes:
         python: interpreter of an environment with lava-nc; found or built if None.
@@ -48,10 +48,10 @@ class Lava:
             raise ValueError(f"batch must be at least 1, got {self.batch}")
 
     def compile(self, graph: Graph) -> Executable:
-        """Check that Lava can be every neuron, balance delays, find the environment.
+        """Check that every message fits, balance delays, find the environment.
 
         Raises:
-            UnsupportedError: every node that stock Lava cannot take, with each reason.
+            UnsupportedError: every node that Lava cannot take, with each reason.
             SimulatorUnavailableError: no environment; says what to do.
         """
         if reasons := refusals(graph):
@@ -73,7 +73,7 @@ class Executable:
     def run(self, inputs: Mapping[str, IntArray]) -> Recording:
         """Run samples (T, B, *shape) in `batch` lanes; values are shifted back by latency.
 
-        Records every neuron, every output, and digests of what drives each neuron.
+        Records all that fires, every output, and digests of what drives each neuron.
 
         Raises:
             SimulatorFailedError: Lava failed, or hung or died twice.
@@ -86,9 +86,9 @@ class Executable:
             plan = Plan(self.graph, folder, lanes, rounds)
             for name in self.graph.inputs:
                 plan.play(name, inputs[name])
-            for name in dict.fromkeys((*self.graph.neurons, *self.graph.outputs)):
+            for name in dict.fromkeys((*self.graph.firing, *self.graph.outputs)):
                 plan.record_value(name)
-            for name in self.graph.neurons:
+            for name in self.graph.firing:
                 plan.record_digests(name)
             done = self._run(plan.job(), folder)
             return Recording(
@@ -102,9 +102,9 @@ class Executable:
         """The membrane of a neuron before its reset, at one step of one sample.
 
         Its lane runs again up to there, and Lava is stopped before the step and after it.
-        Where the neuron stays silent, this is Lava's own v. Where it fires, Lava has set v to
-        zero, and the rule is applied to Lava's v before the step (zero, if the neuron was
-        reset there) and its u after it; on the silent neurons both must agree.
+        Where the neuron stays silent, this is Lava's own v. Where it fires, Lava has reset v,
+        and the rule is applied to Lava's v before the step (zero, if the sample begins there)
+        and its u after it; what the reset leaves of that must be Lava's v after the step.
 
         Returns:
             int64 of the neuron's shape, in state units.
@@ -123,15 +123,17 @@ class Executable:
                 plan.play(name, inputs[name][:, lane : sample + 1 : lanes])
             plan.record_value(node)
             step = plan.latency[node] + 1 + before_it * self.graph.T + t
-            self._run(plan.job(Watch(node=node, step=step)), folder)
+            job = plan.job(Watch(node=node, step=step))
+            self._run(job, folder)
             before, after = (np.load(folder / STATE.format(step=s)) for s in (step - 1, step))
-            silent = plan.recorded_values(t)[node][-1:] == 0
+            spikes = plan.recorded_values(t)[node][-1:]
             kept, u, seen = (a.astype(np.int64) for a in (before["v"], after["u"], after["v"]))
-            for v in (np.zeros_like(kept), kept):
-                membrane: IntArray = decay(v, op.dv) + u + op.bias.array
-                if np.array_equal(np.where(silent, membrane, 0), seen):
-                    own: IntArray = membrane[0]
-                    return own
+            interval, offset = job.resets[node]
+            began = step % interval == offset
+            membrane: IntArray = decay(kept * (not began), op.dv) + u + op.bias.array
+            if np.array_equal(after_reset(op, membrane, spikes), seen):
+                own: IntArray = membrane[0]
+                return own
             raise SimulatorFailedError(f"Lava's state of {node!r} does not follow its rule")
 
     def _run(self, job: Job, folder: Path) -> supervisor.Done:

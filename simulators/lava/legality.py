@@ -1,23 +1,34 @@
-"""What Lava's stock neuron cannot be, node by node: declined before anything starts."""
+"""What Lava cannot run, and which neurons its own cannot be: known before anything starts."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from lapilli.ir.certificate import NeuronBounds, certify, register_faults
 from lapilli.ir.errors import Unsupported
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import DECAY_ONE, Neuron, Reset
+from lapilli.ir.ops import DECAY_ONE, Neuron, Reset, Staircase
 
 MESSAGE_BITS = 32
 
 
 def refusals(graph: Graph) -> tuple[Unsupported, ...]:
     """Every reason why Lava cannot run `graph`; empty if it can."""
-    bounds = {b.name: b for b in certify(graph)}
     return tuple(
         Unsupported(node.name, reason)
         for node in graph.nodes
-        for reason in (*_message_faults(node, graph), *_neuron_faults(node, bounds))
+        for reason in _message_faults(node, graph)
     )
+
+
+def not_stock(graph: Graph) -> Mapping[str, tuple[str, ...]]:
+    """Nodes that fire and that no neuron of `lava.proc` can be, with each reason.
+
+    A process of ours takes their place: exact, but not what Intel's chip runs.
+    """
+    bounds = {b.name: b for b in certify(graph)}
+    reasons = {node.name: _faults(node, bounds) for node in graph.nodes}
+    return {name: faults for name, faults in reasons.items() if faults}
 
 
 def _message_faults(node: Node, graph: Graph) -> tuple[str, ...]:
@@ -27,16 +38,16 @@ def _message_faults(node: Node, graph: Graph) -> tuple[str, ...]:
     return (f"value in [{proven.lo}, {proven.hi}]; messages have {MESSAGE_BITS} bits",)
 
 
-def _neuron_faults(node: Node, bounds: dict[str, NeuronBounds]) -> tuple[str, ...]:
+def _faults(node: Node, bounds: Mapping[str, NeuronBounds]) -> tuple[str, ...]:
     op = node.op
+    if isinstance(op, Staircase):
+        return ("several spikes in one step",)
     if not isinstance(op, Neuron):
         return ()
     faults = list(register_faults(node, bounds[node.name]))
     if op.reset is not Reset.TO_ZERO:
         how = "subtraction" if op.reset is Reset.BY_SUBTRACTION else "no reset"
-        faults.append(f"{how} on a spike; Lava's LIF sets its membrane to zero")
-    if op.ternary:
-        faults.append("ternary spikes; Lava's TernaryLIF cannot be reset between samples")
+        faults.append(f"{how} on a spike; Lava's neurons set their membrane to zero")
     if op.du == 0:
         faults.append("a current that never decays; the register counts from 1 of 4096")
     if op.dv == DECAY_ONE and op.du < DECAY_ONE:

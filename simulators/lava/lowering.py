@@ -1,8 +1,9 @@
 """Graph to Lava processes: one process for each primitive, wiring folded into its readers.
 
-Runs in the worker. Neurons are Lava's own `LIFReset`, unmodified: `legality` has made sure
-that it is the neuron the graph means. Its registers count du from one ("ds_offset"), shift
-the input left by 6, and fire on v > vth * 64, which is v >= 64 * vth + 1.
+Runs in the worker. Neurons are Lava's own wherever `legality` says that they are what the
+graph means: `LIFReset`, unmodified, or `TernaryLIF`, which is given the same reset. Their
+registers count du from one ("ds_offset"), shift the input left by 6, and fire on
+v > vth * 64, which is v >= 64 * vth + 1. Where Lava has no such neuron, it is one of ours.
 """
 
 from __future__ import annotations
@@ -21,28 +22,35 @@ from lapilli.ir.ops import (
     DECAY_ONE,
     LOIHI_FRACTION_BITS,
     Add,
+    Concat,
     Conv2d,
     Delay,
     Expand,
+    Firing,
     Input,
     Linear,
     Neuron,
     Permute,
     Readout,
+    Relu,
     Reshape,
     Slice,
     SpikeMatmul,
+    Staircase,
 )
 from lapilli.simulators.lava.job import Job
+from lapilli.simulators.lava.legality import not_stock
 from lapilli.simulators.lava.processes import primitives
+from lapilli.simulators.lava.processes.neurons import Integrator, Stairs, TernaryReset
 from lapilli.simulators.lava.tape import Inlet, Outlet, Tape, Wires
 
 _EXACT_FLOAT = 1 << 53
+_FIRES = (LIFReset, TernaryReset, Integrator, Stairs)  # their ports are a_in and s_out
 
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """The Lava processes of a graph, all connected; those of the neurons also by name."""
+    """The Lava processes of a graph, all connected; those that fire also by name."""
 
     processes: tuple[Any, ...]
     neurons: Mapping[str, Any]
@@ -54,7 +62,7 @@ def lower(graph: Graph, job: Job, folder: Path) -> Lowered:
     for node in builder.needed():
         builder.add(node)
     builder.finish()
-    neurons = {name: builder.made[name] for name in graph.neurons}
+    neurons = {name: builder.made[name] for name in graph.firing}
     return Lowered((*builder.made.values(), *builder.extra), neurons)
 
 
@@ -66,15 +74,16 @@ class _Builder:
         self.extra: list[Any] = []
         self.unrecorded = set(job.values)
         self.joined: dict[Any, Any] = {}  # disjoint sets: process -> another of its part
+        self.ours = not_stock(graph)  # neurons that Lava's own cannot be
         self.feeds: dict[str, Node] = {}  # primitive -> the neuron on its port `current`
-        for name in graph.neurons:
+        for name in graph.firing:
             root, _ = self.root(self.nodes[name].inputs[0])
-            if not isinstance(self.nodes[root].op, Neuron):
+            if not isinstance(self.nodes[root].op, Firing):
                 self.feeds.setdefault(root, self.nodes[name])
 
     def needed(self) -> list[Node]:
         """Nodes with an effect on something recorded; Lava does not run loose ends."""
-        wanted = {*self.graph.neurons, *self.job.values}
+        wanted = {*self.graph.firing, *self.job.values}
         for node in reversed(self.graph.nodes):
             if node.name in wanted:
                 wanted.update(node.inputs)
@@ -93,15 +102,17 @@ class _Builder:
         match node.op:
             case Reshape() | Permute() | Expand() | Slice():
                 return
-            case Neuron():
+            case Neuron() | Staircase():
                 made = self.neuron(node, node.op)
+            case Relu() as op:
+                made = self.primitive(primitives.Instant, node, op=op)
             case Input():
                 tape = self.tape(self.job.inputs, node.name)
                 made = self.primitive(primitives.Source, node, tape=tape)
             case Delay(steps=steps):
                 made = self.primitive(primitives.Line, node, steps=steps)
-            case Add():
-                made = self.primitive(primitives.Join, node)
+            case Add() | Concat() as op:
+                made = self.primitive(primitives.Join, node, op=op)
             case Readout():
                 reset = self.job.resets[node.name]
                 made = self.primitive(primitives.Readout, node, reset=reset)
@@ -148,42 +159,52 @@ class _Builder:
         self.connect(root, made.a)
         return made
 
-    def neuron(self, node: Node, op: Neuron) -> Any:
-        """Lava's own neuron, fed by the primitive before it or else by a probe."""
-        shape = self.shape(node.name)
-        interval, offset = self.job.resets[node.name]
-        made = LIFReset(
-            shape=shape,
-            du=max(op.du - 1, 0),
-            dv=op.dv if op.dv < DECAY_ONE else 0,  # full leak: reset at every step instead
-            vth=(int(op.threshold.array.ravel()[0]) - 1) // TIE,
-            bias_mant=np.broadcast_to(op.bias.array, shape).copy(),
-            bias_exp=0,
-            reset_interval=interval,
-            reset_offset=offset,
-        )
+    def neuron(self, node: Node, op: Firing) -> Any:
+        """The process that fires, fed by the primitive before it or else by a probe."""
+        made = self.firing(node, op)
         root, _ = self.root(node.inputs[0])
         feeder = self.made[root]
         if self.feeds.get(root) is not node:
-            feeder = self.probe(root, self.outlet(node), shape, Inlet(tape=self.spikes_tape(root)))
+            inlet = Inlet(tape=self.spikes_tape(root))
+            feeder = self.probe(root, self.outlet(node), self.shape(node.name), inlet)
             self.extra.append(feeder)
         feeder.current.connect(made.a_in)
         self.joined[self.part(made)] = self.part(feeder)
         return made
 
+    def firing(self, node: Node, op: Firing) -> Any:
+        """Lava's own neuron if it can be this one, else ours."""
+        shape = self.shape(node.name)
+        if isinstance(op, Staircase):
+            return Stairs(shape=shape, op=op)
+        interval, offset = self.job.resets[node.name]
+        if node.name in self.ours:
+            return Integrator(shape=shape, op=op, reset=(interval, offset))
+        vth = (int(op.threshold.array.ravel()[0]) - 1) // TIE
+        registers = {
+            "shape": shape,
+            "du": max(op.du - 1, 0),
+            "dv": op.dv if op.dv < DECAY_ONE else 0,  # full leak: reset at every step instead
+            "bias_mant": np.broadcast_to(op.bias.array, shape).copy(),
+            "bias_exp": 0,
+        }
+        if op.ternary:
+            return TernaryReset(reset=(interval, offset), vth_hi=vth, vth_lo=-vth, **registers)
+        return LIFReset(vth=vth, reset_interval=interval, reset_offset=offset, **registers)
+
     def outlet(self, neuron: Node) -> Outlet:
         """What the input of `neuron` passes on its way."""
         op = neuron.op
-        if not isinstance(op, Neuron):
-            raise TypeError(f"{neuron.name} is no neuron")
         _, wires = self.root(neuron.inputs[0])
-        shift = op.fraction_bits - LOIHI_FRACTION_BITS
+        shift = 0
+        if isinstance(op, Neuron) and neuron.name not in self.ours:
+            shift = op.fraction_bits - LOIHI_FRACTION_BITS  # Lava's own shift by the rest
         return Outlet(wires, shift, digests=self.tape(self.job.digests, neuron.name))
 
     def connect(self, root: str, port: Any) -> None:
         """Send the value of `root` to an in-port."""
         made = self.made[root]
-        (made.s_out if isinstance(made, LIFReset) else made.out).connect(port)
+        (made.s_out if isinstance(made, _FIRES) else made.out).connect(port)
         self.joined[self.part(port.process)] = self.part(made)
 
     def part(self, process: Any) -> Any:

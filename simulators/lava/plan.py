@@ -22,11 +22,11 @@ def resets(graph: Graph) -> dict[str, tuple[int, int]]:
     """When each node with a state starts a sample: (interval, offset) in Lava's steps.
 
     Lava counts steps from 1, and a node of latency L shows a sample's first step at L + 1.
-    A neuron whose membrane leaks fully is reset before every step: its register ends at 4095.
+    A neuron that keeps nothing is reset before every step: the register dv ends at 4095.
     """
     return {
         name: (1, 0)
-        if isinstance(op := graph[name].op, Neuron) and op.dv == DECAY_ONE
+        if isinstance(op := graph[name].op, Neuron) and op.dv == op.du == DECAY_ONE
         else (graph.T, (latency + 1) % graph.T)
         for name, latency in latencies(graph).items()
         if isinstance(graph[name].op, Neuron | Readout)

@@ -10,6 +10,7 @@ import pytest
 from lapilli.ir.errors import MismatchError, RangeError
 from lapilli.ir.ops import (
     DECAY_ONE,
+    Concat,
     Conv2d,
     Expand,
     Gate,
@@ -18,9 +19,11 @@ from lapilli.ir.ops import (
     Neuron,
     Op,
     Permute,
+    Relu,
     Reset,
     Slice,
     SpikeMatmul,
+    Staircase,
 )
 from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
@@ -128,6 +131,24 @@ def _unsigned_gate(op: Op, x: Inputs) -> IntArray:
     return evaluate(op, (np.abs(x[0]), x[1])) if isinstance(op, Gate) else evaluate(op, x)
 
 
+def _boolean_matmul(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, SpikeMatmul):
+        return evaluate(op, (x[0], np.sign(x[1])))
+    return evaluate(op, x)
+
+
+def _boolean_gate(op: Op, x: Inputs) -> IntArray:
+    return evaluate(op, (x[0], np.sign(x[1]))) if isinstance(op, Gate) else evaluate(op, x)
+
+
+def _strict_steps(op: Op, x: Inputs) -> IntArray:
+    return evaluate(op, (x[0] - 1,)) if isinstance(op, Staircase) else evaluate(op, x)
+
+
+def _rectifies_both(op: Op, x: Inputs) -> IntArray:
+    return np.abs(x[0]) if isinstance(op, Relu) else evaluate(op, x)
+
+
 def _repeats_elements(op: Op, x: Inputs) -> IntArray:
     if isinstance(op, Expand):
         return np.resize(np.repeat(x[0].ravel(), 2), (len(x[0]), *op.shape))
@@ -138,6 +159,10 @@ def _off_by_one(op: Op, x: Inputs) -> IntArray:
     if isinstance(op, Slice):
         op = replace(op, start=op.start - 1, stop=op.stop - 1)
     return evaluate(op, x)
+
+
+def _second_first(op: Op, x: Inputs) -> IntArray:
+    return evaluate(op, x[::-1] if isinstance(op, Concat) else x)
 
 
 def _heads_not_transposed(op: Op, x: Inputs) -> IntArray:
@@ -166,8 +191,13 @@ OTHER_MUTANTS = (
     (_zero_padded_pool, "pool-takes-the-largest"),
     (_transposed_product, "matmul-gates-rows"),
     (_unsigned_gate, "gate-keeps-the-sign"),
+    (_boolean_matmul, "matmul-adds-a-row-per-event"),
+    (_boolean_gate, "gate-adds-per-event"),
+    (_strict_steps, "staircase-counts-the-steps-reached"),
+    (_rectifies_both, "relu-drops-the-negative"),
     (_repeats_elements, "expand-repeats"),
     (_off_by_one, "slice-takes-the-middle"),
+    (_second_first, "concat-keeps-the-order"),
     (_heads_not_transposed, "attention-block"),
 )
 MUTANTS = (

@@ -222,8 +222,13 @@ _CONFORMANCE: dict[str, tuple[str, ...] | None] = {
     "pool-takes-the-largest": ("y",),
     "matmul-gates-rows": ("y", "b"),
     "gate-keeps-the-sign": ("y", "b"),
+    "matmul-adds-a-row-per-event": ("y", "b"),
+    "gate-adds-per-event": ("y", "b"),
+    "staircase-counts-the-steps-reached": ("y",),
+    "relu-drops-the-negative": ("y",),
     "expand-repeats": None,
     "slice-takes-the-middle": None,
+    "concat-keeps-the-order": ("y", "c"),
     "readout-accumulates": None,
     "attention-block": ("q.linear", "k.linear", "v.linear", "scores", "mixed"),
 }

@@ -184,7 +184,9 @@ def test_trailing_zeros(value: int, zeros: int) -> None:
         (99, 0, {"dv": 0}, False),
         (99, 0, {"dv": DECAY_ONE}, False),
         (1, 0, {"dv": 7, "du": 7}, False),
-        (4, 3, {"du": _HALF}, True),
+        (4, 3, {"du": _HALF}, False),  # three decays in all, in u or in v
+        (5, 3, {"du": _HALF}, True),
+        (4, 3, {"du": 1024}, True),
     ],
 )
 def test_where_truncation_begins(

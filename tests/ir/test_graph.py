@@ -58,8 +58,8 @@ _W = Linear(weight=IntTensor.of([[1, 2]]), bias=IntTensor.of([0]))
         ((_X, Node("s", Sum(axes=(0,), keepdims=True), ("x",)), Node("p", SpikeMatmul(),
                                                                       ("s", "x"))), ("p",),
          1, "p", "do not chain"),
-        ((_X, Node("c", Add(), ("x", "x")), Node("g", Gate(), ("c", "c"))), ("g",),
-         1, "g", "one operand must be spikes"),
+        ((_X, Node("c", Readout(), ("x",)), Node("g", Gate(), ("c", "c"))), ("g",),
+         17, "g", "one operand must be spikes"),
     ],
 )  # fmt: skip
 def test_what_cannot_exist_names_its_node(

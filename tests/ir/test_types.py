@@ -21,10 +21,12 @@ from lapilli.ir.ops import (
     Op,
     Permute,
     Readout,
+    Relu,
     Reset,
     Reshape,
     Slice,
     SpikeMatmul,
+    Staircase,
     Sum,
 )
 from lapilli.ir.tensor import IntTensor
@@ -43,6 +45,14 @@ def ternary(*shape: int) -> TensorType:
 
 def counts(*shape: int) -> TensorType:
     return TensorType(shape, IntRange(0, 3), _COUNTS)
+
+
+def stairs(thresholds: object) -> Staircase:
+    return Staircase(thresholds=IntTensor.of(thresholds))  # type: ignore[arg-type]
+
+
+def many(*shape: int) -> TensorType:
+    return TensorType(shape, IntRange(0, 17), _COUNTS)
 
 
 def graded(*shape: int) -> TensorType:
@@ -155,6 +165,15 @@ def test_a_kind_bounds_its_range(kind: Kind, lo: int, hi: int) -> None:
         (Delay(steps=2), (counts(2),), _COUNTS, 0, 3, (2,)),
         (neuron(), (graded(2),), _SPIKES, 0, 1, (2,)),
         (neuron(ternary=True), (counts(2),), _SPIKES, -1, 1, (2,)),
+        (Gate(), (counts(2), counts(2)), _COUNTS, 0, 9, (2,)),
+        (Gate(), (counts(2), graded(2)), _GRADED, -15, 21, (2,)),
+        (SpikeMatmul(), (many(2, 2), counts(2, 2)), _COUNTS, 0, 102, (2, 2)),
+        (stairs([3]), (graded(2),), _SPIKES, 0, 1, (2,)),
+        (stairs([1, 2]), (graded(2),), _COUNTS, 0, 2, (2,)),
+        (stairs([[1, 2], [1, 3]]), (graded(4, 2),), _COUNTS, 0, 2, (4, 2)),
+        (Relu(), (graded(2),), _GRADED, 0, 7, (2,)),
+        (Relu(), (ternary(2),), _SPIKES, 0, 1, (2,)),
+        (Relu(), (counts(2),), _COUNTS, 0, 3, (2,)),
         (Readout(), (binary(2),), _COUNTS, 0, 3, (2,)),
         (Readout(), (graded(2),), _GRADED, -15, 21, (2,)),
         (Readout(), (TensorType((1,), IntRange(2, 4), _GRADED),), _GRADED, 2, 12, (1,)),
@@ -192,10 +211,12 @@ def test_the_type_of_a_value(
         (conv(1, 2, 1, 1, padding=(-1, 0)), (binary(2, 3, 3),), "padding"),
         (conv(1, 2, 1, 1, groups=0), (binary(2, 3, 3),), "groups"),
         (Gate(), (graded(2), graded(2)), "one operand must be spikes"),
-        (Gate(), (counts(2), counts(2)), "one operand must be spikes"),
+        (Gate(), (many(2), many(2)), "one operand must be spikes, or counts of at most 16"),
+        (stairs([[1, 2, 3]]), (binary(2),), "does not broadcast"),
+        (stairs(3), (binary(2),), "without a threshold"),
         (Gate(), (binary(2), binary(3)), "shapes differ"),
         (SpikeMatmul(), (graded(2, 2), graded(2, 2)), "one operand must be spikes"),
-        (SpikeMatmul(), (counts(2, 2), graded(2, 2)), "one operand must be spikes"),
+        (SpikeMatmul(), (many(2, 2), graded(2, 2)), "one operand must be spikes"),
         (SpikeMatmul(), (binary(2, 3), binary(2, 3)), "do not chain"),
         (SpikeMatmul(), (binary(2), binary(2)), "do not chain"),
         (SpikeMatmul(), (binary(3, 3), binary(3)), "do not chain"),

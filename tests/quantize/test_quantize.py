@@ -25,7 +25,7 @@ from lapilli.model.digits import PREPROCESSING, Split  # noqa: E402
 from lapilli.model.neuron import LIF  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.quantize.plan import plan  # noqa: E402
-from lapilli.quantize.reference import on_grid  # noqa: E402
+from lapilli.quantize.stand_in import on_grid  # noqa: E402
 from lapilli.quantize.weights import fold, round_units  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 
@@ -543,14 +543,15 @@ class Ends(nn.Module):
 @pytest.mark.parametrize(
     ("rule", "problem"),
     [
-        (lambda m, x: m.head(m.two(m.one(x))).mean(0), "'two': is a linear map of a real current"),
-        (lambda m, x: m.head(m.lif(m.one(x) + x)).mean(0), "adds spikes to a real current"),
+        (lambda m, x: m.head(m.lif(m.two(m.one(x) + m.one(m.lif(m.two(x)))))).mean(0),
+         "'two': is a linear map of a real current"),
         (lambda m, x: m.head(m.lif(m.one(x) * m.two(x))).mean(0), "multiplies two real currents"),
-        (lambda m, x: m.head(m.lif(m.norm(x.flatten(0, 1)).view(*x.shape))).mean(0),
+        (lambda m, x: m.head(m.lif(m.norm((m.one(x) + m.two(m.lif(x))).flatten(0, 1))
+                                   .view(*x.shape))).mean(0),
          "'norm': is a batch norm that does not follow a linear map of its own"),
-        (lambda m, x: m.head(x).sum(0), "a sum over time; average instead"),
-        (lambda m, x: m.head(x.mean(0) + x.mean(0) * 0.5), "adds values of scales"),
-    ],
+        (lambda m, x: m.head(m.lif((y := m.one(x)) + y * 0.5)).mean(0), "times itself"),
+        (lambda m, x: m.head(x.mean(0) + x.mean(0) / 99), "scales differ by 99"),
+],
 )  # fmt: skip
 def test_what_has_no_integer_form_is_named(
     rule: Callable[[Any, Tensor], Tensor], problem: str

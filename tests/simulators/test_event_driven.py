@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Add, Conv2d, Gate, Input, Linear, Neuron, Op, SpikeMatmul, Sum
+from lapilli.ir.ops import (
+    Add,
+    Conv2d,
+    Gate,
+    Input,
+    Linear,
+    Neuron,
+    Op,
+    Relu,
+    SpikeMatmul,
+    Staircase,
+    Sum,
+)
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.event_driven import EventDriven
@@ -98,6 +110,15 @@ _KERNEL = IntTensor.of([[[[1, 2], [3, 4]]], [[[5, 6], [7, 8]]]])
         (SpikeMatmul(), (TensorType((2, 3), IntRange(-9, 9), Kind.GRADED), TensorType.spikes(3, 1)),
          ([[[1, 2, 3], [4, 5, 6]]], [[[1], [0], [1]]]), 4),
         (Gate(), (_GRADED, TensorType.spikes(3)), ([[5, 6, -7]], [[1, 0, 1]]), 2),
+        # A count lets the value through as often as it says; a row likewise.
+        (Gate(), (_GRADED, _COUNTS), ([[5, 6, -7]], [[1, 0, 4]]), 5),
+        (Gate(), (_COUNTS, TensorType.spikes(3)), ([[4, 3, 2]], [[1, 0, 1]]), 2),
+        (SpikeMatmul(), (TensorType((1, 3), IntRange(0, 4), Kind.COUNTS),
+                         TensorType((3, 2), IntRange(-9, 9), Kind.GRADED)),
+         ([[[1, 0, 4]]], [[[1, 2], [3, 4], [5, 6]]]), 10),
+        # Neurons accumulate nothing: their synapses have.
+        (Staircase(thresholds=IntTensor.of([1, 5])), (_GRADED,), ([[5, 6, -7]],), 0),
+        (Relu(), (_GRADED,), ([[5, 6, -7]],), 0),
         (Add(), (_GRADED, _COUNTS), ([[5, 6, -7]], [[1, 0, 4]]), 2),
         (Sum(axes=(0,)), (_COUNTS,), ([[1, 0, 4]],), 2),
     ],

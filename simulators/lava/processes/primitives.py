@@ -1,8 +1,8 @@
-"""One Lava process for each kind of primitive; the neurons themselves are Lava's own.
+"""One Lava process for each kind of primitive; for the neurons see `neurons`.
 
 A synapse costs one step, as on Loihi and as in Lava's `Dense`: it sends what it computed in
-the step before, then receives. `Join`, `Probe` and `Readout` cost none, a `Line` as many as it
-is told. Every array has the lanes in front: samples that run side by side.
+the step before, then receives. `Join`, `Instant`, `Probe` and `Readout` cost none, a `Line` as
+many as it is told. Every array has the lanes in front: samples that run side by side.
 
 Each process has two out-ports: `out` carries its value; `current` the same value as a stock
 LIF wants it (wired, shifted), recorded on its way. Messages are 32-bit integers.
@@ -50,12 +50,16 @@ class Synapse(_Primitive):
     """A stateless op of one operand; one step."""
 
 
+class Instant(_Primitive):
+    """A stateless op of one operand that costs no step: a neuron without memory."""
+
+
 class Product(_Primitive):
     """A stateless op of two operands; one step."""
 
 
 class Join(_Primitive):
-    """Adds two values of the same step."""
+    """Adds, or joins, two values of the same step."""
 
 
 class Line(_Primitive):
@@ -147,6 +151,18 @@ class _SynapseModel(_Evaluates, _OneIn):
     pass
 
 
+@implements(proc=Instant, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class _InstantModel(_OneIn):
+    def __init__(self, proc_params: Mapping[str, Any]) -> None:
+        super().__init__(proc_params)
+        self.op = proc_params["op"]
+
+    def run_spk(self) -> None:
+        self.give(evaluate(self.op, self.take()))
+
+
 @implements(proc=Product, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
@@ -158,9 +174,12 @@ class _ProductModel(_Evaluates, _TwoIn):
 @requires(CPU)
 @tag("fixed_pt")
 class _JoinModel(_TwoIn):
+    def __init__(self, proc_params: Mapping[str, Any]) -> None:
+        super().__init__(proc_params)
+        self.op = proc_params["op"]
+
     def run_spk(self) -> None:
-        a, b = self.take()
-        self.give(a + b)
+        self.give(evaluate(self.op, self.take()))
 
 
 @implements(proc=Line, protocol=LoihiProtocol)

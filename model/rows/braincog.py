@@ -1,0 +1,68 @@
+"""BrainCog 0.2.7.19's `LIFNode`, and STEP's of the same name.
+
+mem = mem + (x - mem) / tau; a spike multiplies mem by 0. Whether it fires at the threshold
+depends on `act_fun`: not with BrainCog's default, yes with STEP's. `threshold` is a parameter;
+`sigmoid_thres` does not change what mem is compared with. v_reset is only where `n_reset`
+starts from.
+With `layer_by_layer` (STEP's default) forward takes (step * B, ...), else one time step.
+Source: braincog/base/node/node.py; STEP, cls/models/utils/node.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lapilli.model.rows.comparison import is_strict
+from lapilli.model.rows.own import leaky
+from lapilli.model.rows.stepping import stepped
+from lapilli.model.rule import Adapter, NeuronRule, Trace
+
+
+def _rule(module: Any) -> NeuronRule:
+    if module.v_reset:
+        raise ValueError(f"starts from v_reset = {module.v_reset}, but a spike resets it to 0")
+    if module.groups != 1:
+        raise ValueError(f"n_groups = {module.groups}: weights that differ by time step")
+    threshold = Fraction(module.threshold.detach().double().item())
+    return replace(leaky(Fraction(float(module.tau)), threshold), strict=is_strict(module.act_fun))
+
+
+def _step(module: Any, x: Tensor) -> Tensor:
+    # What forward does in one step, without its rearrangement of (step * B, ...).
+    module.integral(x)
+    module.calc_spike()
+    spikes: Tensor = module.spike
+    return spikes
+
+
+def _forget(module: Any) -> None:
+    module.n_reset()
+
+
+def _set_threshold(module: Any, v_threshold: float) -> None:
+    with torch.no_grad():
+        module.threshold.fill_(v_threshold)
+
+
+def _trace(module: Any, x: Tensor) -> Trace:
+    return stepped(module, x, state="mem", step=_step, silence=_set_threshold, forget=_forget)
+
+
+def _folded(module: Any) -> int:
+    return int(module.step) if module.layer_by_layer else 0
+
+
+LIF = Adapter(
+    rule=_rule,
+    trace=_trace,
+    set_threshold=_set_threshold,
+    forget=_forget,
+    keeps_state=True,
+    stepwise=lambda module: not module.layer_by_layer,
+    folded=_folded,
+)

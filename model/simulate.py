@@ -1,0 +1,39 @@
+"""A rule, run in float64 as it is written: what a user's description claims."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from typing_extensions import assert_never
+
+from lapilli.ir.ops import Reset
+from lapilli.model.rule import Rule, StaircaseRule, Trace
+
+
+def simulate(rule: Rule, x: Tensor) -> Trace:
+    """Spikes and membranes before reset for currents (T, ...), from rest."""
+    if isinstance(rule, StaircaseRule):
+        return torch.round(x.clamp(0, rule.levels)) / rule.norm, x
+    kept, gain, current_kept = (float(c) for c in (rule.decay, rule.gain, rule.current_decay))
+    rest, theta, reset_by = float(rule.rest), float(rule.v_threshold), float(rule.reset_by)
+    i = torch.zeros_like(x[0])
+    v = torch.full_like(x[0], rest)
+    spikes, membranes = [], []
+    for current in x:
+        i = current_kept * i + current
+        h = rest + kept * (v - rest) + gain * i
+        s = (h > theta if rule.strict else h >= theta).to(x.dtype)
+        if rule.ternary:
+            s = s - (h < -theta if rule.strict else h <= -theta).to(x.dtype)
+        match rule.reset:
+            case Reset.TO_ZERO:
+                v = torch.where(s != 0, rest, h)
+            case Reset.BY_SUBTRACTION:
+                v = h - s * reset_by
+            case Reset.NONE:
+                v = h
+            case _:
+                assert_never(rule.reset)
+        spikes.append(s)
+        membranes.append(h)
+    return torch.stack(spikes), torch.stack(membranes)

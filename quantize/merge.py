@@ -1,0 +1,416 @@
+"""Linear maps in a row become one, so that no synapse takes a real current.
+
+RepConv, a depthwise convolution before a pointwise one, batch norm after batch norm, two
+branches that are added before a third map: each is one linear map of the spikes before it,
+computed here in float64. What is not in need of it stays as it was written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import takewhile
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from lapilli.ir.errors import QuantizeError
+from lapilli.model.axes import Dims, step_axes, step_shape
+from lapilli.model.program import (
+    Affine,
+    BatchNorm,
+    Call,
+    Captured,
+    Fire,
+    FloatArray,
+    Join,
+    Pad,
+    Plus,
+    Scale,
+    Synapse,
+    Transpose,
+    View,
+)
+from lapilli.quantize.linear import Form, added, composed, form_of, framed, identity, scaled
+
+Places: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Map:
+    """A value that is a linear map of another.
+
+    Attributes:
+        form: the map; source: name of the other value.
+        dims: of the map's result, before `wires`: reshapes and transpositions of it.
+        places: for each element of one time step, its number before `wires`; None if the
+            wires lead nowhere.
+        paths: modules whose linear maps are in it.
+        bare: the one linear map that it is as yet, on its way to a batch norm.
+    """
+
+    form: Form
+    source: str
+    dims: Dims
+    wires: tuple[Call, ...]
+    paths: tuple[str, ...]
+    places: Places | None = None
+    bare: bool = False
+
+
+def merge(captured: Captured) -> Captured:
+    """Merge where something needs it; the program itself if nothing does.
+
+    Raises:
+        QuantizeError: linear maps in a row that no single one equals; names the later.
+    """
+    walk = _Walk(captured)
+    for call in captured.calls.values():
+        walk.visit(call)
+    return walk.finish()
+
+
+class _Walk:
+    def __init__(self, captured: Captured) -> None:
+        self.captured = captured
+        self.calls = dict(captured.calls)
+        self.uses = Counter(i for call in captured.calls.values() for i in call.inputs)
+        self.maps: dict[str, _Map] = {}
+        self.hard: set[str] = set()  # calls that only a merged map can replace
+        self.real: set[str] = set()  # values that are currents
+        self.constants = dict(captured.constants)
+        self.extra: dict[str, list[Call]] = {}  # calls to put before another
+
+    # ---- one call ----
+
+    def visit(self, call: Call) -> None:
+        """Note whether the value is a linear map, and of what.
+
+        Raises:
+            QuantizeError: see `merge`.
+        """
+        inner = self.maps.get(call.inputs[0]) if call.inputs else None
+        if isinstance(call.op, Synapse) or any(i in self.real for i in call.inputs):
+            self.real.add(call.name)
+        match call.op:
+            case Fire():
+                self.real.discard(call.name)
+            case Synapse() as op:
+                self._synapse(call, op, inner)
+            case BatchNorm() | Affine():
+                self._normalise(call, inner)
+            case Pad() as pad if inner is not None:
+                self._hard(call, inner, lambda: framed(inner.form, *self._frame(call, pad)))
+                self.maps[call.name] = replace(self.maps[call.name], dims=call.dims)
+            case Scale(factor=factor) if inner is not None and inner.form.frame == (0, 0):
+                size = len(inner.form.bias)
+                form = scaled(inner.form, np.full(size, float(factor)), np.zeros(size))
+                self.maps[call.name] = replace(inner, form=form, bare=False)
+            case View() | Transpose() if inner is not None:
+                self._wire(call, inner)
+            case Plus():
+                self._plus(call)
+            case Join() if len({i in self.real for i in call.inputs}) > 1:
+                self._as_currents(call)
+            case _:
+                pass
+
+    def _synapse(self, call: Call, op: Synapse, inner: _Map | None) -> None:
+        bias = None if op.bias is None else self.captured.array(op.bias)
+        form = form_of(op, self.captured.array(op.weight), bias)
+        before = self.calls[call.inputs[0]]
+        if inner is None and isinstance(before.op, Pad):
+            op, form = self._padded(call, op, form, before)
+            call = replace(call, op=op, inputs=before.inputs)
+            self.calls[call.name] = call
+        if inner is None:
+            made = _Map(form, call.inputs[0], call.dims, (), (call.path,), bare=True)
+            self.maps[call.name] = made
+            return
+        if inner.places is not None:
+            raise _refused(call, inner, "the result is reshaped or transposed in between")
+        self._hard(call, inner, lambda: composed(inner.form, form))
+        self.maps[call.name] = replace(
+            self.maps[call.name], dims=call.dims, wires=(), paths=(*inner.paths, call.path)
+        )
+
+    def _padded(self, call: Call, op: Synapse, form: Form, before: Call) -> tuple[Synapse, Form]:
+        """Zeros around spikes, then a convolution: the convolution's own padding."""
+        pad = before.op
+        if not isinstance(pad, Pad) or pad.fill is not None or pad.before != pad.after:
+            raise QuantizeError(
+                call.path, "pads spikes unevenly, or with something else than zeros"
+            )
+        rows, columns = pad.before if op.space == 2 else (pad.before[1], pad.before[0])
+        if op.space == 0 or (op.space == 1 and columns):
+            raise QuantizeError(call.path, "pads the axis over which a linear map runs")
+        padding = (op.padding[0] + rows, op.padding[1] + columns)
+        return replace(op, padding=padding), replace(form, padding=padding)
+
+    def _frame(self, call: Call, pad: Pad) -> tuple[tuple[int, int], FloatArray]:
+        channels = step_shape(call.dims)[0]
+        fill = np.zeros(channels) if pad.fill is None else self.captured.constants[pad.fill]
+        wide = {(s, first) for s in (0, 1) for first in (True, False) if pad.before[s]}
+        if pad.before != pad.after or (pad.fill is not None and pad.sides != wide):
+            raise ValueError("the padding is uneven, or not filled on every side")
+        return pad.before, fill
+
+    def _normalise(self, call: Call, inner: _Map | None) -> None:
+        if inner is None:
+            if call.inputs[0] in self.real:
+                return  # a batch norm of a membrane stream: `plan` says so
+            inner = self._silent(call)
+        elif isinstance(call.op, BatchNorm) and inner.bare and self._alone(call):
+            self.maps[call.name] = replace(inner, form=self._applied(call, inner), bare=False)
+            return
+        own = inner
+        self._hard(call, own, lambda: self._applied(call, own))
+
+    def _silent(self, call: Call) -> _Map:
+        """Constants on spikes: the identity, to be scaled."""
+        shape = step_shape(call.dims)
+        space = len(shape) - 1
+        if not isinstance(call.op, BatchNorm):
+            space = _space(self.captured, call, shape)
+        form = identity(shape[0] if space else shape[-1], space)
+        return _Map(form, call.inputs[0], call.dims, (), (call.path,))
+
+    def _alone(self, call: Call) -> bool:
+        """Whether nobody else reads the linear map before this batch norm."""
+        name = call.inputs[0]
+        while isinstance(self.calls[name].op, View | Transpose):
+            if self.uses[name] > 1:
+                return False
+            name = self.calls[name].inputs[0]
+        return self.uses[name] == 1
+
+    def _applied(self, call: Call, inner: _Map) -> Form:
+        """The map, scaled and shifted by a batch norm or by constants."""
+        factor, shift = self._elements(call)
+        channels = _channels(inner)
+        return scaled(
+            inner.form, *(_by_channel(v, channels, len(inner.form.bias)) for v in (factor, shift))
+        )
+
+    def _elements(self, call: Call) -> tuple[FloatArray, FloatArray]:
+        """Factor and shift of each element of one time step."""
+        shape, op = step_shape(call.dims), call.op
+        if isinstance(op, BatchNorm):
+            factor, shift = batch_norm(self.captured, op)
+            axis = step_axes(call.dims)[1] or 0
+            along = [-1 if a == axis else 1 for a in range(len(shape))]
+            factor, shift = factor.reshape(along), shift.reshape(along)
+        elif isinstance(op, Affine):
+            given = self.captured.constants
+            factor = np.ones(()) if op.factor is None else given[op.factor]
+            shift = np.zeros(()) if op.shift is None else given[op.shift]
+        else:
+            raise TypeError(f"{call.name} scales nothing")
+        return np.broadcast_to(factor, shape), np.broadcast_to(shift, shape)
+
+    def _wire(self, call: Call, inner: _Map) -> None:
+        shape = step_shape(call.dims)
+        places = inner.places
+        idle = isinstance(call.op, View) and shape == step_shape(self.calls[call.inputs[0]].dims)
+        if inner.form.frame != (0, 0) and not idle:
+            return
+        if not idle:
+            places = _numbers(inner)
+            if isinstance(call.op, Transpose):
+                places = places.transpose(call.op.axes)
+            places = places.reshape(shape)
+            if shape == step_shape(inner.dims) and (np.diff(places.ravel()) == 1).all():
+                places = None
+        self.maps[call.name] = replace(inner, places=places, wires=(*inner.wires, call))
+        if call.inputs[0] in self.hard:
+            self.hard.add(call.name)
+
+    def _plus(self, call: Call) -> None:
+        a, b = call.inputs
+        for name in (a, b):
+            if name in self.maps and not _is_power(self._constant_before(name)):
+                self.hard.add(name)  # no scale could hold it beside the other
+        left, right = self.maps.get(a), self.maps.get(b)
+        if left is not None and left.source == b and b not in self.real:
+            right = _same_as(left)
+        elif right is not None and right.source == a and a not in self.real:
+            left = _same_as(right)
+        if left and right and left.source == right.source and left.places is right.places is None:
+            try:
+                form = added(left.form, right.form)
+            except ValueError:
+                return  # two synapses whose currents meet: nothing to merge
+            paths = tuple(dict.fromkeys((*left.paths, *right.paths)))
+            self.maps[call.name] = replace(left, form=form, paths=paths, bare=False)
+            if {a, b} & self.hard or not {a, b} <= self.real:
+                self.hard.add(call.name)
+        elif len({a in self.real, b in self.real}) > 1:
+            self._as_currents(call)
+
+    def _constant_before(self, name: str) -> Fraction:
+        """The constants with which the author multiplied a linear map's result."""
+        factor = Fraction(1)
+        while isinstance(op := self.calls[name].op, View | Transpose | Scale):
+            factor *= op.factor if isinstance(op, Scale) else 1
+            name = self.calls[name].inputs[0]
+        return factor
+
+    def _as_currents(self, call: Call) -> None:
+        """Spikes beside a current come through synapses of weight 1, one to one."""
+        inputs = []
+        for name in call.inputs:
+            if name in self.real:
+                inputs.append(name)
+                continue
+            dims = (*self.calls[name].dims, ())
+            one = f"{name}.current"
+            weight = f"{one}.weight"
+            self.constants[weight] = np.ones((1, 1))
+            synapse = Synapse(weight=weight, bias=None, space=0)
+            self.extra[call.name] = [
+                Call(f"{one}.in", View(), (name,), call.path, dims),
+                Call(one, synapse, (f"{one}.in",), call.path, dims),
+                Call(f"{one}.out", View(), (one,), call.path, self.calls[name].dims),
+            ]
+            inputs.append(f"{one}.out")
+        self.calls[call.name] = replace(call, inputs=tuple(inputs))
+
+    def _hard(self, call: Call, inner: _Map, form: Callable[[], Form]) -> None:
+        try:
+            made = form()
+        except ValueError as error:
+            raise _refused(call, inner, str(error)) from error
+        self.maps[call.name] = replace(inner, form=made, bare=False)
+        self.hard.add(call.name)
+
+    # ---- the program ----
+
+    def finish(self) -> Captured:
+        """Emit merged maps for what needs them, and drop what nobody reads any more."""
+        needed = {self.captured.output}
+        for call in reversed(list(self.calls.values())):
+            if call.name in needed:
+                merged = self.maps[call.name] if call.name in self.hard else None
+                needed.update([merged.source] if merged else self.calls[call.name].inputs)
+                needed.update(i for c in self.extra.get(call.name, ()) for i in c.inputs)
+        made: dict[str, Call] = {}
+        notes = list(self.captured.notes)
+        for call in self.calls.values():
+            if call.name not in needed and call.inputs:
+                continue
+            new = [*self.extra.get(call.name, ()), call]
+            if call.name in self.hard:
+                new = self._merged(call, notes)
+            made.update({c.name: c for c in new})
+        return replace(
+            self.captured, calls=made, constants=self.constants, notes=tuple(dict.fromkeys(notes))
+        )
+
+    def _merged(self, call: Call, notes: list[str]) -> list[Call]:
+        """A merged map, and the wires behind it."""
+        mine = self.maps[call.name]
+        form = mine.form
+        if form.frame != (0, 0):
+            raise QuantizeError(call.path, "pads a value that no convolution takes up")
+        path = _common(mine.paths)
+        if len(mine.paths) > 1:
+            notes.append(f"{path}: {len(mine.paths)} linear maps merged: {', '.join(mine.paths)}")
+        name = call.name if not mine.wires else f"{call.name}.merged"
+        weight, bias = f"{call.name}.weight", f"{call.name}.bias"
+        kernel = form.weight.reshape(form.weight.shape[: 2 + form.space])
+        self.constants[weight], self.constants[bias] = kernel, form.bias
+        op = Synapse(
+            weight=weight,
+            bias=bias,
+            space=form.space,
+            stride=form.stride,
+            padding=form.padding,
+            groups=form.groups,
+        )
+        calls = [Call(name, op, (mine.source,), path, mine.dims)]
+        for number, wire in enumerate(mine.wires, 1):
+            last = number == len(mine.wires)
+            after = call.name if last else f"{call.name}.{number}"
+            calls.append(replace(wire, name=after, inputs=(calls[-1].name,)))
+        return calls
+
+
+def batch_norm(captured: Captured, op: BatchNorm) -> tuple[FloatArray, FloatArray]:
+    """Factor and shift of each channel: a = gamma / sqrt(var + eps), beta - mean * a."""
+    module: Any = captured.module.get_submodule(op.module)
+    var, mean = (captured.array(f"{op.module}.running_{n}") for n in ("var", "mean"))
+    with np.errstate(invalid="ignore", divide="ignore"):  # `fold` refuses what is not finite
+        factor = 1 / np.sqrt(var + float(module.eps))
+    if module.weight is None:
+        return factor, -mean * factor
+    factor = captured.array(f"{op.module}.weight") * factor
+    return factor, captured.array(f"{op.module}.bias") - mean * factor
+
+
+def _is_power(value: Fraction) -> bool:
+    """Whether it is a power of two, of either sign."""
+    return abs(value.numerator).bit_count() == value.denominator.bit_count() == 1
+
+
+def _refused(call: Call, inner: _Map, why: str) -> QuantizeError:
+    return QuantizeError(
+        call.path,
+        f"follows the linear map {inner.paths[-1]!r} without a neuron between, and the two "
+        f"cannot be merged: {why}",
+    )
+
+
+def _same_as(other: _Map) -> _Map:
+    """The identity of the same source: a shortcut around a linear map."""
+    channels = other.form.weight.shape[1] * other.form.groups
+    return replace(other, form=identity(channels, other.form.space), paths=())
+
+
+def _space(captured: Captured, call: Call, shape: tuple[int, ...]) -> int:
+    """Whether constants on spikes vary over the first axis, channels, or over the last."""
+    op = call.op
+    names = [n for n in (getattr(op, "factor", None), getattr(op, "shift", None)) if n]
+    arrays = [captured.constants[n] for n in names]
+    first = any(a.ndim == len(shape) > 1 and a.shape[0] > 1 for a in arrays)
+    return len(shape) - 1 if first else 0
+
+
+def _numbers(mine: _Map) -> Places:
+    """For each element of one time step, its number before the wires."""
+    if mine.places is not None:
+        return mine.places
+    shape = step_shape(mine.wires[-1].dims if mine.wires else mine.dims)
+    return np.arange(math.prod(shape)).reshape(shape)
+
+
+def _channels(mine: _Map) -> Places:
+    """The map's output channel of each element of one time step."""
+    shape, numbers = step_shape(mine.dims), _numbers(mine)
+    if mine.form.space:
+        return np.asarray(numbers // math.prod(shape[-mine.form.space :]), np.int64)
+    return np.asarray(numbers % shape[-1], np.int64)
+
+
+def _by_channel(values: FloatArray, channels: Places, count: int) -> FloatArray:
+    """What is the same for all elements of a channel.
+
+    Raises:
+        ValueError: it is not.
+    """
+    result = np.zeros(count)
+    result[channels.ravel()] = values.ravel()
+    if not np.array_equal(result[channels], values, equal_nan=True):  # NaN: `fold` refuses it
+        raise ValueError("constants differ within a channel")
+    return result
+
+
+def _common(paths: tuple[str, ...]) -> str:
+    """The module that holds them all, or else the first."""
+    if len(set(paths)) == 1:
+        return paths[0]
+    split = [p.split(".") for p in paths]
+    same = takewhile(lambda names: len(set(names)) == 1, zip(*split, strict=False))
+    return ".".join(names[0] for names in same) or paths[0]

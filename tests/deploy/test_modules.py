@@ -1,0 +1,222 @@
+"""A model from the user's own file: imported alone, loaded strictly, every mistake named."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from typer.testing import CliRunner  # noqa: E402
+
+from lapilli.deploy.cli import app  # noqa: E402
+from lapilli.deploy.images import Images  # noqa: E402
+from lapilli.deploy.modules import (  # noqa: E402
+    ModuleFileError,
+    OwnModel,
+    arguments_from,
+    build_own,
+    is_source,
+    quantize_own,
+)
+from lapilli.export.file import load_network  # noqa: E402
+from lapilli.ir.errors import CaptureError, CheckpointError  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+_MODEL = """
+from dataclasses import dataclass
+from torch import nn
+from lapilli.model.neuron import LIF
+from layers import Head
+
+@dataclass
+class Size:
+    width: int
+
+class Tiny(nn.Module):
+    def __init__(self, width=8, T=4, events=False):
+        super().__init__()
+        self.T, self.events, size = T, events, Size(width)
+        self.fc, self.lif = nn.Linear(32 if events else 16, size.width), LIF(v_threshold=0.3)
+        self.norm = nn.BatchNorm1d(size.width)
+        self.head = Head(size.width)
+
+    def forward(self, images):
+        x = images.transpose(0, 1) if self.events else images.repeat(self.T, 1, 1, 1, 1)
+        y = self.norm(self.fc(x.flatten(2)).flatten(0, 1)).unflatten(0, x.shape[:2])
+        return self.head(self.lif(y)).mean(0)
+
+def make(width=8):
+    return Tiny(width=width)
+
+def fails():
+    raise ValueError("no such size")
+
+def nothing():
+    return 3
+"""
+_LAYERS = """
+from torch import nn
+class Head(nn.Linear):
+    def __init__(self, width):
+        super().__init__(width, OUT)
+"""
+
+
+def write(folder: Path, model: str = _MODEL, layers: str = _LAYERS.replace("OUT", "3")) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "layers.py").write_text(layers)
+    (folder / "tiny.py").write_text(model)
+    return folder / "tiny.py"
+
+
+def images(count: int = 20) -> Images:
+    return Images(np.random.default_rng(0).integers(0, 256, (count, 1, 4, 4), np.uint8))
+
+
+def test_sources_and_checkpoints_are_told_apart() -> None:
+    assert is_source("a/b.py:Net")
+    assert not any(map(is_source, ("a.pth", "a.py", "C:/x.pth", "a.py:", "a.py:b c")))
+
+
+@pytest.mark.parametrize("text", ["T", "=3", "a b=3"])
+def test_arguments_that_are_none(text: str) -> None:
+    with pytest.raises(ModuleFileError, match="is not name=value"):
+        arguments_from([text])
+
+
+def test_two_files_with_their_own_neighbours(tmp_path: Path) -> None:
+    first = write(tmp_path / "one")
+    second = write(tmp_path / "two", layers=_LAYERS.replace("OUT", "5"))
+    before, searched = set(sys.modules), list(sys.path)
+    sizes = [
+        len(
+            build_own(OwnModel(source=f"{f}:Tiny", arguments={"width": 6})).state_dict()[
+                "head.bias"
+            ]
+        )
+        for f in (first, second)
+    ]
+    assert sizes == [3, 5]
+    assert sys.path == searched
+    assert {n for n in set(sys.modules) - before if not n.startswith("lapilli_own_")} == set()
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "problem"),
+    [
+        ("import missing_package", "Net", r"does not import: ModuleNotFoundError: .*\(line 1\)"),
+        ("x = 1\n  y", "Net", "does not import: IndentationError"),
+        (_MODEL, "Big", r"has no class or function 'Big'; it has Size, Tiny, fails, make, nothing"),
+        ("x = 3", "x", "has no class or function 'x'; it has none"),
+        (_MODEL, "fails", r"fails\(\) fails: ValueError: no such size \(line 28\)"),
+        (_MODEL.replace("width=8, T=4", "T=4"), "Tiny", r"Tiny\(\) fails: NameError"),
+    ],
+)
+def test_files_that_give_no_model(tmp_path: Path, model: str, name: str, problem: str) -> None:
+    with pytest.raises(ModuleFileError, match=problem) as caught:
+        build_own(OwnModel(source=f"{write(tmp_path, model)}:{name}"))
+    assert "tiny.py" in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ModuleFileError, match=r"none\.py: no such file"):
+        build_own(OwnModel(source=f"{tmp_path}/none.py:Net"))
+
+
+def test_what_is_no_module(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match=r"is a int, not a torch\.nn\.Module"):
+        build_own(OwnModel(source=f"{write(tmp_path)}:nothing"))
+
+
+# ---- parameters --------------------------------------------------------------------------------
+
+
+def saved(tmp_path: Path, change: Callable[[dict[str, object]], object] = lambda s: None) -> Path:
+    torch.manual_seed(0)
+    state = build_own(OwnModel(source=f"{write(tmp_path)}:Tiny")).state_dict()
+    change(state)
+    torch.save(state, tmp_path / "tiny.pth")
+    return tmp_path / "tiny.pth"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda s: s.pop("fc.weight"), "the module wants, but the file has not: fc.weight"),
+        (lambda s: s.update({"norm1.weight": torch.ones(3)}),
+         "the file has, but the module wants not: norm1.weight; if nothing uses them"),
+        (lambda s: s.update({"fc.weight": s["fc.weight"].mT}),
+         r"of another shape: fc.weight \(16, 8\), not \(8, 16\)"),
+        (lambda s: s.update({"fc.bias": s["fc.bias"] * torch.nan}), "NaN or infinity in fc.bias"),
+        (lambda s: [s.update({f"extra{i}": torch.ones(1)}) for i in range(9)], "and 3 more"),
+    ],
+)  # fmt: skip
+def test_checkpoints_that_do_not_fit(
+    tmp_path: Path, change: Callable[[dict[str, object]], object], problem: str
+) -> None:
+    checkpoint = saved(tmp_path, change)
+    with pytest.raises(CheckpointError, match=problem):
+        build_own(OwnModel(source=f"{tmp_path}/tiny.py:Tiny", checkpoint=checkpoint))
+
+
+def test_keys_that_nothing_uses(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path, lambda s: s.update({"b.0.norm1.weight": torch.ones(3)}))
+    own = OwnModel(
+        source=f"{tmp_path}/tiny.py:Tiny", checkpoint=checkpoint, unused=("b.*.norm1.*",)
+    )
+    loaded = build_own(own).state_dict()
+    assert torch.equal(loaded["fc.weight"], torch.load(checkpoint)["fc.weight"])
+    with pytest.raises(CheckpointError, match=r"--unused 'fc.\*' matches no key that is left over"):
+        build_own(
+            OwnModel(source=own.source, checkpoint=checkpoint, unused=("b.*.norm1.*", "fc.*"))
+        )
+
+
+# ---- to integers -------------------------------------------------------------------------------
+
+
+def test_quantized_from_python(tmp_path: Path, exact_on: Callable[..., int]) -> None:
+    own = OwnModel(
+        source=f"{write(tmp_path)}:make", checkpoint=saved(tmp_path), mean=(0.5,), std=(0.3,)
+    )
+    made = quantize_own(own, images())
+    assert exact_on(made, (images(8).pixels / 255 - 0.5) / 0.3) > 500
+
+
+def test_quantized_from_the_command_line(tmp_path: Path) -> None:
+    file, checkpoint = write(tmp_path), saved(tmp_path)
+    np.savez(tmp_path / "images.npz", images=images().pixels)
+    out = tmp_path / "tiny.lapilli"
+    result = CliRunner().invoke(
+        app,
+        ["quantize", f"{file}:Tiny", "--arg", "width=8", "--arg", "T=6", "--json",
+         "--checkpoint", str(checkpoint), "--calibration", str(tmp_path / "images.npz"),
+         "-o", str(out)],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["file"] == str(out)
+    assert load_network(out).graph.T == 6
+
+
+def test_events_from_the_command_line(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    events = np.random.default_rng(1).poisson(0.7, (20, 5, 2, 4, 4)).astype(np.uint8)
+    np.savez(tmp_path / "events.npz", images=events)
+    out = tmp_path / "events.lapilli"
+    result = CliRunner().invoke(
+        app,
+        ["quantize", f"{file}:Tiny", "--arg", "events=True", "--layout", "BTCHW", "--counts",
+         "--calibration", str(tmp_path / "events.npz"), "-o", str(out), "--json"],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    network = load_network(out)
+    assert (network.graph.T, network.input.lo, network.input.hi) == (5, 0, int(events.max()))
