@@ -19,6 +19,7 @@ from lapilli.model.opaque import OpaqueNeuron
 from lapilli.model.program import Captured
 from lapilli.model.reader import Reader
 from lapilli.model.signature import LAYOUTS, Signature
+from lapilli.model.step import OpaqueStep
 
 _HAS_MODES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Dropout)
 # Large, so that they rarely divide a number of tokens; traced tensors hold no memory.
@@ -58,10 +59,10 @@ def capture(
         raise CaptureError("", "images of a single time step; drop that axis, use layout BCHW")
     signature = Signature(layout=layout, per_sample=per_sample)
     _check_mode(model)
-    _check_state(model, signature, image_shape)
+    several = _check_state(model, signature, image_shape)
     for batch in _batch_sizes(model, image_shape):
         images = torch.zeros(signature.images(image_shape, batch), dtype=_dtype(model))
-        reader = Reader(model, _export(model, images), batch, image_shape, signature)
+        reader = Reader(model, _export(model, images, several), batch, image_shape, signature)
         captured = reader.read(output, leaf)
         if not reader.ambiguous:
             return captured
@@ -84,10 +85,21 @@ def _batch_sizes(model: nn.Module, image_shape: tuple[int, ...]) -> list[int]:
     return [prime for prime in _PRIMES if all(n % prime for n in sizes)]
 
 
-def _check_state(model: nn.Module, signature: Signature, image_shape: tuple[int, ...]) -> None:
-    """Run once and see whose attributes or buffers moved: such a module has a memory."""
+def _check_state(
+    model: nn.Module, signature: Signature, image_shape: tuple[int, ...]
+) -> frozenset[str]:
+    """Run once and see whose attributes or buffers moved: such a module has a memory.
+
+    Returns the neurons that answer by more than spikes.
+    """
+    several: set[str] = set()
     probe = copy.deepcopy(model)
     before = {path: _memory(module) for path, module in probe.named_modules()}
+    for path, module in probe.named_modules():
+        if adapter_of(module) is not None:
+            module.register_forward_hook(
+                lambda m, x, y, p=path: several.add(p) if isinstance(y, tuple) else None
+            )
     with torch.no_grad():
         try:
             probe(torch.ones(signature.images(image_shape, 2), dtype=_dtype(model)))
@@ -100,6 +112,7 @@ def _check_state(model: nn.Module, signature: Signature, image_shape: tuple[int,
                 f"{type(module).__name__} keeps state from call to call and is no neuron that "
                 "lapilli knows; replace it by one of model.adapters.ADAPTERS",
             )
+    return frozenset(several)
 
 
 def _memory(module: nn.Module) -> dict[str, object]:
@@ -113,14 +126,19 @@ def _memory(module: nn.Module) -> dict[str, object]:
     }
 
 
-def _export(model: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
+def _export(
+    model: nn.Module, images: Tensor, several: frozenset[str]
+) -> torch.export.ExportedProgram:
     traced = copy.deepcopy(model)
     for path, module in list(traced.named_modules()):
-        if adapter_of(module) is not None:
+        if (adapter := adapter_of(module)) is not None:
             if not path:
                 raise CaptureError(path, "is a neuron, not a network")
             parent, _, leaf = path.rpartition(".")
-            setattr(traced.get_submodule(parent), leaf, OpaqueNeuron(path))
+            opaque: nn.Module = OpaqueNeuron(path)
+            if adapter.stepwise(module):
+                opaque = OpaqueStep(path, module, several=path in several)
+            setattr(traced.get_submodule(parent), leaf, opaque)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of torch about torch

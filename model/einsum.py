@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from lapilli.model import axes
-from lapilli.model.operators import by_matrix, product, reduced
+from lapilli.model.linear_maps import by_matrix, product
+from lapilli.model.operators import reduced
 from lapilli.model.program import Call, Product
 from lapilli.model.translation import OperatorRule, Translation, sizes
 

@@ -12,9 +12,10 @@ import torch
 
 from lapilli.model import axes
 from lapilli.model.operators import reduced
+from lapilli.model.pieces import part
 from lapilli.model.program import Call, MaxPool, Synapse
 from lapilli.model.translation import OperatorRule, Translation, pair, sizes, untouched
-from lapilli.model.wiring import inserted, part
+from lapilli.model.wiring import inserted
 
 aten = torch.ops.aten
 

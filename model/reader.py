@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,37 @@ from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
 from lapilli.model import axes
+from lapilli.model.answer import ancestors, chosen, is_per_step, living
 from lapilli.model.axes import Factor, MixError
 from lapilli.model.einsum import EINSUM
+from lapilli.model.linear_maps import LINEAR
 from lapilli.model.opaque import NEURON
 from lapilli.model.operators import COMPUTING
+from lapilli.model.pieces import CUTTING
 from lapilli.model.pooling import POOLING
-from lapilli.model.program import Call, Captured, Fire, FloatArray, Image
+from lapilli.model.program import (
+    Broadcast,
+    Call,
+    Captured,
+    Fire,
+    FloatArray,
+    Image,
+    Operator,
+    Reduce,
+    View,
+)
+from lapilli.model.rolling import Gathered, Loop, roll
 from lapilli.model.signature import Signature
 from lapilli.model.translation import OperatorRule, Translation
 from lapilli.model.wiring import WIRING
 
-RULES: Mapping[Any, OperatorRule] = {**COMPUTING, **POOLING, **WIRING, **EINSUM}
+aten = torch.ops.aten
+_ZEROS = (aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default)
+_KEEPS_ZERO = (aten.clone.default, aten.detach.default, aten.to.dtype, aten.to.device,
+               aten.expand.default, aten._to_copy.default)  # noqa: SLF001  # fmt: skip
+RULES: Mapping[Any, OperatorRule] = {
+    **COMPUTING, **LINEAR, **EINSUM, **POOLING, **WIRING, **CUTTING,
+}  # fmt: skip
 
 
 class Reader:
@@ -49,6 +70,9 @@ class Reader:
         self._values: dict[str, Call] = {}  # by node
         self._known: dict[str, Any] = {}  # constant value by node
         self._fired: set[str] = set()
+        self.loop: Loop | None = None
+        self._looping = False
+        self._in_loop: set[str] = set()
         given = program.graph_signature
         self._parameters = {**given.inputs_to_parameters, **given.inputs_to_buffers}
         self._lifted = dict(given.inputs_to_lifted_tensor_constants)
@@ -60,26 +84,35 @@ class Reader:
         Raises:
             CaptureError: see `capture`.
         """
-        leaf, node = self._chosen(output, leaf)
-        needed = _ancestors(node)
+        leaf, node = chosen(self.program, self.batch, output, leaf, self.notes)
+        self.loop = roll(self.program.graph, node, self._parameters, self._is_zero)
+        needed = ancestors(node)
+        if self.loop is not None:
+            needed = {*self.loop.step, *self.loop.tail, *self.loop.gathered}
         for each in self.program.graph.nodes:
             if each.op == "placeholder" and each.name not in {*self._parameters, *self._lifted}:
                 dims = self.signature.dims(self.image_shape, self.batch)
                 self._values[each.name] = image = Call(each.name, Image(), (), "", dims)
                 self.add(image)
+            elif self.loop is not None and each in self.loop.gathered:
+                self._looping = False
+                self._values[each.name] = self._gather(each, self.loop.gathered[each])
             elif each.op == "call_function" and each in needed:
+                self._looping = self.loop is not None and each in self.loop.step
                 self._visit(each)
         result = self._values.get(node.name)
         if result is None:
             raise CaptureError("", "returns a constant")
-        per_step = self._check_answer(result)
+        per_step = is_per_step(result, self.batch, self.notes)
         signature = Signature(
             layout=self.signature.layout,
             leaf=leaf,
             per_step=per_step,
             per_sample=self.per_sample,
         )
-        calls = _living(self.calls, result.name)
+        if self.loop is not None:
+            self._give_steps(self.loop.T)
+        calls = living(self.calls, result.name)
         T = self._steps(calls)
         return Captured(
             self.model, calls, result.name, T, self.constants, signature, tuple(self.notes)
@@ -122,6 +155,8 @@ class Reader:
     def add(self, call: Call) -> None:
         """Make a call part of the program."""
         self.calls[call.name] = call
+        if self._looping:
+            self._in_loop.add(call.name)
         if isinstance(call.op, Fire) or any(i in self._fired for i in call.inputs):
             self._fired.add(call.name)
 
@@ -178,45 +213,54 @@ class Reader:
                 path, f"cannot compute {node.target} on parameters: {error}"
             ) from error
 
+    # ---- a loop over time ----
+
+    def _is_zero(self, node: Any) -> bool:
+        """Whether a membrane is at rest, as `zeros`, or as a parameter or buffer of zeros."""
+        if node.target in _ZEROS:
+            return True
+        if node.target in _KEEPS_ZERO:
+            return self._is_zero(node.args[0])
+        value = self.constant(node.name)
+        return isinstance(value, Tensor) and not value.any()
+
+    def _gather(self, node: Any, gathered: Gathered) -> Call:
+        """The operator over T that takes the steps together."""
+        x = self._values[gathered.first.name]
+        T = self.loop.T if self.loop else 1
+        if gathered.how == "sum":
+            op: Operator = Reduce(axes=(), keepdims=False, mean=False, time=True)
+            dims = x.dims
+        else:
+            rank = len(x.dims) + (gathered.how == "stack")
+            at = gathered.axis % rank
+            if gathered.how == "cat" and x.dims[at]:
+                raise CaptureError("", f"joins the steps along {axes.show(x.dims)}; stack them")
+            op = View()
+            dims = (*x.dims[:at], (Factor("T", T),), *x.dims[at + (gathered.how == "cat") :])
+        call = Call(node.name, op, (x.name,), "", dims)
+        self.add(call)
+        return call
+
+    def _give_steps(self, T: int) -> None:
+        """What was translated for the first step is every step's: T becomes its first axis."""
+        time = (Factor("T", T),)
+        (image,) = (c for c in self.calls.values() if isinstance(c.op, Image))
+        shown = f"{image.name}.steps"
+        timed = axes.has(image.dims, "T")
+        for name, call in list(self.calls.items()):
+            if name not in self._in_loop or call is image:
+                continue
+            inputs = call.inputs
+            if not timed:
+                inputs = tuple(shown if i == image.name else i for i in inputs)
+            dims = call.dims if axes.has(call.dims, "T") else (time, *call.dims)
+            self.calls[name] = replace(call, inputs=inputs, dims=dims)
+        if not timed:
+            repeated = Call(shown, Broadcast(), (image.name,), "", (time, *image.dims))
+            self.calls = {image.name: image, shown: repeated, **self.calls}
+
     # ---- the answer ----
-
-    def _chosen(self, output: int | str | None, leaf: int | None) -> tuple[int, Any]:
-        """Which result holds the logits: its number in a tree walk, and its node."""
-        (flat,) = self.program.graph.output_node().args
-        if leaf is not None:
-            return leaf, flat[leaf]
-        tree = pytree.tree_unflatten(list(range(len(flat))), self.program.call_spec.out_spec)
-        if output is not None:
-            try:
-                tree = tree[output]
-            except (LookupError, TypeError) as error:
-                raise CaptureError("", f"returns no output {output!r}") from error
-        leaves = pytree.tree_leaves(tree)
-        tensors = [i for i in leaves if isinstance(flat[i], torch.fx.Node)]
-        shapes = {i: tuple(flat[i].meta["val"].shape) for i in tensors}
-        found = [i for i in tensors if len(shapes[i]) == 2 and shapes[i][0] == self.batch]
-        found += [i for i in tensors if len(shapes[i]) == 3 and shapes[i][1] == self.batch]
-        found += tensors
-        if not found:
-            raise CaptureError("", "returns no tensor; it must return the logits [B, classes]")
-        if len(flat) > 1 and output is None:
-            self.notes.append(
-                f"the model returns {len(flat)} values; number {found[0]} in the order written, "
-                f"of shape {['B' if n == self.batch else n for n in shapes[found[0]]]}, is taken "
-                "for the logits"
-            )
-        return found[0], flat[found[0]]
-
-    def _check_answer(self, result: Call) -> bool:
-        """True if the answer has steps, whose mean is taken."""
-        dims = result.dims
-        per_step = len(dims) == 3 and [f.name for f in dims[0]] == ["T"]
-        left = dims[1:] if per_step else dims
-        if len(left) != 2 or left[0] != (Factor("B", self.batch),) or axes.has(left[1:], "T"):
-            raise CaptureError("", f"returns {axes.show(dims)}; expected [B, classes]")
-        if per_step:
-            self.notes.append("the model returns logits of each step; their mean over T is taken")
-        return per_step
 
     def _steps(self, calls: Mapping[str, Call]) -> int:
         """T; 1 if neurons saw an axis of length 1 in its place."""
@@ -243,26 +287,6 @@ def _numbered(program: torch.export.ExportedProgram) -> dict[str, int]:
             numbers[node.name] = count[node.args[1]]
             count[node.args[1]] += 1
     return numbers
-
-
-def _ancestors(node: Any) -> set[Any]:
-    """The node and everything that it depends on."""
-    found, open_ = {node}, [node]
-    while open_:
-        for source in open_.pop().all_input_nodes:
-            if source not in found:
-                found.add(source)
-                open_.append(source)
-    return found
-
-
-def _living(calls: Mapping[str, Call], output: str) -> dict[str, Call]:
-    """The calls that the answer depends on; others were steps on the way."""
-    needed = {output}
-    for call in reversed(list(calls.values())):
-        if call.name in needed:
-            needed.update(call.inputs)
-    return {n: c for n, c in calls.items() if n in needed or isinstance(c.op, Image)}
 
 
 def _exact(value: Any) -> Any:

@@ -24,6 +24,7 @@ from lapilli.model.program import (
     Transpose,
     View,
 )
+from lapilli.model.rolling import Loop
 
 
 class Context(Protocol):
@@ -31,6 +32,7 @@ class Context(Protocol):
 
     model: nn.Module
     per_sample: bool
+    loop: Loop | None
     calls: dict[str, Call]
     constants: dict[str, FloatArray]
 

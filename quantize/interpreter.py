@@ -40,7 +40,7 @@ from lapilli.model.program import (
     Transpose,
     View,
 )
-from lapilli.quantize.merge import batch_norm
+from lapilli.quantize.linear_values import batch_norm
 
 
 class Program(nn.Module):

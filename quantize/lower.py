@@ -306,10 +306,10 @@ def _compared(x: _Value) -> _Value:
 
 def spread(weight: IntTensor, op: Synapse) -> IntTensor:
     """A kernel (out, in, kh, kw) without dilation: zeros between, and one column for 1-d."""
+    if op.space == 2 and op.dilation == (1, 1):
+        return weight
     kernel = weight.array if op.space == 2 else weight.array[..., None]
     (dh, dw), (h, w) = op.dilation, kernel.shape[2:]
-    if op.dilation == (1, 1):
-        return IntTensor(kernel)
     wide = np.zeros((*kernel.shape[:2], (h - 1) * dh + 1, (w - 1) * dw + 1), np.int64)
     wide[:, :, ::dh, ::dw] = kernel
     return IntTensor(wide)

@@ -7,18 +7,15 @@ computed here in float64. What is not in need of it stays as it was written.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from itertools import takewhile
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from lapilli.ir.errors import QuantizeError
-from lapilli.model.axes import Dims, step_axes, step_shape
+from lapilli.model.axes import step_axes, step_shape
 from lapilli.model.program import (
     Affine,
     BatchNorm,
@@ -35,30 +32,18 @@ from lapilli.model.program import (
     View,
 )
 from lapilli.quantize.linear import Form, added, composed, form_of, framed, identity, scaled
-
-Places: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Map:
-    """A value that is a linear map of another.
-
-    Attributes:
-        form: the map; source: name of the other value.
-        dims: of the map's result, before `wires`: reshapes and transpositions of it.
-        places: for each element of one time step, its number before `wires`; None if the
-            wires lead nowhere.
-        paths: modules whose linear maps are in it.
-        bare: the one linear map that it is as yet, on its way to a batch norm.
-    """
-
-    form: Form
-    source: str
-    dims: Dims
-    wires: tuple[Call, ...]
-    paths: tuple[str, ...]
-    places: Places | None = None
-    bare: bool = False
+from lapilli.quantize.linear_values import (
+    LinearValue,
+    batch_norm,
+    by_channel,
+    channels_of,
+    common_path,
+    is_power,
+    numbers,
+    refused,
+    shortcut,
+    space_of,
+)
 
 
 def merge(captured: Captured) -> Captured:
@@ -78,7 +63,7 @@ class _Walk:
         self.captured = captured
         self.calls = dict(captured.calls)
         self.uses = Counter(i for call in captured.calls.values() for i in call.inputs)
-        self.maps: dict[str, _Map] = {}
+        self.maps: dict[str, LinearValue] = {}
         self.hard: set[str] = set()  # calls that only a merged map can replace
         self.real: set[str] = set()  # values that are currents
         self.constants = dict(captured.constants)
@@ -118,7 +103,7 @@ class _Walk:
             case _:
                 pass
 
-    def _synapse(self, call: Call, op: Synapse, inner: _Map | None) -> None:
+    def _synapse(self, call: Call, op: Synapse, inner: LinearValue | None) -> None:
         bias = None if op.bias is None else self.captured.array(op.bias)
         form = form_of(op, self.captured.array(op.weight), bias)
         before = self.calls[call.inputs[0]]
@@ -127,11 +112,11 @@ class _Walk:
             call = replace(call, op=op, inputs=before.inputs)
             self.calls[call.name] = call
         if inner is None:
-            made = _Map(form, call.inputs[0], call.dims, (), (call.path,), bare=True)
+            made = LinearValue(form, call.inputs[0], call.dims, (), (call.path,), bare=True)
             self.maps[call.name] = made
             return
         if inner.places is not None:
-            raise _refused(call, inner, "the result is reshaped or transposed in between")
+            raise refused(call, inner, "the result is reshaped or transposed in between")
         self._hard(call, inner, lambda: composed(inner.form, form))
         self.maps[call.name] = replace(
             self.maps[call.name], dims=call.dims, wires=(), paths=(*inner.paths, call.path)
@@ -158,7 +143,7 @@ class _Walk:
             raise ValueError("the padding is uneven, or not filled on every side")
         return pad.before, fill
 
-    def _normalise(self, call: Call, inner: _Map | None) -> None:
+    def _normalise(self, call: Call, inner: LinearValue | None) -> None:
         if inner is None:
             if call.inputs[0] in self.real:
                 return  # a batch norm of a membrane stream: `plan` says so
@@ -169,14 +154,14 @@ class _Walk:
         own = inner
         self._hard(call, own, lambda: self._applied(call, own))
 
-    def _silent(self, call: Call) -> _Map:
+    def _silent(self, call: Call) -> LinearValue:
         """Constants on spikes: the identity, to be scaled."""
         shape = step_shape(call.dims)
         space = len(shape) - 1
         if not isinstance(call.op, BatchNorm):
-            space = _space(self.captured, call, shape)
+            space = space_of(self.captured, call, shape)
         form = identity(shape[0] if space else shape[-1], space)
-        return _Map(form, call.inputs[0], call.dims, (), (call.path,))
+        return LinearValue(form, call.inputs[0], call.dims, (), (call.path,))
 
     def _alone(self, call: Call) -> bool:
         """Whether nobody else reads the linear map before this batch norm."""
@@ -187,12 +172,12 @@ class _Walk:
             name = self.calls[name].inputs[0]
         return self.uses[name] == 1
 
-    def _applied(self, call: Call, inner: _Map) -> Form:
+    def _applied(self, call: Call, inner: LinearValue) -> Form:
         """The map, scaled and shifted by a batch norm or by constants."""
         factor, shift = self._elements(call)
-        channels = _channels(inner)
+        channels = channels_of(inner)
         return scaled(
-            inner.form, *(_by_channel(v, channels, len(inner.form.bias)) for v in (factor, shift))
+            inner.form, *(by_channel(v, channels, len(inner.form.bias)) for v in (factor, shift))
         )
 
     def _elements(self, call: Call) -> tuple[FloatArray, FloatArray]:
@@ -211,14 +196,14 @@ class _Walk:
             raise TypeError(f"{call.name} scales nothing")
         return np.broadcast_to(factor, shape), np.broadcast_to(shift, shape)
 
-    def _wire(self, call: Call, inner: _Map) -> None:
+    def _wire(self, call: Call, inner: LinearValue) -> None:
         shape = step_shape(call.dims)
         places = inner.places
         idle = isinstance(call.op, View) and shape == step_shape(self.calls[call.inputs[0]].dims)
         if inner.form.frame != (0, 0) and not idle:
             return
         if not idle:
-            places = _numbers(inner)
+            places = numbers(inner)
             if isinstance(call.op, Transpose):
                 places = places.transpose(call.op.axes)
             places = places.reshape(shape)
@@ -231,13 +216,13 @@ class _Walk:
     def _plus(self, call: Call) -> None:
         a, b = call.inputs
         for name in (a, b):
-            if name in self.maps and not _is_power(self._constant_before(name)):
+            if name in self.maps and not is_power(self._constant_before(name)):
                 self.hard.add(name)  # no scale could hold it beside the other
         left, right = self.maps.get(a), self.maps.get(b)
         if left is not None and left.source == b and b not in self.real:
-            right = _same_as(left)
+            right = shortcut(left)
         elif right is not None and right.source == a and a not in self.real:
-            left = _same_as(right)
+            left = shortcut(right)
         if left and right and left.source == right.source and left.places is right.places is None:
             try:
                 form = added(left.form, right.form)
@@ -278,11 +263,11 @@ class _Walk:
             inputs.append(f"{one}.out")
         self.calls[call.name] = replace(call, inputs=tuple(inputs))
 
-    def _hard(self, call: Call, inner: _Map, form: Callable[[], Form]) -> None:
+    def _hard(self, call: Call, inner: LinearValue, form: Callable[[], Form]) -> None:
         try:
             made = form()
         except ValueError as error:
-            raise _refused(call, inner, str(error)) from error
+            raise refused(call, inner, str(error)) from error
         self.maps[call.name] = replace(inner, form=made, bare=False)
         self.hard.add(call.name)
 
@@ -315,7 +300,7 @@ class _Walk:
         form = mine.form
         if form.frame != (0, 0):
             raise QuantizeError(call.path, "pads a value that no convolution takes up")
-        path = _common(mine.paths)
+        path = common_path(mine.paths)
         if len(mine.paths) > 1:
             notes.append(f"{path}: {len(mine.paths)} linear maps merged: {', '.join(mine.paths)}")
         name = call.name if not mine.wires else f"{call.name}.merged"
@@ -336,81 +321,3 @@ class _Walk:
             after = call.name if last else f"{call.name}.{number}"
             calls.append(replace(wire, name=after, inputs=(calls[-1].name,)))
         return calls
-
-
-def batch_norm(captured: Captured, op: BatchNorm) -> tuple[FloatArray, FloatArray]:
-    """Factor and shift of each channel: a = gamma / sqrt(var + eps), beta - mean * a."""
-    module: Any = captured.module.get_submodule(op.module)
-    var, mean = (captured.array(f"{op.module}.running_{n}") for n in ("var", "mean"))
-    with np.errstate(invalid="ignore", divide="ignore"):  # `fold` refuses what is not finite
-        factor = 1 / np.sqrt(var + float(module.eps))
-    if module.weight is None:
-        return factor, -mean * factor
-    factor = captured.array(f"{op.module}.weight") * factor
-    return factor, captured.array(f"{op.module}.bias") - mean * factor
-
-
-def _is_power(value: Fraction) -> bool:
-    """Whether it is a power of two, of either sign."""
-    return abs(value.numerator).bit_count() == value.denominator.bit_count() == 1
-
-
-def _refused(call: Call, inner: _Map, why: str) -> QuantizeError:
-    return QuantizeError(
-        call.path,
-        f"follows the linear map {inner.paths[-1]!r} without a neuron between, and the two "
-        f"cannot be merged: {why}",
-    )
-
-
-def _same_as(other: _Map) -> _Map:
-    """The identity of the same source: a shortcut around a linear map."""
-    channels = other.form.weight.shape[1] * other.form.groups
-    return replace(other, form=identity(channels, other.form.space), paths=())
-
-
-def _space(captured: Captured, call: Call, shape: tuple[int, ...]) -> int:
-    """Whether constants on spikes vary over the first axis, channels, or over the last."""
-    op = call.op
-    names = [n for n in (getattr(op, "factor", None), getattr(op, "shift", None)) if n]
-    arrays = [captured.constants[n] for n in names]
-    first = any(a.ndim == len(shape) > 1 and a.shape[0] > 1 for a in arrays)
-    return len(shape) - 1 if first else 0
-
-
-def _numbers(mine: _Map) -> Places:
-    """For each element of one time step, its number before the wires."""
-    if mine.places is not None:
-        return mine.places
-    shape = step_shape(mine.wires[-1].dims if mine.wires else mine.dims)
-    return np.arange(math.prod(shape)).reshape(shape)
-
-
-def _channels(mine: _Map) -> Places:
-    """The map's output channel of each element of one time step."""
-    shape, numbers = step_shape(mine.dims), _numbers(mine)
-    if mine.form.space:
-        return np.asarray(numbers // math.prod(shape[-mine.form.space :]), np.int64)
-    return np.asarray(numbers % shape[-1], np.int64)
-
-
-def _by_channel(values: FloatArray, channels: Places, count: int) -> FloatArray:
-    """What is the same for all elements of a channel.
-
-    Raises:
-        ValueError: it is not.
-    """
-    result = np.zeros(count)
-    result[channels.ravel()] = values.ravel()
-    if not np.array_equal(result[channels], values, equal_nan=True):  # NaN: `fold` refuses it
-        raise ValueError("constants differ within a channel")
-    return result
-
-
-def _common(paths: tuple[str, ...]) -> str:
-    """The module that holds them all, or else the first."""
-    if len(set(paths)) == 1:
-        return paths[0]
-    split = [p.split(".") for p in paths]
-    same = takewhile(lambda names: len(set(names)) == 1, zip(*split, strict=False))
-    return ".".join(names[0] for names in same) or paths[0]

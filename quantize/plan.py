@@ -115,7 +115,7 @@ class _Walk:
         # unit -> another of its group, and its output scale by that one's
         self.parent: dict[str, tuple[str, Fraction]] = {}
         self.read_out = read_out(captured)
-        self.output = captured.output
+        self.output, self.T = captured.output, captured.T
         self.compared: list[tuple[str, bool]] = []  # unit, and whether its value is negated
 
     def leader(self, unit: str) -> tuple[str, Fraction]:
@@ -155,9 +155,10 @@ class _Walk:
                 origin, scale, unit = frozenset(), rule.output_scale, None
             case Scale(factor=factor):
                 scale *= factor
-            case Reduce(axes=axes, mean=True):
+            case Reduce(axes=axes, mean=mean, time=time):
                 shape = step_shape(self.calls[call.inputs[0]].dims)
-                scale /= math.prod(shape[a] for a in axes)
+                scale /= math.prod(shape[a] for a in axes) if mean else 1
+                scale *= self.T if time and not mean else 1  # what a mean over T is read as
             case Plus() | Join():
                 self._join(call)
                 scale = self.scale[call.inputs[0]]

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.lava
 
 GRAPH = attention_block()
 INPUTS = {"x": (np.random.default_rng(0).random((8, 30, 4, 6)) < 0.5).astype(np.int64)}
+# For runs that never get to their end: so long that a busy host still interrupts them in time.
+LONG = {"x": np.tile(INPUTS["x"], (1, 40, 1, 1))}
 
 
 def processes(word: str) -> list[int]:
@@ -99,7 +101,7 @@ def test_a_killed_worker_is_tried_once_more(scratch: Path, act: Callable[[int], 
 def test_a_worker_killed_twice_is_reported(scratch: Path) -> None:
     lava, shared = on_first_report(scratch, kill, times=2)
     with pytest.raises(SimulatorFailedError, match=r"lost 2 times.*killed by signal 9"):
-        lava.compile(GRAPH).run(INPUTS)
+        lava.compile(GRAPH).run(LONG)
     assert shared
     assert not any(os.path.exists(path) for path in shared)
 
@@ -108,7 +110,7 @@ def test_a_stopped_run_counts_as_hung(scratch: Path) -> None:
     lava, _ = on_first_report(scratch, stop, times=2)
     hasty = replace(lava, limits=Limits(step=2))
     with pytest.raises(SimulatorFailedError, match="said nothing for 2 s while it should run"):
-        hasty.compile(GRAPH).run(INPUTS)
+        hasty.compile(GRAPH).run(LONG)
 
 
 def test_an_interrupted_run_leaves_nothing(scratch: Path) -> None:
