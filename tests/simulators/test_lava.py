@@ -197,7 +197,6 @@ DELAYS = [n.name for n in balance_delays(attention_block()).nodes if isinstance(
 def test_each_inserted_delay_is_needed(name: str) -> None:
     graph, inputs = attention_block(), samples(6)
     balanced = balance_delays(graph)
-    reader = next(n.name for n in balanced.nodes if name in n.inputs)
     source = balanced[name].inputs[0]
     nodes = tuple(
         replace(n, inputs=tuple(source if i == name else i for i in n.inputs))
@@ -206,8 +205,8 @@ def test_each_inserted_delay_is_needed(name: str) -> None:
     )
     faulty = Lava(balance=False).compile(Graph(nodes, graph.outputs, graph.T))
     wrong = differing(faulty.run(inputs), Reference().compile(graph).run(inputs))
-    after = {reader}
-    for node in graph.nodes:
+    after = {name}
+    for node in balanced.nodes:
         if after & set(node.inputs):
             after.add(node.name)
     assert wrong
