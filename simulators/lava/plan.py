@@ -41,6 +41,7 @@ class Plan:
     folder: Path
     lanes: int
     rounds: int
+    own_neurons: bool = False
     latency: Mapping[str, int] = field(init=False)
     inputs: dict[str, str] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
@@ -114,6 +115,7 @@ class Plan:
         last = max((self.latency[name] for name in (*self.values, *self.digests)), default=0)
         return Job(
             lanes=self.lanes,
+            own_neurons=self.own_neurons,
             steps=watch.step if watch else self.graph.T * self.rounds + last,
             latency=self.latency,
             resets=resets(self.graph),

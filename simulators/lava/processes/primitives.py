@@ -26,6 +26,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lapilli.ir.semantics import evaluate
 from lapilli.ir.tensor import IntArray
+from lapilli.simulators.lava.kernels import kernel
 from lapilli.simulators.lava.tape import Inlet, Outlet
 
 
@@ -126,22 +127,16 @@ class _TwoIn(_OneIn):
 
 
 class _Evaluates(_Model):
-    """Sends what it held; holds what the definition makes of the operands.
-
-    In float64 where the lowering has proved that all sums stay below 2**53: NumPy has BLAS
-    for floats only.
-    """
+    """Sends what it held; holds what becomes of the operands."""
 
     def __init__(self, proc_params: Mapping[str, Any]) -> None:
         super().__init__(proc_params)
-        self.op = proc_params["op"]
-        self.dtype: Any = np.float64 if proc_params["in_float"] else np.int64
+        self.kernel = kernel(proc_params["op"], proc_params["largest"])
         self.held = self.rest
 
     def run_spk(self) -> None:
         self.give(self.held)
-        operands = tuple(np.asarray(x, self.dtype) for x in self.take())
-        self.held = evaluate(self.op, operands).astype(np.int64)
+        self.held = self.kernel(*self.take())
 
 
 @implements(proc=Synapse, protocol=LoihiProtocol)
