@@ -22,23 +22,24 @@ from lapilli.quantize import Quantized, quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-_TOKENS, _WIDTH = 9, 12
+_WIDTH = 12
 
 
 class Bipolar(nn.Module):
     """One attention over the pixels of an image, two heads, T = 4.
 
     Options: values of an average over three tokens, whose unit is no power of two; a values'
-    weight that is large beside the others.
+    weight that is large beside the others; a second linear map of the values, to be merged.
     """
 
-    def __init__(self, *, average: bool = False, large: float = 1.0) -> None:
+    def __init__(self, *, average: bool = False, large: float = 1.0, merged: bool = False) -> None:
         super().__init__()
         self.embed, self.embed_lif = nn.Linear(1, _WIDTH), LIF(v_threshold=0.4)
         self.q, self.k, self.v = (nn.Linear(_WIDTH, _WIDTH) for _ in range(3))
         self.q_lif, self.k_lif = TernaryLIF(v_threshold=0.15), TernaryLIF(v_threshold=0.15)
         self.shiftmax, self.attn_lif = Shiftmax(), TernaryLIF(v_threshold=0.08)
         self.head, self.average = nn.Linear(_WIDTH, 3), average
+        self.after = nn.Linear(_WIDTH, _WIDTH) if merged else nn.Identity()
         with torch.no_grad():
             self.v.weight[0, 0] *= large
 
@@ -48,7 +49,7 @@ class Bipolar(nn.Module):
         y = x.unflatten(2, (3, 3)).mean(3) if self.average else x
         q, k, v = (
             z.unflatten(3, (2, -1)).transpose(2, 3)
-            for z in (self.q_lif(self.q(x)), self.k_lif(self.k(y)), self.v(y))
+            for z in (self.q_lif(self.q(x)), self.k_lif(self.k(y)), self.after(self.v(y)))
         )
         y = self.shiftmax(q @ k.mT, v).transpose(2, 3).flatten(3)
         logits: Tensor = self.head(self.attn_lif(y)).mean((0, 2))
@@ -73,7 +74,9 @@ def _node(quantized: Quantized) -> ShiftSum:
     return op
 
 
-@pytest.mark.parametrize("options", [{}, {"average": True}, {"large": 40.0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"average": True}, {"large": 40.0}, {"merged": True}], ids=str
+)
 def test_bipolar_attention_is_exact(
     options: dict[str, Any], images: Tensor, exact_on: Callable[..., int]
 ) -> None:
@@ -82,6 +85,8 @@ def test_bipolar_attention_is_exact(
     spikes = quantized.reference.run(_integers(quantized, images)).spikes
     for name in ("q_lif", "k_lif", "attn_lif"):
         assert {-1, 0, 1} == set(np.unique(spikes[name]).tolist()), name
+    in_place = any("in place of the author's forward" in note for note in quantized.notes)
+    assert in_place == bool(options.get("merged"))
     (note,) = (n for n in quantized.notes if n.startswith("shiftmax: "))
     assert f"weights below 2**-{_node(quantized).reach} are left out" in note
     check_registers(quantized.network.graph)
