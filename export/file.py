@@ -41,6 +41,7 @@ from lapilli.ir.ops import (
     Relu,
     Reset,
     Reshape,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -56,7 +57,7 @@ _MOST_ELEMENTS = 1 << 28  # of one value at one step: a file cannot ask for more
 _OPS: Mapping[str, type[Op]] = {
     op.__name__: op
     for op in (
-        Input, Linear, Conv2d, SpikeMatmul, Gate, Add, Sum, MaxPool2d,
+        Input, Linear, Conv2d, SpikeMatmul, Gate, ShiftSum, Add, Sum, MaxPool2d,
         Reshape, Permute, Expand, Slice, Concat, Delay, Neuron, Staircase, Relu, Readout,
     )
 }  # fmt: skip

@@ -35,6 +35,7 @@ from lapilli.ir.ops import (
     Readout,
     Relu,
     Reshape,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -110,6 +111,8 @@ class Walk:
             faults.append("reaches no output; NIR would make it one")
         if isinstance(op, SpikeMatmul):
             faults.append("multiplies two values that change; NIR only has constant weights")
+        if isinstance(op, ShiftSum):
+            faults.append("shifts by values that change; NIR only has constant weights")
         if isinstance(op, Gate):
             faults.append("gates with or of a value that is not binary; NIR cannot select")
         if isinstance(op, MaxPool2d) and not self.graph.types[node.inputs[0]].is_binary:
@@ -147,7 +150,7 @@ class Walk:
                 return self._any(name, op, inputs[0])
             case Neuron():
                 return self._fire(name, op, inputs[0])
-            case SpikeMatmul() | Gate() | Staircase() | Relu() | Concat():
+            case SpikeMatmul() | ShiftSum() | Gate() | Staircase() | Relu() | Concat():
                 raise TypeError(f"{type(op).__name__} is a fault, and faults are not emitted")
             case _:
                 assert_never(op)

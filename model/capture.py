@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
 from lapilli.model.adapters import adapter_of
-from lapilli.model.opaque import OpaqueNeuron
+from lapilli.model.bsa import Shiftmax
+from lapilli.model.opaque import OpaqueNeuron, OpaqueShiftmax
 from lapilli.model.program import Captured
 from lapilli.model.reader import Reader
 from lapilli.model.signature import LAYOUTS, Signature
@@ -131,14 +132,16 @@ def _export(
 ) -> torch.export.ExportedProgram:
     traced = copy.deepcopy(model)
     for path, module in list(traced.named_modules()):
+        parent, _, leaf = path.rpartition(".")
         if (adapter := adapter_of(module)) is not None:
             if not path:
                 raise CaptureError(path, "is a neuron, not a network")
-            parent, _, leaf = path.rpartition(".")
             opaque: nn.Module = OpaqueNeuron(path)
             if adapter.stepwise(module):
                 opaque = OpaqueStep(path, module, several=path in several)
             setattr(traced.get_submodule(parent), leaf, opaque)
+        elif type(module) is Shiftmax and path:
+            setattr(traced.get_submodule(parent), leaf, OpaqueShiftmax(path))
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of torch about torch

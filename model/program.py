@@ -99,6 +99,19 @@ class MatMul:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Weigh:
+    """Sums of values, weighed by the powers of two that a `Shiftmax` makes of scores.
+
+    Attributes:
+        module: its path.
+        window: its constant.
+    """
+
+    module: str
+    window: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
     """Elementwise product of two values."""
 
@@ -176,6 +189,7 @@ Operator: TypeAlias = (
     | Fire
     | Rectify
     | MatMul
+    | Weigh
     | Product
     | Scale
     | Plus

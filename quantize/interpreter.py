@@ -39,6 +39,7 @@ from lapilli.model.program import (
     Synapse,
     Transpose,
     View,
+    Weigh,
 )
 from lapilli.quantize.linear_values import batch_norm
 
@@ -95,6 +96,9 @@ class Program(nn.Module):
                 return torch.relu(x)
             case MatMul():
                 return args[0] @ args[1]
+            case Weigh(module=path):
+                weighed: Tensor = self.get_submodule(path)(*args)
+                return weighed
             case Product():
                 a, b = (_aligned(y, len(shape)) for y in args)
                 return a * b

@@ -54,9 +54,11 @@ from lapilli.model.program import (
     Synapse,
     Transpose,
     View,
+    Weigh,
 )
 from lapilli.quantize.neurons import IntegerNeuron, integer_neuron
 from lapilli.quantize.plan import common_scale, read_out
+from lapilli.quantize.shiftmax import IntegerShiftmax, integer_shiftmax
 from lapilli.quantize.weights import IntegerUnit
 
 LOGITS = "logits"
@@ -70,11 +72,13 @@ class Lowered:
     Attributes:
         graph: before any pass.
         neurons: node name -> the neuron in integers, and the call it came from.
+        shiftmaxes: path -> the Shiftmax in integers.
         logit_scale: a real logit is the integer at the last step times this.
     """
 
     graph: Graph
     neurons: Mapping[str, tuple[Call, IntegerNeuron]]
+    shiftmaxes: Mapping[str, IntegerShiftmax]
     logit_scale: Fraction
 
 
@@ -121,6 +125,7 @@ class _Lowering:
         self.types: dict[str, TensorType] = {}
         self.values: dict[str, _Value] = {}
         self.neurons: dict[str, tuple[Call, IntegerNeuron]] = {}
+        self.shiftmaxes: dict[str, IntegerShiftmax] = {}
         self.read_out = read_out(captured)
 
     def emit(self, name: str, op: Op, *inputs: str) -> str:
@@ -148,7 +153,8 @@ class _Lowering:
             raise QuantizeError(self.captured.output, "the logits are not a mean over time")
         self.emit(LOGITS, Readout(), value.node)
         graph = Graph(tuple(self.nodes.values()), (LOGITS,), self.captured.T)
-        return Lowered(graph, self.neurons, value.scale / self.captured.T)
+        scale = value.scale / self.captured.T
+        return Lowered(graph, self.neurons, self.shiftmaxes, scale)
 
     def _value(self, call: Call) -> _Value:
         args = [self.values[i] for i in call.inputs]
@@ -177,6 +183,8 @@ class _Lowering:
             case MatMul():
                 node = self.emit(name, SpikeMatmul(), *(a.node for a in args))
                 return self._like(args, node, args[0].scale * args[1].scale)
+            case Weigh() as op:
+                return self._weigh(op, *args)
             case MaxPool() as op:
                 return self._pool(name, op, _compared(args[0]), shape)
             case Rectify():
@@ -227,6 +235,14 @@ class _Lowering:
         node = self.emit(op.module, neuron.op, x.node)
         self.neurons[node] = (call, neuron)
         return _Value(node, op.rule.output_scale)
+
+    def _weigh(self, op: Weigh, scores: _Value, values: _Value) -> _Value:
+        kinds = self.types[scores.node], self.types[values.node]
+        made = integer_shiftmax(op, *kinds, values.scale)
+        if self.shiftmaxes.setdefault(op.module, made) != made:
+            raise ValueError("weighs values of different units; use a Shiftmax of its own for each")
+        node = self.emit(op.module, made.op, scores.node, values.node)
+        return self._like([scores, values], node, values.scale)
 
     def _reduce(self, name: str, op: Reduce, x: _Value) -> _Value:
         shape = self.types[x.node].shape

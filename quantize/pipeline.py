@@ -26,6 +26,7 @@ from lapilli.quantize.neurons import can_be_coarse
 from lapilli.quantize.plan import Plan, plan
 from lapilli.quantize.reference import PyTorchReference
 from lapilli.quantize.runnable import runnable
+from lapilli.quantize.shiftmax import set_shiftmaxes
 from lapilli.quantize.weights import IntegerUnit, fold, round_units
 
 
@@ -120,6 +121,7 @@ def quantize(
         raise QuantizeError(graph.outputs[0], f"{len(names)} class names for {answers} logits")
     network = Network(graph=graph, input=source, logit_scale=lowered.logit_scale, classes=names)
     runs = runnable(merged, made_plan, units, lowered.neurons)
+    set_shiftmaxes(runs.module, lowered.shiftmaxes)
     if runs.why:
         check_agreement(captured)
     reference = PyTorchReference(
@@ -127,6 +129,7 @@ def quantize(
     )
     notes = [*merged.notes, *runs.why]
     notes += [f"{n}: {i.note}" for n, (_, i) in lowered.neurons.items() if i.note]
+    notes += [f"{path}: {integers.note}" for path, integers in lowered.shiftmaxes.items()]
     return Quantized(network, reference, certify(graph), tuple(notes))
 
 

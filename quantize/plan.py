@@ -35,6 +35,7 @@ from lapilli.model.program import (
     Synapse,
     Transpose,
     View,
+    Weigh,
 )
 
 
@@ -167,6 +168,8 @@ class _Walk:
             case MatMul() | Product():
                 if all(self.unit[i] for i in call.inputs):
                     raise QuantizeError(call.path, "multiplies two real currents")
+            case Weigh():
+                origin, scale, unit = self._weigh(call)
             case Affine():
                 raise QuantizeError(
                     call.path,
@@ -181,6 +184,23 @@ class _Walk:
         self.unit[call.name] = unit
         if call.name == self.output and unit is not None:
             self.compared.append((unit, scale < 0))
+
+    def _weigh(self, call: Call) -> tuple[frozenset[str], Fraction, str]:
+        """Origin, scale and unit of the result: those of the values."""
+        scores, values = call.inputs
+        if self.unit[scores] is not None or self.scale[scores] != 1:
+            raise QuantizeError(
+                call.path,
+                "takes powers of two of scores that are no integers; Shiftmax takes products of "
+                "spikes, without a constant in front",
+            )
+        unit = self.unit[values]
+        if unit is None:
+            raise QuantizeError(
+                call.path,
+                "weighs spikes, and its sums would be truncated to none; let it weigh currents",
+            )
+        return self.origin[values], self.scale[values], unit
 
     def _add_unit(self, call: Call, source: str | None, scale: Fraction) -> None:
         if source is not None and call.name not in self.read_out:

@@ -33,6 +33,7 @@ from lapilli.ir.ops import (
     Relu,
     Reset,
     Reshape,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -174,6 +175,7 @@ _COUNTS = TensorType((2,), IntRange(0, 3), Kind.COUNTS)
 _VALUES = TensorType((2,), IntRange(-9, 9), Kind.GRADED)
 _MAP = TensorType((1, 2, 2), IntRange(-9, 9), Kind.GRADED)
 _W = IntTensor.of([[3, -2]])
+_SCORES = TensorType((2, 2), IntRange(-9, 9), Kind.GRADED)
 
 
 def _pair(
@@ -322,6 +324,34 @@ CASES: tuple[Case, ...] = (
         "a count of 3 lets the value through three times",
         *_pair(Gate(), _VALUES, _COUNTS, [[4, -5], [1, 6]], [[3, 2], [0, 1]]),
         by_hand=(12, -10, 0, 6),
+    ),
+    Case(
+        "shift-sum-stops-at-a-power-of-two",
+        "8 + 8 is shifted by the exponent of 16, and not of 32; 8 + 4 by that of 16",
+        *_pair(
+            ShiftSum(window=20, reach=9), _SCORES, _SCORES, [[[3, 3], [3, 2]]], [[[8, 0], [4, 4]]]
+        ),
+        by_hand=(6, 2, 5, 1),
+    ),
+    Case(
+        "shift-sum-truncates-the-sum-toward-zero",
+        "neither each term, 1 + 1, nor down: -3 - 4 halved is -3",
+        *_pair(
+            ShiftSum(window=9, reach=9), _SCORES, _SCORES, [[[0, 0], [5, 5]]], [[[3, -3], [3, -4]]]
+        ),
+        by_hand=(3, -3, 3, -3),
+    ),
+    Case(
+        "shift-sum-leaves-out-what-is-far",
+        "of the powers beyond the window, else 8 + 8 + 2**-9 asks for 32; of shifts beyond reach",
+        *_pair(
+            ShiftSum(window=8, reach=5),
+            TensorType((2, 3), IntRange(-9, 9), Kind.GRADED),
+            TensorType((3, 1), IntRange(0, 400), Kind.GRADED),
+            [[[3, 3, -9], [3, -1, -3]]],
+            [[[20], [32], [320]]],
+        ),
+        by_hand=(26, 11),
     ),
     Case(
         "staircase-counts-the-steps-reached",

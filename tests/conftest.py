@@ -35,6 +35,7 @@ from lapilli.ir.ops import (
     Relu,
     Reset,
     Reshape,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -170,7 +171,7 @@ def _graph(seed: int) -> Graph:
         a, b = (nodes[i].name for i in rng.integers(0, len(nodes), 2))
         same = [n for n in types if types[n].shape == types[a].shape]
         other = same[rng.integers(len(same))]
-        if (which := rng.integers(9)) == 0:
+        if (which := rng.integers(10)) == 0:
             add(Gate(), a, other)
         elif which == 1:
             add(Add(), a, other)
@@ -179,6 +180,10 @@ def _graph(seed: int) -> Graph:
             add(SpikeMatmul(), a, nodes[-1].name)
         elif which == 3:
             add(_neuron(rng), a)
+        elif which == 5:
+            add(Permute(axes=tuple(range(len(types[b].shape)))[::-1]), b)
+            reach = int(rng.integers(6))
+            add(ShiftSum(window=reach + int(rng.integers(6)), reach=reach), a, nodes[-1].name)
         elif which == 4:
             add(Concat(axis=int(rng.integers(max(1, len(types[a].shape))))), a, other)
         else:

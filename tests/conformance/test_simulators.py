@@ -21,6 +21,7 @@ from lapilli.ir.ops import (
     Permute,
     Relu,
     Reset,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -141,6 +142,35 @@ def _boolean_gate(op: Op, x: Inputs) -> IntArray:
     return evaluate(op, (x[0], np.sign(x[1]))) if isinstance(op, Gate) else evaluate(op, x)
 
 
+def _beyond_a_power(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, ShiftSum):  # one more term, as small as can be, of a value that is 0
+        least = x[0].max(axis=-1, keepdims=True) - op.window
+        nothing = np.zeros_like(x[1][..., :1, :])
+        x = (np.concatenate([x[0], least], -1), np.concatenate([x[1], nothing], -2))
+    return evaluate(op, x)
+
+
+def _rounds_down(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, ShiftSum):
+        return evaluate(op, (x[0], x[1] << op.reach)) >> op.reach
+    return evaluate(op, x)
+
+
+def _truncates_each_term(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, ShiftSum):
+        rows = np.eye(x[1].shape[-2], dtype=np.int64)[:, :, None]
+        return np.asarray(sum(evaluate(op, (x[0], x[1] * row)) for row in rows))
+    return evaluate(op, x)
+
+
+def _adds_all_powers(op: Op, x: Inputs) -> IntArray:
+    return evaluate(replace(op, window=40) if isinstance(op, ShiftSum) else op, x)
+
+
+def _shifts_any_distance(op: Op, x: Inputs) -> IntArray:
+    return evaluate(replace(op, reach=op.window) if isinstance(op, ShiftSum) else op, x)
+
+
 def _strict_steps(op: Op, x: Inputs) -> IntArray:
     return evaluate(op, (x[0] - 1,)) if isinstance(op, Staircase) else evaluate(op, x)
 
@@ -193,6 +223,11 @@ OTHER_MUTANTS = (
     (_unsigned_gate, "gate-keeps-the-sign"),
     (_boolean_matmul, "matmul-adds-a-row-per-event"),
     (_boolean_gate, "gate-adds-per-event"),
+    (_beyond_a_power, "shift-sum-stops-at-a-power-of-two"),
+    (_rounds_down, "shift-sum-truncates-the-sum-toward-zero"),
+    (_truncates_each_term, "shift-sum-truncates-the-sum-toward-zero"),
+    (_adds_all_powers, "shift-sum-leaves-out-what-is-far"),
+    (_shifts_any_distance, "shift-sum-leaves-out-what-is-far"),
     (_strict_steps, "staircase-counts-the-steps-reached"),
     (_rectifies_both, "relu-drops-the-negative"),
     (_repeats_elements, "expand-repeats"),
