@@ -68,20 +68,22 @@ def main(images: int = 10, batches: str = "1,4,16") -> None:
     model = alive(PRESETS[PRESET], SIZE)
     made = quantize(model, trial_images(PRESETS[PRESET], SIZE), mean=(0.5,) * 3, std=(0.25,) * 3)
     network = made.network
-    print(f"{PRESET}: {len(network.graph.nodes)} nodes, built in {time.perf_counter() - start:.1f} s")
-    pixels = np.random.default_rng(0).integers(0, 256, (max(images, 16), 3, SIZE, SIZE))
+    seconds = time.perf_counter() - start
+    print(f"{PRESET}: {len(network.graph.nodes)} nodes, built in {seconds:.1f} s")
+    noise = np.random.default_rng(0).integers(0, 256, (max(images, 16), 3, SIZE, SIZE))
+    pixels = noise.astype(np.uint8)
     for batch in map(int, batches.split(",")):
         weight, start = Weight(), time.perf_counter()
         weight.start()
         lava = Simulated(network, Lava(batch=batch))
         count = max(images, batch)
-        got = compare(network, PyTorch(network, made.reference), lava, pixels[:count].astype(np.uint8))
+        got = compare(network, PyTorch(network, made.reference), lava, pixels[:count])
         weight.over.set()
         weight.join()
         print(f"batch {batch}: {got}")
         print(
             f"  {time.perf_counter() - start:.1f} s in all, {weight.most / 2**30:.2f} GiB; Lava: "
-            f"{got.seconds / got.steps * 1e3:.1f} ms per step, {got.seconds / count:.2f} s per image"
+            f"{got.seconds / got.steps * 1e3:.1f} ms a step, {got.seconds / count:.2f} s an image"
         )
         got.require()
 
