@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lapilli.ir.certificate import NeuronBounds, certify, check_registers
+from lapilli.ir.bounds import NeuronBounds
+from lapilli.ir.certificate import certify, check_registers
 from lapilli.ir.errors import QuantizeError, RangeError
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.passes.wiring import fuse_wiring

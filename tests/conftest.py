@@ -28,6 +28,7 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Op,
     Permute,
@@ -170,7 +171,7 @@ def _graph(seed: int) -> Graph:
         a, b = (nodes[i].name for i in rng.integers(0, len(nodes), 2))
         same = [n for n in types if types[n].shape == types[a].shape]
         other = same[rng.integers(len(same))]
-        if (which := rng.integers(9)) == 0:
+        if (which := rng.integers(10)) == 0:
             add(Gate(), a, other)
         elif which == 1:
             add(Add(), a, other)
@@ -181,6 +182,8 @@ def _graph(seed: int) -> Graph:
             add(_neuron(rng), a)
         elif which == 4:
             add(Concat(axis=int(rng.integers(max(1, len(types[a].shape))))), a, other)
+        elif which == 5:
+            add(Membrane(neuron=_neuron(rng), after_reset=bool(rng.integers(2))), a)
         else:
             add(_unary(rng, types[a]), a)
     read = {i for node in nodes for i in node.inputs}
