@@ -83,6 +83,8 @@ ADAPTERS: Mapping[str, Adapter] = {
     "norse.torch.module.lif.LIFCell": norse.LIF,
     "norse.torch.module.lif.LIF": norse.LIF,
     "norse.torch.module.lif_box.LIFBoxCell": norse.LIF_BOX,
+    "norse.torch.module.leaky_integrator.LICell": norse.LI,
+    "norse.torch.module.leaky_integrator_box.LIBoxCell": norse.LI,
     "braincog.base.node.node.LIFNode": braincog.LIF,
     "models.utils.node.LIFNode": braincog.LIF,  # STEP, run from its folder cls/
     "utils.node.LIFNode": braincog.LIF,  # likewise, from cls/models/

@@ -19,7 +19,7 @@ from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.model.adapters import Description, describe
 from lapilli.model.capture import capture
 from lapilli.model.probe import probe_all
-from lapilli.model.program import Captured
+from lapilli.model.program import Captured, neuron_of
 from lapilli.quantize.agreement import check_agreement
 from lapilli.quantize.lower import Lowered, lower
 from lapilli.quantize.merge import merge
@@ -178,7 +178,7 @@ def _fit(
     """Make every state fit its register: first a coarser state, then fewer weight bits."""
     folded = {name: fold(captured, unit) for name, unit in made_plan.units.items()}
     given_up: dict[str, int] = {}
-    coarse: frozenset[str] = frozenset()
+    coarse: frozenset[tuple[str, int]] = frozenset()
     while True:
         units = round_units(made_plan, folded, weight_bits, given_up)
         lowered = lower(captured, units, image, coarse)
@@ -188,7 +188,7 @@ def _fit(
             call, neuron = lowered.neurons[error.node]
             groups = {made_plan.groups[u] for u in made_plan.feeds[call.name]}
             if can_be_coarse(neuron):
-                coarse |= {call.name}
+                coarse |= {(neuron_of(call).module, neuron_of(call).call)}
                 continue
             if not groups or any(weight_bits - given_up.get(g, 0) <= 2 for g in groups):
                 raise

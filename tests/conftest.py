@@ -266,6 +266,7 @@ def _exact_on(made: Quantized, images: Any, *, live: bool = True) -> int:
             *((got.values[n], trace.spikes[n], n) for n in graph.firing),
             *((got.membranes[n], trace.membranes[n], n) for n in graph.neurons),
             *((got.currents[n], trace.currents[n], n) for n in graph.neurons),
+            *((got.values[n], trace.shown[n], n) for n in graph.membranes),
             (got.values[graph.outputs[0]][-1], trace.logits, "logits"),
         ]
         for ours, theirs, name in pairs:
@@ -273,5 +274,7 @@ def _exact_on(made: Quantized, images: Any, *, live: bool = True) -> int:
             compared += ours.size
         for name in graph.firing:
             assert not live or 0 < got.values[name].mean() < graph.types[name].range.hi, name
+        for name in graph.membranes:
+            assert not live or len(np.unique(got.values[name])) > 10, name
     assert not live or len(np.unique(trace.logits)) > 3
     return compared
