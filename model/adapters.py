@@ -111,6 +111,13 @@ def rule_of(module: nn.Module, path: str) -> Rule:
         raise CaptureError(path, f"{type(module).__name__}: {error}") from error
 
 
+def rest(model: nn.Module) -> None:
+    """Bring every neuron of `model` that keeps a state from call to call back to rest."""
+    for module in model.modules():
+        if adapter := adapter_of(module):
+            adapter.forget(module)
+
+
 def describe(model: nn.Module, descriptions: Mapping[str, Description]) -> nn.Module:
     """A copy of `model` in which each module of a named class is a `Described` neuron.
 

@@ -20,6 +20,7 @@ from lapilli.model.adapters import Description, describe
 from lapilli.model.capture import capture
 from lapilli.model.probe import probe_all
 from lapilli.model.program import Captured, neuron_of
+from lapilli.model.signature import Signature
 from lapilli.quantize.agreement import check_agreement
 from lapilli.quantize.lower import Lowered, lower
 from lapilli.quantize.merge import merge
@@ -39,12 +40,14 @@ class Quantized:
         reference: the author's module with the same integers, to compare with.
         bounds: what was proved of each neuron's state.
         notes: sentences about everything that is not the author's module bit for bit.
+        signature: how the author's module is called.
     """
 
     network: Network
     reference: PyTorchReference
     bounds: tuple[NeuronBounds, ...]
     notes: tuple[str, ...]
+    signature: Signature
 
 
 def quantize(
@@ -128,7 +131,7 @@ def quantize(
     )
     notes = [*merged.notes, *runs.why]
     notes += [f"{n}: {i.note}" for n, (_, i) in lowered.neurons.items() if i.note]
-    return Quantized(network, reference, certify(graph), tuple(notes))
+    return Quantized(network, reference, certify(graph), tuple(notes), captured.signature)
 
 
 def _event_quantizer(
