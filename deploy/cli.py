@@ -19,7 +19,7 @@ from lapilli.deploy.progress import Bars
 from lapilli.deploy.targets import NAMES, target
 from lapilli.export.file import load_network, save_network
 from lapilli.ir import text
-from lapilli.ir.errors import LapilliError, SimulatorUnavailableError
+from lapilli.ir.errors import InputError, LapilliError, SimulatorUnavailableError
 
 app = typer.Typer(
     help="Put trained Spiking Transformers on neuromorphic hardware; prove that nothing changed.",
@@ -38,6 +38,21 @@ Preset = Annotated[
     str | None, typer.Option(help="The published model it is: see `lapilli inspect`.")
 ]
 Numbers = Annotated[str, typer.Option(help="Comma-separated, one per channel, of pixel / 255.")]
+Arguments = Annotated[
+    list[str] | None, typer.Option(help="name=value for CLASS_OR_FACTORY; repeat for several.")
+]
+Unused = Annotated[
+    list[str] | None, typer.Option(help="Pattern of keys in --checkpoint that nothing uses.")
+]
+Layout = Annotated[str, typer.Option(help="Of its images: BCHW, BTCHW or TBCHW.")]
+Counts = Annotated[bool, typer.Option(help="The images are numbers of events.")]
+Result = Annotated[
+    str | None, typer.Option(help="Which result holds the logits: an index or a key.")
+]
+PerSample = Annotated[
+    bool, typer.Option(help="Where state leaks between samples, take batches of one.")
+]
+Bits = Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")]
 Source = Annotated[str, typer.Option(help="'digits', or an .npz with uint8 'images', 'labels'.")]
 
 
@@ -147,24 +162,16 @@ def quantize(
     preset: Preset = None,
     mean: Numbers = "",
     std: Numbers = "",
-    arg: Annotated[
-        list[str] | None, typer.Option(help="name=value for CLASS_OR_FACTORY; repeat for several.")
-    ] = None,
+    arg: Arguments = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Parameters of CLASS_OR_FACTORY's model.")
     ] = None,
-    unused: Annotated[
-        list[str] | None, typer.Option(help="Pattern of keys in --checkpoint that nothing uses.")
-    ] = None,
-    layout: Annotated[str, typer.Option(help="Of its images: BCHW, BTCHW or TBCHW.")] = "BCHW",
-    counts: Annotated[bool, typer.Option(help="The images are numbers of events.")] = False,
-    result: Annotated[
-        str | None, typer.Option(help="Which result holds the logits: an index or a key.")
-    ] = None,
-    per_sample: Annotated[
-        bool, typer.Option(help="Where state leaks between samples, take batches of one.")
-    ] = False,
-    bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")] = 8,
+    unused: Unused = None,
+    layout: Layout = "BCHW",
+    counts: Counts = False,
+    result: Result = None,
+    per_sample: PerSample = False,
+    bits: Bits = 8,
     as_json: AsJson = False,
 ) -> None:
     """Turn a checkpoint, or a model of your own, into an integer graph."""
@@ -182,7 +189,7 @@ def quantize(
             std=_numbers(std),
             layout=layout,
             counts=counts,
-            output=int(result) if result and result.isdecimal() else result,
+            output=_index_or_key(result),
             per_sample=per_sample,
         )
         quantized = modules.quantize_own(own, training, weight_bits=bits)
@@ -233,6 +240,9 @@ def compare(
     checkpoint: Annotated[
         Path | None, typer.Option(help="The checkpoint it was made from: compare with PyTorch.")
     ] = None,
+    module: Annotated[
+        str | None, typer.Option(help="FILE.py:CLASS_OR_FACTORY that it was made from.")
+    ] = None,
     simulator: Annotated[
         list[str] | None, typer.Option(help=f"Any of {', '.join(NAMES)}; repeat for several.")
     ] = None,
@@ -243,11 +253,19 @@ def compare(
     preset: Preset = None,
     mean: Numbers = "",
     std: Numbers = "",
+    arg: Arguments = None,
+    unused: Unused = None,
+    layout: Layout = "BCHW",
+    counts: Counts = False,
+    result: Result = None,
+    per_sample: PerSample = False,
+    bits: Bits = 8,
     as_json: AsJson = False,
 ) -> None:
     """Compare every neuron at every step; status 1 if a single one differs.
 
-    With --checkpoint the other side is PyTorch, else the reference simulator.
+    With --checkpoint, or --module for a class of your own, the other side is PyTorch, else the
+    reference simulator. The other options are those with which the network was quantized.
     """
     from lapilli.deploy import report, runners
     from lapilli.deploy.compare import compare as compare_runs
@@ -255,17 +273,37 @@ def compare(
     loaded = load_network(network)
     test = image_files.test_images(images).first(count)
     expected: runners.Runner = runners.Simulated(loaded, target("reference"))
-    if checkpoint is not None:
+    if arg and module is None:
+        raise InputError("--arg is for a class of your own; name it: --module FILE.py:CLASS")
+    if checkpoint is not None or module is not None:
         _need_torch()
-        from lapilli.deploy import flow
+        from lapilli.deploy import flow, modules
 
-        overrides = flow.Overrides(
-            config=config, preset=preset, mean=_numbers(mean), std=_numbers(std)
-        )
-        opened = flow.open_checkpoint(checkpoint, overrides)
-        again = flow.quantize_checkpoint(opened, image_files.training_images(calibration))
+        training = image_files.training_images(calibration)
+        if module is not None:
+            own = modules.OwnModel(
+                source=modules.check_source(module),
+                arguments=modules.arguments_from(arg or ()),
+                checkpoint=checkpoint,
+                unused=tuple(unused or ()),
+                mean=_numbers(mean),
+                std=_numbers(std),
+                layout=layout,
+                counts=counts,
+                output=_index_or_key(result),
+                per_sample=per_sample,
+            )
+            again = modules.quantize_own(own, training, weight_bits=bits)
+        else:
+            overrides = flow.Overrides(
+                config=config, preset=preset, mean=_numbers(mean), std=_numbers(std)
+            )
+            opened = flow.open_checkpoint(checkpoint or Path(), overrides)
+            again = flow.quantize_checkpoint(opened, training, weight_bits=bits)
         expected = runners.PyTorch(loaded, again.reference)
-    names = simulator or (["event-driven"] if checkpoint is None else ["reference", "event-driven"])
+    names = simulator or (
+        ["event-driven"] if expected.name == "reference" else ["reference", "event-driven"]
+    )
     done = []
     with Bars(quiet=as_json) as bars:
         for name in names:
@@ -334,6 +372,10 @@ def doctor(
 
 def _print_json(facts: object) -> None:
     typer.echo(json.dumps(facts, indent=2))
+
+
+def _index_or_key(result: str | None) -> int | str | None:
+    return int(result) if result and result.isdecimal() else result
 
 
 def _numbers(given: str) -> tuple[float, ...]:

@@ -60,6 +60,17 @@ def is_source(text: str) -> bool:
     return bool(colon) and path.endswith(".py") and name.isidentifier()
 
 
+def check_source(text: str) -> str:
+    """The text itself, if it names a class or a factory in a file.
+
+    Raises:
+        ModuleFileError: it does not.
+    """
+    if not is_source(text):
+        raise ModuleFileError(f"--module {text!r} is not FILE.py:CLASS_OR_FACTORY")
+    return text
+
+
 def arguments_from(given: Sequence[str]) -> dict[str, Any]:
     """Arguments from `name=value`; a value that is no Python literal is a string.
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.export.nir_layout import RefusedError
-from lapilli.ir.certificate import fraction_loss
+from lapilli.ir.bounds import fraction_loss
 from lapilli.ir.ops import DECAY_ONE, Conv2d, Neuron, Reset
 from lapilli.ir.tensor import IntArray
 

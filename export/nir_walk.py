@@ -30,6 +30,7 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Permute,
     Readout,
@@ -121,6 +122,8 @@ class Walk:
             faults.append(f"is a {type(op).__name__}; NIR's neurons fire 0 or 1")
         if isinstance(op, Concat):
             faults.append("joins two values; NIR has no node that does")
+        if isinstance(op, Membrane):
+            faults.append("shows a membrane; NIR's neurons show spikes")
         if isinstance(op, Neuron):
             faults += nir_nodes.neuron_faults(op, self.graph.T)
         if any(isinstance(self.graph[i].op, Readout) for i in node.inputs):
@@ -150,7 +153,7 @@ class Walk:
                 return self._any(name, op, inputs[0])
             case Neuron():
                 return self._fire(name, op, inputs[0])
-            case SpikeMatmul() | ShiftSum() | Gate() | Staircase() | Relu() | Concat():
+            case SpikeMatmul() | ShiftSum() | Gate() | Membrane() | Staircase() | Relu() | Concat():
                 raise TypeError(f"{type(op).__name__} is a fault, and faults are not emitted")
             case _:
                 assert_never(op)

@@ -6,6 +6,7 @@ import math
 
 from typing_extensions import assert_never
 
+from lapilli.ir.bounds import neuron_bounds
 from lapilli.ir.ops import (
     MOST_EVENTS,
     Add,
@@ -17,6 +18,7 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Op,
     Permute,
@@ -132,6 +134,12 @@ def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
             (x,) = _take(1, inputs)
             _check_neuron(op, x, T)
             return TensorType(x.shape, TERNARY if op.ternary else BINARY, Kind.SPIKES)
+        case Membrane(neuron=neuron):
+            (x,) = _take(1, inputs)
+            _check_neuron(neuron, x, T)
+            proven = neuron_bounds("", neuron, x, T)
+            v = proven.after if op.after_reset else proven.v
+            return TensorType(x.shape, v, Kind.GRADED)
         case Staircase(thresholds=thresholds):
             (x,) = _take(1, inputs)
             levels = thresholds.shape[0] if thresholds.shape else 0
@@ -217,7 +225,9 @@ def _check_neuron(op: Neuron, x: TensorType, T: int) -> None:
     _need(op.reset_by >= 0, "reset_by must not be negative")
     # What one step adds, for as many steps as are not forgotten; a decay multiplies by 4096.
     u = (x.range.magnitude << op.fraction_bits) * _steps_kept(op.du, T)
-    v = (u + op.bias.range.magnitude + op.reset_by) * _steps_kept(op.dv, T)
+    v = (u + op.bias.range.magnitude) * _steps_kept(op.dv, T)
+    if v >= op.threshold.range.lo:  # it can fire
+        v += op.reset_by * _steps_kept(op.dv, T)
     _need(v < 1 << 51, f"its state can grow to {v.bit_length()} bits; 64-bit arithmetic takes 51")
 
 

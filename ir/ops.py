@@ -204,6 +204,20 @@ class Neuron:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Membrane:
+    """The membrane of a neuron in place of its spikes: a graded value, for the read-out.
+
+    `neuron` integrates x, fires and is reset as its docstring says; y is v before its reset,
+    or with `after_reset` what the reset leaves of it. Where the spikes are used as well, a
+    `Neuron` of the same constants stands beside it, on the same x.
+    Units: 2**-fraction_bits of a synaptic unit. Shapes: y as x.
+    """
+
+    neuron: Neuron
+    after_reset: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Staircase:
     """Neurons without memory in a row, as one: y = number of thresholds that x has reached.
 
@@ -246,6 +260,7 @@ Op: TypeAlias = (
     | Concat
     | Delay
     | Neuron
+    | Membrane
     | Staircase
     | Relu
     | Readout

@@ -24,6 +24,7 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Op,
     Permute,
@@ -97,6 +98,11 @@ def after_reset(op: Neuron, v: IntArray, spikes: IntArray) -> IntArray:
             assert_never(op.reset)
 
 
+def membrane(op: Membrane, fired: Fired) -> IntArray:
+    """Which of a step's two membranes is read."""
+    return fired.state.v if op.after_reset else fired.membrane
+
+
 def evaluate(op: Op, inputs: tuple[IntArray, ...]) -> IntArray:
     """One time step of a node without state.
 
@@ -134,7 +140,7 @@ def evaluate(op: Op, inputs: tuple[IntArray, ...]) -> IntArray:
             return np.concatenate(inputs, axis=axis + 1)
         case Reshape() | Permute() | Expand() | Slice() | Delay():
             return wire(op, inputs[0])
-        case Input() | Neuron() | Readout():
+        case Input() | Neuron() | Membrane() | Readout():
             raise TypeError(f"{type(op).__name__} is not a function of its inputs alone")
         case _:
             assert_never(op)

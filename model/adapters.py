@@ -83,6 +83,8 @@ ADAPTERS: Mapping[str, Adapter] = {
     "norse.torch.module.lif.LIFCell": norse.LIF,
     "norse.torch.module.lif.LIF": norse.LIF,
     "norse.torch.module.lif_box.LIFBoxCell": norse.LIF_BOX,
+    "norse.torch.module.leaky_integrator.LICell": norse.LI,
+    "norse.torch.module.leaky_integrator_box.LIBoxCell": norse.LI,
     "braincog.base.node.node.LIFNode": braincog.LIF,
     "models.utils.node.LIFNode": braincog.LIF,  # STEP, run from its folder cls/
     "utils.node.LIFNode": braincog.LIF,  # likewise, from cls/models/
@@ -107,6 +109,13 @@ def rule_of(module: nn.Module, path: str) -> Rule:
         return adapter.rule(module)
     except ValueError as error:
         raise CaptureError(path, f"{type(module).__name__}: {error}") from error
+
+
+def rest(model: nn.Module) -> None:
+    """Bring every neuron of `model` that keeps a state from call to call back to rest."""
+    for module in model.modules():
+        if adapter := adapter_of(module):
+            adapter.forget(module)
 
 
 def describe(model: nn.Module, descriptions: Mapping[str, Description]) -> nn.Module:

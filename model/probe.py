@@ -8,24 +8,66 @@ from __future__ import annotations
 
 import copy
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
 from lapilli.model.adapters import adapter_of, rule_of
-from lapilli.model.program import Captured, Fire
+from lapilli.model.program import Captured, Fire, Potential
 from lapilli.model.rule import Rule, StaircaseRule
-from lapilli.model.simulate import simulate
+from lapilli.model.simulate import left, simulate
+from lapilli.model.step import shown_membrane
 
 _STEPS, _LANES, _NEURONS = 12, 2, 192
 _FEW = 1 << 16  # products of few such numbers stay far below the 53 bits of float64
 
 
 def probe_all(captured: Captured) -> int:
-    """`probe` every neuron of a captured model; return how many spikes were compared."""
-    fired = (call.op.module for call in captured.calls.values() if isinstance(call.op, Fire))
-    return sum(probe(captured.module.get_submodule(path), path) for path in dict.fromkeys(fired))
+    """`probe` every neuron of a captured model; return how many values were compared."""
+    ops = [c.op for c in captured.calls.values() if isinstance(c.op, Fire | Potential)]
+    paths = dict.fromkeys(op.fire.module if isinstance(op, Potential) else op.module for op in ops)
+    compared = sum(probe(captured.module.get_submodule(path), path) for path in paths)
+    read = {op.fire.module: op.after_reset for op in ops if isinstance(op, Potential)}
+    for path, after_reset in read.items():
+        compared += probe_membrane(captured.module.get_submodule(path), path, after_reset)
+    return compared
+
+
+def probe_membrane(module: nn.Module, path: str, after_reset: bool) -> int:
+    """Compare the membrane that a neuron of one step a call shows with its rule's.
+
+    As near as float64 is: what has to be told apart differs by a reset.
+
+    Raises:
+        CaptureError: it shows none, or another one.
+    """
+    own = copy.deepcopy(module).double().eval()
+    adapter, rule = adapter_of(own), rule_of(own, path)
+    if adapter is None or isinstance(rule, StaircaseRule):
+        raise CaptureError(path, "has no membrane")
+    x = _currents(rule, _STEPS)[0]
+    adapter.forget(own)
+    got: list[Tensor | None] = []
+    state: tuple[Any, ...] = ()
+    with torch.no_grad():
+        for current in x:
+            answer = own(current, *state)
+            state = answer[1:] if isinstance(answer, tuple) and not adapter.keeps_state else ()
+            got.append(shown_membrane(own, adapter.membrane, answer))
+    spikes, want = simulate(rule, x)
+    want = left(rule, want, spikes) if after_reset else want
+    near = 2.0**-40 * float(want.abs().max())
+    for t, shown in enumerate(got):
+        if shown is None or shown.shape != x[t].shape:
+            raise CaptureError(path, "shows no membrane after a step")
+        if float((shown - want[t]).abs().max()) > near:
+            when = "after" if after_reset else "before"
+            raise CaptureError(
+                path, f"the membrane that it shows at step {t} is not that {when} its reset"
+            )
+    return want.numel()
 
 
 def probe(module: nn.Module, path: str, rule: Rule | None = None) -> int:

@@ -89,6 +89,24 @@ class Fire:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Potential:
+    """The membrane of a neuron, on the current that the neuron itself is given.
+
+    Attributes:
+        fire: the neuron.
+        after_reset: whether it is read when a spike has reset it, or before.
+    """
+
+    fire: Fire
+    after_reset: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Last:
+    """The value of the last time step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rectify:
     """Largest of a value and 0."""
 
@@ -187,6 +205,8 @@ Operator: TypeAlias = (
     | Affine
     | Pad
     | Fire
+    | Potential
+    | Last
     | Rectify
     | MatMul
     | Weigh
@@ -243,3 +263,15 @@ class Captured:
         parent, _, leaf = name.rpartition(".")
         tensor = getattr(self.module.get_submodule(parent), leaf)
         return np.asarray(tensor.detach().double().numpy(), np.float64)
+
+
+def neuron_of(call: Call) -> Fire:
+    """The neuron that fires in a call, or whose membrane is read there.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    op = call.op.fire if isinstance(call.op, Potential) else call.op
+    if not isinstance(op, Fire):
+        raise TypeError(f"{call.name} is no neuron")
+    return op

@@ -114,6 +114,10 @@ class Adapter:
         keeps_state: whether a second call goes on where the first one ended.
         stepwise: whether forward takes one time step of an instance.
         folded: T, if an instance takes (T * B, ...) instead of (T, B, ...); else 0.
+        membrane: the attribute in which a stepwise instance shows its membrane; what a forward
+            returns behind its spikes begins with the same.
+        silent: whether forward returns the membrane in place of spikes: a leaky integrator.
+        shows_after_reset: whether that is what the reset has left of it.
     """
 
     rule: Callable[[Any], Rule]
@@ -123,3 +127,6 @@ class Adapter:
     keeps_state: bool = False
     stepwise: Callable[[Any], bool] = lambda module: False
     folded: Callable[[Any], int] = lambda module: 0
+    membrane: str = ""
+    silent: bool = False
+    shows_after_reset: Callable[[Any], bool] = lambda module: True

@@ -27,11 +27,13 @@ from lapilli.model.program import (
     Fire,
     Image,
     Join,
+    Last,
     MatMul,
     MaxPool,
     Pad,
     Part,
     Plus,
+    Potential,
     Product,
     Rectify,
     Reduce,
@@ -92,6 +94,10 @@ class Program(nn.Module):
                 return self._padded(op, x)
             case Fire(module=path):
                 return self._fired(call, path, x)
+            case Potential(fire=fire):
+                raise TypeError(f"{fire.module}: a membrane is read in the author's forward alone")
+            case Last():
+                return x[-1:]
             case Rectify():
                 return torch.relu(x)
             case MatMul():

@@ -21,7 +21,8 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lapilli.ir.certificate import STATE_BITS, TIE, fraction_loss
+from lapilli.ir.bounds import fraction_loss
+from lapilli.ir.certificate import STATE_BITS, TIE
 from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Firing, Neuron, Reset
 from lapilli.ir.tensor import IntTensor
 from lapilli.model.rule import NeuronRule, Rule, StaircaseRule

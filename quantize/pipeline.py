@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lapilli.ir.certificate import NeuronBounds, certify, check_registers
+from lapilli.ir.bounds import NeuronBounds
+from lapilli.ir.certificate import certify, check_registers
 from lapilli.ir.errors import QuantizeError, RangeError
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.passes.wiring import fuse_wiring
@@ -18,7 +19,8 @@ from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.model.adapters import Description, describe
 from lapilli.model.capture import capture
 from lapilli.model.probe import probe_all
-from lapilli.model.program import Captured
+from lapilli.model.program import Captured, neuron_of
+from lapilli.model.signature import Signature
 from lapilli.quantize.agreement import check_agreement
 from lapilli.quantize.lower import Lowered, lower
 from lapilli.quantize.merge import merge
@@ -39,12 +41,14 @@ class Quantized:
         reference: the author's module with the same integers, to compare with.
         bounds: what was proved of each neuron's state.
         notes: sentences about everything that is not the author's module bit for bit.
+        signature: how the author's module is called.
     """
 
     network: Network
     reference: PyTorchReference
     bounds: tuple[NeuronBounds, ...]
     notes: tuple[str, ...]
+    signature: Signature
 
 
 def quantize(
@@ -130,7 +134,7 @@ def quantize(
     notes = [*merged.notes, *runs.why]
     notes += [f"{n}: {i.note}" for n, (_, i) in lowered.neurons.items() if i.note]
     notes += [f"{path}: {integers.note}" for path, integers in lowered.shiftmaxes.items()]
-    return Quantized(network, reference, certify(graph), tuple(notes))
+    return Quantized(network, reference, certify(graph), tuple(notes), captured.signature)
 
 
 def _event_quantizer(
@@ -180,7 +184,7 @@ def _fit(
     """Make every state fit its register: first a coarser state, then fewer weight bits."""
     folded = {name: fold(captured, unit) for name, unit in made_plan.units.items()}
     given_up: dict[str, int] = {}
-    coarse: frozenset[str] = frozenset()
+    coarse: frozenset[tuple[str, int]] = frozenset()
     while True:
         units = round_units(made_plan, folded, weight_bits, given_up)
         lowered = lower(captured, units, image, coarse)
@@ -190,7 +194,7 @@ def _fit(
             call, neuron = lowered.neurons[error.node]
             groups = {made_plan.groups[u] for u in made_plan.feeds[call.name]}
             if can_be_coarse(neuron):
-                coarse |= {call.name}
+                coarse |= {(neuron_of(call).module, neuron_of(call).call)}
                 continue
             if not groups or any(weight_bits - given_up.get(g, 0) <= 2 for g in groups):
                 raise

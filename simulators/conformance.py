@@ -26,6 +26,7 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Op,
     Permute,
@@ -97,8 +98,8 @@ def check(simulator: Simulator, case: Case) -> int:
 def _pairs(
     expected: Recording, got: Recording, graph: Graph
 ) -> list[tuple[str, str, IntArray, IntArray]]:
-    """What both must agree on: all that fires and every output, the rest if recorded."""
-    shown = {*graph.firing, *graph.outputs}
+    """What both must agree on: `Graph.recorded`, the rest if recorded."""
+    shown = set(graph.recorded)
     if missing := sorted(shown - got.values.keys()):
         raise MismatchError(f"nothing recorded of {missing[0]!r}")
     pairs = [("value", n, expected.values[n], v) for n, v in got.values.items()]
@@ -111,7 +112,7 @@ def _pairs(
     return pairs
 
 
-def neuron_case(op: Neuron, drive: list[int]) -> tuple[Graph, dict[str, IntArray]]:
+def neuron_case(op: Neuron | Membrane, drive: list[int]) -> tuple[Graph, dict[str, IntArray]]:
     """One neuron and its input currents."""
     x = np.array(drive, np.int64)[:, None, None]
     kind = TensorType((1,), IntRange(int(x.min()), int(x.max())), Kind.GRADED)
@@ -246,6 +247,20 @@ CASES: tuple[Case, ...] = (
         "-v <= -threshold is a negative spike and resets",
         *neuron_case(_lif(6, dv=0, ternary=True), [-3, 3, -2, -1]),
         by_hand=(-1, 1, 0, -1),
+    ),
+    Case(
+        "membrane-is-read-before-its-reset",
+        "6 fires: the step shows 6, the next begins at 0; a spike would show 1",
+        *neuron_case(Membrane(neuron=_lif(6)), [1, 3, -2, 3]),
+        by_hand=(2, 7, -4, 4),
+    ),
+    Case(
+        "membrane-is-read-after-its-reset",
+        "7 fires and leaves 7 - 4 = 3; its half is 1 (toward zero); -3 is silent and stays",
+        *neuron_case(
+            Membrane(neuron=_lif(6, reset=_SOFT, reset_by=4), after_reset=True), [1, 3, -2, 3]
+        ),
+        by_hand=(2, 3, -3, 5),
     ),
     Case(
         "bias-without-spikes",

@@ -22,6 +22,7 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Permute,
     Readout,
@@ -77,6 +78,10 @@ class _Executable:
                         out[...] = inputs[node.name][t]
                     case Neuron() as neuron:
                         membranes[node.name][t] = memory[node.name].step(neuron, args[0], out)
+                    case Membrane(neuron=neuron) as op:
+                        own = memory[node.name]
+                        before = own.step(neuron, args[0], np.zeros_like(out))
+                        out[...] = own.v if op.after_reset else before
                     case Readout():
                         memory[node.name].v += args[0]
                         out[...] = memory[node.name].v
@@ -132,7 +137,7 @@ class _Executable:
             case Reshape() | Permute() | Expand() | Slice() | Delay() as op:
                 out[...] = wire(op, args[0])
                 return 0
-            case Input() | Neuron() | Readout():
+            case Input() | Neuron() | Membrane() | Readout():
                 raise TypeError(f"{node.name} has state")
             case _:
                 assert_never(node.op)

@@ -64,5 +64,6 @@ LIF = Adapter(
     forget=_forget,
     keeps_state=True,
     stepwise=lambda module: not module.layer_by_layer,
+    membrane="mem",
     folded=_folded,
 )

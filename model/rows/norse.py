@@ -1,9 +1,11 @@
 """norse 1.1.0: `LIFCell`, `LIF` (with a synaptic current) and `LIFBoxCell` (without).
 
+`LICell` and `LIBoxCell` are the same without spikes: they return their membrane.
+
 With c = dt * tau_mem_inv, multiplied in the precision of the tensor as norse does it:
 h = v + c * (v_leak - v + i), i taken before its own decay by 1 - dt * tau_syn_inv, and a
 spike at h > v_th. They leak towards v_leak and start from it.
-Source: norse/torch/functional/{lif,lif_box,reset,heaviside}.py.
+Source: norse/torch/functional/{lif,lif_box,reset,heaviside}.py, leaky_integrator{,_box}.py.
 """
 
 from __future__ import annotations
@@ -50,6 +52,20 @@ def _rule(module: Any, current_decay: Fraction, reset: Reset) -> NeuronRule:
     )
 
 
+def _integrator(module: Any) -> NeuronRule:
+    p, c = module.p, _number(module.dt * module.p.tau_mem_inv)
+    kept = 1 - _number(module.dt * p.tau_syn_inv) if hasattr(p, "tau_syn_inv") else Fraction(0)
+    rest = _number(p.v_leak)
+    return NeuronRule(
+        decay=1 - c,
+        gain=c,
+        v_threshold=rest + 1,  # nothing is compared with it
+        current_decay=kept,
+        reset=Reset.NONE,
+        rest=rest,
+    )
+
+
 def _number(value: Any) -> Fraction:
     tensor = torch.as_tensor(value).detach()
     if tensor.numel() != 1:
@@ -72,6 +88,23 @@ def _trace(module: Any, x: Tensor) -> Trace:
     return torch.stack(spikes), torch.stack(membranes)
 
 
+def _trace_integrator(module: Any, x: Tensor) -> Trace:
+    membranes = []
+    state: Any = None
+    with torch.no_grad():
+        for current in x:
+            before = module.state_fallback(current) if state is None else state
+            v, state = module.activation(current, before, module.p, module.dt)
+            membranes.append(v)
+    h = torch.stack(membranes)
+    return (h >= float(_integrator(module).v_threshold)).to(h.dtype), h
+
+
+def _never(module: Any, v_threshold: float) -> None:
+    """It compares with no threshold."""
+    del module, v_threshold
+
+
 def _like_input(module: Any, x: Tensor) -> Tensor:
     return x[0] if _is_stepwise(module) else x
 
@@ -89,10 +122,20 @@ LIF = Adapter(
     trace=_trace,
     set_threshold=_set_threshold,
     stepwise=_is_stepwise,
+    membrane="v",
 )
 LIF_BOX = Adapter(
     rule=_lif_box,
     trace=_trace,
     set_threshold=_set_threshold,
     stepwise=_is_stepwise,
+    membrane="v",
+)
+LI = Adapter(
+    rule=_integrator,
+    trace=_trace_integrator,
+    set_threshold=_never,
+    stepwise=_is_stepwise,
+    membrane="v",
+    silent=True,
 )

@@ -2,8 +2,9 @@
 
 The reset that a spike causes happens in the *next* step: mem' = beta * mem + x - s * threshold
 with s of the step before. In our order, where a reset comes before the decay, the amount is
-threshold / beta. Both fire at mem > threshold, with every surrogate of theirs. A zero reset of
-`Lapicque` also drops the next input, a refractory step that the rule does not know.
+threshold / beta, and what it returns is the membrane before its reset. Both fire at
+mem > threshold, with every surrogate of theirs. A zero reset of `Lapicque` also drops the next
+input, a refractory step that the rule does not know.
 Which reset runs is `state_function`, chosen when the module was made: setting
 `reset_mechanism` later changes what the module says, not what it does.
 Source: snntorch/_neurons/{leaky,lapicque,neurons}.py.
@@ -115,6 +116,8 @@ LEAKY = Adapter(
     forget=_forget,
     keeps_state=True,
     stepwise=lambda module: True,
+    membrane="mem",
+    shows_after_reset=lambda module: not module.reset_delay,
 )
 LAPICQUE = Adapter(
     rule=_lapicque,
@@ -123,4 +126,6 @@ LAPICQUE = Adapter(
     forget=_forget,
     keeps_state=True,
     stepwise=lambda module: True,
+    membrane="mem",
+    shows_after_reset=lambda module: False,
 )

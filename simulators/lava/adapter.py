@@ -75,7 +75,7 @@ class Executable:
     def run(self, inputs: Mapping[str, IntArray]) -> Recording:
         """Run samples (T, B, *shape) in `batch` lanes; values are shifted back by latency.
 
-        Records all that fires, every output, and digests of what drives each neuron.
+        Records `Graph.recorded`, and digests of what drives each neuron.
 
         Raises:
             SimulatorFailedError: Lava failed, or hung or died twice.
@@ -88,7 +88,7 @@ class Executable:
             plan = Plan(self.graph, folder, lanes, rounds, self.options.own_neurons)
             for name in self.graph.inputs:
                 plan.play(name, inputs[name])
-            for name in dict.fromkeys((*self.graph.firing, *self.graph.outputs)):
+            for name in self.graph.recorded:
                 plan.record_value(name)
             for name in self.graph.firing:
                 plan.record_digests(name)

@@ -29,6 +29,7 @@ from lapilli.ir.ops import (
     Firing,
     Input,
     Linear,
+    Membrane,
     Neuron,
     Permute,
     Readout,
@@ -113,6 +114,9 @@ class _Builder:
                 made = self.primitive(primitives.Line, node, steps=steps)
             case Add() | Concat() as op:
                 made = self.primitive(primitives.Join, node, op=op)
+            case Membrane() as op:
+                reset = self.job.resets[node.name]
+                made = self.primitive(primitives.Voltage, node, op=op, reset=reset)
             case Readout():
                 reset = self.job.resets[node.name]
                 made = self.primitive(primitives.Readout, node, reset=reset)

@@ -201,6 +201,15 @@ def _heads_not_transposed(op: Op, x: Inputs) -> IntArray:
     return evaluate(op, x)
 
 
+def _shows_what_is_left(op: Neuron, x: IntArray, state: State) -> Fired:
+    fired = integrate(op, x, state)
+    return Fired(fired.spikes, fired.state.v, fired.state)
+
+
+def _no_reset(op: Neuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, reset=Reset.NONE), x, state)
+
+
 # Each known bug, and the case written to expose it.
 NEURON_MUTANTS = (
     (_strict_threshold, "fires-at-threshold"),
@@ -213,6 +222,8 @@ NEURON_MUTANTS = (
     (_no_current_memory, "current-decays-on-its-own"),
     (_no_neuron_bias, "neuron-bias-every-step"),
     (_never_negative, "ternary-fires-both-ways"),
+    (_shows_what_is_left, "membrane-is-read-before-its-reset"),
+    (_no_reset, "membrane-is-read-after-its-reset"),
 )
 OTHER_MUTANTS = (
     (_no_bias, "bias-without-spikes"),

@@ -160,6 +160,8 @@ BAD_INPUT = (
     (("inspect", "cut.pt"), "cut.pt: "),
     (("quantize", "bare.safetensors", "-o", "x.lapilli"), "bare.safetensors: does not say"),
     (("compare", "net.lapilli", "--images", "absent.npz"), "absent.npz: expected 'digits'"),
+    (("compare", "net.lapilli", "--module", "cut.pt"), "--module 'cut.pt' is not FILE.py:CLASS"),
+    (("compare", "net.lapilli", "--arg", "T=4"), "--arg is for a class of your own"),
     (("quantize", "cut.pt", "-o", "nowhere/x.lapilli"), "cut.pt: "),
 )
 

@@ -219,6 +219,8 @@ _CONFORMANCE: dict[str, tuple[str, ...] | None] = {
     "current-decays-on-its-own": ("s",),
     "neuron-bias-every-step": ("s",),
     "ternary-fires-both-ways": ("s",),
+    "membrane-is-read-before-its-reset": ("s",),
+    "membrane-is-read-after-its-reset": ("s",),
     "bias-without-spikes": None,
     "counts-weigh-their-number": None,
     "conv-correlates": None,

@@ -1,6 +1,7 @@
 """The page "What lapilli cannot take, and why": each of its messages is a real one.
 
-Its section on loops over time needs other frameworks: see `test_rolling`.
+Its sections on loops over time and on membranes need other frameworks: see `test_rolling`,
+`test_membranes`.
 """
 
 from __future__ import annotations
@@ -151,7 +152,8 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 
 def _messages() -> list[str]:
     sections = _PAGE.read_text(encoding="utf-8").split("\n## ")
-    lines = [n for s in sections if not s.startswith("Loops over time") for n in s.splitlines()]
+    own = [s for s in sections if not s.startswith(("Loops over time", "Membranes"))]
+    lines = [n for s in own for n in s.splitlines()]
     return [line[4:] for line in lines if line.startswith("    ")]
 
 

@@ -1,8 +1,8 @@
 """One Lava process for each kind of primitive; for the neurons see `neurons`.
 
 A synapse costs one step, as on Loihi and as in Lava's `Dense`: it sends what it computed in
-the step before, then receives. `Join`, `Instant`, `Probe` and `Readout` cost none, a `Line` as
-many as it is told. Every array has the lanes in front: samples that run side by side.
+the step before, then receives. `Join`, `Instant`, `Probe`, `Voltage` and `Readout` cost none, a
+`Line` as many as it is told. Every array has the lanes in front: samples that run side by side.
 
 Each process has two out-ports: `out` carries its value; `current` the same value as a stock
 LIF wants it (wired, shifted), recorded on its way. Messages are 32-bit integers.
@@ -24,7 +24,7 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lapilli.ir.semantics import evaluate
+from lapilli.ir.semantics import State, evaluate, integrate, membrane
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.lava.kernels import kernel
 from lapilli.simulators.lava.tape import Inlet, Outlet
@@ -73,6 +73,10 @@ class Probe(_Primitive):
 
 class Readout(_Primitive):
     """Adds up one sample after the other."""
+
+
+class Voltage(_Primitive):
+    """Integrates as a neuron does and shows its membrane; costs no step."""
 
 
 class Bridge(_Primitive):
@@ -216,6 +220,25 @@ class _ReadoutModel(_OneIn):
             self.total = self.rest
         self.total = self.total + x
         self.give(self.total)
+
+
+@implements(proc=Voltage, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class _VoltageModel(_OneIn):
+    def __init__(self, proc_params: Mapping[str, Any]) -> None:
+        super().__init__(proc_params)
+        self.op = proc_params["op"]
+        self.interval, self.offset = proc_params["reset"]
+        self.state = State(self.rest, self.rest)
+
+    def run_spk(self) -> None:
+        (x,) = self.take()
+        if self.time_step % self.interval == self.offset:
+            self.state = State(self.rest, self.rest)
+        fired = integrate(self.op.neuron, x, self.state)
+        self.state = fired.state
+        self.give(membrane(self.op, fired))
 
 
 @implements(proc=Bridge, protocol=LoihiProtocol)
