@@ -114,8 +114,7 @@ def emit(body: Body, node: Node) -> None:
             onnx_neuron.staircase(body, node, node.op)
         case Relu():
             source = body.carrier(node.inputs[0])
-            positive = body.emit("Max", [*given, body.scalar(0, source)], name)
-            body.name(name, positive, source)
+            body.name(name, _largest(body, name, [*given, body.scalar(0, source)], source), source)
         case Readout():
             total = body.state(name, "total", carrier)
             x = body.cast(given[0], body.carrier(node.inputs[0]), carrier, name)
@@ -153,7 +152,19 @@ def _pool(body: Body, node: Node, op: MaxPool2d) -> None:
     for axis, kernel, stride in ((2, op.kernel[0], op.stride[0]), (3, op.kernel[1], op.stride[1])):
         reach = (size[axis - 1] - 1) * stride + 1
         shifted = [_cut(body, node.name, x, axis, i, i + reach, step=stride) for i in range(kernel)]
-        x = body.emit("Max", shifted, node.name, out=out if axis == 3 else None)
+        x = _largest(body, node.name, shifted, carrier)
+    body.name(node.name, x, carrier)
+
+
+def _largest(body: Body, of: str, values: list[str], carrier: int) -> str:
+    """Elementwise; by comparing where onnxruntime 1.31's Max is wrong: int64 beyond 32 bits."""
+    if carrier != I64:
+        return body.emit("Max", values, of)
+    first, *others = values
+    for other in others:
+        larger = body.emit("GreaterOrEqual", [first, other], of)
+        first = body.emit("Where", [larger, first, other], of)
+    return first
 
 
 def _cut(
