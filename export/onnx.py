@@ -18,7 +18,7 @@ from onnx import ModelProto, ValueInfoProto, helper
 
 import lapilli
 from lapilli.export.file import write_whole
-from lapilli.export.onnx_body import BATCH, Body
+from lapilli.export.onnx_body import BATCH, I64, Body
 from lapilli.export.onnx_neuron import DOMAIN, OPSET
 from lapilli.export.onnx_nodes import emit, faults
 from lapilli.ir.errors import Unsupported, UnsupportedError
@@ -116,6 +116,7 @@ def to_onnx(
         "model": "step" if step else "scan",
         "outputs": dict(zip(graph.outputs, shown, strict=True)),
         "values": _values(body),
+        "int64_states": list(dict.fromkeys(s.node for s in body.states if s.carrier == I64)),
         "states": {s.before: s.after for s in body.states} if step else {},
     }
     helper.set_model_props(model, {f"lapilli.{k}": _text(v) for k, v in facts.items()})
