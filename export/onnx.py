@@ -2,29 +2,32 @@
 
 Two models say the same graph. The *Scan* model takes all T steps of a sample at once; the
 *step* model takes one step and its state, and gives the next state. Batch is the first axis
-that both leave open. Reading order: `onnx_body` (names and types), `onnx_nodes` (what
-each op becomes), `onnx_neuron` (the functions of our domain), this file (the whole).
+that both leave open. Reading order: `onnx_body` (names and types), `onnx_nodes` (what each
+op becomes), `onnx_products` (bytes by bytes), `onnx_neuron` (the functions of our domain),
+`onnx_models` (from one step to all), this file (the whole).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 import onnx.inliner
-from onnx import ModelProto, ValueInfoProto, helper
+from onnx import ModelProto, helper
 
 import lapilli
 from lapilli.export.file import write_whole
-from lapilli.export.onnx_body import BATCH, I64, Body
+from lapilli.export.onnx_body import I64, Body
+from lapilli.export.onnx_models import outputs_of, scan_model, step_model
 from lapilli.export.onnx_neuron import DOMAIN, OPSET
-from lapilli.export.onnx_nodes import emit, faults
+from lapilli.export.onnx_nodes import emit
+from lapilli.export.onnx_products import faults
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
-from lapilli.ir.ops import Conv2d, Input, Linear
+from lapilli.ir.ops import Conv2d, Linear
 
 FORMAT = "lapilli-onnx/1"
 IR_VERSION = 10
@@ -93,8 +96,8 @@ def to_onnx(
     body = Body(graph, suffix="" if step else "[t]")
     for node in graph.nodes:
         emit(body, node)
-    shown = _shown(body)
-    made = _step(body, shown) if step else _scan(body, shown)
+    shown = outputs_of(body)
+    made = step_model(body, shown) if step else scan_model(body, shown)
     made.doc_string = (_ABOUT_STEP if step else _ABOUT_SCAN).format(T=graph.T)
     model = helper.make_model(
         made,
@@ -148,20 +151,6 @@ def _check(graph: Graph) -> None:
         raise UnsupportedError("onnx", tuple(reasons))
 
 
-def _shown(body: Body) -> list[str]:
-    """Names of the model's outputs: as in the graph, unless an input has that name."""
-    shown = []
-    for position, name in enumerate(body.graph.outputs):
-        again = name in body.graph.outputs[:position]
-        if isinstance(body.graph[name].op, Input) or again:
-            alias = body.fresh(f"{name}/output")
-            body.emit("Identity", [body.value(name)], name, out=alias + body.suffix)
-            body.describe(alias + body.suffix, body.carrier(name), body.graph.types[name].shape)
-            name = alias
-        shown.append(name)
-    return shown
-
-
 def _values(body: Body) -> dict[str, dict[str, str]]:
     """Node that fires -> the values, inside the step, that a recording wants of it."""
     return {
@@ -172,109 +161,3 @@ def _values(body: Body) -> dict[str, dict[str, str]]:
         }
         for name in body.graph.firing
     }
-
-
-def _step(body: Body, shown: list[str]) -> onnx.GraphProto:
-    states = [_infos(body, side) for side in ("before", "after")]
-    inputs = [body.values[name] for name in body.graph.inputs]
-    outputs = [body.values[name] for name in shown]
-    ends = {info.name for info in (*inputs, *outputs)}
-    return helper.make_graph(
-        body.nodes,
-        "step",
-        [*inputs, *states[0]],
-        [*outputs, *states[1]],
-        body.constants,
-        value_info=[info for name, info in body.values.items() if name not in ends],
-    )
-
-
-def _scan(body: Body, shown: list[str]) -> onnx.GraphProto:
-    given = body.graph.inputs
-    inside = [body.values[body.value(name)] for name in given]
-    results = [body.values[name + body.suffix] for name in shown]
-    ends = {info.name for info in (*inside, *results)}
-    one_step = helper.make_graph(
-        body.nodes,
-        "step",
-        [*_infos(body, "before"), *inside],
-        [*_infos(body, "after"), *results],
-        value_info=[info for name, info in body.values.items() if name not in ends],
-    )
-    nodes, rest = _rest(body, given[0])
-    scan = helper.make_node(
-        "Scan",
-        [*rest, *given],
-        [*(body.fresh(f"{s.after}[T]") for s in body.states), *shown],
-        name=body.fresh("steps"),
-        body=one_step,
-        num_scan_inputs=len(given),
-    )
-    outer = [_over_time(info, name, body.graph.T) for info, name in zip(inside, given, strict=True)]
-    outputs = [_over_time(i, name, body.graph.T) for i, name in zip(results, shown, strict=True)]
-    return helper.make_graph([*nodes, scan], "sample", outer, outputs, body.constants)
-
-
-def _rest(body: Body, given: str) -> tuple[list[onnx.NodeProto], list[str]]:
-    """Zeros for each state, as many as the batch of an input (T, batch, ...) asks for."""
-    nodes, rest = [], []
-    batch = body.fresh("batch")
-    if body.states:
-        nodes.append(helper.make_node("Shape", [given], [batch], name=batch, start=1, end=2))
-    for state in body.states:
-        size, zeros = body.fresh(f"{state.node}/size"), body.fresh(f"{state.node}/rest")
-        nodes.append(
-            helper.make_node("Concat", [batch, body.ints(*state.shape)], [size], name=size, axis=0)
-        )
-        zero = helper.make_tensor("zero", state.carrier, [1], [0])
-        nodes.append(helper.make_node("ConstantOfShape", [size], [zeros], name=zeros, value=zero))
-        rest.append(zeros)
-    return nodes, rest
-
-
-def _infos(body: Body, side: str) -> list[ValueInfoProto]:
-    return [
-        helper.make_tensor_value_info(getattr(s, side), s.carrier, [BATCH, *s.shape])
-        for s in body.states
-    ]
-
-
-def _over_time(info: ValueInfoProto, name: str, T: int) -> ValueInfoProto:
-    """The same value of all steps, under another name."""
-    kind = info.type.tensor_type
-    shape: Iterable[int] = (d.dim_value for d in kind.shape.dim[1:])
-    return helper.make_tensor_value_info(name, kind.elem_type, [T, BATCH, *shape])
-
-
-def show_all(model: ModelProto, names: Iterable[str]) -> dict[str, str]:
-    """Make values inside a model's step outputs of the model as well, in place.
-
-    Args:
-        model: as `to_onnx` makes it, whatever has happened to it since.
-        names: of values that its step declares.
-
-    Returns:
-        Name inside the step -> name of the model's output; what is an input already is
-        left out.
-    """
-    graph = model.graph
-    scan = next((n for n in graph.node if n.op_type == "Scan"), None)
-    step = graph
-    if scan is not None:
-        step = next(a.g for a in scan.attribute if a.name == "body")
-        T = graph.input[0].type.tensor_type.shape.dim[0].dim_value
-        states = len(step.output) - len(graph.output)
-        found = {i.name: o.name for i, o in zip(step.output[states:], graph.output, strict=True)}
-    else:
-        found = {info.name: info.name for info in step.output}
-    declared = {info.name: info for info in step.value_info}
-    for name in dict.fromkeys(names):
-        if name in found or name not in declared:
-            continue
-        step.output.append(declared[name])
-        found[name] = name
-        if scan is not None:
-            scan.output.append(f"{name}/shown")
-            graph.output.append(_over_time(declared[name], f"{name}/shown", T))
-            found[name] = f"{name}/shown"
-    return found

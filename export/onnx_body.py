@@ -185,7 +185,7 @@ class Body:
     def state(self, node: str, role: str, carrier: int) -> State:
         """Add a state of a node's shape."""
         name = self.fresh(f"{node}/{role}")
-        before, after = name + self.suffix, f"{name}/next{self.suffix}"
+        before, after = name + self.suffix, self.fresh(f"{name}/next") + self.suffix
         made = State(node, before, after, carrier, self.graph.types[node].shape)
         self.states.append(made)
         return made

@@ -75,7 +75,7 @@ def load(model: ModelProto, graph: Graph) -> _Executable:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-    from lapilli.export.onnx import show_all
+    from lapilli.export.onnx_models import show_all
 
     facts = {p.key.removeprefix("lapilli."): p.value for p in model.metadata_props}
     if facts["digest"] != graph.digest:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from lapilli.export import onnx as exporter
 from lapilli.export.onnx import save_onnx, to_onnx
-from lapilli.export.onnx_nodes import SATURATES
+from lapilli.export.onnx_products import SATURATES
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
