@@ -94,7 +94,8 @@ def _reach(node: Node, graph: Graph) -> tuple[int, int]:
     else:
         terms, second = first.shape[-1], others[0].range
     top = first.range.hi if fits(first.range, U8) else BYTE - 1
-    partial = terms * top * (BYTE - 1)
+    # Twice: kernels start from the sums that the zero points ask for, and some saturate.
+    partial = 2 * terms * top * (BYTE - 1)
     shifts = _cuts(first.range) + _cuts(second)
     return partial, (partial << 8 * shifts + 1) if shifts else partial
 

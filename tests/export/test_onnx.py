@@ -217,8 +217,8 @@ def wide(name: str, terms: int, hi: int) -> tuple[Node, Node]:
 
 
 def test_sums_beyond_32_bits_are_refused_all_at_once() -> None:
-    """33 026 products of 255 by 255 pass 2**31; with spikes they do not."""
-    nodes = (*wide("a", 33_026, 255), *wide("b", 33_025, 255), *wide("c", 50_000, 200),
+    """16 513 products of 255 by 255, zero points aside, pass 2**31; with spikes they do not."""
+    nodes = (*wide("a", 16_513, 255), *wide("b", 16_512, 255), *wide("c", 50_000, 200),
              *wide("d", 40_000, 1))  # fmt: skip
     graph = Graph(nodes, ("a", "b", "c", "d"), T=1)
     with pytest.raises(UnsupportedError) as caught:
@@ -226,9 +226,23 @@ def test_sums_beyond_32_bits_are_refused_all_at_once() -> None:
     assert [r.node for r in caught.value.reasons] == ["a", "c"]
     assert "33 bits; MatMulInteger and ConvInteger have 32" in caught.value.reasons[0].reason
     kept = Graph(nodes[2:4], ("b",), T=1)
-    full = np.full((1, 1, 33_025), 255, np.uint8)
+    full = np.full((1, 1, 16_512), 255, np.uint8)
     ones = session(to_onnx(kept).SerializeToString()).run(None, {"b.in": full})[0]
-    assert ones.tolist() == [[[33_025 * 255]]]
+    assert ones.tolist() == [[[16_512 * 255]]]
+
+
+@pytest.mark.parametrize("x", [-128, 127])
+@pytest.mark.parametrize("w", [-128, 127])
+def test_the_longest_sum_that_is_taken_does_not_wrap(x: int, w: int) -> None:
+    """Zero points on both sides, every product at its end."""
+    terms = 16_512
+    source = Input(type=TensorType((terms,), IntRange(-128, 127), Kind.GRADED))
+    weight = np.full((1, terms), w)
+    linear = Linear(weight=IntTensor.of(weight), bias=IntTensor.of([0]), graded=True)
+    graph = Graph((Node("x", source), Node("y", linear, ("x",))), ("y",), T=1)
+    given = np.full((1, 1, terms), x, np.int8)
+    (y,) = session(to_onnx(graph).SerializeToString()).run(None, {"x": given})
+    assert y.tolist() == [[[terms * x * w]]]
 
 
 def test_sums_beyond_64_bits_are_refused() -> None:
