@@ -338,17 +338,44 @@ def show(network: NetworkFile, as_json: AsJson = False) -> None:
 @app.command()
 def export(
     network: NetworkFile,
-    nir: Annotated[Path, typer.Option(help="The .nir file to write.")],
+    nir: Annotated[Path | None, typer.Option(help="The .nir file to write.")] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(help="The .onnx file to write: all time steps in one Scan.")
+    ] = None,
+    onnx_step: Annotated[
+        Path | None, typer.Option(help="The .onnx file to write: one time step, state in and out.")
+    ] = None,
+    inlined: Annotated[
+        bool, typer.Option(help="Neurons in ONNX as plain operators, not as functions.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the graph in another format."""
-    from lapilli.export.nir import save_nir
+    """Write the graph in other formats."""
+    from lapilli.deploy import report
 
-    save_nir(load_network(network), nir)
+    if nir is None and onnx is None and onnx_step is None:
+        raise typer.BadParameter("nothing to write: give --nir, --onnx or --onnx-step")
+    loaded = load_network(network)
+    written: list[dict[str, Any]] = []
+    if nir is not None:
+        from lapilli.export.nir import save_nir
+
+        save_nir(loaded, nir)
+        written.append({"file": str(nir), "format": "nir", "bytes": nir.stat().st_size})
+    for file, step in ((onnx, False), (onnx_step, True)):
+        if file is not None:
+            _need_onnx()
+            from lapilli.export.onnx import save_onnx
+
+            model = save_onnx(loaded, file, step=step, inlined=inlined)
+            written.append({"file": str(file), **report.onnx_facts(model)})
     if as_json:
-        _print_json({"file": str(nir)})
-    else:
-        typer.echo(f"wrote {nir}")
+        _print_json({"files": written})
+        return
+    for facts in written:
+        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()
+                         if key != "file" and value != [])  # fmt: skip
+        typer.echo(f"wrote {facts['file']}: {told}")
 
 
 @app.command()
@@ -383,6 +410,15 @@ def _numbers(given: str) -> tuple[float, ...]:
         return tuple(float(part) for part in given.split(",") if part)
     except ValueError as error:
         raise typer.BadParameter(f"{given!r} is no list of numbers") from error
+
+
+def _need_onnx() -> None:
+    try:
+        importlib.import_module("onnx")
+    except ImportError as error:
+        raise SimulatorUnavailableError(
+            "writing ONNX files needs onnx: pip install 'lapilli[onnx]'"
+        ) from error
 
 
 def _need_torch() -> None:

@@ -30,11 +30,19 @@ from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.simulators.conformance import CASES, Case, check
 from lapilli.simulators.event_driven import EventDriven
+from lapilli.simulators.onnx_runtime import Onnx
 from lapilli.simulators.protocol import Executable, Recording, Simulator
 from lapilli.simulators.reference import Reference
 
 Inputs = tuple[IntArray, ...]
-SIMULATORS: tuple[Simulator, ...] = (Reference(), EventDriven())
+SIMULATORS: tuple[Simulator, ...] = (
+    Reference(),
+    EventDriven(),
+    Onnx(),
+    Onnx("onnx-inlined", inlined=True),
+    Onnx("onnx-step", step=True),
+    Onnx("onnx-step-inlined", step=True, inlined=True),
+)
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS, ids=lambda s: s.name)

@@ -134,6 +134,49 @@ def test_export_nir(folder: Path, spike_driven: Quantized) -> None:
     assert (folder / "sdt.nir").stat().st_size > 0
 
 
+def test_export_onnx_without_torch(folder: Path) -> None:
+    arguments = ("export", "net.lapilli", "--onnx", "net.onnx", "--onnx-step", "step.onnx")
+    done = lapilli(*arguments, cwd=folder, torch=False)
+    assert done.returncode == 0, done.stderr
+    assert "wrote net.onnx: format onnx scan, bytes " in done.stdout
+    twin = facts(lapilli(*arguments, "--inlined", "--json", cwd=folder, torch=False))
+    for file, model in zip(twin["files"], ("scan", "step"), strict=True):
+        assert file["format"] == f"onnx {model}"
+        assert file["bytes"] == (folder / file["file"]).stat().st_size > 50_000
+        assert (file["opset"], file["ir_version"]) == (21, 10)
+        assert file["functions"] == []
+
+
+def test_onnx_compares_exact_and_classifies_without_torch(folder: Path, test_split: Split) -> None:
+    compared = ("compare", "net.lapilli", "--simulator", "onnx", "--count", 4, "--json")
+    (comparison,) = facts(lapilli(*compared, cwd=folder))["comparisons"]
+    assert comparison["exact"]
+    assert comparison["compared"] > 500_000
+    run = ("run", "net.lapilli", "0.png", "--simulator", "onnx", "--json")
+    (answer,) = facts(lapilli(*run, cwd=folder, torch=False))
+    assert answer["answer"] == str(test_split.labels[0])
+
+
+def test_export_of_nothing_says_what_to_give(folder: Path) -> None:
+    done = lapilli("export", "net.lapilli", cwd=folder)
+    assert done.returncode == 2
+    assert "--onnx-step" in done.stderr
+
+
+def test_export_onnx_without_the_package(folder: Path) -> None:
+    code = WITHOUT_TORCH.replace("'torch'", "'onnx'")
+    for arguments in (
+        ("export", "net.lapilli", "--onnx", "x.onnx"),
+        ("run", "net.lapilli", "0.png", "--simulator", "onnx"),
+    ):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        assert done.returncode == 2
+        assert "pip install 'lapilli[onnx]'" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (folder / "x.onnx").exists()
+
+
 def test_export_refuses_what_nir_cannot_say_and_writes_nothing(folder: Path) -> None:
     done = lapilli("export", "net.lapilli", "--nir", "net.nir", cwd=folder)
     assert done.returncode == 2
@@ -146,7 +189,8 @@ def test_doctor_lists_everything(folder: Path) -> None:
     done = lapilli("doctor", "--json", cwd=folder)
     told = json.loads(done.stdout)
     names = {f["what"] for f in told["findings"]}
-    assert {"python", "torch", "scikit-learn", "nir", "nirtorch", "uv", "lava"} == names
+    packages = {"torch", "scikit-learn", "nir", "nirtorch", "onnx", "onnxruntime", "uv"}
+    assert names == {"python", "lava", *packages}
     assert done.returncode == int(any(f["remedy"] for f in told["findings"]))
 
 
