@@ -19,7 +19,7 @@ from lapilli.model.e_spikeformer import ESpikeFormer, ESpikeFormerConfig
 from lapilli.model.meta_spikeformer import MetaSpikeFormer, MetaSpikeFormerConfig, StagesConfig
 from lapilli.model.neuron import LIF
 from lapilli.model.qkformer import QKFormer, QKFormerConfig
-from lapilli.model.semm import SEMM, SEMMConfig
+from lapilli.model.semm import SEMM, SEMMConfig, SEMMImageNet, SEMMImageNetConfig
 from lapilli.model.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer
 from lapilli.model.spikformer import Spikformer, SpikformerConfig
 from lapilli.model.spikingformer import Spikingformer, SpikingformerConfig
@@ -31,6 +31,7 @@ Config: TypeAlias = (
     | A2OS2AConfig
     | QKFormerConfig
     | SEMMConfig
+    | SEMMImageNetConfig
     | MetaSpikeFormerConfig
     | ESpikeFormerConfig
 )
@@ -89,6 +90,11 @@ FAMILIES: Mapping[str, Family] = {
         renamed=((r"\.mlp\.fc_(conv|bn|lif)([12])\.", r".mlp.mlp\2_\1."),),  # STEP
     ),
     "semm": Family(config=SEMMConfig, model=SEMM, unused=(_SURROGATE,)),
+    "semm-imagenet": Family(
+        config=SEMMImageNetConfig,
+        model=SEMMImageNet,
+        unused=(_SURROGATE, r"\.attn\.[kv]_bn\."),
+    ),
     "meta-spikeformer": Family(config=MetaSpikeFormerConfig, model=MetaSpikeFormer),
     "e-spikeformer": Family(config=ESpikeFormerConfig, model=ESpikeFormer),
 }
@@ -106,7 +112,7 @@ def detect(state: Mapping[str, Tensor]) -> str | None:
     Spikformer for ImageNet, and is taken for it.
     """
     keys = "\n".join(state)
-    q = next((v.dim() for k, v in state.items() if k.endswith(".attn.q_conv.weight")), 0)
+    k = next((v.dim() for k, v in state.items() if k.endswith(".attn.k_conv.weight")), 0)
     if re.search(r"\.attn\.[qkv]_linear\.weight", keys):
         return "semm" if ".router1." in keys else "spikformer"
     if ".q_conv.0.body." in keys:
@@ -117,9 +123,11 @@ def detect(state: Mapping[str, Tensor]) -> str | None:
         return "qkformer"
     if re.search(r"patch_embed\.(block|proj)4_conv\.|\.mlp1_conv\.", keys):
         return "spikingformer"
-    if q == 4 and "patch_embed.proj_conv." in keys:
+    if k == 4 and "patch_embed.proj_conv." in keys:
         return "spike-driven"
-    if q == 3 and "patch_embed.rpe_conv." in keys:
+    if k == 3 and ".attn.router1." in keys:
+        return "semm-imagenet"
+    if k == 3 and "patch_embed.rpe_conv." in keys:
         step = "patch_embed.proj_lif1.threshold" in state  # it has no neuron before that one
         return "spikingformer" if step else "spikformer"
     return None
@@ -129,8 +137,6 @@ def foreign(state: Mapping[str, Tensor]) -> str | None:
     """Whose model that we have no class for these keys are of, where they are known."""
     if any(".qkv_conv_bn." in key for key in state):
         return "SpikingJelly 2's own model, whose projections are fused"
-    if any(key.endswith(".attn.router1.weight") for key in state):
-        return "STEP's SEMM for ImageNet, which averages over the batch"
     return None
 
 
