@@ -133,13 +133,6 @@ def detect(state: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def foreign(state: Mapping[str, Tensor]) -> str | None:
-    """Whose model that we have no class for these keys are of, where they are known."""
-    if any(".qkv_conv_bn." in key for key in state):
-        return "SpikingJelly 2's own model, whose projections are fused"
-    return None
-
-
 def unused(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     """The keys of a file that its family's forward pass does not read."""
     family = detect(state)

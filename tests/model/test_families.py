@@ -280,12 +280,6 @@ def test_inspect_names_the_presets_that_fit(tmp_path: Path) -> None:
     assert "--preset qkformer-cifar10-4-384" in facts["next"]
 
 
-def test_inspect_names_what_has_no_class_here(tmp_path: Path) -> None:
-    state = {k: torch.zeros(1) for k in _official("spikingjelly2_spikformer_cifar10_4-384")}
-    save_file(state, tmp_path / "s.safetensors")
-    assert "SpikingJelly 2" in _inspected(tmp_path / "s.safetensors")["family"]
-
-
 def test_a_preset_says_configuration_and_normalisation(tmp_path: Path) -> None:
     path = tmp_path / "q.safetensors"
     save_file({"head.bias": torch.zeros(10)}, path)
