@@ -44,6 +44,9 @@ def _here(file: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         missing.append(_NORMALISATION)
         options += " --mean ... --std ..."
     facts: dict[str, Any] = {"missing": missing}
+    if constants := families.learned_tau(checkpoint.state):
+        shown = f"{min(constants):.3g} to {max(constants):.3g}"
+        facts["learned tau"] = f"{len(constants)} neurons, {shown}"
     if fits:
         notes = {name: presets.assumed(name) for name in fits}
         facts["layout"] = list(presets.layouts(fits))

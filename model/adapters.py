@@ -69,6 +69,7 @@ _SJ_OLD = "spikingjelly.clock_driven.neuron"
 
 ADAPTERS: Mapping[str, Adapter] = {
     "lapilli.model.neuron.LIF": own.LIF,
+    "lapilli.model.neuron.PLIF": own.PLIF,
     "lapilli.model.neuron.TernaryLIF": own.TERNARY,
     "lapilli.model.neuron.IntegerSpike": own.INTEGER,
     "lapilli.model.adapters.Described": _DESCRIBED,
@@ -86,6 +87,9 @@ ADAPTERS: Mapping[str, Adapter] = {
     "braincog.base.node.node.LIFNode": braincog.LIF,
     "models.utils.node.LIFNode": braincog.LIF,  # STEP, run from its folder cls/
     "utils.node.LIFNode": braincog.LIF,  # likewise, from cls/models/
+    "braincog.base.node.node.PLIFNode": braincog.PLIF,
+    "models.utils.node.PLIFNode": braincog.PLIF,
+    "utils.node.PLIFNode": braincog.PLIF,
 }
 
 

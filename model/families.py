@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lapilli.model.a2os2a import A2OS2AConfig, A2OS2ATransformer
 from lapilli.model.e_spikeformer import ESpikeFormer, ESpikeFormerConfig
 from lapilli.model.meta_spikeformer import MetaSpikeFormer, MetaSpikeFormerConfig, StagesConfig
-from lapilli.model.neuron import LIF
+from lapilli.model.neuron import LIF, PLIF
 from lapilli.model.qkformer import QKFormer, QKFormerConfig
 from lapilli.model.semm import SEMM, SEMMConfig, SEMMImageNet, SEMMImageNetConfig
 from lapilli.model.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer
@@ -79,7 +79,7 @@ FAMILIES: Mapping[str, Family] = {
     "spike-driven": Family(
         config=SpikeDrivenConfig,
         model=SpikeDrivenTransformer,
-        unused=(_TALKING_HEADS, r"\.(rpe_lif|attn_lif)\.threshold$", _SURROGATE),
+        unused=(_TALKING_HEADS, r"\.(rpe_lif|attn_lif)\.(threshold|w)$", _SURROGATE),
         renamed=((r"\.mlp\.fc_(conv|bn|lif)([12])\.", r".mlp.fc\2_\1."),),  # STEP
     ),
     "a2os2a": Family(config=A2OS2AConfig, model=A2OS2ATransformer),
@@ -210,6 +210,23 @@ def make(config: Config) -> nn.Module:
     return FAMILIES[family_of(config)].model(config)
 
 
+def learned_tau(state: Mapping[str, Tensor]) -> list[float]:
+    """The time constants that a file trained with PLIF holds, as `w` with 1 / tau = sigmoid(w)."""
+    scalars = [w for key, w in state.items() if key.endswith(".w") and w.numel() == 1]
+    return [float(1 / w.detach().double().sigmoid()) for w in scalars]
+
+
+def learn_tau(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Replace each LIF for which a file has a `w` by a PLIF: models trained with that option."""
+    family = next(f for f in FAMILIES.values() if type(model) is f.model)
+    neurons = {f"{path}.w": path for path, m in model.named_modules() if type(m) is LIF}
+    for key in state:
+        if (path := neurons.get(_own_name(key, set(neurons), family.renamed))) is not None:
+            parent, _, leaf = path.rpartition(".")
+            own: Any = model.get_submodule(path)
+            setattr(model.get_submodule(parent), leaf, PLIF(own.tau, own.v_threshold))
+
+
 def matched(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The entries of a file under the model's own names; unused ones are left out.
 
@@ -223,7 +240,7 @@ def matched(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {
         _own_name(key, names, family.renamed): value
         for key, value in state.items()
-        if not any(re.search(pattern, key) for pattern in family.unused)
+        if key in names or not any(re.search(pattern, key) for pattern in family.unused)
     }
     thresholds = {key: found.pop(key) for key in neurons if key in found}  # STEP stores them
     if missing := sorted(own.keys() - found.keys()):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lapilli.model.a2os2a import A2OS2AConfig
 from lapilli.model.e_spikeformer import ESpikeFormerConfig
-from lapilli.model.families import Config, detect, family_of, make, matched
+from lapilli.model.families import Config, detect, family_of, learn_tau, make, matched
 from lapilli.model.meta_spikeformer import MetaSpikeFormerConfig
 from lapilli.model.qkformer import QKFormerConfig
 from lapilli.model.semm import SEMMConfig, SEMMImageNetConfig
@@ -249,6 +249,7 @@ def _fits(config: Config, head: Tensor, state: Mapping[str, Tensor]) -> bool:
         if config.classes != head.shape[0] or _width(config) != head.shape[1]:
             return False
         model = make(config)
+        learn_tau(model, state)
     try:
         matched(model, state)
     except ValueError:
