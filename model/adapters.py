@@ -15,10 +15,18 @@ from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
 from lapilli.model.rows import braincog, norse, own, snntorch, spikingjelly
-from lapilli.model.rule import Adapter, NeuronRule, Rule, StaircaseRule, Trace
+from lapilli.model.rule import Adapter, NeuronRule, Rule, StaircaseRule, Thresholds, Trace
 from lapilli.model.simulate import simulate
 
-__all__ = ["ADAPTERS", "Adapter", "Description", "NeuronRule", "Rule", "StaircaseRule"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "Description",
+    "NeuronRule",
+    "Rule",
+    "StaircaseRule",
+    "Thresholds",
+]
 
 Description: TypeAlias = Rule | Callable[[Any], Rule]  # of a user's class: constant, or read
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lapilli.model.rows.comparison import is_strict
 from lapilli.model.rows.stepping import stepped
-from lapilli.model.rule import Adapter, NeuronRule, Trace
+from lapilli.model.rule import Adapter, NeuronRule, Thresholds, Trace
 
 
 def _lif(module: Any) -> NeuronRule:
@@ -35,7 +35,7 @@ def _rule(module: Any, leak: Fraction) -> NeuronRule:
         raise ValueError(f"starts from v_reset = {module.v_reset}, but a spike resets it to 0")
     if module.groups != 1:
         raise ValueError(f"n_groups = {module.groups}: weights that differ by time step")
-    threshold = Fraction(module.threshold.detach().double().item())
+    threshold = Thresholds.of(module.threshold)
     strict = is_strict(module.act_fun)
     return NeuronRule(decay=1 - leak, gain=leak, v_threshold=threshold, strict=strict)
 

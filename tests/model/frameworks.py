@@ -308,7 +308,7 @@ def look(example: Example) -> Fact:
 
 def _scale(rule: Rule) -> Fraction:
     """A grid of currents that meets every threshold."""
-    return rule.theta / rule.gain / 8 if isinstance(rule, NeuronRule) else Fraction(1, 4)
+    return rule.thetas[0] / rule.gain / 8 if isinstance(rule, NeuronRule) else Fraction(1, 4)
 
 
 def _integers(made: IntegerNeuron, n: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
@@ -335,7 +335,7 @@ def _in_words(rule: Rule) -> str:
     parts = [f"keeps {_number(rule.decay)}", f"input x {_number(rule.gain)}"]
     if rule.current_decay:
         parts.append(f"current keeps {_number(rule.current_decay)}")
-    fires = f"h {sign} {_number(rule.v_threshold)}"
+    fires = f"h {sign} {_number(rule.rest + rule.thetas[0])}"
     parts.append(f"|{fires[0]}|{fires[1:]}" if rule.ternary else fires)
     reset = {
         Reset.TO_ZERO: f"to {_number(rule.rest)}",
