@@ -114,47 +114,23 @@ def inspect(
         facts["next"] = f"lapilli run {file} IMAGE.png"
     else:
         _need_torch()
-        facts = _checkpoint_facts(file)
+        from lapilli.deploy.inspection import checkpoint_facts
+
+        facts = checkpoint_facts(file)
     if as_json:
         _print_json(facts)
     else:
         report.print_facts(str(file), facts)
 
 
-def _checkpoint_facts(file: Path) -> dict[str, Any]:
-    from lapilli.model import families, presets
-    from lapilli.model.checkpoint import load_checkpoint
-
-    checkpoint = load_checkpoint(file)
-    fits = () if checkpoint.config else presets.fitting(checkpoint.state)
-    needs, extra = [], ""
-    if checkpoint.config is None:
-        needs.append("heads, T, time constants, thresholds, pooling (--preset or --config)")
-        extra = f" --preset {fits[0]}" if fits else " --config '{...}'"
-    if checkpoint.preprocessing is None and not (fits and presets.normalisation(fits[0])):
-        needs.append("normalisation (--mean, --std)")
-        extra += " --mean ... --std ..."
-    facts = {
-        "kind": "checkpoint",
-        "family": checkpoint.family or families.foreign(checkpoint.state) or "unknown",
-        "parameters": sum(v.numel() for v in checkpoint.state.values()),
-        "entries": len(checkpoint.state),
-        "unused": len(families.unused(checkpoint.state)),
-        "config": asdict(checkpoint.config) if checkpoint.config else "not in the file",
-        "missing": needs,
-    }
-    if fits:
-        notes = {name: presets.assumed(name) for name in fits}
-        facts["layout"] = list(presets.layouts(fits))
-        facts["presets"] = [f"{n} (assumes {a})" if a else n for n, a in notes.items()]
-    return {**facts, "next": f"lapilli quantize {file}{extra} -o {file.stem}.lapilli"}
-
-
 @app.command()
 def quantize(
     model: Annotated[
         str,
-        typer.Argument(help="A checkpoint (.safetensors, .pt, .pth), or FILE.py:CLASS_OR_FACTORY."),
+        typer.Argument(
+            help="A checkpoint (.safetensors, .pt, .pth), or FILE.py:CLASS_OR_FACTORY, "
+            "or PACKAGE.MODULE:CLASS_OR_FACTORY."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
     calibration: Source = image_files.DIGITS,

@@ -15,10 +15,18 @@ from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
 from lapilli.model.rows import braincog, norse, own, snntorch, spikingjelly
-from lapilli.model.rule import Adapter, NeuronRule, Rule, StaircaseRule, Trace
+from lapilli.model.rule import Adapter, NeuronRule, Rule, StaircaseRule, Thresholds, Trace
 from lapilli.model.simulate import simulate
 
-__all__ = ["ADAPTERS", "Adapter", "Description", "NeuronRule", "Rule", "StaircaseRule"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "Description",
+    "NeuronRule",
+    "Rule",
+    "StaircaseRule",
+    "Thresholds",
+]
 
 Description: TypeAlias = Rule | Callable[[Any], Rule]  # of a user's class: constant, or read
 
@@ -69,6 +77,7 @@ _SJ_OLD = "spikingjelly.clock_driven.neuron"
 
 ADAPTERS: Mapping[str, Adapter] = {
     "lapilli.model.neuron.LIF": own.LIF,
+    "lapilli.model.neuron.PLIF": own.PLIF,
     "lapilli.model.neuron.TernaryLIF": own.TERNARY,
     "lapilli.model.neuron.IntegerSpike": own.INTEGER,
     "lapilli.model.adapters.Described": _DESCRIBED,
@@ -88,6 +97,9 @@ ADAPTERS: Mapping[str, Adapter] = {
     "braincog.base.node.node.LIFNode": braincog.LIF,
     "models.utils.node.LIFNode": braincog.LIF,  # STEP, run from its folder cls/
     "utils.node.LIFNode": braincog.LIF,  # likewise, from cls/models/
+    "braincog.base.node.node.PLIFNode": braincog.PLIF,
+    "models.utils.node.PLIFNode": braincog.PLIF,
+    "utils.node.PLIFNode": braincog.PLIF,
 }
 
 

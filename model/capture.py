@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from lapilli.ir.errors import CaptureError
 from lapilli.model.adapters import adapter_of
 from lapilli.model.bsa import Shiftmax
+from lapilli.model.device import on_cpu
 from lapilli.model.opaque import OpaqueNeuron, OpaqueShiftmax
 from lapilli.model.program import Captured
 from lapilli.model.reader import Reader
@@ -42,7 +43,7 @@ def capture(
     """Capture `model`, called with one batch of images.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode; of one on a GPU, a copy on the CPU is captured.
         image_shape: of one sample, (C, H, W); with time in the layout (T, C, H, W).
         layout: of the images that its forward takes: BCHW, BTCHW or TBCHW.
         output: which of several results holds the logits, by index or key; without it the
@@ -62,6 +63,7 @@ def capture(
     if "T" in layout and image_shape[0] == 1:
         raise CaptureError("", "images of a single time step; drop that axis, use layout BCHW")
     signature = Signature(layout=layout, per_sample=per_sample)
+    model = on_cpu(model)
     _check_mode(model)
     forms = _check_state(model, signature, image_shape)
     for batch in _batch_sizes(model, image_shape):

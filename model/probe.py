@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lapilli.ir.errors import CaptureError
 from lapilli.model.adapters import adapter_of, rule_of
 from lapilli.model.program import Captured, Fire, Potential
-from lapilli.model.rule import Rule, StaircaseRule
+from lapilli.model.rule import NeuronRule, Rule, StaircaseRule
 from lapilli.model.simulate import left, simulate
 from lapilli.model.step import shown_membrane
 
@@ -102,12 +102,13 @@ def _compare(path: str, rule: Rule, x: Tensor, got: Tensor) -> int:
     if got.shape != want.shape:
         raise CaptureError(path, f"answers {tuple(x.shape)} by {tuple(got.shape)}")
     if len(wrong := (got.to(want.dtype) != want).nonzero()):
-        t, lane, neuron = (int(i) for i in wrong[0])
-        shown = ", ".join(f"{float(c):g}" for c in x[: t + 1, lane, neuron])
+        first = tuple(int(i) for i in wrong[0])
+        t, where = first[0], first[1:]
+        shown = ", ".join(f"{float(current[where]):g}" for current in x[: t + 1])
         raise CaptureError(
             path,
             f"is not what its rule says: after currents {shown} it gives "
-            f"{float(got[t, lane, neuron]):g}, the rule {float(want[t, lane, neuron]):g} "
+            f"{float(got[first]):g}, the rule {float(want[first]):g} "
             f"(step {t}; {len(wrong)} of {want.numel()} differ). The rule: {rule}",
         )
     if not 0 < float((want != 0).double().mean()) < 1:
@@ -116,20 +117,23 @@ def _compare(path: str, rule: Rule, x: Tensor, got: Tensor) -> int:
 
 
 def _currents(rule: Rule, T: int) -> list[Tensor]:
-    """Sequences (T, B, features): one anywhere, one on a grid that meets the threshold."""
+    """Sequences (T, B, ...): one anywhere, one on a grid that meets the thresholds."""
     random = torch.Generator().manual_seed(0)
-    shape = (T, _LANES, _NEURONS)
+    shape: tuple[int, ...] = (T, _LANES, _NEURONS)
+    if isinstance(rule, NeuronRule) and len(rule.thetas) > 1:
+        shape = (T, max(_LANES, _LANES * _NEURONS // len(rule.thetas)), *rule.shape)
     noise = torch.randn(shape, generator=random, dtype=torch.float64)
     if isinstance(rule, StaircaseRule):
         steps = torch.randint(-2, 2 * rule.levels + 3, shape, generator=random)
         return [noise * rule.levels, steps.double() / 2]
-    unit = float(rule.theta / rule.gain)
+    units = [float(theta / rule.gain) for theta in rule.thetas]
+    unit = torch.tensor(units, dtype=torch.float64).reshape(rule.shape)
     anywhere = (noise * 0.8 + 0.3) * unit
     eighths = torch.randint(-6, 13, shape, generator=random).double()
-    ties = eighths * float(rule.theta / rule.gain / 8)
+    ties = eighths * (unit / 8)
     if not _dyadic(rule.decay, rule.current_decay, rule.reset_by):
         ties[1:] = anywhere[1:]  # from rest, only the first step is free of rounding
-    if not _dyadic(rule.gain, 1 / rule.gain, rule.theta, rule.rest):
+    if not _dyadic(rule.gain, 1 / rule.gain, *rule.thetas, rule.rest):
         return [anywhere]
     return [anywhere, ties]
 

@@ -15,7 +15,9 @@ def simulate(rule: Rule, x: Tensor) -> Trace:
     if isinstance(rule, StaircaseRule):
         return torch.round(x.clamp(0, rule.levels)) / rule.norm, x
     kept, gain, current_kept = (float(c) for c in (rule.decay, rule.gain, rule.current_decay))
-    rest, theta = float(rule.rest), float(rule.v_threshold)
+    rest = float(rule.rest)
+    thresholds = [float(theta + rule.rest) for theta in rule.thetas]
+    theta = torch.tensor(thresholds, dtype=torch.float64).reshape(rule.shape)
     i = torch.zeros_like(x[0])
     v = torch.full_like(x[0], rest)
     spikes, membranes = [], []

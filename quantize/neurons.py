@@ -12,14 +12,18 @@ where the amount lies below the synaptic unit, f grows by that many bits.
 A register that is too short for that takes a *coarse* state: fewer fraction bits, still none
 lost, and the threshold rounded to 64 * vth + 1 on both sides before anything is compared. With
 a soft reset, whose amount is the threshold in most frameworks and would leave its grid, the
-integer neuron itself takes the float one's place, with six fraction bits, on both sides.
+integer neuron itself takes the float one's place, with six fraction bits, on both sides. So
+it does where thresholds differ from neuron to neuron.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+
+import numpy as np
 
 from lapilli.ir.bounds import fraction_loss
 from lapilli.ir.certificate import STATE_BITS, TIE
@@ -69,24 +73,27 @@ def integer_neuron(rule: Rule, scale: Fraction, T: int, *, coarse: bool = False)
     why = _inexact(rule, scale, lost, below)
     if coarse and not why and rule.reset is Reset.BY_SUBTRACTION:
         why = f"its soft reset would need {lost + below} bits below Loihi's in its state"
+    if coarse and not why and len(rule.thetas) > 1:
+        why = f"its thresholds differ, and its state would need {lost + below} bits below Loihi's"
     if why:
         bits = LOIHI_FRACTION_BITS
-        vth = max(0, round(_in_state(rule.theta, unit, bits) / TIE))
+        vth = [max(0, round(_in_state(theta, unit, bits) / TIE)) for theta in rule.thetas]
         note = f"the integer neuron stands on both sides: {why}"
         op = _neuron(rule, vth, unit, bits)
         return IntegerNeuron(op=op, scale=scale, unit=unit, exact=False, note=note)
     if not coarse:
         bits = LOIHI_FRACTION_BITS + lost + below
-        theta = _in_state(rule.theta, unit, bits) / TIE
-        vth = math.floor(theta) if rule.strict else math.ceil(theta) - 1
-        return IntegerNeuron(op=_neuron(rule, max(0, vth), unit, bits), scale=scale, unit=unit)
+        thetas = [_in_state(theta, unit, bits) / TIE for theta in rule.thetas]
+        vth = [max(0, math.floor(t) if rule.strict else math.ceil(t) - 1) for t in thetas]
+        return IntegerNeuron(op=_neuron(rule, vth, unit, bits), scale=scale, unit=unit)
     bits = max(LOIHI_FRACTION_BITS, lost)
-    vth = max(0, round(_in_state(rule.theta, unit, bits) / TIE))
-    v_threshold = rule.rest + (vth * TIE + (0 if rule.strict else 1)) * unit / 2**bits
-    change = float((v_threshold - rule.rest) / rule.theta - 1)
-    note = f"v_threshold {float(rule.v_threshold):g} rounded by {change:+.2e} on both sides"
+    (theta,) = rule.thetas
+    rounded = max(0, round(_in_state(theta, unit, bits) / TIE))
+    v_threshold = rule.rest + (rounded * TIE + (0 if rule.strict else 1)) * unit / 2**bits
+    change = float((v_threshold - rule.rest) / theta - 1)
+    note = f"v_threshold {float(theta + rule.rest):g} rounded by {change:+.2e} on both sides"
     return IntegerNeuron(
-        op=_neuron(rule, vth, unit, bits),
+        op=_neuron(rule, [rounded], unit, bits),
         scale=scale,
         unit=unit,
         v_threshold=v_threshold,
@@ -99,15 +106,15 @@ def can_be_coarse(neuron: IntegerNeuron) -> bool:
     op = neuron.op
     if not isinstance(op, Neuron) or not neuron.exact or neuron.v_threshold is not None:
         return False
-    if op.reset is Reset.BY_SUBTRACTION:
+    if op.reset is Reset.BY_SUBTRACTION or op.threshold.array.size > 1:
         return op.fraction_bits > LOIHI_FRACTION_BITS
     theta = int(op.threshold.array.max()) >> op.fraction_bits
     return theta >= _ENOUGH_UNITS
 
 
-def _neuron(rule: NeuronRule, vth: int, unit: Fraction, fraction_bits: int) -> Neuron:
+def _neuron(rule: NeuronRule, vth: Sequence[int], unit: Fraction, fraction_bits: int) -> Neuron:
     return Neuron(
-        threshold=IntTensor.of([vth * TIE + 1]),
+        threshold=IntTensor.of(np.reshape([v * TIE + 1 for v in vth], rule.shape)),
         dv=_register(rule.decay),
         du=_register(rule.current_decay),
         reset=rule.reset,

@@ -69,7 +69,8 @@ def quantize(
     """Turn a trained spiking transformer into integers.
 
     Args:
-        model: in evaluation mode; it is captured untouched and never changed.
+        model: in evaluation mode; it is captured untouched and never changed. Of one on a
+            GPU, a copy on the CPU is.
         calibration: normalised *training* images (count, C, H, W), to choose the input scale;
             (count, T, C, H, W) for a layout with time.
         weight_bits: 2 to 8, sign included.
@@ -100,6 +101,7 @@ def quantize(
         raise QuantizeError("image", f"calibration must be ({axes}), got {calibration.shape}")
     if not 2 <= weight_bits <= 8 or not 2 <= input_bits <= 16:
         raise QuantizeError("image", "weights take 2 to 8 bits, the input 2 to 16")
+    calibration = calibration.cpu()
     channels = calibration.shape[-3]
     source = (
         _event_quantizer(calibration, mean, std)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lapilli.ir.ops import Reset
 from lapilli.model.rows.stepping import OUT_OF_REACH
-from lapilli.model.rule import Adapter, NeuronRule, Trace
+from lapilli.model.rule import Adapter, NeuronRule, Thresholds, Trace
 
 
 def _lif(module: Any) -> NeuronRule:
@@ -37,9 +37,17 @@ def _lif_box(module: Any) -> NeuronRule:
 
 def _rule(module: Any, current_decay: Fraction, reset: Reset) -> NeuronRule:
     p, c = module.p, _number(module.dt * module.p.tau_mem_inv)
-    rest, threshold = _number(p.v_leak), _number(p.v_th)
+    rest, threshold = _number(p.v_leak), Thresholds.of(torch.as_tensor(p.v_th))
     if reset is Reset.TO_ZERO and _number(p.v_reset) != rest:
         raise ValueError("v_reset differs from v_leak: a spike would not bring it to rest")
+    reset_by = Fraction(0)
+    if reset is Reset.BY_SUBTRACTION:
+        if isinstance(threshold, Thresholds):
+            raise ValueError(
+                f"{len(threshold.values)} thresholds with reset_subtract: each neuron would "
+                "subtract another amount; use reset_value, or one threshold"
+            )
+        reset_by = threshold
     return NeuronRule(
         decay=1 - c,
         gain=c,
@@ -47,7 +55,7 @@ def _rule(module: Any, current_decay: Fraction, reset: Reset) -> NeuronRule:
         strict=True,  # all its threshold functions are heaviside forward
         current_decay=current_decay,
         reset=reset,
-        reset_by=threshold if reset is Reset.BY_SUBTRACTION else Fraction(0),
+        reset_by=reset_by,
         rest=rest,
     )
 
@@ -69,7 +77,9 @@ def _integrator(module: Any) -> NeuronRule:
 def _number(value: Any) -> Fraction:
     tensor = torch.as_tensor(value).detach()
     if tensor.numel() != 1:
-        raise ValueError(f"a parameter has {tensor.numel()} values; one per layer is supported")
+        raise ValueError(
+            f"a parameter has {tensor.numel()} values; only v_th may differ from neuron to neuron"
+        )
     return Fraction(tensor.double().item())
 
 
@@ -97,7 +107,8 @@ def _trace_integrator(module: Any, x: Tensor) -> Trace:
             v, state = module.activation(current, before, module.p, module.dt)
             membranes.append(v)
     h = torch.stack(membranes)
-    return (h >= float(_integrator(module).v_threshold)).to(h.dtype), h
+    rule = _integrator(module)
+    return (h >= float(rule.rest + rule.thetas[0])).to(h.dtype), h
 
 
 def _never(module: Any, v_threshold: float) -> None:

@@ -87,7 +87,8 @@ def images(count: int = 20) -> Images:
 
 def test_sources_and_checkpoints_are_told_apart() -> None:
     assert is_source("a/b.py:Net")
-    assert not any(map(is_source, ("a.pth", "a.py", "C:/x.pth", "a.py:", "a.py:b c")))
+    assert is_source("package.module:Net")
+    assert not any(map(is_source, ("a.pth", "a.py", "C:/x.pth", "a.py:", "a.py:b c", "a/b:c")))
 
 
 @pytest.mark.parametrize("text", ["T", "=3", "a b=3"])

@@ -107,11 +107,14 @@ def integrated(module: Any, x: Tensor) -> Tensor:
 
 
 def lapilli() -> list[Example]:
-    from lapilli.model.neuron import LIF, IntegerSpike, TernaryLIF
+    from lapilli.model.neuron import LIF, PLIF, IntegerSpike, TernaryLIF
 
     return [
         Example("LIF()", LIF(), whole),
         Example("LIF(tau=1.5)", LIF(1.5), whole),
+        Example("PLIF()", PLIF(), whole),
+        Example("PLIF(tau=4)", PLIF(4.0), whole),
+        Example("PLIF(tau=3)", PLIF(3.0), whole),
         Example("TernaryLIF()", TernaryLIF(), whole),
         Example("IntegerSpike()", IntegerSpike(), whole),
         Example("IntegerSpike(D=4, norm=1)", IntegerSpike(4, 1), whole),
@@ -237,7 +240,7 @@ def braincog() -> list[Example]:
         sys.modules[name] = package
     from braincog.base.node import node as bc
 
-    class LIFNode(bc.LIFNode):  # type: ignore[misc]
+    class Step:
         """What STEP changes: thresholds of 1, >=, all steps in one call, tokens (T*B, N, C)."""
 
         def __init__(self, **options: Any) -> None:
@@ -245,13 +248,17 @@ def braincog() -> list[Example]:
             super().__init__(**{**own, **options})
 
         def rearrange2node(self, inputs: Tensor) -> Tensor:
-            unfolded: Tensor = inputs.unflatten(0, (self.step, -1))
+            unfolded: Tensor = inputs.unflatten(0, (self.step, -1))  # type: ignore[attr-defined]
             return unfolded
 
         def rearrange2op(self, inputs: Tensor) -> Tensor:
             return inputs.flatten(0, 1)
 
-    LIFNode.__module__, LIFNode.__qualname__ = "models.utils.node", "LIFNode"
+    class LIFNode(Step, bc.LIFNode):  # type: ignore[misc]
+        __module__, __qualname__ = "models.utils.node", "LIFNode"
+
+    class PLIFNode(Step, bc.PLIFNode):  # type: ignore[misc]
+        __module__, __qualname__ = "models.utils.node", "PLIFNode"
 
     def folded(module: Any, x: Tensor) -> Tensor:
         module.n_reset()
@@ -262,8 +269,11 @@ def braincog() -> list[Example]:
         Example("LIFNode()", bc.LIFNode(), step_by_step),
         Example("LIFNode(tau=4)", bc.LIFNode(threshold=1.0, tau=4.0), step_by_step),
         Example("LIFNode(layer_by_layer)", bc.LIFNode(step=T, layer_by_layer=True), folded),
+        Example("PLIFNode()", bc.PLIFNode(), step_by_step),
+        Example("PLIFNode(tau=3)", bc.PLIFNode(tau=3.0), step_by_step),
         Example("STEP LIFNode()", LIFNode(), folded),
         Example("STEP LIFNode(tau=1.5, threshold=0.5)", LIFNode(tau=1.5, threshold=0.5), folded),
+        Example("STEP PLIFNode(tau=3)", PLIFNode(tau=3.0), folded),
     ]
 
 
@@ -317,7 +327,7 @@ def look(example: Example) -> Fact:
 
 def _scale(rule: Rule) -> Fraction:
     """A grid of currents that meets every threshold."""
-    return rule.theta / rule.gain / 8 if isinstance(rule, NeuronRule) else Fraction(1, 4)
+    return rule.thetas[0] / rule.gain / 8 if isinstance(rule, NeuronRule) else Fraction(1, 4)
 
 
 def _integers(made: IntegerNeuron, n: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
@@ -355,7 +365,7 @@ def _in_words(rule: Rule, *, silent: bool) -> str:
         parts.append(f"current keeps {_number(rule.current_decay)}")
     if silent:
         return ", ".join([*parts, "no spikes: answers h"])
-    fires = f"h {sign} {_number(rule.v_threshold)}"
+    fires = f"h {sign} {_number(rule.rest + rule.thetas[0])}"
     parts.append(f"|{fires[0]}|{fires[1:]}" if rule.ternary else fires)
     reset = {
         Reset.TO_ZERO: f"to {_number(rule.rest)}",
