@@ -99,6 +99,34 @@ def test_a_family_is_exact(name: str) -> None:
     assert values > 30_000
 
 
+# What `.nir` carries: all but T beyond what a decay of one half leaves exact, decays of other
+# fractions, and e-spikeformer's matrices of more than 2^26 weights. nirtorch looks for loops
+# in a time that grows with nodes times edges squared: QKFormer's and A2OS2A's are not run.
+NIR_QUICK = ("spikformer imagenet", "spike-driven imagenet")
+NIR_SLOW = (
+    "spikformer cifar", "spikformer dvs", "spikingformer cifar", "spikingformer imagenet",
+    "spike-driven cifar", "spike-driven step", "spike-driven cifar10-dvs", "semm",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [*NIR_QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in NIR_SLOW)]
+)
+def test_a_family_is_exact_in_nir(name: str) -> None:
+    pytest.importorskip("nirtorch")
+    from lapilli.simulators.nir_runtime import Nir
+
+    made, x = network_of(name)
+    graph = made.graph
+    inputs = {graph.inputs[0]: x}
+    want = Reference().compile(graph).run(inputs).values
+    have = Nir().compile(graph).run(inputs).values
+    assert {*graph.firing, *graph.outputs} <= have.keys()
+    for node, value in have.items():
+        assert np.array_equal(want[node], value), node
+    assert sum(value.size for value in have.values()) > 30_000
+
+
 @pytest.mark.parametrize(
     ("name", "neurons", "depth"), [("spikformer", 81_280, 30), ("spike_driven", 17_400, 20)]
 )

@@ -275,7 +275,7 @@ def test_what_is_too_large_is_refused_with_the_number() -> None:
         "  scores: 250 neurons\n"
         "  fire: 35 neurons"
     )
-    assert to_binary_neurons(attention(5, 7), max_neurons=810)
+    assert to_binary_neurons(attention(5, 7), max_neurons=810).firing
 
 
 def test_a_current_that_outlasts_a_reset_is_refused_by_name() -> None:

@@ -56,13 +56,8 @@ def to_binary_neurons(graph: Graph, max_neurons: int | None = None) -> Graph:
     Raises:
         UnsupportedError: nodes that have no such form, or the limit with its contributors.
     """
-    faults = tuple(
-        Unsupported(node.name, fault)
-        for node in graph.nodes
-        if isinstance(node.op, Neuron) and (fault := copies.fault(node.op))
-    )
-    if faults:
-        raise UnsupportedError("a graph of binary neurons", faults)
+    if unsayable := faults(graph):
+        raise UnsupportedError("a graph of binary neurons", unsayable)
     graph = associate(graph)
     lowering = _Lowering(graph)
     for node in graph.nodes:
@@ -71,6 +66,15 @@ def to_binary_neurons(graph: Graph, max_neurons: int | None = None) -> Graph:
     if max_neurons is not None:
         measure(lowered, graph).require(max_neurons)
     return lowered
+
+
+def faults(graph: Graph) -> tuple[Unsupported, ...]:
+    """The nodes that have no form in binary neurons, with the reason."""
+    return tuple(
+        Unsupported(node.name, fault)
+        for node in graph.nodes
+        if isinstance(node.op, Neuron) and (fault := copies.fault(node.op))
+    )
 
 
 def size(graph: Graph) -> Size:

@@ -64,7 +64,7 @@ def measure(graph: Graph, original: Graph) -> Size:
         depth[node.name] = max((depth[i] for i in node.inputs), default=0) + fires
         synapses += _synapses(node, graph.types)
         if fires:
-            contributors[_origin(node.name, known)] += math.prod(graph.types[node.name].shape)
+            contributors[origin(node.name, known)] += math.prod(graph.types[node.name].shape)
     return Size(
         neurons=contributors.total(),
         depth=max(depth.values(), default=0),
@@ -73,8 +73,8 @@ def measure(graph: Graph, original: Graph) -> Size:
     )
 
 
-def _origin(name: str, known: set[str]) -> str:
-    """The original node whose name this one begins with."""
+def origin(name: str, known: set[str]) -> str:
+    """Name of the original node that a node of the new graph stands for: how its own begins."""
     parts = name.split(".")
     heads = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
     return next((head for head in heads if head in known), parts[0])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lapilli.ir.ops import Add, Delay, Expand, Permute, Reshape
+from lapilli.ir.graph import Graph
+from lapilli.ir.ops import Add, Delay, Expand, Linear, Neuron, Permute, Reshape
 from lapilli.ir.passes.binary.building import Building
 from lapilli.ir.passes.binary.thresholds import planes
 
@@ -77,6 +78,24 @@ class Decomposition:
         moved = replace(terms, spikes=spikes)
         self._known[name] = moved
         return moved
+
+
+def summands(graph: Graph, name: str, weight: int = 1) -> tuple[tuple[int, str], ...]:
+    """(weight, neuron node) of what a firing node of the original has become, element by element.
+
+    One neuron, or what levels or signs of it add up to.
+    """
+    node = graph[name]
+    match node.op:
+        case Neuron():
+            return ((weight, name),)
+        case Linear(weight=w):
+            weight *= int(w.array.item())
+        case Add() | Reshape():
+            pass
+        case _:
+            raise TypeError(f"{name} is {type(node.op).__name__}, and no sum of spikes")
+    return tuple(part for i in node.inputs for part in summands(graph, i, weight))
 
 
 def value(build: Building, name: str, terms: Terms) -> str:
