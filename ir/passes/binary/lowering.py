@@ -46,7 +46,8 @@ def to_binary_neurons(graph: Graph, max_neurons: int | None = None) -> Graph:
 
     Every firing node keeps its name and its spikes at every step; so does every other node that
     is still needed, but for an intermediate of matrix products in a row. What is new is named
-    after the node that it stands for.
+    after the node that it stands for. Membranes stay those of the original, but where a neuron
+    became copies.
 
     Args:
         graph: any; what has no such form is refused by name.
