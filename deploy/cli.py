@@ -324,9 +324,12 @@ def export(
     inlined: Annotated[
         bool, typer.Option(help="Neurons in ONNX as plain operators, not as functions.")
     ] = False,
+    max_neurons: Annotated[
+        int, typer.Option(min=1, help="Refuse a NIR graph of more binary neurons than this.")
+    ] = 1_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """Write the graph in other formats."""
+    """Write the graph in other formats; says how many neurons NIR takes before it is built."""
     from lapilli.deploy import report
 
     if nir is None and onnx is None and onnx_step is None:
@@ -335,9 +338,14 @@ def export(
     written: list[dict[str, Any]] = []
     if nir is not None:
         from lapilli.export.nir import save_nir
+        from lapilli.ir.passes.binary import size
 
-        save_nir(loaded, nir)
-        written.append({"file": str(nir), "format": "nir", "bytes": nir.stat().st_size})
+        found = size(loaded.graph)
+        if not as_json:
+            typer.echo(f"as binary neurons: {found}")
+        save_nir(loaded, nir, max_neurons)
+        cost = {"neurons": found.neurons, "depth": found.depth, "synapses": found.synapses}
+        written.append({"file": str(nir), "format": "nir", "bytes": nir.stat().st_size, **cost})
     for file, step in ((onnx, False), (onnx_step, True)):
         if file is not None:
             _need_onnx()

@@ -172,7 +172,7 @@ def _graph(seed: int) -> Graph:
         a, b = (nodes[i].name for i in rng.integers(0, len(nodes), 2))
         same = [n for n in types if types[n].shape == types[a].shape]
         other = same[rng.integers(len(same))]
-        if (which := rng.integers(11)) == 0:
+        if (which := rng.integers(13)) == 0:
             add(Gate(), a, other)
         elif which == 1:
             add(Add(), a, other)
