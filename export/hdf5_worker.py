@@ -22,6 +22,9 @@ from lapilli.ir.errors import FormatError
 
 _SMALL = 16 << 20  # bytes that any file may ask for
 _RATIO = 64  # bytes that one byte of the file may become
+_PATIENCE = 60.0  # seconds, however busy the machine is
+_CODE = "from lapilli.export.hdf5_worker import answer; answer({most})"
+_ENDLESS = "damaged: the HDF5 library did not come to an end with it"
 _REFUSED = 3  # exit status of a worker whose output is the reason
 
 
@@ -42,15 +45,20 @@ def read_tree(path: Path, most_bytes: int | None = None) -> Tree:
     except OSError as error:
         raise FormatError(path, f"cannot be read ({error.strerror})") from error
     most = justified(len(data)) if most_bytes is None else most_bytes
-    code = f"from {__name__} import answer; answer({most})"
+    code = _CODE.format(most=most)
     known = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    worker = subprocess.run(
-        [sys.executable, "-c", code], input=data, env=known, capture_output=True, check=False
-    )
+    patience = _PATIENCE + len(data) / (1 << 18)
+    try:
+        worker = subprocess.run(
+            [sys.executable, "-c", code],
+            input=data, env=known, capture_output=True, check=False, timeout=patience,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise FormatError(path, _ENDLESS) from error
     if worker.returncode == _REFUSED:
         raise FormatError(path, worker.stdout.decode(errors="replace"))
     if worker.returncode:
-        raise FormatError(path, "damaged: the HDF5 library did not come to an end with it")
+        raise FormatError(path, _ENDLESS)
     return _unpacked(worker.stdout)
 
 

@@ -109,6 +109,8 @@ def dynamics(node: NirNode, reading: Reading, dt: Fraction, reset: Reset | None)
         raise RefusedError(
             f"the exporter of {reading.value} does not write how its neurons are reset: state it"
         )
+    if (reading, reset, node.type) == (Reading.SNNTORCH, Reset.TO_ZERO, "CubaLIF"):
+        raise RefusedError("a Synaptic that is reset to zero drops the input of the next step")
     by = Fraction(0)
     if reset is Reset.BY_SUBTRACTION:
         by = _one(node, "v_threshold")
