@@ -131,7 +131,7 @@ def _cycle(file: Any) -> None:
 
 def _deep(file: Any) -> None:
     at = file["node/metadata"]
-    for name in "abcdefghijklmnopqrst":
+    for name in "ABCDEFGHIJKLMNOPQRST":
         at = at.create_group(name)
 
 
