@@ -7,6 +7,7 @@ back in a safetensors container.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -97,6 +98,7 @@ def confine(most_bytes: int, seconds: int) -> None:
         resource.RLIMIT_NOFILE: 0,
         resource.RLIMIT_CORE: 0,
     }
+    codecs.lookup("ascii")  # Python opens a file for this one, when h5py first asks
     for kind, limit in limits.items():
         _, hard = resource.getrlimit(kind)
         resource.setrlimit(kind, (limit, hard))
