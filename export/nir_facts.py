@@ -15,7 +15,8 @@ from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.ops import Reset
 
 FORMATS = ("lapilli-nir/1",)
-_MOST_STEPS = 1 << 16
+_MOST_STEPS = _MOST_CHANNELS = 1 << 16
+_MOST_EXPONENT = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,8 @@ class Facts:
             bounds = ours
         if bounds is None:
             raise RefusedError("nothing says the range of its input: state it")
+        if abs(stated.input_exponent) > _MOST_EXPONENT:
+            raise RefusedError(f"an input exponent of {stated.input_exponent}")
         if bounds[0] > bounds[1]:
             raise RefusedError(f"an input range {bounds}")
         return bounds
@@ -113,6 +116,8 @@ class Facts:
         bounds = graph.types[graph.inputs[0]].range
         channels = (graph.types[graph.inputs[0]].shape or (1,))[0]
         shape = graph.types[graph.outputs[0]].shape
+        if channels > _MOST_CHANNELS:
+            raise RefusedError(f"an input of {channels} channels")
         about = self._get("input", dict, {})
         plain: dict[str, Any] = {
             "mean": ["0"] * channels,
@@ -131,6 +136,8 @@ class Facts:
             scale = _fraction(self.facts.get("logit_scale", str(unit)))
         except (TypeError, ValueError, ZeroDivisionError) as error:
             raise RefusedError("metadata: input or logit_scale: not what lapilli writes") from error
+        if abs(quantizer.exponent) > _MOST_EXPONENT:
+            raise RefusedError(f"metadata: input exponent {str(quantizer.exponent)[:20]}")
         if len(quantizer.mean) != len(quantizer.std) or min(quantizer.std, default=0) <= 0:
             raise RefusedError("metadata: input needs one mean and one positive std per channel")
         numbers = [str(i) for i in range(min(math.prod(shape), 1 << 16))]

@@ -15,6 +15,7 @@ from lapilli.ir.ops import Neuron
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import TensorType
 
+MOST_WEIGHTS = 1 << 24  # of a kernel that the file does not write out
 _MOST_BITS = 62
 
 
@@ -65,7 +66,7 @@ def dilated(weight: Floats, dilation: tuple[int, int]) -> Floats:
     if min(dilation) < 1 or max(dilation) > 64:
         raise RefusedError(f"dilation {list(dilation)}")
     sides = [(n - 1) * d + 1 for n, d in zip(weight.shape[2:], dilation, strict=True)]
-    if math.prod(sides) * math.prod(weight.shape[:2]) > 1 << 28:
+    if math.prod(sides) * math.prod(weight.shape[:2]) > MOST_WEIGHTS:
         raise RefusedError(f"a kernel of {sides} after dilation {list(dilation)}")
     whole = np.zeros((*weight.shape[:2], *sides), weight.dtype)
     whole[:, :, :: dilation[0], :: dilation[1]] = weight

@@ -18,7 +18,7 @@ import numpy as np
 
 from lapilli.export.hdf5 import RefusedError
 from lapilli.export.nir_facts import NOTHING, Facts, Stated
-from lapilli.export.nir_grid import check_float, dilated, finest, over, pair, whole
+from lapilli.export.nir_grid import MOST_WEIGHTS, check_float, dilated, finest, over, pair, whole
 from lapilli.export.nir_meaning import FLOAT32, dynamics, neuron
 from lapilli.export.nir_reader import Floats, NirFile, NirNode, read_nir
 from lapilli.ir.errors import FormatError, GraphError
@@ -217,6 +217,8 @@ class _Import:
             pair(node.arrays[f], f) for f in ("kernel_size", "stride", "padding")
         )
         C, *size = self.types[x.name].shape
+        if C * math.prod(kernel) > MOST_WEIGHTS:
+            raise RefusedError(f"sums over windows {list(kernel)}")
         op: Op = Sum(axes=(1, 2), keepdims=True)
         if kernel != tuple(size) or padding != (0, 0):
             op = Conv2d(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from lapilli.export import nir_reader
+from lapilli.export.hdf5 import Tree, parse_tree
 from lapilli.export.nir_facts import Stated
 from lapilli.export.nir_import import from_nir, network_from_nir
 from lapilli.export.nir_meaning import Reading
@@ -33,6 +36,17 @@ from lapilli.export.nir import save_nir, to_nir  # noqa: E402  (needs nir)
 
 pytestmark = pytest.mark.torch
 T, BATCH = 8, 16
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in this process: a worker for each file is for strangers (test_nir_reader.py)."""
+
+    def read_tree(path: Path, most_bytes: int | None = None) -> Tree:
+        assert most_bytes is None
+        return parse_tree(path.read_bytes(), 1 << 24)
+
+    monkeypatch.setattr(nir_reader, "read_tree", read_tree)
 
 
 # ---- other people's exporters -----------------------------------------------------------
@@ -483,6 +497,40 @@ def test_a_loop_is_refused(tmp_path: Path) -> None:
     edges = [("x", "n"), ("n", "w"), ("w", "n"), ("n", "y")]
     nir.write(tmp_path / "x.nir", nir.NIRGraph(nodes, edges))
     with pytest.raises(FormatError, match="is part of a loop"):
+        from_nir(tmp_path / "x.nir", _EULER)
+
+
+@pytest.mark.parametrize(
+    ("shape", "node", "sentence"),
+    [
+        ((1 << 27,), nir.Flatten(np.array([1 << 27]), 0, -1), "an input of 134217728 channels"),
+        ((2, 4, 4), nir.SumPool2d(np.array([9000, 9000]), np.ones(2, int), np.full(2, 4500)),
+         r"node 'n': sums over windows \[9000, 9000\]"),
+        ((2, 4, 4), nir.Conv2d(None, np.ones((9, 2, 64, 64), np.int8), 1, 2000, 64, 1, np.ones(9)),
+         "node 'n': a kernel of .* after dilation"),
+    ],
+)  # fmt: skip
+def test_a_small_file_makes_no_large_graph(
+    shape: tuple[int, ...], node: Any, sentence: str, tmp_path: Path
+) -> None:
+    if isinstance(node, nir.Conv2d):
+        node.input_shape = (4, 4)
+    nir.write(tmp_path / "x.nir", _chain(node, shape))
+    tracemalloc.start()
+    with pytest.raises(FormatError, match=sentence):
+        from_nir(tmp_path / "x.nir", _EULER)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 << 20
+
+
+def test_what_an_exporter_tore_apart_is_refused(tmp_path: Path) -> None:
+    """snnTorch writes a product of two values as two inputs that never meet."""
+    nodes = {"a": nir.Input(np.array([2])), "b": nir.Input(np.array([2])), "n": _lif(),
+             "y": nir.Output(np.array([2]))}  # fmt: skip
+    edges = [("a", "n"), ("b", "n"), ("n", "y")]
+    nir.write(tmp_path / "x.nir", nir.NIRGraph(nodes, edges))
+    with pytest.raises(FormatError, match="2 nodes of type Input; a network has one"):
         from_nir(tmp_path / "x.nir", _EULER)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lapilli.export.hdf5 import RefusedError
 from lapilli.export.hdf5_worker import justified
-from lapilli.export.nir_reader import read_nir
+from lapilli.export.nir_reader import parse_nir, read_nir
 from lapilli.ir.errors import FormatError
 
 nir = pytest.importorskip("nir")
@@ -248,13 +249,23 @@ def _edges(*more: list[str]) -> Callable[[Any], None]:
 def test_an_edited_file_is_refused(
     change: Callable[[Any], None], sentence: str, edited: Callable[[Callable[[Any], None]], Path]
 ) -> None:
-    path = edited(change)
-    with pytest.raises(FormatError) as caught:
-        read_nir(path)
-    message = str(caught.value).removeprefix(f"{path}: ")
+    data = edited(change).read_bytes()
+    with pytest.raises(RefusedError) as caught:
+        parse_nir(data, justified(len(data)))
+    message = str(caught.value)
     assert sentence in message
     assert "\n" not in message
     assert len(message) < 400
+
+
+@pytest.mark.parametrize("change", [_external, _external_link, _sparse_bomb, _cycle])
+def test_a_refusal_comes_out_of_the_worker(
+    change: Callable[[Any], None], edited: Callable[[Callable[[Any], None]], Path]
+) -> None:
+    path = edited(change)
+    with pytest.raises(FormatError, match=r"^\S+: /node\S*: ") as caught:
+        read_nir(path)
+    assert caught.value.path == path
 
 
 def test_who_trusts_a_file_can_give_it_more(
