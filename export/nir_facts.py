@@ -17,6 +17,7 @@ from lapilli.ir.ops import Reset
 FORMATS = ("lapilli-nir/1",)
 _MOST_STEPS = _MOST_CHANNELS = 1 << 16
 _MOST_EXPONENT = 64
+_MOST_SECONDS = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +87,8 @@ class Facts:
             raise RefusedError(f"nothing says how to discretise it; state a reading: {names}")
         if dt is None or T is None:
             raise RefusedError(f"nothing says its {'dt' if dt is None else 'T'}: state it")
-        if not (0 < dt < math.inf):
-            raise RefusedError(f"dt is {dt}; it must be positive")
+        if not 0 < dt < _MOST_SECONDS:
+            raise RefusedError(f"dt is {str(dt)[:20]}; it is the seconds of a step")
         if not 1 <= T <= _MOST_STEPS:
             raise RefusedError(f"T = {T} leaves 1..{_MOST_STEPS}")
         return reading, Fraction(dt), T

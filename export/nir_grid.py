@@ -58,7 +58,8 @@ def over(values: Floats, unit: Fraction) -> IntArray:
             f"its numbers reach from {float(unit):.3g} to {float(np.abs(flat).max()):.3g}: "
             "they lie on no grid; quantize the model first"
         )
-    return np.ldexp(flat, -(math.frexp(float(unit))[1] - 1)).astype(np.int64)
+    exponent = unit.numerator.bit_length() - unit.denominator.bit_length()
+    return np.ldexp(flat, -exponent).astype(np.int64)
 
 
 def dilated(weight: Floats, dilation: tuple[int, int]) -> Floats:

@@ -40,6 +40,8 @@ from lapilli.ir.ops import (
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
+_EXTREME = Fraction(1 << 256)  # of a unit
+
 
 def from_nir(path: Path, stated: Stated = NOTHING) -> Graph:
     """Read a `.nir` file as a graph.
@@ -258,6 +260,8 @@ class _Import:
         scales = (x.unit, Fraction(1))
         units = [f * s for f, s in zip(found, scales, strict=True) if f is not None]
         unit = min([*units, self.units[name]] if name in self.units else units or [x.unit])
+        if not 1 / _EXTREME < unit < _EXTREME:
+            raise RefusedError("its numbers are too small or too large for any grid; quantize it")
         w, b = over(weight, unit / x.unit), over(bias, unit)
         reach = int(np.abs(w).astype(object).reshape(len(w), -1).sum(axis=1).max())
         total = reach * self.types[x.name].range.magnitude + int(np.abs(b).max())

@@ -12,6 +12,7 @@ sinabs 3.1.3; NIR 1.0.8.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,6 +27,7 @@ from lapilli.ir.tensor import IntTensor
 
 FLOAT32 = 24  # bits of a significand: what frameworks add without rounding
 _MOST_FRACTION_BITS = 32
+_EXTREME = Fraction(1 << 64)
 
 
 class Reading(enum.Enum):
@@ -137,20 +139,19 @@ def _leak_and_gain(node: NirNode, reading: Reading, dt: Fraction) -> tuple[Fract
         if r != 1 or ("w_in" in node.arrays and _one(node, "w_in") != 1):
             raise RefusedError("norse writes r = 1 and w_in = 1")
         return leak, _power_of_two(leak, node.arrays["r"])
-    gain = r * dt / _one(node, name)
+    gain = r * dt / _time_constant(node, name)
     fields = [node.arrays["r"], node.arrays[name]]
     if "w_in" in node.arrays:
-        gain *= _one(node, "w_in") * dt / _one(node, "tau_syn")
+        gain *= _one(node, "w_in") * dt / _time_constant(node, "tau_syn")
         fields += [node.arrays["w_in"], node.arrays["tau_syn"]]
     return leak, _power_of_two(gain, *fields)
 
 
 def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction) -> Fraction:
     """What one step of a time constant takes away, as a multiple of 1/4096."""
-    tau = _one(node, name)
-    if tau <= 0:
-        raise RefusedError(f"{name} is {float(tau):g}; it must be positive")
-    rate = dt / tau
+    rate = dt / _time_constant(node, name)
+    if not 1 / _EXTREME < rate < _EXTREME:
+        raise RefusedError(f"{name} is out of all proportion to a step of {float(dt):g} s")
     if reading is Reading.NORSE:  # writes dt / tau_mem_inv, and steps by dt * tau_mem_inv
         inverse = np.float32(float(rate))
         rate = Fraction(float(np.float32(float(dt)) * inverse))
@@ -165,11 +166,19 @@ def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction) -> Fraction:
     return Fraction(round(units), DECAY_ONE)
 
 
+def _time_constant(node: NirNode, name: str) -> Fraction:
+    tau = _one(node, name)
+    if tau <= 0:
+        raise RefusedError(f"{name} is {float(tau):g}; it must be positive")
+    return tau
+
+
 def _power_of_two(gain: Fraction, *fields: Floats) -> Fraction:
     """The input's gain, freed of the rounding of the fields that it was written as."""
+    if not 1 / _EXTREME < abs(gain) < _EXTREME:
+        raise RefusedError("multiplies its input by 0, or by more than any network would")
     if gain > 0:
-        exponent = round(float(np.log2(float(gain))))
-        nearest = Fraction(2) ** exponent
+        nearest = Fraction(2) ** round(math.log2(gain))
         if abs(gain - nearest) <= gain * _rounding(fields):
             return nearest
     raise RefusedError(f"multiplies its input by {float(gain):.9g}; only powers of two are exact")

@@ -180,9 +180,9 @@ def _damaged_nir(data: bytes, rng: Rng) -> bytes:
             h5.visit(places.append)
             if not places:
                 break
-            _edit_hdf5(
-                h5, places[rng.integers(len(places))], places[rng.integers(len(places))], rng
-            )
+            at, other = (places[int(i)] for i in rng.integers(0, len(places), 2))
+            with suppress(RuntimeError, LookupError, TypeError, ValueError):  # edited already
+                _edit_hdf5(h5, at, other, rng)
     return file.getvalue()
 
 
@@ -341,6 +341,7 @@ def work(kind: str, numbers: range, folder: Path) -> None:
         try:
             outcome = _read(kind, data, path)
         except BaseException:  # everything that is not ours is what we look for
+            watching = False  # a traceback shows lines of source files
             outcome = "FAILED " + traceback.format_exc().strip().replace("\n", " | ")
         signal.setitimer(signal.ITIMER_PROF, 0)
         watching = False
