@@ -18,6 +18,7 @@ from lapilli.deploy.doctor import examine, fix
 from lapilli.deploy.progress import Bars
 from lapilli.deploy.targets import NAMES, target
 from lapilli.export.file import load_network, save_network
+from lapilli.export.nir_dialect import Flavour
 from lapilli.ir import text
 from lapilli.ir.errors import LapilliError, SimulatorUnavailableError
 
@@ -301,14 +302,17 @@ def show(network: NetworkFile, as_json: AsJson = False) -> None:
 def export(
     network: NetworkFile,
     nir: Annotated[Path, typer.Option(help="The .nir file to write.")],
+    flavour: Annotated[
+        Flavour, typer.Option(help="For whom: integers as they are; every importer; chain readers.")
+    ] = Flavour.CANONICAL,
     as_json: AsJson = False,
 ) -> None:
     """Write the graph in another format."""
     from lapilli.export.nir import save_nir
 
-    save_nir(load_network(network), nir)
+    save_nir(load_network(network), nir, flavour)
     if as_json:
-        _print_json({"file": str(nir)})
+        _print_json({"file": str(nir), "flavour": flavour.value})
     else:
         typer.echo(f"wrote {nir}")
 

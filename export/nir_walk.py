@@ -15,12 +15,11 @@ import nir
 import numpy as np
 from typing_extensions import assert_never
 
-from lapilli.export import nir_nodes
+from lapilli.export.nir_dialect import Dialect, Said, Steps, finest_bits, holds
 from lapilli.export.nir_layout import Placed, RefusedError, describe, pooled, spreads, tokens
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import (
-    DECAY_ONE,
     Add,
     Concat,
     Conv2d,
@@ -40,26 +39,27 @@ from lapilli.ir.ops import (
     Staircase,
     Sum,
 )
-from lapilli.ir.tensor import IntArray, IntTensor
+from lapilli.ir.passes.or_neurons import OR
+from lapilli.ir.tensor import IntArray
 
 
 class Walk:
     """Emits NIR nodes for one graph, node by node, and collects what it must refuse.
 
-    Attributes:
-        nodes, edges: of the NIR graph.
-        names: NIR name -> the name it stands for; helpers are called `<node>.<role>`.
-        layouts: name of each value that a NIR neuron shows -> where its elements are.
-        output: the same of the graph's output, and whether the host accumulates it.
+    Args:
+        graph: what to say.
+        say: how to say it.
+
+    Attributes: as of what comes out, `Said`.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, say: Dialect) -> None:
         self.graph = graph
+        self.say = say
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.names: dict[str, str] = {}
         self.layouts: dict[str, Any] = {}
-        self.output: dict[str, Any] = {}
         self._placed: dict[str, Placed | None] = {}  # None: unknown, after a refusal
         self._reasons: list[Unsupported] = []
         self._used = _ancestors(graph)
@@ -72,14 +72,14 @@ class Walk:
         if not faults and len(inputs) == len(node.inputs):
             try:
                 placed = self._emit(node, inputs)
-                _check_exact(placed)
+                self._check_exact(placed.reach)
                 self._placed[node.name] = placed
             except RefusedError as refused:
                 faults = [str(refused)]
         self._reasons += [Unsupported(node.name, fault) for fault in faults]
 
-    def finish(self) -> None:
-        """Connect the output.
+    def finish(self) -> Said:
+        """Connect the output; the whole.
 
         Raises:
             UnsupportedError: something was refused.
@@ -94,13 +94,14 @@ class Walk:
         if value is None or reasons:
             raise UnsupportedError("nir", tuple(reasons))
         if len(value.terms) > 1:  # importers do not add up what arrives at an output
-            value = self._put(f"{name}.same", nir_nodes.same(value.shape), value, value.shape)
-        self.output = {
+            value = self._same(f"{name}.same", value)
+        output = {
             "name": name,
             "layout": describe(value),
             "accumulate": isinstance(self.graph[name].op, Readout),
         }
         self._put("output", nir.Output(np.array(value.shape)), value, value.shape)
+        return Said(self.nodes, tuple(self.edges), self.names, self.layouts, output)
 
     def _faults(self, node: Node) -> list[str]:
         """What is wrong with a node, wherever its inputs live."""
@@ -119,7 +120,7 @@ class Walk:
         if isinstance(op, Concat):
             faults.append("joins two values; NIR has no node that does")
         if isinstance(op, Neuron):
-            faults += nir_nodes.neuron_faults(op, self.graph.T)
+            faults += self.say.neuron_faults(op, self.graph.T)
         if any(isinstance(self.graph[i].op, Readout) for i in node.inputs):
             faults.append("uses a read-out, which only the host accumulates")
         return faults
@@ -157,21 +158,19 @@ class Walk:
         w, bias = op.weight.array, op.bias.array
         reach = _reach(op, x)
         if x.home.ndim == 1:
-            row, length = x, math.prod(x.shape)
-            if len(x.shape) > 1:
-                row = self._put(f"{name}.flatten", nir_nodes.flatten(x.shape), x, (length,))
-            dealt = _deal(w, x.home, length)
-            return self._put(name, nir_nodes.affine(dealt, bias), row, bias.shape, reach)
+            dealt = _deal(w, x.home, math.prod(x.shape))
+            y = self._chain(name, self.say.dense(dealt, bias, x.shape), x, reach)
+            return Placed(y.terms, y.shape, np.arange(len(bias)), reach)
         channel, pixel = tokens(x)
         size = x.shape[1:]
-        layer = nir_nodes.pointwise(_deal(w, channel, x.shape[0]), bias, size)
+        layer = self.say.pointwise(_deal(w, channel, x.shape[0]), bias, size)
         y = self._put(name, layer, x, (len(bias), *size), reach)
         home = pixel[..., None] + np.arange(len(bias)) * math.prod(size)
         return Placed(y.terms, y.shape, home, reach)
 
     def _convolve(self, name: str, op: Conv2d, x: Placed) -> Placed:
         _need_plain(x)
-        layer = nir_nodes.convolution(op, x.shape[1:])
+        layer = self.say.convolution(op, x.shape[1:])
         return self._put(name, layer, x, self.graph.types[name].shape, _reach(op, x))
 
     def _add(self, name: str, a: Placed, b: Placed) -> Placed:
@@ -183,26 +182,28 @@ class Walk:
         if a.shape != b.shape or not np.array_equal(a.home, b.home):
             raise RefusedError("its operands do not lie in the same order, and NIR cannot permute")
         if set(a.terms) & set(b.terms):  # NIR allows one edge between two nodes
-            b = self._put(f"{name}.same", nir_nodes.same(b.shape), b, b.shape)
+            b = self._same(f"{name}.same", b)
         return Placed((*a.terms, *b.terms), a.shape, a.home, a.reach + b.reach)
 
     def _spread(self, name: str, x: Placed, over: Placed) -> Placed:
-        y = self._put(name, nir_nodes.spread(over.shape), x, over.shape)
+        y = self._put(name, self.say.spread(over.shape), x, over.shape)
         return Placed(y.terms, y.shape, over.home, y.reach)
 
     def _sum(self, name: str, x: Placed, home: IntArray) -> Placed:
-        C, *size = x.shape
-        reach = x.reach * math.prod(size)
-        pool = nir_nodes.count(tuple(size), tuple(size), (0, 0))
-        y = self._put(name, pool, x, (C, 1, 1), reach)
-        return Placed(y.terms, y.shape, home, reach)
+        _, *size = x.shape
+        pool = MaxPool2d(kernel=(size[0], size[1]), stride=(size[0], size[1]))
+        y = self._count(name, pool, x, (x.shape[0], 1, 1))
+        return Placed(y.terms, y.shape, home, y.reach)
 
     def _any(self, name: str, op: MaxPool2d, x: Placed) -> Placed:
         _need_plain(x)
         shape = self.graph.types[name].shape
-        pool = nir_nodes.count(op.kernel, op.stride, op.padding)
-        reach = x.reach * math.prod(op.kernel)
-        return self._fire(name, _OR, self._put(f"{name}.count", pool, x, shape, reach))
+        return self._fire(name, OR, self._count(f"{name}.count", op, x, shape))
+
+    def _count(self, name: str, windows: MaxPool2d, x: Placed, shape: tuple[int, ...]) -> Placed:
+        """Add up each window of a map."""
+        pool = self.say.count(windows, x.shape)
+        return self._put(name, pool, x, shape, x.reach * math.prod(windows.kernel))
 
     def _fire(self, name: str, op: Neuron, x: Placed) -> Placed:
         # Wiring may have left out or repeated elements: the tensor's neurons fire all the same.
@@ -211,16 +212,41 @@ class Walk:
         threshold[x.home] = wanted
         if not np.array_equal(threshold[x.home], wanted):
             raise RefusedError("one value, repeated, meets different thresholds")
-        # Euler's r x - v: twice the current at most, and the membrane, which cannot be larger
-        # than the currents of all steps.
-        _check_exact(x, (self.graph.T + 2) << op.fraction_bits)
-        node = nir_nodes.neuron(op, threshold.reshape(x.shape), self.graph.T)
-        y = self._put(name, node, x, x.shape, 1)
+        finest = finest_bits(op, self.graph.T)
+        # Twice: the steps between two membranes, and Euler's r x - v.
+        self._check_exact(2 * x.reach * holds(op, self.graph.T) << finest)
+        parts = self.say.neurons(op, threshold.reshape(x.shape), self.graph.T)
+        if len(parts) == 1:
+            y = self._put(name, parts[0].neuron, x, x.shape, 1)
+        else:
+            terms: list[str] = []
+            for i, part in enumerate(parts):
+                masked = self._put(f"{name}.{i}.mask", part.mask, x, x.shape)
+                terms += self._put(f"{name}.{i}", part.neuron, masked, x.shape, 1).terms
+            y = self._same(name, Placed(tuple(terms), x.shape, x.home, 1))
         fired = Placed(y.terms, y.shape, x.home, 1)
         (key,) = y.terms
         bits = op.fraction_bits
         self.layouts[name] = {"node": key, "layout": describe(fired), "fraction_bits": bits}
         return fired
+
+    def _same(self, name: str, x: Placed) -> Placed:
+        """The value in one node of its own."""
+        y = self._put(name, self.say.same(x.shape), x, x.shape)
+        return Placed(y.terms, y.shape, x.home, y.reach)
+
+    def _chain(self, name: str, steps: Steps, x: Placed, reach: int) -> Placed:
+        """Nodes one behind the other; the last has the name, those before it a role behind it."""
+        for role, node, shape in steps:
+            x = self._put(f"{name}.{role}" if role else name, node, x, shape)
+        return Placed(x.terms, x.shape, x.home, reach)
+
+    def _check_exact(self, reach: int) -> None:
+        if reach >= self.say.EXACT:
+            bits, held = reach.bit_length(), (self.say.EXACT - 1).bit_length()
+            raise RefusedError(
+                f"its sums can need {bits} bits; {self.say.FLOAT} is exact up to {held}"
+            )
 
     def _put(
         self, name: str, node: Any, x: Placed, shape: tuple[int, ...], reach: int | None = None
@@ -243,9 +269,6 @@ class Walk:
         return key
 
 
-_OR = Neuron(threshold=IntTensor.of([1]), dv=DECAY_ONE, fraction_bits=0)
-
-
 def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
     """Columns to where their inputs live; two that live in one place add up."""
     dealt = np.zeros((len(weight), size), np.int64)
@@ -256,13 +279,10 @@ def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
 def _reach(op: Linear | Conv2d, x: Placed) -> int:
     """No partial sum of the synapses of one output is larger."""
     fan_in = math.prod(op.weight.shape[1:])  # Python's integers: int64 could wrap unnoticed
-    return op.weight.range.magnitude * fan_in * x.reach + op.bias.range.magnitude
-
-
-def _check_exact(x: Placed, times: int = 1) -> None:
-    if x.reach * times >= nir_nodes.EXACT:
-        bits = (x.reach * times).bit_length()
-        raise RefusedError(f"its sums can need {bits} bits; float64 is exact up to 53")
+    weight = op.weight.range.magnitude * fan_in
+    if weight < 1 << 62:
+        weight = int(np.abs(op.weight.array).reshape(len(op.weight.array), -1).sum(axis=1).max())
+    return weight * x.reach + op.bias.range.magnitude
 
 
 def _need_plain(x: Placed) -> None:

@@ -146,7 +146,8 @@ def test_doctor_lists_everything(folder: Path) -> None:
     done = lapilli("doctor", "--json", cwd=folder)
     told = json.loads(done.stdout)
     names = {f["what"] for f in told["findings"]}
-    assert {"python", "torch", "scikit-learn", "nir", "nirtorch", "uv", "lava"} == names
+    importers = {"nirtorch", "snntorch", "spikingjelly", "norse"}
+    assert {"python", "torch", "scikit-learn", "nir", "uv", "lava", *importers} == names
     assert done.returncode == int(any(f["remedy"] for f in told["findings"]))
 
 
