@@ -318,6 +318,27 @@ def export(
 
 
 @app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A .nir file, of lapilli or not.")],
+    framework: Annotated[str, typer.Option("--for", help="Whose importer: snntorch, norse, ...")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a framework's importer makes of each node of a .nir file; status 1 unless exact."""
+    from lapilli.export.nir_check import check_file
+    from lapilli.export.nir_rules import Verdict
+
+    findings = check_file(file, framework)
+    if as_json:
+        facts = [{**asdict(f), "verdict": f.verdict.value} for f in findings]
+        _print_json({"file": str(file), "for": framework, "nodes": facts})
+    else:
+        for f in findings:
+            typer.echo(f"{f.node:30} {f.kind:10} {f.verdict.value}: {f.reason}")
+    if any(f.verdict is not Verdict.EXACT for f in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor(
     repair: Annotated[bool, typer.Option("--fix", help="Build Lava's environment.")] = False,
     as_json: AsJson = False,

@@ -134,6 +134,26 @@ def test_export_nir(folder: Path, spike_driven: Quantized) -> None:
     assert (folder / "sdt.nir").stat().st_size > 0
 
 
+@pytest.mark.parametrize(
+    ("flavour", "framework", "status"),
+    [("portable", "spikingjelly", 0), ("portable", "norse", 1), ("canonical", "snntorch", 1)],
+)
+def test_check_says_who_runs_a_file(
+    folder: Path, spike_driven: Quantized, flavour: str, framework: str, status: int
+) -> None:
+    save_network(spike_driven.network, folder / "sdt.lapilli")
+    name = f"{flavour}.nir"
+    done = lapilli("export", "sdt.lapilli", "--nir", name, "--flavour", flavour, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+    done = lapilli("check", name, "--for", framework, "--json", cwd=folder)
+
+    assert done.returncode == status
+    nodes = json.loads(done.stdout)["nodes"]
+    assert len(nodes) > 50
+    assert all(n["verdict"] == "runs exactly" for n in nodes) is (status == 0)
+
+
 def test_export_refuses_what_nir_cannot_say_and_writes_nothing(folder: Path) -> None:
     done = lapilli("export", "net.lapilli", "--nir", "net.nir", cwd=folder)
     assert done.returncode == 2
