@@ -305,14 +305,23 @@ def export(
     flavour: Annotated[
         Flavour, typer.Option(help="For whom: integers as they are; every importer; chain readers.")
     ] = Flavour.CANONICAL,
+    max_neurons: Annotated[
+        int, typer.Option(min=1, help="Refuse a graph of more binary neurons than this.")
+    ] = 1_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """Write the graph in another format."""
+    """Write the graph in another format; says how many neurons that takes before it does."""
     from lapilli.export.nir import save_nir
+    from lapilli.ir.passes.binary import size
 
-    save_nir(load_network(network), nir, flavour)
+    loaded = load_network(network)
+    found = size(loaded.graph)
+    if not as_json:
+        typer.echo(f"as binary neurons: {found}")
+    save_nir(loaded, nir, max_neurons, flavour)
     if as_json:
-        _print_json({"file": str(nir), "flavour": flavour.value})
+        facts = {"neurons": found.neurons, "depth": found.depth, "synapses": found.synapses}
+        _print_json({"file": str(nir), "flavour": flavour.value, **facts})
     else:
         typer.echo(f"wrote {nir}")
 

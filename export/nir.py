@@ -1,7 +1,8 @@
 """The `.nir` file: a graph in the field's common format, or a list of what keeps it out.
 
-Reading order: `nir_layout` (where values live), `nir_dialect` (what must be said), `nir_nodes`
-and `nir_portable` (the words for it), `nir_walk` (from node to node), this file (the whole).
+Reading order: `nir_layout` (where values live), `nir_moves` (how they get elsewhere),
+`nir_dialect` (what must be said in more than one way), `nir_nodes` and `nir_portable` (the two
+ways), `nir_walk` (from node to node), `nir_fused` (a chain instead), this file (the whole).
 What NIR has no place for (T, dt, how to discretise, our names and shapes, the scale of the
 logits) stands as JSON in the metadata, under the key "lapilli".
 """
@@ -22,16 +23,22 @@ from lapilli.export import nir_nodes, nir_portable
 from lapilli.export.file import write_whole
 from lapilli.export.nir_dialect import Dialect, Flavour, Said, in_order
 from lapilli.export.nir_fused import LIMIT, fuse
-from lapilli.export.nir_walk import Walk
+from lapilli.export.nir_walk import Walk, ancestors
+from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
-from lapilli.ir.passes.and_neurons import gates_to_and_neurons
+from lapilli.ir.passes.binary import faults, origin, summands, to_binary_neurons
 
 FORMAT = "lapilli-nir/1"
 DISCRETISATION = "Euler, v <- v + dt/tau (r x - v), compare v > v_threshold, reset to 0"
 
 
-def save_nir(network: Network, path: Path, flavour: Flavour = Flavour.CANONICAL) -> None:
+def save_nir(
+    network: Network,
+    path: Path,
+    max_neurons: int | None = None,
+    flavour: Flavour = Flavour.CANONICAL,
+) -> None:
     """Write `network` to `path`, whole or not at all; equal networks give equal bytes.
 
     Raises:
@@ -49,23 +56,25 @@ def save_nir(network: Network, path: Path, flavour: Flavour = Flavour.CANONICAL)
         },
     }
     file = io.BytesIO()
-    nir.write(file, to_nir(network.graph, about, flavour))
+    nir.write(file, to_nir(network.graph, about, max_neurons, flavour))
     write_whole(path, file.getvalue())
 
 
 def to_nir(
     graph: Graph,
     about: Mapping[str, Any] | None = None,
+    max_neurons: int | None = None,
     flavour: Flavour = Flavour.CANONICAL,
-    limit: int = LIMIT,
+    max_weights: int = LIMIT,
 ) -> Any:
     """Say `graph` in NIR.
 
     Args:
-        graph: its gates of binary spikes may stay; they become AND neurons here.
+        graph: as it is; what NIR has no node for becomes binary neurons here.
         about: facts for the metadata, of types that JSON has.
+        max_neurons: refuse what would be larger, before any of it is made.
         flavour: for whom; see docs/nir.md.
-        limit: on the weights of a fused file, whose matrices are dense.
+        max_weights: the same limit on a fused file, whose matrices are dense.
 
     Returns:
         A `nir.NIRGraph` with one input and one output. The output carries the value of each
@@ -74,16 +83,24 @@ def to_nir(
     Raises:
         UnsupportedError: lists every node that NIR cannot say, or not exactly.
     """
-    lowered = gates_to_and_neurons(graph)
-    match flavour:
-        case Flavour.CANONICAL:
-            said = _walked(lowered, nir_nodes)
-        case Flavour.PORTABLE:
-            said = in_order(_walked(lowered, nir_portable))
-        case Flavour.FUSED:
-            said = in_order(fuse(lowered, limit))
-        case _:
-            assert_never(flavour)
+    used = ancestors(graph)
+    reasons = [
+        Unsupported(node.name, "reaches no output; NIR would make it one")
+        for node in graph.nodes
+        if node.name not in used
+    ]
+    if unsayable := faults(graph):
+        raise UnsupportedError("nir", (*reasons, *unsayable))
+    lowered = to_binary_neurons(graph, max_neurons)
+    try:
+        said = _said(_read(lowered), reasons, flavour, max_weights)
+    except UnsupportedError as refused:
+        known = {node.name for node in graph.nodes}
+        reasons = [Unsupported(origin(r.node, known), r.reason) for r in refused.reasons]
+        raise UnsupportedError(refused.target, tuple(dict.fromkeys(reasons))) from None
+    for name, shows in said.layouts.items():
+        if name in graph.neurons and lowered[name].op != graph[name].op:
+            del shows["fraction_bits"]  # it decides for others, and its membrane is not theirs
     facts = {
         **(about or {}),
         "format": FORMAT,
@@ -95,14 +112,39 @@ def to_nir(
         "discretisation": DISCRETISATION,
         "names": said.names,
         "layouts": said.layouts,
+        "sums": {
+            name: summands(lowered, name)
+            for name in graph.firing
+            if name not in said.layouts and name in used
+        },
         "output": said.output,
     }
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return nir.NIRGraph(nodes=said.nodes, edges=list(said.edges), metadata={"lapilli": text})
 
 
-def _walked(graph: Graph, dialect: Dialect) -> Said:
-    walk = Walk(graph, dialect)
+def _read(graph: Graph) -> Graph:
+    """The graph without what no output depends on, inputs excepted."""
+    read = {*ancestors(graph), *graph.inputs}
+    return Graph(tuple(n for n in graph.nodes if n.name in read), graph.outputs, graph.T)
+
+
+def _said(graph: Graph, reasons: list[Unsupported], flavour: Flavour, max_weights: int) -> Said:
+    match flavour:
+        case Flavour.CANONICAL:
+            return _walked(graph, nir_nodes, reasons)
+        case Flavour.PORTABLE:
+            return in_order(_walked(graph, nir_portable, reasons))
+        case Flavour.FUSED:
+            if reasons:
+                raise UnsupportedError("fused nir", tuple(reasons))
+            return in_order(fuse(graph, max_weights))
+        case _:
+            assert_never(flavour)
+
+
+def _walked(graph: Graph, dialect: Dialect, reasons: list[Unsupported]) -> Said:
+    walk = Walk(graph, dialect, reasons)
     for node in graph.nodes:
         walk.visit(node)
     return walk.finish()

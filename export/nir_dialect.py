@@ -9,14 +9,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from lapilli.ir.certificate import fraction_loss
-from lapilli.ir.ops import DECAY_ONE, Conv2d, MaxPool2d, Neuron
+from lapilli.ir.ops import DECAY_ONE, Neuron
 from lapilli.ir.tensor import IntArray
-
-# Nodes one behind the other: role of the node (empty for the last), node, shape of its output.
-Steps: TypeAlias = tuple[tuple[str, Any, tuple[int, ...]], ...]
 
 
 class Flavour(enum.Enum):
@@ -75,19 +72,16 @@ class Dialect(Protocol):
     Attributes:
         EXACT: no partial sum and no state, in its finest steps, may reach this magnitude.
         FLOAT: the type that readers of the dialect compute in.
+        FLATTENS: whether synapses from a whole map may have a `Flatten` before them.
     """
 
     EXACT: int
     FLOAT: str
+    FLATTENS: bool
 
     def neuron_faults(self, op: Neuron, T: int) -> list[str]: ...  # noqa: D102
     def neurons(self, op: Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]: ...  # noqa: D102
-    def dense(self, weight: IntArray, bias: IntArray, shape: tuple[int, ...]) -> Steps: ...  # noqa: D102
-    def convolution(self, op: Conv2d, size: tuple[int, ...]) -> Any: ...  # noqa: D102
-    def pointwise(self, weight: IntArray, bias: IntArray, size: tuple[int, ...]) -> Any: ...  # noqa: D102
-    def spread(self, shape: tuple[int, ...]) -> Any: ...  # noqa: D102
-    def count(self, windows: MaxPool2d, shape: tuple[int, ...]) -> Any: ...  # noqa: D102
-    def same(self, shape: tuple[int, ...]) -> Any: ...  # noqa: D102
+    def dressed(self, node: Any, shape: tuple[int, ...]) -> Any: ...  # noqa: D102
 
 
 def finest_bits(op: Neuron, T: int) -> int:

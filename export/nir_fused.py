@@ -25,13 +25,12 @@ from lapilli.export.nir_dialect import Said, finest_bits, holds
 from lapilli.export.nir_layout import Placed, describe
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
-from lapilli.ir.linear import LINEAR, Cone, cone, response
-from lapilli.ir.ops import Input, Neuron, Readout
-from lapilli.ir.passes.or_neurons import OR as _CARRY
-from lapilli.ir.passes.or_neurons import max_pools_to_or_neurons
+from lapilli.ir.linear import Cone, cone, response
+from lapilli.ir.ops import Neuron, Readout
+from lapilli.ir.passes.binary.thresholds import OR
 from lapilli.ir.tensor import IntArray
 
-LIMIT = 1 << 24  # weights of all matrices together: 64 MiB of float32
+LIMIT = 1 << 26  # weights of all matrices together: 256 MiB of float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,13 +52,12 @@ def fuse(graph: Graph, limit: int = LIMIT) -> Said:
     """Say a graph as a chain `Input -> Affine -> CubaLIF -> Affine -> ... -> Output` of vectors.
 
     Args:
-        graph: gates of binary spikes are AND neurons already.
+        graph: of binary neurons, static synapses and wiring.
         limit: on the number of weights of all matrices together.
 
     Raises:
         UnsupportedError: lists every node that a chain cannot say, or the sizes it would need.
     """
-    graph = max_pools_to_or_neurons(graph)
     _refuse(_faults(graph))
     (source,), (output,) = graph.inputs, graph.outputs
     read = graph[output].inputs[0] if isinstance(graph[output].op, Readout) else output
@@ -107,13 +105,12 @@ def _faults(graph: Graph) -> list[Unsupported]:
     """Nodes that no chain can say."""
     faults = [Unsupported(name, "a second input") for name in graph.inputs[1:]]
     faults += [Unsupported(name, "a second output") for name in graph.outputs[1:]]
+    if not graph.outputs:
+        faults.append(Unsupported("outputs", "there is none"))
     for node in graph.nodes:
         if isinstance(node.op, Neuron):
             reasons = nir_portable.neuron_faults(node.op, graph.T)
             faults += [Unsupported(node.name, reason) for reason in reasons]
-        elif not isinstance(node.op, (*LINEAR, Input, Readout)):
-            what = type(node.op).__name__
-            faults.append(Unsupported(node.name, f"is a {what}; a chain has synapses and neurons"))
         if any(isinstance(graph[i].op, Readout) for i in node.inputs):
             faults.append(Unsupported(node.name, "uses a read-out, which only the host adds up"))
     return faults
@@ -183,8 +180,7 @@ def _block(graph: Graph, of: Cone, before: _Level) -> tuple[IntArray, IntArray]:
 
 def _affine(blocks: Sequence[tuple[IntArray, IntArray]]) -> Any:
     bias, weight = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    (step,) = nir_portable.dense(weight, bias, (weight.shape[1],))
-    return step[1]
+    return nir_portable.dressed(nir_nodes.affine(weight, bias), (weight.shape[1],))
 
 
 def _inexact(
@@ -216,7 +212,7 @@ def _neurons(graph: Graph, level: _Level) -> Any:
     """One node for a level, with parameters for each neuron."""
     thresholds, taus = [], []
     for name in level.names:
-        op = _neuron(graph, name) if name in level.fresh else _CARRY
+        op = _neuron(graph, name) if name in level.fresh else OR
         shape = graph.types[name].shape
         threshold = np.broadcast_to(op.threshold.array, (1, *shape)).ravel()
         thresholds.append(nir_nodes.between_steps(op, threshold, graph.T))

@@ -19,16 +19,18 @@ from typing import Any
 
 import nir
 import numpy as np
+import numpy.typing as npt
 
 from lapilli.export import nir_nodes
-from lapilli.export.nir_dialect import Part, Steps
+from lapilli.export.nir_dialect import Part
 from lapilli.export.nir_layout import RefusedError
-from lapilli.ir.ops import DECAY_ONE, Conv2d, MaxPool2d, Neuron
-from lapilli.ir.passes.or_neurons import window_sum
+from lapilli.export.nir_moves import MOST_WEIGHTS
+from lapilli.ir.ops import DECAY_ONE, Conv2d, Neuron
 from lapilli.ir.tensor import IntArray, IntTensor
 
 EXACT = 1 << 24  # float32 holds every integer up to here
 FLOAT = "float32"
+FLATTENS = False
 
 # dv -> tau_mem in steps. 1 - 2^-30 is 1 in float32, and 2^30 x - v over 2^30 moves v by x.
 TIME_CONSTANTS = {0: 1 << 30, DECAY_ONE // 2: 2, DECAY_ONE: 1}
@@ -52,74 +54,74 @@ def neurons(op: Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]:
     if len(levels) == 1:
         return (Part(nir_nodes.cuba_lif(tau, v_threshold)),)
     return tuple(
-        Part(nir_nodes.cuba_lif(tau, np.full(threshold.shape, level)), _mask(v_threshold == level))
+        Part(
+            nir_nodes.cuba_lif(tau, np.full(threshold.shape, level)),
+            _diagonal(v_threshold == level),
+        )
         for level in levels
     )
 
 
-def dense(weight: IntArray, bias: IntArray, shape: tuple[int, ...]) -> Steps:
-    """Synapses from all elements: a kernel as large as the map, or a matrix on a vector."""
-    if len(shape) == 1:
-        return (("", _floats(nir_nodes.affine(weight, bias)), bias.shape),)
-    if len(shape) == 3 and (shape[1] + shape[2]) % 2 == 0:
-        kernel = Conv2d(weight=IntTensor.of(weight.reshape(-1, *shape)), bias=IntTensor.of(bias))
-        return (("", convolution(kernel, shape[1:]), (len(bias), 1, 1)),)
-    return tuple((role, _floats(n), s) for role, n, s in nir_nodes.dense(weight, bias, shape))
+def dressed(node: Any, shape: tuple[int, ...]) -> Any:
+    """The node with float32 weights, which some importers insist on, or what stands for it.
 
-
-def convolution(op: Conv2d, size: tuple[int, ...]) -> Any:
-    """As the canonical one: one group, square kernels."""
-    return _floats(nir_nodes.convolution(op, size))
-
-
-def pointwise(weight: IntArray, bias: IntArray, size: tuple[int, ...]) -> Any:
-    """The same synapses at each pixel."""
-    return _floats(nir_nodes.pointwise(weight, bias, size))
-
-
-def spread(shape: tuple[int, ...]) -> Any:
-    """Repeat each of C values over its map."""
-    return _floats(nir_nodes.spread(shape))
-
-
-def count(windows: MaxPool2d, shape: tuple[int, ...]) -> Any:
-    """Sum of each window: `SumPool2d` where importers are exact, else a convolution of ones.
-
-    They average and multiply, which rounds unless a window has 2^n elements, and ignore padding.
-    """
-    size = math.prod(windows.kernel)
-    if size & (size - 1) == 0 and windows.padding == (0, 0):
-        return nir_nodes.count(windows, shape)
-    return convolution(window_sum(windows, shape[0]), shape[1:])
-
-
-def same(shape: tuple[int, ...]) -> Any:
-    """Hand on a value unchanged.
+    Importers average and multiply for a `SumPool2d`, which rounds unless a window has 2^n
+    elements, and ignore its padding; most have no `Scale`.
 
     Raises:
-        RefusedError: neither a vector nor a map, for which importers agree on no synapses.
+        RefusedError: a factor on a tensor for which importers agree on no synapses.
     """
-    return _mask(np.ones(shape, bool))
-
-
-def _mask(keep: Any) -> Any:
-    """Synapses of weight one for the elements that are kept, zero for the others."""
-    if keep.ndim == 1:
-        return _floats(
-            nir_nodes.affine(np.diag(keep).astype(np.int64), np.zeros(len(keep), np.int64))
-        )
-    if keep.ndim != 3:
-        raise RefusedError(f"copies a tensor {list(keep.shape)}; portable NIR copies vectors, maps")
-    channels = keep.all(axis=(1, 2))
-    if not np.array_equal(channels, keep.any(axis=(1, 2))):
-        raise RefusedError("has thresholds that differ within a channel; one node has but one")
-    return pointwise(
-        np.diag(channels).astype(np.int64), np.zeros(len(keep), np.int64), keep.shape[1:]
-    )
-
-
-def _floats(node: Any) -> Any:
-    """The node with float32 weights, which some importers insist on."""
+    if isinstance(node, nir.SumPool2d):
+        size = math.prod(node.kernel_size.tolist())
+        if size & (size - 1) == 0 and not node.padding.any():
+            return node
+        node = _window_sum(node, shape)
+    if isinstance(node, nir.Scale):
+        node = _diagonal(node.scale)
     if isinstance(node, nir.Affine | nir.Conv2d):
         node.weight, node.bias = node.weight.astype(np.float32), node.bias.astype(np.float32)
     return node
+
+
+def _window_sum(pool: Any, shape: tuple[int, ...]) -> Any:
+    """The sum of each window as synapses of weight one."""
+    C, H, W = shape
+    kernel, stride, padding = (p.tolist() for p in (pool.kernel_size, pool.stride, pool.padding))
+    ones = Conv2d(
+        weight=IntTensor.of(np.ones((C, 1, *kernel), np.int64)),
+        bias=IntTensor.of(np.zeros(C, np.int64)),
+        stride=(stride[0], stride[1]),
+        padding=(padding[0], padding[1]),
+        groups=C,
+    )
+    node = nir_nodes.convolution(ones, (H, W))
+    made = [(n + 2 * p - k) // s + 1
+            for n, k, s, p in zip((H, W), kernel, stride, padding, strict=True)]  # fmt: skip
+    if made != node.output_type["output"][1:].tolist():
+        raise RefusedError(f"a window {kernel}; importers are exact on 2^n elements, or on squares")
+    return node
+
+
+def _diagonal(factors: npt.NDArray[Any]) -> Any:
+    """A factor for each element of a vector, or for each channel of a map."""
+    if factors.ndim == 1:
+        _need_few(factors.size)
+        return nir_nodes.affine(np.diag(factors).astype(np.int64), np.zeros(len(factors), np.int64))
+    if factors.ndim != 3:
+        raise RefusedError(
+            f"a factor for a tensor {list(factors.shape)}; importers agree on vectors and maps"
+        )
+    channels = factors[:, 0, 0]
+    if not np.all(factors == channels[:, None, None]):
+        raise RefusedError("has thresholds that differ within a channel; one node has but one")
+    _need_few(len(channels))
+    none = np.zeros(len(channels), np.int64)
+    return nir_nodes.pointwise(np.diag(channels).astype(np.int64), none, factors.shape[1:])
+
+
+def _need_few(channels: int) -> None:
+    if channels**2 > MOST_WEIGHTS:
+        raise RefusedError(
+            f"{channels:,} factors take a matrix of {channels**2:,} weights; at most "
+            f"{MOST_WEIGHTS:,} are written"
+        )

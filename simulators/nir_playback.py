@@ -68,7 +68,9 @@ class Playback:
         """
         (given,) = inputs.values()
         given = given[: self.facts["T"]].reshape(*given.shape[:2], *self.shape)
-        shown = {n: s for n, s in self.facts["layouts"].items() if n in self.graph.types}
+        sums = self.facts["sums"]
+        wanted = {*self.graph.types, *(part for parts in sums.values() for _, part in parts)}
+        shown = {n: s for n, s in self.facts["layouts"].items() if n in wanted}
         start = time.perf_counter()
         if self.imported.batched:
             seen = self._steps(given, shown)
@@ -77,6 +79,9 @@ class Playback:
             seen = {key: np.stack([s[key] for s in samples], axis=1) for key in samples[0]}
         seconds = time.perf_counter() - start
         values = {n: self._integers(n, seen[s["node"]], s["layout"]) for n, s in shown.items()}
+        for name, parts in sums.items():
+            values[name] = np.asarray(sum(weight * values[part] for weight, part in parts))
+        values = {name: value for name, value in values.items() if name in self.graph.types}
         output = self.facts["output"]
         answer = self._integers(output["name"], seen[""], output["layout"])
         values[output["name"]] = answer.cumsum(axis=0) if output["accumulate"] else answer

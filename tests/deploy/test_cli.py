@@ -131,6 +131,8 @@ def test_export_nir(folder: Path, spike_driven: Quantized) -> None:
     save_network(spike_driven.network, folder / "sdt.lapilli")
     done = lapilli("export", "sdt.lapilli", "--nir", "sdt.nir", cwd=folder)
     assert done.returncode == 0, done.stderr
+    said = "as binary neurons: 17,400 neurons, 20 in a row, 1,"
+    assert done.stdout.startswith(said)
     assert (folder / "sdt.nir").stat().st_size > 0
 
 
@@ -154,10 +156,13 @@ def test_check_says_who_runs_a_file(
     assert all(n["verdict"] == "runs exactly" for n in nodes) is (status == 0)
 
 
-def test_export_refuses_what_nir_cannot_say_and_writes_nothing(folder: Path) -> None:
-    done = lapilli("export", "net.lapilli", "--nir", "net.nir", cwd=folder)
+def test_export_says_the_size_and_writes_nothing_larger_than_allowed(folder: Path) -> None:
+    limit = ("--max-neurons", "80000")
+    done = lapilli("export", "net.lapilli", "--nir", "net.nir", *limit, cwd=folder)
     assert done.returncode == 2
-    for node in ("block.0.attn.matmul", "block.0.attn.matmul.2", "block.1.attn.matmul"):
+    assert done.stdout.startswith("as binary neurons: 81,280 neurons, 30 in a row, ")
+    assert "a limit of 80,000 neurons cannot take this graph" in done.stderr
+    for node in ("block.0.attn.matmul.2", "block.1.attn.matmul.2"):
         assert f"  {node}: " in done.stderr
     assert not (folder / "net.nir").exists()
 

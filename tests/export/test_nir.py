@@ -29,7 +29,6 @@ from lapilli.ir.ops import (
     Neuron,
     Permute,
     Readout,
-    Reset,
     Reshape,
     Sum,
 )
@@ -292,8 +291,8 @@ def test_equal_networks_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_a_refused_network_leaves_no_file(tmp_path: Path) -> None:
-    soft = Neuron(threshold=IntTensor.of([1]), reset=Reset.BY_SUBTRACTION, reset_by=1)
-    nodes = (Node("x", Input(type=_IMAGE)), Node("s", soft, ("x",)))
+    odd = Neuron(threshold=IntTensor.of([1]), dv=1)
+    nodes = (Node("x", Input(type=_IMAGE)), Node("s", odd, ("x",)))
     network = Network(
         graph=Graph(nodes, ("s",), 2),
         input=_network().input,

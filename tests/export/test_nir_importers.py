@@ -29,10 +29,8 @@ from lapilli.ir.ops import (
     Op,
     Permute,
     Readout,
-    Reset,
     Reshape,
     Slice,
-    SpikeMatmul,
     Sum,
 )
 from lapilli.ir.tensor import IntTensor
@@ -241,16 +239,19 @@ def test_thresholds_that_differ_within_a_channel_are_refused() -> None:
 def test_refusals_name_every_node(flavour: Flavour) -> None:
     nodes = (
         Node("x", Input(type=TensorType((2, 4, 4), IntRange(-200, 200), Kind.GRADED))),
-        Node("soft", Neuron(threshold=_ONE, reset=Reset.BY_SUBTRACTION, reset_by=1), ("x",)),
-        Node("square", SpikeMatmul(), ("soft", "soft")),
-        Node("y", Readout(), ("square",)),
+        Node("current", Neuron(threshold=_ONE, du=2048), ("x",)),
+        Node("third", Neuron(threshold=_ONE, dv=1365), ("current",)),
+        Node("y", Readout(), ("third",)),
+        Node("late", Neuron(threshold=_ONE), ("y",)),
     )
     with pytest.raises(UnsupportedError) as caught:
-        to_nir(Graph(nodes, ("y",), 4), flavour=flavour)
+        to_nir(Graph(nodes, ("late",), 4), flavour=flavour)
 
     reasons = {r.node: r.reason for r in caught.value.reasons}
-    assert "reset 'subtract'" in reasons["soft"]
-    assert reasons.keys() == {"soft", "square"}
+    assert "synaptic current" in reasons["current"]
+    assert "membrane decays by 1365/4096" in reasons["third"]
+    assert "only the host" in reasons["late"]
+    assert reasons.keys() == {"current", "third", "late"}
 
 
 @pytest.mark.parametrize("flavour", [Flavour.PORTABLE, Flavour.FUSED])
@@ -271,7 +272,7 @@ def test_what_float32_would_round_is_refused(flavour: Flavour) -> None:
 
 def test_sizes_are_refused_before_they_are_built(networks: ModuleType) -> None:
     with pytest.raises(UnsupportedError, match=r"matrices with 243,096 weights, .*limit is 1,000"):
-        to_nir(networks.spike_driven(), flavour=Flavour.FUSED, limit=1000)
+        to_nir(networks.spike_driven(), flavour=Flavour.FUSED, max_weights=1000)
 
 
 def test_an_image_that_is_needed_behind_neurons_is_refused() -> None:
