@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import nir
+import numpy as np
 
+from lapilli.export.nir_reader import NirNode, read_nir
 from lapilli.export.nir_rules import IMPORTERS, Importer, Rule, Verdict
-from lapilli.ir.errors import FormatError, InputError
+from lapilli.ir.errors import InputError
 
 _LOOP = Rule(Verdict.APPROXIMATE, "is part of a loop: NIR says no order, and importers differ")
 _TWO_ENTRIES = Rule(Verdict.REFUSED, "a graph can have one of these")
@@ -30,17 +33,16 @@ class Finding:
 
 
 def check_file(path: Path, framework: str) -> list[Finding]:
-    """Judge every node of a `.nir` file; see `check`.
+    """Judge every node of a `.nir` file of anybody's; see `check`.
 
     Raises:
-        FormatError: it cannot be read.
+        FormatError: it cannot be read, or has graphs in its graph.
         InputError: a framework that nobody knows.
     """
-    try:
-        graph = nir.read(path)
-    except Exception as error:  # whatever h5py and nir raise on a file that is none
-        raise FormatError(path, f"no NIR file ({type(error).__name__}: {error})") from error
-    return check(graph, framework)
+    importer = _importer(framework)
+    file = read_nir(path)
+    nodes = {name: (node.type, _fields(node)) for name, node in file.nodes.items()}
+    return _checked(nodes, file.edges, importer)
 
 
 def check(graph: Any, framework: str) -> list[Finding]:
@@ -49,22 +51,39 @@ def check(graph: Any, framework: str) -> list[Finding]:
     Raises:
         InputError: a framework that nobody knows.
     """
+    importer = _importer(framework)
+    findings = []
+    nodes = {name: (type(node).__name__, node) for name, node in graph.nodes.items()}
+    for finding in _checked(nodes, graph.edges, importer):
+        if finding.kind == "NIRGraph":
+            inner = check(graph.nodes[finding.node], framework)
+            findings += [replace(f, node=f"{finding.node}.{f.node}") for f in inner]
+        else:
+            findings.append(finding)
+    return findings
+
+
+def _importer(framework: str) -> Importer:
     if framework not in IMPORTERS:
         raise InputError(f"no rules for {framework!r}; there are {', '.join(IMPORTERS)}")
-    return _checked(graph, IMPORTERS[framework], "")
+    return IMPORTERS[framework]
 
 
-def _checked(graph: Any, importer: Importer, prefix: str) -> list[Finding]:
-    arriving = Counter(target for _, target in graph.edges)
-    looped = _looped(graph)
-    twins = Counter(name.replace(".", "_") for name in graph.nodes)
-    ends = Counter(type(node).__name__ for node in graph.nodes.values())
+def _fields(node: NirNode) -> SimpleNamespace:
+    """Fields by name, as nir's own nodes have them; what older files lack is 0."""
+    return SimpleNamespace(**{"v_reset": np.zeros(1), **node.arrays, **node.texts})
+
+
+def _checked(
+    nodes: Mapping[str, tuple[str, Any]], edges: Iterable[tuple[str, str]], importer: Importer
+) -> list[Finding]:
+    edges = list(edges)
+    arriving = Counter(target for _, target in edges)
+    looped = _looped(nodes, edges)
+    twins = Counter(name.replace(".", "_") for name in nodes)
+    ends = Counter(kind for kind, _ in nodes.values())
     findings = []
-    for name, node in graph.nodes.items():
-        kind = type(node).__name__
-        if kind == "NIRGraph":
-            findings += _checked(node, importer, f"{prefix}{name}.")
-            continue
+    for name, (kind, node) in nodes.items():
         rules = []
         if kind in ("Input", "Output") and ends[kind] > 1:
             rules.append(_TWO_ENTRIES)
@@ -80,17 +99,17 @@ def _checked(graph: Any, importer: Importer, prefix: str) -> list[Finding]:
         own = importer.table.get(kind, (importer.unknown,))
         rules.append(next(rule for rule in own if rule.when(node)))
         worst = max(rules, key=lambda rule: _SEVERITY.index(rule.verdict))
-        findings.append(Finding(prefix + name, kind, worst.verdict, worst.reason))
+        findings.append(Finding(name, kind, worst.verdict, worst.reason))
     return findings
 
 
 _SEVERITY = (Verdict.EXACT, Verdict.APPROXIMATE, Verdict.DROPPED, Verdict.REFUSED)
 
 
-def _looped(graph: Any) -> set[str]:
+def _looped(nodes: Iterable[str], edges: Iterable[tuple[str, str]]) -> set[str]:
     """Names of the nodes of one loop, if there is any."""
-    before: dict[str, set[str]] = {name: set() for name in graph.nodes}
-    for source, target in graph.edges:
+    before: dict[str, set[str]] = {name: set() for name in nodes}
+    for source, target in edges:
         before[target].add(source)
     try:
         TopologicalSorter(before).prepare()

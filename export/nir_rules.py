@@ -68,12 +68,12 @@ def _integers(node: Any) -> bool:
 
 
 def _grouped(node: Any) -> bool:
-    return int(node.groups) != 1
+    return int(np.ravel(node.groups)[0]) != 1
 
 
 def _depthwise(node: Any) -> bool:
     """Whether groups do not divide the channels of one group, which is taken for all."""
-    return bool(node.weight.shape[1] % int(node.groups))
+    return bool(node.weight.shape[1] % int(np.ravel(node.groups)[0]))
 
 
 def _padded(node: Any) -> bool:

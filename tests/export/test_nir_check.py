@@ -404,8 +404,26 @@ def test_what_cannot_be_checked(tmp_path: Path) -> None:
     (tmp_path / "no.nir").write_bytes(b"nothing")
     with pytest.raises(FormatError):
         check_file(tmp_path / "no.nir", "snntorch")
-    nir.write(tmp_path / "yes.nir", graph)
-    assert all(f.verdict is Verdict.EXACT for f in check_file(tmp_path / "yes.nir", "snntorch"))
+
+
+@pytest.mark.parametrize(
+    ("sample", "framework"),
+    [
+        ("conv1d int8", "snntorch"),
+        ("conv2d depthwise", "norse"),
+        ("sum pool padded", "spikingjelly"),
+        ("li", "sinabs"),
+        ("cuba reset 2", "snn-mlir"),
+    ],
+)
+def test_a_file_is_judged_as_its_graph(tmp_path: Path, sample: str, framework: str) -> None:
+    graph, _ = _graph(sample)
+    nir.write(tmp_path / "a.nir", graph)
+
+    found = check_file(tmp_path / "a.nir", framework)
+
+    assert sorted(map(str, found)) == sorted(map(str, check(graph, framework)))
+    assert any(f.verdict is not Verdict.EXACT for f in found)
 
 
 def test_every_framework_has_a_run() -> None:
