@@ -228,6 +228,7 @@ class Walk:
         layouts = [(p.shape, p.home) for p in (a, b) if len(np.unique(p.home)) == count]
         if not maps:
             layouts = [(shape, home) for shape, home in layouts if len(shape) == 1]
+        reason = RefusedError("its operands do not lie alike, and no square kernel moves them so")
         for shape, home in (*layouts, row):
             try:
                 stages = [[] if p.home is home else moved(p, shape, home) for p in (a, b)]
