@@ -134,11 +134,11 @@ def _said(graph: Graph, reasons: list[Unsupported], flavour: Flavour, max_weight
         case Flavour.CANONICAL:
             return _walked(graph, nir_nodes, reasons)
         case Flavour.PORTABLE:
-            return in_order(_walked(graph, nir_portable, reasons))
+            return in_order(nir_portable.in_floats(_walked(graph, nir_portable, reasons)))
         case Flavour.FUSED:
             if reasons:
                 raise UnsupportedError("fused nir", tuple(reasons))
-            return in_order(fuse(graph, max_weights))
+            return in_order(nir_portable.in_floats(fuse(graph, max_weights)))
         case _:
             assert_never(flavour)
 

@@ -180,7 +180,7 @@ def _block(graph: Graph, of: Cone, before: _Level) -> tuple[IntArray, IntArray]:
 
 def _affine(blocks: Sequence[tuple[IntArray, IntArray]]) -> Any:
     bias, weight = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    return nir_portable.dressed(nir_nodes.affine(weight, bias), (weight.shape[1],))
+    return nir_nodes.affine(weight, bias)
 
 
 def _inexact(

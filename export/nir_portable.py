@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.export import nir_nodes
-from lapilli.export.nir_dialect import Part
+from lapilli.export.nir_dialect import Part, Said
 from lapilli.export.nir_layout import RefusedError
 from lapilli.export.nir_moves import MOST_WEIGHTS
 from lapilli.ir.ops import DECAY_ONE, Conv2d, Neuron
@@ -63,7 +63,7 @@ def neurons(op: Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]:
 
 
 def dressed(node: Any, shape: tuple[int, ...]) -> Any:
-    """The node with float32 weights, which some importers insist on, or what stands for it.
+    """The node, or what stands for it; weights are still integers.
 
     Importers average and multiply for a `SumPool2d`, which rounds unless a window has 2^n
     elements, and ignore its padding; most have no `Scale`.
@@ -78,9 +78,18 @@ def dressed(node: Any, shape: tuple[int, ...]) -> Any:
         node = _window_sum(node, shape)
     if isinstance(node, nir.Scale):
         node = _diagonal(node.scale)
-    if isinstance(node, nir.Affine | nir.Conv2d):
-        node.weight, node.bias = node.weight.astype(np.float32), node.bias.astype(np.float32)
     return node
+
+
+def in_floats(said: Said) -> Said:
+    """The same with float32 weights, which some importers insist on.
+
+    It comes last: a graph that is refused for its size is never four times that size.
+    """
+    for node in said.nodes.values():
+        if isinstance(node, nir.Affine | nir.Conv2d):
+            node.weight, node.bias = node.weight.astype(np.float32), node.bias.astype(np.float32)
+    return said
 
 
 def _window_sum(pool: Any, shape: tuple[int, ...]) -> Any:
