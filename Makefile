@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test test-long random-graphs fuzz lint format coverage train clean
+.PHONY: demo test test-long random-graphs fuzz lint format coverage runtimes train clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
 	@echo "make lint     formatting, lint, types, layers"
 	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
+	@echo "make runtimes docs/runtimes.md anew: every family through other people's importers"
 	@echo "make train    reproduce the two shipped checkpoints (about 5 minutes on 2 cores)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt frameworks.txt
@@ -58,6 +59,9 @@ format: $(VENV)/.installed
 
 coverage: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.coverage docs/coverage.md
+
+runtimes: $(VENV)/.installed
+	$(BIN)/python -m lapilli.deploy.runtimes docs/runtimes.md
 
 train: $(VENV)/.installed
 	$(BIN)/python -m lapilli.model.train spikformer model/checkpoints/digits_spikformer.safetensors
