@@ -15,7 +15,7 @@ help:
 	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
 	@echo "make lint     formatting, lint, types, layers"
 	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
-	@echo "make runtimes docs/runtimes.md anew: every family through other people's importers"
+	@echo "make runtimes docs/runtimes.md anew: every family through other people's importers (about 20 minutes)"
 	@echo "make train    reproduce the two shipped checkpoints (about 5 minutes on 2 cores)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt frameworks.txt

@@ -112,8 +112,8 @@ def test_a_family_is_exact(name: str) -> None:
 
 # What `.nir` carries: all but T beyond what a decay of one half leaves exact, decays of other
 # fractions, and e-spikeformer's matrices of more than 2^26 weights. nirtorch looks for loops
-# in a time that grows with nodes times edges squared: "qkformer imagenet" and "a2os2a" are
-# written, and not run; a smaller A2OS2A is.
+# in a time that grows with nodes times edges squared: QKFormer's and A2OS2A's, which take minutes,
+# are run by test_runtimes.py.
 NIR_QUICK = ("spikformer imagenet", "spike-driven imagenet")
 NIR_SLOW = (
     "spikformer cifar", "spikformer dvs", "spikingformer cifar", "spikingformer imagenet",
