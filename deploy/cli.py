@@ -165,6 +165,7 @@ def quantize(
         bool, typer.Option(help="Where state leaks between samples, take batches of one.")
     ] = False,
     bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")] = 8,
+    input_bits: Annotated[int, typer.Option(min=2, max=16, help="Bits of a pixel.")] = 8,
     as_json: AsJson = False,
 ) -> None:
     """Turn a checkpoint, or a model of your own, into an integer graph."""
@@ -185,13 +186,15 @@ def quantize(
             output=int(result) if result and result.isdecimal() else result,
             per_sample=per_sample,
         )
-        quantized = modules.quantize_own(own, training, weight_bits=bits)
+        quantized = modules.quantize_own(own, training, weight_bits=bits, input_bits=input_bits)
     else:
         overrides = flow.Overrides(
             config=config, preset=preset, mean=_numbers(mean), std=_numbers(std)
         )
         opened = flow.open_checkpoint(Path(model), overrides)
-        quantized = flow.quantize_checkpoint(opened, training, weight_bits=bits)
+        quantized = flow.quantize_checkpoint(
+            opened, training, weight_bits=bits, input_bits=input_bits
+        )
     save_network(quantized.network, output)
     facts = {**report.network_facts(quantized.network), "notes": list(quantized.notes)}
     if as_json:

@@ -213,7 +213,7 @@ class Walk:
             raise RefusedError("one value, repeated, meets different thresholds")
         # Euler's r x - v: twice the current at most, and the membrane, which cannot be larger
         # than the currents of all steps.
-        _check_exact(x, (self.graph.T + 2) << op.fraction_bits)
+        _check_exact(x, (self.graph.T + 2) << max(0, op.fraction_bits))
         node = nir_nodes.neuron(op, threshold.reshape(x.shape), self.graph.T)
         y = self._put(name, node, x, x.shape, 1)
         fired = Placed(y.terms, y.shape, x.home, 1)

@@ -30,7 +30,7 @@ class NeuronBounds:
     Attributes:
         current: the input before the fraction shift, in synaptic units.
         u: synaptic current; v: membrane before reset.
-        truncates: whether a decay can drop a bit that is not zero.
+        truncates: whether a decay, or a shift to the right, can drop a bit that is not zero.
     """
 
     name: str
@@ -56,11 +56,10 @@ def certify(graph: Graph) -> tuple[NeuronBounds, ...]:
 
 def neuron_bounds(name: str, op: Neuron, x: TensorType, T: int) -> NeuronBounds:
     """Follow the interval of the state through `T` steps, resets included."""
-    f = op.fraction_bits
     u = v = IntRange(0, 0)  # before the step
     u_all = v_all = IntRange(0, 0)
     for _ in range(T):
-        u = _decayed(u, op.du) + IntRange(x.range.lo << f, x.range.hi << f)
+        u = _decayed(u, op.du) + x.range.shifted(op.fraction_bits)
         h = _decayed(v, op.dv) + u + op.bias.range
         u_all, v_all = u_all | u, v_all | h
         v = _after_reset(op, h)
@@ -113,6 +112,17 @@ def _truncates(op: Neuron, T: int) -> bool:
     return finest - loss < 0
 
 
+def beyond_registers(bounds: NeuronBounds) -> str:
+    """Which of Loihi's 24 bits a state could leave; empty if it fits."""
+    if max(bounds.u.magnitude, bounds.v.magnitude) < 1 << (STATE_BITS - 1):
+        return ""
+    reach = bounds.u | bounds.v
+    return (
+        f"its state can reach [{reach.lo}, {reach.hi}] and needs {max(25, bounds.state_bits)} "
+        f"bits; Loihi's registers have {STATE_BITS}"
+    )
+
+
 def check_registers(graph: Graph) -> None:
     """Refuse a graph whose state could leave Loihi's 24 bits.
 
@@ -120,13 +130,8 @@ def check_registers(graph: Graph) -> None:
         RangeError: the node, the bits it needs and the bits there are.
     """
     for bounds in certify(graph):
-        if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
-            raise RangeError(
-                bounds.name,
-                f"its state can reach [{min(bounds.u.lo, bounds.v.lo)}, "
-                f"{max(bounds.u.hi, bounds.v.hi)}] and needs {max(25, bounds.state_bits)} bits; "
-                f"Loihi's registers have {STATE_BITS}; quantize this layer to fewer bits",
-            )
+        if problem := beyond_registers(bounds):
+            raise RangeError(bounds.name, f"{problem}; quantize this layer to fewer bits")
 
 
 def register_faults(node: Node, bounds: NeuronBounds) -> tuple[str, ...]:
@@ -145,6 +150,6 @@ def register_faults(node: Node, bounds: NeuronBounds) -> tuple[str, ...]:
         faults.append(f"bias up to {op.bias.range.magnitude} needs more than {BIAS_BITS} bits")
     if op.fraction_bits < LOIHI_FRACTION_BITS:
         faults.append(f"{op.fraction_bits} fraction bits; Loihi shifts its input by 6")
-    if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
+    if beyond_registers(bounds):
         faults.append(f"state needs {max(25, bounds.state_bits)} bits, there are {STATE_BITS}")
     return tuple(faults)

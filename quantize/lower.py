@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 
@@ -55,7 +56,7 @@ from lapilli.model.program import (
     Transpose,
     View,
 )
-from lapilli.quantize.neurons import IntegerNeuron, integer_neuron
+from lapilli.quantize.neurons import IntegerNeuron, Room, integer_neuron
 from lapilli.quantize.plan import common_scale, read_out
 from lapilli.quantize.weights import IntegerUnit
 
@@ -91,9 +92,9 @@ def lower(
     captured: Captured,
     units: Mapping[str, IntegerUnit],
     image: TensorType,
-    coarse: frozenset[str] = frozenset(),
+    coarse: Mapping[str, Room] = MappingProxyType({}),
 ) -> Lowered:
-    """Emit one node after the other; the neurons named in `coarse` have rounded thresholds.
+    """Emit one node after the other; calls of neurons in `coarse` have so much room.
 
     Raises:
         QuantizeError: an operator that has no integer form here; names its module.
@@ -111,7 +112,7 @@ class _Lowering:
         captured: Captured,
         units: Mapping[str, IntegerUnit],
         image: TensorType,
-        coarse: frozenset[str],
+        coarse: Mapping[str, Room],
     ) -> None:
         self.captured = captured
         self.units = units
@@ -223,7 +224,7 @@ class _Lowering:
         if not isinstance(op, Fire) or x.averaged:
             raise ValueError("a neuron after the mean over time")
         x = _compared(x)
-        neuron = integer_neuron(op.rule, x.scale, self.captured.T, coarse=call.name in self.coarse)
+        neuron = integer_neuron(op.rule, x.scale, self.captured.T, self.coarse.get(call.name))
         node = self.emit(op.module, neuron.op, x.node)
         self.neurons[node] = (call, neuron)
         return _Value(node, op.rule.output_scale)

@@ -10,9 +10,13 @@ A soft reset subtracts R state units, and R must be a multiple of 64 * 2**lost a
 where the amount lies below the synaptic unit, f grows by that many bits.
 
 A register that is too short for that takes a *coarse* state: fewer fraction bits, still none
-lost, and the threshold rounded to 64 * vth + 1 on both sides before anything is compared. With
+lost, and the threshold rounded to 64 * vth + 1 on both sides before anything is compared. A
+threshold of few units, where sums of spikes meet it exactly, keeps its value instead, with no
+bit below the finest: a state that no stock register can compare, but the same spikes. With
 a soft reset, whose amount is the threshold in most frameworks and would leave its grid, the
-integer neuron itself takes the float one's place, with six fraction bits, on both sides.
+integer neuron itself takes the float one's place, with six fraction bits, on both sides. An
+integer neuron on both sides may lose bits: it gives up one after the other, down to a shift of
+its input to the right, as long as that moves the threshold less than 8-bit weights do.
 """
 
 from __future__ import annotations
@@ -28,8 +32,17 @@ from lapilli.model.rule import NeuronRule, Rule, StaircaseRule
 from lapilli.quantize.staircase import staircase
 
 _MOST_FRACTION_BITS = 9  # beyond, 24-bit registers have no room for the current itself
-_ENOUGH_UNITS = 128
+_ENOUGH_UNITS = 128  # of a threshold, so that Loihi's grid of 64 moves it by 0.4 % at most
+_ENOUGH_STATE = 1024  # of a threshold, so that a bit lost at each step moves it less
 _FLOAT_BITS = 53  # of float64
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a state must do with: `bits` of a fraction; a `stock` one has Loihi's thresholds."""
+
+    bits: int
+    stock: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +67,15 @@ class IntegerNeuron:
     note: str = ""
 
 
-def integer_neuron(rule: Rule, scale: Fraction, T: int, *, coarse: bool = False) -> IntegerNeuron:
-    """Integers for a neuron whose real input is an integer times `scale`, which is positive."""
+def integer_neuron(rule: Rule, scale: Fraction, T: int, room: Room | None = None) -> IntegerNeuron:
+    """Integers for a neuron.
+
+    Args:
+        rule: what it computes.
+        scale: a real input is an integer times this, which is positive.
+        T: time steps.
+        room: for the state; by default as much as keeps the trained threshold exactly.
+    """
     if isinstance(rule, StaircaseRule):
         why = _rounds(scale)
         note = f"the integer neuron stands on both sides: {why}" if why else ""
@@ -66,26 +86,35 @@ def integer_neuron(rule: Rule, scale: Fraction, T: int, *, coarse: bool = False)
     unit = rule.gain * scale
     below = _bits_below_one(rule.reset_by / unit)
     why = _inexact(rule, scale, lost, below)
-    if coarse and not why and rule.reset is Reset.BY_SUBTRACTION:
+    if room and not why and rule.reset is Reset.BY_SUBTRACTION:
         why = f"its soft reset would need {lost + below} bits below Loihi's in its state"
     if why:
-        bits = LOIHI_FRACTION_BITS
-        vth = max(0, round(_in_state(rule.theta, unit, bits) / TIE))
+        room = room or Room(LOIHI_FRACTION_BITS)
+        bits, theta = room.bits, _in_state(rule.theta, unit, room.bits)
+        threshold = _tie(round(theta / TIE)) if room.stock else max(1, round(theta))
         note = f"the integer neuron stands on both sides: {why}"
-        op = _neuron(rule, vth, unit, bits)
+        if bits < LOIHI_FRACTION_BITS:
+            note += f"; to fit, its state has {bits} fraction bits"
+        op = _neuron(rule, threshold, unit, bits)
         return IntegerNeuron(op=op, scale=scale, unit=unit, exact=False, note=note)
-    if not coarse:
+    if room is None:
         bits = LOIHI_FRACTION_BITS + lost + below
         theta = _in_state(rule.theta, unit, bits) / TIE
         vth = math.floor(theta) if rule.strict else math.ceil(theta) - 1
-        return IntegerNeuron(op=_neuron(rule, max(0, vth), unit, bits), scale=scale, unit=unit)
-    bits = max(LOIHI_FRACTION_BITS, lost)
+        return IntegerNeuron(op=_neuron(rule, _tie(vth), unit, bits), scale=scale, unit=unit)
+    bits = room.bits
+    if not room.stock:
+        theta = _in_state(rule.theta, unit, bits)
+        threshold = max(1, math.floor(theta) + 1 if rule.strict else math.ceil(theta))
+        note = f"{bits} fraction bits: exact, but no stock Loihi neuron, which shifts by 6"
+        op = _neuron(rule, threshold, unit, bits)
+        return IntegerNeuron(op=op, scale=scale, unit=unit, note=note)
     vth = max(0, round(_in_state(rule.theta, unit, bits) / TIE))
     v_threshold = rule.rest + (vth * TIE + (0 if rule.strict else 1)) * unit / 2**bits
     change = float((v_threshold - rule.rest) / rule.theta - 1)
     note = f"v_threshold {float(rule.v_threshold):g} rounded by {change:+.2e} on both sides"
     return IntegerNeuron(
-        op=_neuron(rule, vth, unit, bits),
+        op=_neuron(rule, _tie(vth), unit, bits),
         scale=scale,
         unit=unit,
         v_threshold=v_threshold,
@@ -93,20 +122,41 @@ def integer_neuron(rule: Rule, scale: Fraction, T: int, *, coarse: bool = False)
     )
 
 
-def can_be_coarse(neuron: IntegerNeuron) -> bool:
-    """Whether a coarse state is smaller, and moves the threshold less than 8-bit weights move."""
+def coarser(neuron: IntegerNeuron, rule: Rule, T: int, *, fed: bool) -> Room | None:
+    """The next smaller state, or None if this is the smallest.
+
+    Args:
+        neuron: as it is.
+        rule: what it was made from.
+        T: time steps.
+        fed: by synapses, whose weights could give up bits instead.
+    """
     op = neuron.op
-    if not isinstance(op, Neuron) or not neuron.exact or neuron.v_threshold is not None:
-        return False
-    if op.reset is Reset.BY_SUBTRACTION:
-        return op.fraction_bits > LOIHI_FRACTION_BITS
-    theta = int(op.threshold.array.max()) >> op.fraction_bits
-    return theta >= _ENOUGH_UNITS
+    if not isinstance(op, Neuron) or isinstance(rule, StaircaseRule) or neuron.v_threshold:
+        return None
+    if not neuron.exact:
+        enough = int(op.threshold.array.max()) >= 2 * _ENOUGH_STATE
+        return Room(op.fraction_bits - 1, stock=False) if enough else None
+    lost = max(fraction_loss(op.dv), fraction_loss(op.du)) * (T - 1)
+    if rule.reset is Reset.BY_SUBTRACTION:
+        room = Room(LOIHI_FRACTION_BITS)
+    elif rule.theta > _ENOUGH_UNITS * neuron.unit:
+        room = Room(max(LOIHI_FRACTION_BITS, lost))
+    elif not fed:
+        room = Room(lost, stock=False)
+    else:
+        return None
+    return room if room.bits < op.fraction_bits else None
 
 
-def _neuron(rule: NeuronRule, vth: int, unit: Fraction, fraction_bits: int) -> Neuron:
+def _tie(vth: int) -> int:
+    """The threshold of Loihi's comparison v > vth * 64."""
+    return max(0, vth) * TIE + 1
+
+
+def _neuron(rule: NeuronRule, threshold: int, unit: Fraction, fraction_bits: int) -> Neuron:
     return Neuron(
-        threshold=IntTensor.of([vth * TIE + 1]),
+        threshold=IntTensor.of([threshold]),
         dv=_register(rule.decay),
         du=_register(rule.current_decay),
         reset=rule.reset,
@@ -123,7 +173,7 @@ def _register(kept: Fraction) -> int:
 
 def _in_state(value: Fraction, unit: Fraction, bits: int) -> Fraction:
     """A real value in state units."""
-    scaled: Fraction = value / unit * 2**bits
+    scaled: Fraction = value / unit * Fraction(2) ** bits
     return scaled
 
 

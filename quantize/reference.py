@@ -88,7 +88,9 @@ class PyTorchReference:
             if isinstance(rule, NeuronRule) and isinstance(neuron.op, Neuron):
                 if neuron.exact:
                     h = h - float(rule.rest)
-                membranes[name] = steps.integers(h, neuron.unit / 2**neuron.op.fraction_bits)
+                membranes[name] = steps.integers(
+                    h, neuron.unit / Fraction(2) ** neuron.op.fraction_bits
+                )
         return Trace(spikes, membranes, currents, on_grid("logits", logits, self.logit_scale))
 
     def _trace(self, fire: Fire, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -212,6 +212,7 @@ _CONFORMANCE: dict[str, tuple[str, ...] | None] = {
     "hard-reset-drops-the-rest": None,
     "decay-truncates-toward-zero": ("s", "s"),
     "fraction-bits-keep-the-half": ("s",),
+    "input-shifts-to-the-right": ("s",),
     "v-below-zero-is-kept": ("s",),
     "current-decays-on-its-own": ("s",),
     "neuron-bias-every-step": ("s",),
