@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test test-long lint format coverage train clean
+.PHONY: demo test test-long lint format coverage sizes train clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test-long  what takes longer: every row of docs/coverage.md"
 	@echo "make lint     formatting, lint, types, layers"
 	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
+	@echo "make sizes    docs/sizes.md anew: the largest published models (about 5 minutes)"
 	@echo "make train    reproduce the two shipped checkpoints (about 5 minutes on 2 cores)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt frameworks.txt
@@ -50,6 +51,9 @@ format: $(VENV)/.installed
 
 coverage: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.coverage docs/coverage.md
+
+sizes: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m lapilli.deploy.sizes docs/sizes.md
 
 train: $(VENV)/.installed
 	$(BIN)/python -m lapilli.model.train spikformer model/checkpoints/digits_spikformer.safetensors
