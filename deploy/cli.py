@@ -13,13 +13,14 @@ import typer
 from rich.console import Console
 
 from lapilli import __version__
+from lapilli.deploy import cli_exchange
 from lapilli.deploy import images as image_files
 from lapilli.deploy.doctor import examine, fix
 from lapilli.deploy.progress import Bars
 from lapilli.deploy.targets import NAMES, target
 from lapilli.export.file import load_network, save_network
 from lapilli.ir import text
-from lapilli.ir.errors import LapilliError, SimulatorUnavailableError
+from lapilli.ir.errors import InputError, LapilliError, SimulatorUnavailableError
 
 app = typer.Typer(
     help="Put trained Spiking Transformers on neuromorphic hardware; prove that nothing changed.",
@@ -28,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _errors = Console(stderr=True)
+app.command("import")(cli_exchange.import_nir)
+app.command()(cli_exchange.golden)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 NetworkFile = Annotated[Path, typer.Argument(help="A .lapilli file.")]
@@ -38,6 +41,21 @@ Preset = Annotated[
     str | None, typer.Option(help="The published model it is: see `lapilli inspect`.")
 ]
 Numbers = Annotated[str, typer.Option(help="Comma-separated, one per channel, of pixel / 255.")]
+Arguments = Annotated[
+    list[str] | None, typer.Option(help="name=value for CLASS_OR_FACTORY; repeat for several.")
+]
+Unused = Annotated[
+    list[str] | None, typer.Option(help="Pattern of keys in --checkpoint that nothing uses.")
+]
+Layout = Annotated[str, typer.Option(help="Of its images: BCHW, BTCHW or TBCHW.")]
+Counts = Annotated[bool, typer.Option(help="The images are numbers of events.")]
+Result = Annotated[
+    str | None, typer.Option(help="Which result holds the logits: an index or a key.")
+]
+PerSample = Annotated[
+    bool, typer.Option(help="Where state leaks between samples, take batches of one.")
+]
+Bits = Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")]
 Source = Annotated[str, typer.Option(help="'digits', or an .npz with uint8 'images', 'labels'.")]
 
 
@@ -99,47 +117,23 @@ def inspect(
         facts["next"] = f"lapilli run {file} IMAGE.png"
     else:
         _need_torch()
-        facts = _checkpoint_facts(file)
+        from lapilli.deploy.inspection import checkpoint_facts
+
+        facts = checkpoint_facts(file)
     if as_json:
         _print_json(facts)
     else:
         report.print_facts(str(file), facts)
 
 
-def _checkpoint_facts(file: Path) -> dict[str, Any]:
-    from lapilli.model import families, presets
-    from lapilli.model.checkpoint import load_checkpoint
-
-    checkpoint = load_checkpoint(file)
-    fits = () if checkpoint.config else presets.fitting(checkpoint.state)
-    needs, extra = [], ""
-    if checkpoint.config is None:
-        needs.append("heads, T, time constants, thresholds, pooling (--preset or --config)")
-        extra = f" --preset {fits[0]}" if fits else " --config '{...}'"
-    if checkpoint.preprocessing is None and not (fits and presets.normalisation(fits[0])):
-        needs.append("normalisation (--mean, --std)")
-        extra += " --mean ... --std ..."
-    facts = {
-        "kind": "checkpoint",
-        "family": checkpoint.family or families.foreign(checkpoint.state) or "unknown",
-        "parameters": sum(v.numel() for v in checkpoint.state.values()),
-        "entries": len(checkpoint.state),
-        "unused": len(families.unused(checkpoint.state)),
-        "config": asdict(checkpoint.config) if checkpoint.config else "not in the file",
-        "missing": needs,
-    }
-    if fits:
-        notes = {name: presets.assumed(name) for name in fits}
-        facts["layout"] = list(presets.layouts(fits))
-        facts["presets"] = [f"{n} (assumes {a})" if a else n for n, a in notes.items()]
-    return {**facts, "next": f"lapilli quantize {file}{extra} -o {file.stem}.lapilli"}
-
-
 @app.command()
 def quantize(
     model: Annotated[
         str,
-        typer.Argument(help="A checkpoint (.safetensors, .pt, .pth), or FILE.py:CLASS_OR_FACTORY."),
+        typer.Argument(
+            help="A checkpoint (.safetensors, .pt, .pth), or FILE.py:CLASS_OR_FACTORY, "
+            "or PACKAGE.MODULE:CLASS_OR_FACTORY."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
     calibration: Source = image_files.DIGITS,
@@ -147,24 +141,16 @@ def quantize(
     preset: Preset = None,
     mean: Numbers = "",
     std: Numbers = "",
-    arg: Annotated[
-        list[str] | None, typer.Option(help="name=value for CLASS_OR_FACTORY; repeat for several.")
-    ] = None,
+    arg: Arguments = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Parameters of CLASS_OR_FACTORY's model.")
     ] = None,
-    unused: Annotated[
-        list[str] | None, typer.Option(help="Pattern of keys in --checkpoint that nothing uses.")
-    ] = None,
-    layout: Annotated[str, typer.Option(help="Of its images: BCHW, BTCHW or TBCHW.")] = "BCHW",
-    counts: Annotated[bool, typer.Option(help="The images are numbers of events.")] = False,
-    result: Annotated[
-        str | None, typer.Option(help="Which result holds the logits: an index or a key.")
-    ] = None,
-    per_sample: Annotated[
-        bool, typer.Option(help="Where state leaks between samples, take batches of one.")
-    ] = False,
-    bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")] = 8,
+    unused: Unused = None,
+    layout: Layout = "BCHW",
+    counts: Counts = False,
+    result: Result = None,
+    per_sample: PerSample = False,
+    bits: Bits = 8,
     input_bits: Annotated[int, typer.Option(min=2, max=16, help="Bits of a pixel.")] = 8,
     as_json: AsJson = False,
 ) -> None:
@@ -183,7 +169,7 @@ def quantize(
             std=_numbers(std),
             layout=layout,
             counts=counts,
-            output=int(result) if result and result.isdecimal() else result,
+            output=_index_or_key(result),
             per_sample=per_sample,
         )
         quantized = modules.quantize_own(own, training, weight_bits=bits, input_bits=input_bits)
@@ -236,6 +222,9 @@ def compare(
     checkpoint: Annotated[
         Path | None, typer.Option(help="The checkpoint it was made from: compare with PyTorch.")
     ] = None,
+    module: Annotated[
+        str | None, typer.Option(help="FILE.py:CLASS_OR_FACTORY that it was made from.")
+    ] = None,
     simulator: Annotated[
         list[str] | None, typer.Option(help=f"Any of {', '.join(NAMES)}; repeat for several.")
     ] = None,
@@ -246,11 +235,19 @@ def compare(
     preset: Preset = None,
     mean: Numbers = "",
     std: Numbers = "",
+    arg: Arguments = None,
+    unused: Unused = None,
+    layout: Layout = "BCHW",
+    counts: Counts = False,
+    result: Result = None,
+    per_sample: PerSample = False,
+    bits: Bits = 8,
     as_json: AsJson = False,
 ) -> None:
     """Compare every neuron at every step; status 1 if a single one differs.
 
-    With --checkpoint the other side is PyTorch, else the reference simulator.
+    With --checkpoint, or --module for a class of your own, the other side is PyTorch, else the
+    reference simulator. The other options are those with which the network was quantized.
     """
     from lapilli.deploy import report, runners
     from lapilli.deploy.compare import compare as compare_runs
@@ -258,17 +255,37 @@ def compare(
     loaded = load_network(network)
     test = image_files.test_images(images).first(count)
     expected: runners.Runner = runners.Simulated(loaded, target("reference"))
-    if checkpoint is not None:
+    if arg and module is None:
+        raise InputError("--arg is for a class of your own; name it: --module FILE.py:CLASS")
+    if checkpoint is not None or module is not None:
         _need_torch()
-        from lapilli.deploy import flow
+        from lapilli.deploy import flow, modules
 
-        overrides = flow.Overrides(
-            config=config, preset=preset, mean=_numbers(mean), std=_numbers(std)
-        )
-        opened = flow.open_checkpoint(checkpoint, overrides)
-        again = flow.quantize_checkpoint(opened, image_files.training_images(calibration))
+        training = image_files.training_images(calibration)
+        if module is not None:
+            own = modules.OwnModel(
+                source=modules.check_source(module),
+                arguments=modules.arguments_from(arg or ()),
+                checkpoint=checkpoint,
+                unused=tuple(unused or ()),
+                mean=_numbers(mean),
+                std=_numbers(std),
+                layout=layout,
+                counts=counts,
+                output=_index_or_key(result),
+                per_sample=per_sample,
+            )
+            again = modules.quantize_own(own, training, weight_bits=bits)
+        else:
+            overrides = flow.Overrides(
+                config=config, preset=preset, mean=_numbers(mean), std=_numbers(std)
+            )
+            opened = flow.open_checkpoint(checkpoint or Path(), overrides)
+            again = flow.quantize_checkpoint(opened, training, weight_bits=bits)
         expected = runners.PyTorch(loaded, again.reference)
-    names = simulator or (["event-driven"] if checkpoint is None else ["reference", "event-driven"])
+    names = simulator or (
+        ["event-driven"] if expected.name == "reference" else ["reference", "event-driven"]
+    )
     done = []
     with Bars(quiet=as_json) as bars:
         for name in names:
@@ -303,17 +320,52 @@ def show(network: NetworkFile, as_json: AsJson = False) -> None:
 @app.command()
 def export(
     network: NetworkFile,
-    nir: Annotated[Path, typer.Option(help="The .nir file to write.")],
+    nir: Annotated[Path | None, typer.Option(help="The .nir file to write.")] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(help="The .onnx file to write: all time steps in one Scan.")
+    ] = None,
+    onnx_step: Annotated[
+        Path | None, typer.Option(help="The .onnx file to write: one time step, state in and out.")
+    ] = None,
+    inlined: Annotated[
+        bool, typer.Option(help="Neurons in ONNX as plain operators, not as functions.")
+    ] = False,
+    max_neurons: Annotated[
+        int, typer.Option(min=1, help="Refuse a NIR graph of more binary neurons than this.")
+    ] = 1_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """Write the graph in another format."""
-    from lapilli.export.nir import save_nir
+    """Write the graph in other formats; says how many neurons NIR takes before it is built."""
+    from lapilli.deploy import report
 
-    save_nir(load_network(network), nir)
+    if nir is None and onnx is None and onnx_step is None:
+        raise typer.BadParameter("nothing to write: give --nir, --onnx or --onnx-step")
+    loaded = load_network(network)
+    written: list[dict[str, Any]] = []
+    if nir is not None:
+        from lapilli.export.nir import save_nir
+        from lapilli.ir.passes.binary import size
+
+        found = size(loaded.graph)
+        if not as_json:
+            typer.echo(f"as binary neurons: {found}")
+        save_nir(loaded, nir, max_neurons)
+        cost = {"neurons": found.neurons, "depth": found.depth, "synapses": found.synapses}
+        written.append({"file": str(nir), "format": "nir", "bytes": nir.stat().st_size, **cost})
+    for file, step in ((onnx, False), (onnx_step, True)):
+        if file is not None:
+            _need_onnx()
+            from lapilli.export.onnx import save_onnx
+
+            model = save_onnx(loaded, file, step=step, inlined=inlined)
+            written.append({"file": str(file), **report.onnx_facts(model)})
     if as_json:
-        _print_json({"file": str(nir)})
-    else:
-        typer.echo(f"wrote {nir}")
+        _print_json({"files": written})
+        return
+    for facts in written:
+        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()
+                         if key != "file" and value != [])  # fmt: skip
+        typer.echo(f"wrote {facts['file']}: {told}")
 
 
 @app.command()
@@ -339,11 +391,24 @@ def _print_json(facts: object) -> None:
     typer.echo(json.dumps(facts, indent=2))
 
 
+def _index_or_key(result: str | None) -> int | str | None:
+    return int(result) if result and result.isdecimal() else result
+
+
 def _numbers(given: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in given.split(",") if part)
     except ValueError as error:
         raise typer.BadParameter(f"{given!r} is no list of numbers") from error
+
+
+def _need_onnx() -> None:
+    try:
+        importlib.import_module("onnx")
+    except ImportError as error:
+        raise SimulatorUnavailableError(
+            "writing ONNX files needs onnx: pip install 'lapilli[onnx]'"
+        ) from error
 
 
 def _need_torch() -> None:

@@ -28,6 +28,7 @@ class Comparison:
         mismatches: values that differ.
         rates: node that fires -> mean spikes per neuron and time step, of `got`, in parts of
             the most that it can fire.
+        still: membranes that are read and were one number everywhere.
         answers: index of the largest logit of each image, of `got`.
         first: the first divergence, if there is one.
         synops, steps, seconds: what `got` counted, if it does: accumulates, algorithmic
@@ -40,6 +41,7 @@ class Comparison:
     compared: int
     mismatches: int
     rates: dict[str, float]
+    still: tuple[str, ...] = ()
     answers: tuple[int, ...] = ()
     first: Divergence | None = None
     synops: int = 0
@@ -48,8 +50,8 @@ class Comparison:
 
     @property
     def vacuous(self) -> tuple[str, ...]:
-        """Neuron nodes that never or always fired: their equality shows nothing."""
-        return tuple(n for n, rate in self.rates.items() if rate in (0.0, 1.0))
+        """Nodes whose equality shows nothing: never or always fired, or a membrane at rest."""
+        return (*(n for n, rate in self.rates.items() if rate in (0.0, 1.0)), *self.still)
 
     @property
     def exact(self) -> bool:
@@ -134,9 +136,9 @@ def compare_recordings(
     """Compare two recordings of one batch.
 
     Raises:
-        MismatchError: a neuron or output is missing, or has another shape.
+        MismatchError: something of `Graph.recorded` is missing, or has another shape.
     """
-    for name in (*graph.firing, *graph.outputs):
+    for name in graph.recorded:
         if name not in expected.values or name not in got.values:
             raise MismatchError(f"nothing was recorded of {name!r}")
     compared = mismatches = 0
@@ -155,6 +157,7 @@ def compare_recordings(
         compared=compared,
         mismatches=mismatches,
         rates={n: _rate(graph, n, got.values[n]) for n in graph.firing},
+        still=tuple(n for n in graph.membranes if np.ptp(got.values[n]) == 0),
         answers=tuple(got.values[graph.outputs[0]][-1].argmax(axis=-1).tolist()),
         synops=got.synops or 0,
         steps=got.steps or 0,
@@ -211,6 +214,7 @@ def _total(parts: Sequence[Comparison], got: str, expected: str) -> Comparison:
         compared=sum(p.compared for p in parts),
         mismatches=sum(p.mismatches for p in parts),
         rates={n: sum(p.rates[n] * p.images for p in parts) / images for n in names},
+        still=tuple(n for n in parts[0].still if all(n in p.still for p in parts)) if parts else (),
         answers=tuple(a for p in parts for a in p.answers),
         first=min(firsts, key=lambda d: d.t, default=None),
         synops=sum(p.synops for p in parts),

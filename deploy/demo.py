@@ -19,6 +19,7 @@ from lapilli.deploy.runners import PyTorch, Simulated
 from lapilli.deploy.targets import target
 from lapilli.export.file import save_network
 from lapilli.export.nir import save_nir
+from lapilli.export.onnx import save_onnx
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.network import Network
 from lapilli.simulators.lava import environment
@@ -60,7 +61,7 @@ def demo(
     """Run the whole flow for each model and yield its result.
 
     Args:
-        out: folder for the `.lapilli`, `.nir` and picture files; made if it is not there.
+        out: folder for the `.lapilli`, `.onnx`, `.nir` and picture files; made if it is not there.
         narrator: is told of progress.
         lava_images: how many test images go through Lava.
         lava: whether Lava takes part.
@@ -93,7 +94,8 @@ def _one(
         result.files += _export(network, out / f"digits_{name}")
     pytorch = PyTorch(network, quantized.reference)
     with _timed(result, "simulate", narrator, len(test.pixels)):
-        runners = [Simulated(network, Reference()), Simulated(network, target("event-driven"))]
+        others = [target(name) for name in ("event-driven", "onnx")]
+        runners = [Simulated(network, simulator) for simulator in (Reference(), *others)]
         result.comparisons += compare_all(
             network, pytorch, runners, test.pixels, progress=narrator.advance
         )
@@ -110,14 +112,15 @@ def _one(
 
 
 def _export(network: Network, stem: Path) -> list[Path]:
-    """The graph in our own format, and in NIR where NIR can say it."""
-    ours, nir = stem.with_suffix(".lapilli"), stem.with_suffix(".nir")
+    """The graph in our own format, in ONNX, and in NIR where NIR can say it."""
+    ours, onnx, nir = (stem.with_suffix(kind) for kind in (".lapilli", ".onnx", ".nir"))
     save_network(network, ours)
+    save_onnx(network, onnx)
     try:
         save_nir(network, nir)
     except UnsupportedError:
-        return [ours]
-    return [ours, nir]
+        return [ours, onnx]
+    return [ours, onnx, nir]
 
 
 def _lava_progress(narrator: Narrator) -> Callable[[str, int, int], None]:

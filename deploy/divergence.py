@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import Firing, Input, Neuron
+from lapilli.ir.ops import Firing, Input, Membrane, Neuron
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.digest import digests
 from lapilli.simulators.protocol import Recording
@@ -92,6 +92,8 @@ def facts(graph: Graph, expected: Recording, got: Recording) -> Iterator[Fact]:
             if name in expected.membranes and name in got.membranes:
                 yield Fact(name, "membrane", expected.membranes[name], got.membranes[name])
             yield Fact(name, "spikes", expected.values[name], got.values[name])
+        elif isinstance(node.op, Membrane):
+            yield Fact(name, "membrane", expected.values[name], got.values[name])
         elif name in outputs:  # PyTorch gives the answer alone, not the sums on the way to it
             yield Fact(name, "logits", expected.values[name][-1:], got.values[name][-1:])
         elif name in expected.values and name in got.values and not isinstance(node.op, Input):

@@ -34,6 +34,8 @@ _PACKAGES = (
     ("scikit-learn", "sklearn", "the digits of the demo", "demo"),
     ("nir", "nir", "NIR files", "nir"),
     ("nirtorch", "nirtorch", "the nir simulator", "nir"),
+    ("onnx", "onnx", "ONNX files", "onnx"),
+    ("onnxruntime", "onnxruntime", "the onnx simulator", "onnx"),
     ("uv", "uv", "building Lava's environment", "lava"),
 )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lapilli.deploy.images import Images
 from lapilli.ir.errors import CheckpointError
+from lapilli.model.capture import capture
 from lapilli.model.checkpoint import Checkpoint, build, load_checkpoint
 from lapilli.model.families import Config, configuration
 from lapilli.model.preprocess import Preprocessing
@@ -104,10 +105,18 @@ def quantize_checkpoint(
 
 
 def float_right(checkpoint: Checkpoint, images: Images) -> int | None:
-    """How many images the float model answers right; None without labels."""
+    """How many images the float model answers right; None without labels.
+
+    Raises:
+        CheckpointError: see `quantize_checkpoint`.
+        CaptureError: the model does not return logits of these images.
+    """
     if images.labels is None:
         return None
-    return _preprocessing(checkpoint).right(build(checkpoint), images.pixels, images.labels)
+    model, preprocessing = build(checkpoint), _preprocessing(checkpoint)
+    shape = images.pixels.shape[1:]
+    signature = capture(model, shape, layout="BCHW" if len(shape) == 3 else "BTCHW").signature
+    return preprocessing.right(model, images.pixels, images.labels, signature)
 
 
 def _preprocessing(checkpoint: Checkpoint) -> Preprocessing:

@@ -1,19 +1,22 @@
-"""A model from somebody's own file: `path/to/file.py:ClassOrFactory`, with arguments.
+"""A model from somebody's own file or package: `path/to/file.py:ClassOrFactory`, with arguments.
 
-The file is imported under a name of its own, with its folder on the search path only while
-it is needed: two files that both import their own `layers.py` do not meet.
+An installed package is named by its module, `package.module:ClassOrFactory`. A file is imported
+under a name of its own, with its folder on the search path only while it is needed: two files
+that both import their own `layers.py` do not meet.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from lapilli.deploy.images import Images
@@ -33,7 +36,7 @@ class OwnModel:
     """A model of the user's, and how it is called.
 
     Attributes:
-        source: `path/to/file.py:ClassOrFactory`.
+        source: `path/to/file.py:ClassOrFactory`, or `package.module:ClassOrFactory`.
         arguments: for the class or factory.
         checkpoint: parameters; without one the model's own initial ones.
         unused: patterns of keys in the checkpoint that nothing uses.
@@ -55,9 +58,28 @@ class OwnModel:
 
 
 def is_source(text: str) -> bool:
-    """Whether this names a class in a file, rather than a checkpoint."""
-    path, colon, name = text.rpartition(":")
-    return bool(colon) and path.endswith(".py") and name.isidentifier()
+    """Whether this names a class in a file or in a package, rather than a checkpoint.
+
+    >>> [is_source(s) for s in ("a/b.py:Net", "package.module:Net", "a.pth", "a/b:Net")]
+    [True, True, False, False]
+    """
+    place, colon, name = text.rpartition(":")
+    return bool(colon) and name.isidentifier() and (place.endswith(".py") or _is_module(place))
+
+
+def _is_module(place: str) -> bool:
+    return not place.endswith(".py") and all(part.isidentifier() for part in place.split("."))
+
+
+def check_source(text: str) -> str:
+    """The text itself, if it names a class or a factory in a file.
+
+    Raises:
+        ModuleFileError: it does not.
+    """
+    if not is_source(text):
+        raise ModuleFileError(f"--module {text!r} is not FILE.py:CLASS_OR_FACTORY")
+    return text
 
 
 def arguments_from(given: Sequence[str]) -> dict[str, Any]:
@@ -82,10 +104,10 @@ def arguments_from(given: Sequence[str]) -> dict[str, Any]:
 
 
 def build_own(own: OwnModel) -> Module:
-    """Import the file, make the model, load its parameters; in evaluation mode.
+    """Import the file or module, make the model, load its parameters; in evaluation mode.
 
     Raises:
-        ModuleFileError: the file does not import, has no such name, or its factory fails.
+        ModuleFileError: it does not import, has no such name, or its factory fails.
         CaptureError: what it makes is no module.
         CheckpointError: the parameters do not fit, key by key.
     """
@@ -125,20 +147,35 @@ def quantize_own(
 
 
 def _made(own: OwnModel) -> object:
-    text, _, name = own.source.rpartition(":")
-    path = Path(text).resolve()
+    place, _, name = own.source.rpartition(":")
+    if _is_module(place):
+        return _called(own, _installed(place), Path(place), name)
+    path = Path(place).resolve()
     if not path.is_file():
         raise ModuleFileError(f"{path}: no such file")
     with _imports_beside(path):
-        factory = _named(path, name)
-        try:
-            return factory(**own.arguments)
-        except Exception as error:  # their code may raise anything
-            shown = ", ".join(f"{k}={v!r}" for k, v in own.arguments.items())
-            raise ModuleFileError(f"{path}: {name}({shown}) fails: {_said(error, path)}") from error
+        return _called(own, _imported(path), path, name)
 
 
-def _named(path: Path, name: str) -> Callable[..., object]:
+def _called(own: OwnModel, module: ModuleType, path: Path, name: str) -> object:
+    factory = _named(module, path, name)
+    try:
+        return factory(**own.arguments)
+    except Exception as error:  # their code may raise anything
+        shown = ", ".join(f"{k}={v!r}" for k, v in own.arguments.items())
+        raise ModuleFileError(f"{path}: {name}({shown}) fails: {_said(error, path)}") from error
+
+
+def _installed(place: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except Exception as error:  # their code may raise anything
+        raise ModuleFileError(
+            f"{place}: does not import: {type(error).__name__}: {error}; is it installed?"
+        ) from error
+
+
+def _imported(path: Path) -> ModuleType:
     unique = f"lapilli_own_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(unique, path)
     if spec is None or spec.loader is None:
@@ -149,12 +186,16 @@ def _named(path: Path, name: str) -> Callable[..., object]:
         spec.loader.exec_module(module)
     except Exception as error:  # their code may raise anything
         raise ModuleFileError(f"{path}: does not import: {_said(error, path)}") from error
+    return module
+
+
+def _named(module: ModuleType, path: Path, name: str) -> Callable[..., object]:
     found = getattr(module, name, None)
     if not callable(found):
         own = sorted(
             n
             for n, v in vars(module).items()
-            if callable(v) and getattr(v, "__module__", "") == unique
+            if callable(v) and getattr(v, "__module__", "") == module.__name__ and n[0] != "_"
         )
         raise ModuleFileError(
             f"{path}: has no class or function {name!r}; it has {', '.join(own) or 'none'}"

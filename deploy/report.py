@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from lapilli.ir.certificate import STATE_BITS, certify
 from lapilli.ir.network import Network
 from lapilli.ir.ops import Conv2d, Firing, Linear
 
-if TYPE_CHECKING:  # printing needs no PyTorch
+if TYPE_CHECKING:  # printing needs no PyTorch and no onnx
+    from onnx import ModelProto
+
     from lapilli.deploy.compare import Comparison
     from lapilli.deploy.demo import Result
 
@@ -134,6 +137,19 @@ def network_facts(network: Network) -> dict[str, Any]:
         "state_bits": max((b.state_bits for b in bounds), default=0),
         "state_bits_there": STATE_BITS,
         "truncates": [b.name for b in bounds if b.truncates],
+    }
+
+
+def onnx_facts(model: ModelProto) -> dict[str, Any]:
+    """What `export` says of an ONNX file: versions, and which neurons need int64."""
+    props = {p.key.removeprefix("lapilli."): p.value for p in model.metadata_props}
+    return {
+        "format": f"onnx {props['model']}",
+        "bytes": model.ByteSize(),
+        "opset": next(o.version for o in model.opset_import if not o.domain),
+        "ir_version": model.ir_version,
+        "functions": [f.name for f in model.functions],
+        "int64_states": json.loads(props["int64_states"]),
     }
 
 

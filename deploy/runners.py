@@ -47,7 +47,7 @@ class PyTorch:
         """Run quantized images; the logits stand as the one step of the graph's output."""
         trace = self.reference.run(images)
         (output,) = self.network.graph.outputs
-        values = {**trace.spikes, output: trace.logits[None]}
+        values = {**trace.spikes, **trace.shown, output: trace.logits[None]}
         return Recording(values, trace.membranes, trace.currents)
 
 

@@ -8,10 +8,11 @@ from lapilli.ir.errors import LapilliError
 from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.lava.adapter import Lava
 from lapilli.simulators.nir_runtime import Nir
+from lapilli.simulators.onnx_runtime import Onnx
 from lapilli.simulators.protocol import Simulator
 from lapilli.simulators.reference import Reference
 
-NAMES = ("reference", "event-driven", "lava", "nir")
+NAMES = ("reference", "event-driven", "lava", "nir", "onnx")
 
 
 class UnknownTargetError(LapilliError, KeyError):
@@ -36,5 +37,7 @@ def target(name: str, progress: Callable[[str, int, int], None] | None = None) -
             return Lava(progress=progress)
         case "nir":
             return Nir()
+        case "onnx":
+            return Onnx()
         case _:
             raise UnknownTargetError(name)

@@ -34,6 +34,7 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Op,
     Permute,
@@ -41,6 +42,7 @@ from lapilli.ir.ops import (
     Relu,
     Reset,
     Reshape,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -56,8 +58,8 @@ _MOST_ELEMENTS = 1 << 28  # of one value at one step: a file cannot ask for more
 _OPS: Mapping[str, type[Op]] = {
     op.__name__: op
     for op in (
-        Input, Linear, Conv2d, SpikeMatmul, Gate, Add, Sum, MaxPool2d,
-        Reshape, Permute, Expand, Slice, Concat, Delay, Neuron, Staircase, Relu, Readout,
+        Input, Linear, Conv2d, SpikeMatmul, Gate, ShiftSum, Add, Sum, MaxPool2d,
+        Reshape, Permute, Expand, Slice, Concat, Delay, Neuron, Membrane, Staircase, Relu, Readout,
     )
 }  # fmt: skip
 
@@ -184,11 +186,17 @@ def _network_from(metadata: dict[str, str], tensors: dict[str, Any]) -> Network:
 
 
 def _node_to_json(node: Node, tensors: dict[str, Any]) -> dict[str, Any]:
+    attributes = _attributes_to_json(node.op, f"{node.name}:", tensors)
+    op = type(node.op).__name__
+    return {"name": node.name, "op": op, "inputs": list(node.inputs), "attributes": attributes}
+
+
+def _attributes_to_json(op: Op, prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
-    for f in fields(node.op):
-        value = getattr(node.op, f.name)
+    for f in fields(op):
+        value = getattr(op, f.name)
         if isinstance(value, IntTensor):
-            key = f"{node.name}:{f.name}"
+            key = f"{prefix}{f.name}"
             tensors[key] = value.array.astype(_narrowest(value))
             value = key
         elif isinstance(value, TensorType):
@@ -196,9 +204,10 @@ def _node_to_json(node: Node, tensors: dict[str, Any]) -> dict[str, Any]:
             value = {"shape": list(value.shape), "range": bounds, "kind": value.kind.value}
         elif isinstance(value, Reset):
             value = value.value
+        elif isinstance(value, Neuron):
+            value = _attributes_to_json(value, f"{prefix}{f.name}.", tensors)
         attributes[f.name] = value
-    op = type(node.op).__name__
-    return {"name": node.name, "op": op, "inputs": list(node.inputs), "attributes": attributes}
+    return attributes
 
 
 def _narrowest(tensor: IntTensor) -> type[np.signedinteger[Any]]:
@@ -212,7 +221,15 @@ def _node_from(item: object, tensors: dict[str, Any], unused: set[str]) -> Node:
     kind = _OPS.get(_text(node["op"], f"the op of {name!r}"))
     if kind is None:
         raise _MalformedError(f"node {name!r}: unknown op {node['op']!r}")
-    attributes = _mapping(node["attributes"], f"node {name!r}", [f.name for f in fields(kind)])
+    op = _op_from(kind, node["attributes"], f"node {name!r}", tensors, unused)
+    inputs = tuple(_text(i, f"node {name!r}: inputs") for i in _list(node["inputs"], "inputs"))
+    return Node(name, op, inputs)
+
+
+def _op_from(
+    kind: type[Op], given: object, where: str, tensors: dict[str, Any], unused: set[str]
+) -> Op:
+    attributes = _mapping(given, where, [f.name for f in fields(kind)])
 
     def tensor(value: object, where: str) -> IntTensor:
         key = _text(value, where)
@@ -225,17 +242,16 @@ def _node_from(item: object, tensors: dict[str, Any], unused: set[str]) -> Node:
         "IntTensor": tensor,
         "TensorType": _tensor_type,
         "Reset": _reset,
+        "Neuron": lambda value, where: _op_from(Neuron, value, where, tensors, unused),
         "bool": _boolean,
         "int": _integer,
         "tuple[int, ...]": _integers,
         "tuple[int, int]": _pair,
     }
     arguments = {
-        f.name: readers[str(f.type)](attributes[f.name], f"node {name!r}: {f.name}")
-        for f in fields(kind)
+        f.name: readers[str(f.type)](attributes[f.name], f"{where}: {f.name}") for f in fields(kind)
     }
-    inputs = tuple(_text(i, f"node {name!r}: inputs") for i in _list(node["inputs"], "inputs"))
-    return Node(name, _make(kind, arguments), inputs)
+    return _make(kind, arguments)
 
 
 def _make(kind: Callable[..., Op], arguments: Mapping[str, object]) -> Op:

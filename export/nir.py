@@ -19,16 +19,17 @@ import nir
 import lapilli
 from lapilli.export.file import write_whole
 from lapilli.export.nir_nodes import DT
-from lapilli.export.nir_walk import Walk
+from lapilli.export.nir_walk import Walk, ancestors
+from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
-from lapilli.ir.passes.and_neurons import gates_to_and_neurons
+from lapilli.ir.passes.binary import faults, origin, summands, to_binary_neurons
 
 FORMAT = "lapilli-nir/1"
 DISCRETISATION = "Euler, v <- v + dt/tau (r x - v), compare v > v_threshold, reset to 0"
 
 
-def save_nir(network: Network, path: Path) -> None:
+def save_nir(network: Network, path: Path, max_neurons: int | None = None) -> None:
     """Write `network` to `path`, whole or not at all; equal networks give equal bytes.
 
     Raises:
@@ -46,16 +47,19 @@ def save_nir(network: Network, path: Path) -> None:
         },
     }
     file = io.BytesIO()
-    nir.write(file, to_nir(network.graph, about))
+    nir.write(file, to_nir(network.graph, about, max_neurons))
     write_whole(path, file.getvalue())
 
 
-def to_nir(graph: Graph, about: Mapping[str, Any] | None = None) -> Any:
+def to_nir(
+    graph: Graph, about: Mapping[str, Any] | None = None, max_neurons: int | None = None
+) -> Any:
     """Say `graph` in NIR.
 
     Args:
-        graph: its gates of binary spikes may stay; they become AND neurons here.
+        graph: as it is; what NIR has no node for becomes binary neurons here.
         about: facts for the metadata, of types that JSON has.
+        max_neurons: refuse what would be larger, before any of it is made.
 
     Returns:
         A `nir.NIRGraph` with one input and one output. The output carries the value of each
@@ -64,11 +68,29 @@ def to_nir(graph: Graph, about: Mapping[str, Any] | None = None) -> Any:
     Raises:
         UnsupportedError: lists every node that NIR cannot say, or not exactly.
     """
-    lowered = gates_to_and_neurons(graph)
-    walk = Walk(lowered)
+    used = ancestors(graph)
+    reasons = [
+        Unsupported(node.name, "reaches no output; NIR would make it one")
+        for node in graph.nodes
+        if node.name not in used
+    ]
+    if unsayable := faults(graph):
+        raise UnsupportedError("nir", (*reasons, *unsayable))
+    lowered = to_binary_neurons(graph, max_neurons)
+    walk = Walk(lowered, reasons)
+    read = ancestors(lowered)
     for node in lowered.nodes:
-        walk.visit(node)
-    walk.finish()
+        if node.name in read or node.name in lowered.inputs:
+            walk.visit(node)
+    try:
+        walk.finish()
+    except UnsupportedError as refused:
+        known = {node.name for node in graph.nodes}
+        reasons = [Unsupported(origin(r.node, known), r.reason) for r in refused.reasons]
+        raise UnsupportedError("nir", tuple(dict.fromkeys(reasons))) from None
+    for name, shows in walk.layouts.items():
+        if name in graph.neurons and lowered[name].op != graph[name].op:
+            del shows["fraction_bits"]  # it decides for others, and its membrane is not theirs
     facts = {
         **(about or {}),
         "format": FORMAT,
@@ -79,6 +101,11 @@ def to_nir(graph: Graph, about: Mapping[str, Any] | None = None) -> Any:
         "discretisation": DISCRETISATION,
         "names": walk.names,
         "layouts": walk.layouts,
+        "sums": {
+            name: summands(lowered, name)
+            for name in graph.firing
+            if name not in walk.layouts and name in used
+        },
         "output": walk.output,
     }
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.export.nir_layout import RefusedError
-from lapilli.ir.certificate import fraction_loss
+from lapilli.ir.bounds import fraction_loss
 from lapilli.ir.ops import DECAY_ONE, Conv2d, Neuron, Reset
 from lapilli.ir.tensor import IntArray
 
@@ -25,6 +25,7 @@ DT = 1e-4  # seconds; the step that importers of NIR assume
 EXACT = 1 << 53  # float64 holds every integer up to here
 
 _TIME_CONSTANTS = {DECAY_ONE: 1, DECAY_ONE // 2: 2}  # dv -> tau_mem in steps
+_MOST_CHANNELS = 1 << 12  # beyond, a matrix for one factor is a waste
 _DTYPES = (np.int8, np.int16, np.int32, np.int64)
 
 
@@ -88,8 +89,8 @@ def affine(weight: IntArray, bias: IntArray) -> Any:
 def convolution(op: Conv2d, size: tuple[int, ...]) -> Any:
     """Synapses on a map of this size (H, W); groups and oblong kernels filled up with zeros.
 
-    Raises:
-        RefusedError: a kernel that zeros cannot make square without moving the map.
+    The result can have a row or column more at its end than the op's, where zeros make a
+    kernel square and padding can only be the same on both sides.
     """
     w, out = op.weight.array, op.weight.shape[0] // op.groups
     dense = np.zeros((w.shape[0], w.shape[1] * op.groups, *w.shape[2:]), np.int64)
@@ -98,16 +99,14 @@ def convolution(op: Conv2d, size: tuple[int, ...]) -> Any:
         dense[rows, columns] = w[rows]
     side = max(w.shape[2:])
     more = [side - n for n in w.shape[2:]]
-    if any(m % 2 for m in more):
-        raise RefusedError(f"a kernel {list(w.shape[2:])}; NIR checks shapes of square ones only")
-    (top, left), (ph, pw) = (m // 2 for m in more), op.padding
-    dense = np.pad(dense, ((0, 0), (0, 0), (top, top), (left, left)))
-    return _conv2d(dense, op.bias.array, size, op.stride, (ph + top, pw + left))
+    (top, left), (ph, pw) = (-(-m // 2) for m in more), op.padding
+    dense = np.pad(dense, ((0, 0), (0, 0), (top, more[0] - top), (left, more[1] - left)))
+    return conv2d(dense, op.bias.array, size, op.stride, (ph + top, pw + left))
 
 
 def pointwise(weight: IntArray, bias: IntArray, size: tuple[int, ...]) -> Any:
     """The same synapses at each pixel of a map of this size: weight (out, in)."""
-    return _conv2d(weight[:, :, None, None], bias, size)
+    return conv2d(weight[:, :, None, None], bias, size)
 
 
 def spread(shape: tuple[int, ...]) -> Any:
@@ -125,7 +124,7 @@ def spread(shape: tuple[int, ...]) -> Any:
     weight = np.zeros((C, C, side, side), np.int64)
     weight[np.arange(C), np.arange(C)] = 1
     padding = ((H + side) // 2 - 1, (W + side) // 2 - 1)
-    return _conv2d(weight, np.zeros(C, np.int64), (1, 1), padding=padding)
+    return conv2d(weight, np.zeros(C, np.int64), (1, 1), padding=padding)
 
 
 def count(kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]) -> Any:
@@ -142,21 +141,32 @@ def flatten(shape: tuple[int, ...]) -> Any:
 
 def same(shape: tuple[int, ...]) -> Any:
     """Hand on a value unchanged, by the nodes that most importers know."""
-    eye, none = np.eye(shape[0], dtype=np.int64), np.zeros(shape[0], np.int64)
-    if len(shape) == 1:
-        return affine(eye, none)
-    if len(shape) == 3:
-        return pointwise(eye, none, shape[1:])
-    return nir.Scale(scale=np.ones(shape, np.int8))
+    return scaled(shape, 1, 0)
 
 
-def _conv2d(
+def scaled(shape: tuple[int, ...], weight: int, bias: int) -> Any:
+    """The same synapse for each element, by the nodes that most importers know.
+
+    Raises:
+        RefusedError: a bias on a tensor that is no vector and no map, or has too many channels.
+    """
+    if len(shape) in (1, 3) and shape[0] <= _MOST_CHANNELS:
+        eye = weight * np.eye(shape[0], dtype=np.int64)
+        biases = np.full(shape[0], bias, np.int64)
+        return affine(eye, biases) if len(shape) == 1 else pointwise(eye, biases, shape[1:])
+    if bias:
+        raise RefusedError(f"adds a constant to each element of a tensor {list(shape)}")
+    return nir.Scale(scale=_compact(np.full(shape, weight, np.int64)))
+
+
+def conv2d(
     weight: IntArray,
     bias: IntArray,
     size: tuple[int, ...],
     stride: tuple[int, int] = (1, 1),
     padding: tuple[int, int] = (0, 0),
 ) -> Any:
+    """A convolution: weight (out, in, k, k), on a map of this size."""
     return nir.Conv2d(
         input_shape=size,
         weight=_compact(weight),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import keyword
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import nir
@@ -17,10 +19,10 @@ from typing_extensions import assert_never
 
 from lapilli.export import nir_nodes
 from lapilli.export.nir_layout import Placed, RefusedError, describe, pooled, spreads, tokens
+from lapilli.export.nir_moves import Stage, Weights, moved, onto_elements
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import (
-    DECAY_ONE,
     Add,
     Concat,
     Conv2d,
@@ -30,11 +32,13 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Permute,
     Readout,
     Relu,
     Reshape,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -53,7 +57,7 @@ class Walk:
         output: the same of the graph's output, and whether the host accumulates it.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, refused: Sequence[Unsupported] = ()) -> None:
         self.graph = graph
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
@@ -61,8 +65,7 @@ class Walk:
         self.layouts: dict[str, Any] = {}
         self.output: dict[str, Any] = {}
         self._placed: dict[str, Placed | None] = {}  # None: unknown, after a refusal
-        self._reasons: list[Unsupported] = []
-        self._used = _ancestors(graph)
+        self._reasons = list(refused)
 
     def visit(self, node: Node) -> None:
         """Emit a node, or note why not; a refusal hides no later one."""
@@ -94,7 +97,8 @@ class Walk:
         if value is None or reasons:
             raise UnsupportedError("nir", tuple(reasons))
         if len(value.terms) > 1:  # importers do not add up what arrives at an output
-            value = self._put(f"{name}.same", nir_nodes.same(value.shape), value, value.shape)
+            one = self._put(f"{name}.same", nir_nodes.same(value.shape), value, value.shape)
+            value = replace(one, home=value.home)
         self.output = {
             "name": name,
             "layout": describe(value),
@@ -105,21 +109,7 @@ class Walk:
     def _faults(self, node: Node) -> list[str]:
         """What is wrong with a node, wherever its inputs live."""
         op = node.op
-        faults = []
-        if node.name not in self._used:
-            faults.append("reaches no output; NIR would make it one")
-        if isinstance(op, SpikeMatmul):
-            faults.append("multiplies two values that change; NIR only has constant weights")
-        if isinstance(op, Gate):
-            faults.append("gates with or of a value that is not binary; NIR cannot select")
-        if isinstance(op, MaxPool2d) and not self.graph.types[node.inputs[0]].is_binary:
-            faults.append("a maximum of values that are not binary; NIR cannot compare them")
-        if isinstance(op, Staircase | Relu):
-            faults.append(f"is a {type(op).__name__}; NIR's neurons fire 0 or 1")
-        if isinstance(op, Concat):
-            faults.append("joins two values; NIR has no node that does")
-        if isinstance(op, Neuron):
-            faults += nir_nodes.neuron_faults(op, self.graph.T)
+        faults = nir_nodes.neuron_faults(op, self.graph.T) if isinstance(op, Neuron) else []
         if any(isinstance(self.graph[i].op, Readout) for i in node.inputs):
             faults.append("uses a read-out, which only the host accumulates")
         return faults
@@ -141,14 +131,22 @@ class Walk:
                 return self._convolve(name, op, inputs[0])
             case Add():
                 return self._add(name, inputs[0], inputs[1])
-            case Sum(axes=axes, keepdims=keepdims):
-                return self._sum(name, inputs[0], pooled(inputs[0], axes, keepdims))
-            case MaxPool2d():
-                return self._any(name, op, inputs[0])
+            case Sum():
+                return self._sum(name, op, inputs[0])
+            case Concat():
+                return self._join(name, op, inputs)
             case Neuron():
                 return self._fire(name, op, inputs[0])
-            case SpikeMatmul() | Gate() | Staircase() | Relu() | Concat():
-                raise TypeError(f"{type(op).__name__} is a fault, and faults are not emitted")
+            case (
+                SpikeMatmul()
+                | ShiftSum()
+                | Gate()
+                | MaxPool2d()
+                | Membrane()
+                | Staircase()
+                | Relu()
+            ):
+                raise TypeError(f"{type(op).__name__} is lowered before NIR sees it")
             case _:
                 assert_never(op)
 
@@ -156,23 +154,65 @@ class Walk:
         # Weights can be dealt out to wherever their inputs live, so that order never matters.
         w, bias = op.weight.array, op.bias.array
         reach = _reach(op, x)
-        if x.home.ndim == 1:
+        if w.shape == (1, 1):  # elementwise: stays where it lives
+            if bias.any() and len(x.shape) not in (1, 3):
+                size = (math.prod(x.shape),)
+                home, flat = x.home, nir_nodes.flatten(x.shape)
+                x = replace(self._put(f"{name}.flatten", flat, x, size), home=home)
+            layer = nir_nodes.scaled(x.shape, int(w[0, 0]), int(bias[0]))
+            return replace(self._put(name, layer, x, x.shape, reach), home=x.home)
+        if x.home.ndim == 1 and w.any():
             row, length = x, math.prod(x.shape)
             if len(x.shape) > 1:
                 row = self._put(f"{name}.flatten", nir_nodes.flatten(x.shape), x, (length,))
             dealt = _deal(w, x.home, length)
             return self._put(name, nir_nodes.affine(dealt, bias), row, bias.shape, reach)
-        channel, pixel = tokens(x)
-        size = x.shape[1:]
-        layer = nir_nodes.pointwise(_deal(w, channel, x.shape[0]), bias, size)
-        y = self._put(name, layer, x, (len(bias), *size), reach)
-        home = pixel[..., None] + np.arange(len(bias)) * math.prod(size)
+        try:
+            channel, pixel = tokens(x)
+        except RefusedError:
+            return self._linear_of_elements(name, op, x, reach)
+        layer = nir_nodes.pointwise(_deal(w, channel, x.shape[0]), bias, x.shape[1:])
+        y = self._put(name, layer, x, (len(bias), *x.shape[1:]), reach)
+        home = pixel[..., None] + np.arange(len(bias)) * math.prod(x.shape[1:])
         return Placed(y.terms, y.shape, home, reach)
 
+    def _linear_of_elements(self, name: str, op: Linear, x: Placed, reach: int) -> Placed:
+        """One weight for each pair of elements, token by token."""
+        w, out = op.weight.array, len(op.bias.array)
+        sources = x.home.reshape(-1, 1, w.shape[1])
+        rows = np.arange(len(sources) * out).reshape(-1, out, 1)
+        spread = (a.ravel() for a in np.broadcast_arrays(rows, sources, w[None]))
+        bias = np.tile(op.bias.array, len(sources))
+        stages = onto_elements(Weights(*spread), bias, x.shape)
+        return self._elements(name, stages, x, (*x.home.shape[:-1], out), reach)
+
     def _convolve(self, name: str, op: Conv2d, x: Placed) -> Placed:
-        _need_plain(x)
-        layer = nir_nodes.convolution(op, x.shape[1:])
-        return self._put(name, layer, x, self.graph.types[name].shape, _reach(op, x))
+        if not x.is_plain and op.weight.shape[1:] == (x.home.shape[0], 1, 1) and _is_still(op):
+            # Token by token: where they lie does not matter.
+            w = IntTensor.of(op.weight.array[:, :, 0, 0])
+            features = replace(x, home=np.moveaxis(x.home, 0, -1))
+            y = self._linear(name, Linear(weight=w, bias=op.bias), features)
+            return replace(y, home=np.moveaxis(y.home, -1, 0))
+        x = self._as_map(name, x)
+        shape = self.graph.types[name].shape
+        if _counts(op):  # each channel's windows, added up
+            pool = nir_nodes.count(op.weight.shape[2:], op.stride, op.padding)
+            sizes = zip(x.shape[1:], op.weight.shape[2:], op.stride, op.padding, strict=True)
+            made = (shape[0], *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes))
+            y = self._put(name, pool, x, made, _reach(op, x))
+        else:
+            layer = nir_nodes.convolution(op, x.shape[1:])
+            made = tuple(int(n) for n in layer.output_type["output"])
+            y = self._put(name, layer, x, made, _reach(op, x))
+        kept = np.arange(math.prod(made)).reshape(made)[:, : shape[1], : shape[2]]
+        return replace(y, home=kept)
+
+    def _as_map(self, name: str, x: Placed) -> Placed:
+        """The value as a tensor of its own shape (C, H, W), or with zeros at ends of the map."""
+        if len(x.shape) == 3 and x.is_plain:
+            return x
+        shape = x.home.shape
+        return self._move(f"{name}.map", x, shape, np.arange(x.home.size).reshape(shape))
 
     def _add(self, name: str, a: Placed, b: Placed) -> Placed:
         # No node: both arrive at every consumer, and NIR adds up what arrives.
@@ -181,28 +221,92 @@ class Walk:
         elif spreads(b, a):
             b = self._spread(f"{name}.spread", b, a)
         if a.shape != b.shape or not np.array_equal(a.home, b.home):
-            raise RefusedError("its operands do not lie in the same order, and NIR cannot permute")
+            a, b = self._meet(name, a, b)
         if set(a.terms) & set(b.terms):  # NIR allows one edge between two nodes
-            b = self._put(f"{name}.same", nir_nodes.same(b.shape), b, b.shape)
-        return Placed((*a.terms, *b.terms), a.shape, a.home, a.reach + b.reach)
+            twin = self._put(f"{name}.twin", nir_nodes.same(b.shape), b, b.shape)
+            b = replace(twin, home=b.home)
+        total = Placed((*a.terms, *b.terms), a.shape, a.home, a.reach + b.reach)
+        if len(total.terms) <= _MOST_TERMS:
+            return total
+        one = self._put(f"{name}.same", nir_nodes.same(total.shape), total, total.shape)
+        return replace(one, home=total.home)
+
+    def _meet(self, name: str, a: Placed, b: Placed) -> tuple[Placed, Placed]:
+        """Two values in one layout: that of one of them, if it repeats nothing, or a new one."""
+        count, maps = a.home.size, len(a.shape) == len(b.shape) == 3
+        row = ((count, 1, 1) if maps else (count,), np.arange(count).reshape(a.home.shape))
+        layouts = [(p.shape, p.home) for p in (a, b) if len(np.unique(p.home)) == count]
+        if not maps:
+            layouts = [(shape, home) for shape, home in layouts if len(shape) == 1]
+        for shape, home in (*layouts, row):
+            try:
+                stages = [[] if p.home is home else moved(p, shape, home) for p in (a, b)]
+            except RefusedError as refused:
+                reason = refused
+                continue
+            if all(not s or s[-1][1] == shape for s in stages):
+                left, right = (
+                    self._stages(f"{name}.{side}", s, p, home)
+                    for side, s, p in zip("ab", stages, (a, b), strict=True)
+                )
+                return left, right
+        raise reason
+
+    def _join(self, name: str, op: Concat, inputs: list[Placed]) -> Placed:
+        """Each part to its place among zeros, and the sum of both."""
+        shape = self.graph.types[name].shape
+        count = math.prod(shape)
+        home = np.arange(count).reshape(shape)
+        cut = inputs[0].home.shape[op.axis]
+        tensor = (count, 1, 1) if all(len(p.shape) == 3 for p in inputs) else (count,)
+        a, b = (
+            self._move(f"{name}.{side}", p, tensor, part)
+            for side, p, part in zip("ab", inputs, np.split(home, [cut], op.axis), strict=True)
+        )
+        return Placed((*a.terms, *b.terms), tensor, home, max(a.reach, b.reach))
 
     def _spread(self, name: str, x: Placed, over: Placed) -> Placed:
         y = self._put(name, nir_nodes.spread(over.shape), x, over.shape)
         return Placed(y.terms, y.shape, over.home, y.reach)
 
-    def _sum(self, name: str, x: Placed, home: IntArray) -> Placed:
+    def _sum(self, name: str, op: Sum, x: Placed) -> Placed:
+        shape = self.graph.types[name].shape
+        count = x.home.size // math.prod(shape)
+        reach = x.reach * count
+        try:
+            home = pooled(x, op.axes, op.keepdims)
+        except RefusedError:
+            sources = np.moveaxis(x.home, op.axes, range(-len(op.axes), 0)).reshape(-1, count)
+            rows = np.broadcast_to(np.arange(len(sources))[:, None], sources.shape)
+            weights = Weights.of_moves(rows, sources)
+            stages = onto_elements(weights, np.zeros(len(sources), np.int64), x.shape)
+            return self._elements(name, stages, x, shape, reach)
         C, *size = x.shape
-        reach = x.reach * math.prod(size)
         pool = nir_nodes.count(tuple(size), tuple(size), (0, 0))
         y = self._put(name, pool, x, (C, 1, 1), reach)
         return Placed(y.terms, y.shape, home, reach)
 
-    def _any(self, name: str, op: MaxPool2d, x: Placed) -> Placed:
-        _need_plain(x)
-        shape = self.graph.types[name].shape
-        pool = nir_nodes.count(op.kernel, op.stride, op.padding)
-        reach = x.reach * math.prod(op.kernel)
-        return self._fire(name, _OR, self._put(f"{name}.count", pool, x, shape, reach))
+    def _move(self, name: str, x: Placed, shape: tuple[int, ...], home: IntArray) -> Placed:
+        stages = moved(x, shape, home)
+        made = stages[-1][1]
+        if made != shape:
+            rows = np.arange(math.prod(made)).reshape(made)
+            home = rows[:, : shape[1], : shape[2]].ravel()[home]
+        return self._stages(name, stages, x, home)
+
+    def _stages(self, name: str, stages: list[Stage], x: Placed, home: IntArray) -> Placed:
+        """Nodes in a row; the last one has the name."""
+        for i, (node, shape) in enumerate(stages, start=1):
+            own = name if i == len(stages) else f"{name}.{i}"
+            x = self._put(own, node, x, shape)
+        return replace(x, home=home)
+
+    def _elements(
+        self, name: str, stages: list[Stage], x: Placed, shape: tuple[int, ...], reach: int
+    ) -> Placed:
+        """The result of `onto_elements`, as a value of this shape."""
+        home = np.arange(math.prod(shape)).reshape(shape)
+        return replace(self._stages(name, stages, x, home), reach=reach)
 
     def _fire(self, name: str, op: Neuron, x: Placed) -> Placed:
         # Wiring may have left out or repeated elements: the tensor's neurons fire all the same.
@@ -243,7 +347,7 @@ class Walk:
         return key
 
 
-_OR = Neuron(threshold=IntTensor.of([1]), dv=DECAY_ONE, fraction_bits=0)
+_MOST_TERMS = 4  # importers take time that grows with the square of the edges, or worse
 
 
 def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
@@ -265,12 +369,17 @@ def _check_exact(x: Placed, times: int = 1) -> None:
         raise RefusedError(f"its sums can need {bits} bits; float64 is exact up to 53")
 
 
-def _need_plain(x: Placed) -> None:
-    if len(x.shape) != 3 or not x.is_plain:
-        raise RefusedError("its input does not lie as a map (C, H, W), and NIR cannot permute")
+def _is_still(op: Conv2d) -> bool:
+    return op.stride == (1, 1) and op.padding == (0, 0)
 
 
-def _ancestors(graph: Graph) -> set[str]:
+def _counts(op: Conv2d) -> bool:
+    """Whether it is a sum over each window of each channel."""
+    depthwise = op.groups == op.weight.shape[0] and op.weight.shape[1] == 1
+    return depthwise and bool((op.weight.array == 1).all()) and not op.bias.array.any()
+
+
+def ancestors(graph: Graph) -> set[str]:
     """Names of the nodes from which an output can be reached."""
     used = set(graph.outputs)
     for node in reversed(graph.nodes):

@@ -1,8 +1,8 @@
 """The integer graph: what is deployed. Needs NumPy alone.
 
 Reading order: `types` (what flows on an edge), `ops` (the node kinds), `semantics` (what
-each kind computes: the definition), `graph` (how nodes connect), `certificate` (what is
-proved before a run), `network` (a graph with its input and output scales), `passes` (how
+each kind computes: the definition), `graph` (how nodes connect), `bounds` and `certificate`
+(what is proved before a run), `network` (a graph with its input and output scales), `passes` (how
 one graph becomes another).
 """
 

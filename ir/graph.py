@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from lapilli.ir.errors import GraphError
 from lapilli.ir.infer import infer
-from lapilli.ir.ops import Firing, Input, Neuron, Op
+from lapilli.ir.ops import Firing, Input, Membrane, Neuron, Op
 from lapilli.ir.types import TensorType
 
 
@@ -76,6 +76,16 @@ class Graph:
     def firing(self) -> tuple[str, ...]:
         """Names of the nodes that fire, with a membrane or without, in topological order."""
         return tuple(n.name for n in self.nodes if isinstance(n.op, Firing))
+
+    @property
+    def membranes(self) -> tuple[str, ...]:
+        """Names of the nodes that show a membrane to the read-out, in topological order."""
+        return tuple(n.name for n in self.nodes if isinstance(n.op, Membrane))
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """What every simulator records: all that fires, membranes that are read, outputs."""
+        return tuple(dict.fromkeys((*self.firing, *self.membranes, *self.outputs)))
 
     @property
     def digest(self) -> str:

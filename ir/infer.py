@@ -6,6 +6,7 @@ import math
 
 from typing_extensions import assert_never
 
+from lapilli.ir.bounds import neuron_bounds
 from lapilli.ir.ops import (
     MOST_EVENTS,
     Add,
@@ -17,12 +18,14 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Op,
     Permute,
     Readout,
     Relu,
     Reshape,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -57,11 +60,20 @@ def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
             return TensorType((w.shape[0], *size), _accumulated(op, x), Kind.GRADED)
         case SpikeMatmul():
             a, b = _take(2, inputs)
-            fits = len(a.shape) == len(b.shape) >= 2 and a.shape[:-2] == b.shape[:-2]
-            fits = fits and a.shape[-1] == b.shape[-2]
-            _need(fits, f"shapes do not chain: {a} x {b}")
-            bounds = _product(a, b).times(a.shape[-1])
-            return TensorType((*a.shape[:-1], b.shape[-1]), bounds, _summed(a, b))
+            shape = _chained(a, b)
+            return TensorType(shape, _product(a, b).times(a.shape[-1]), _summed(a, b))
+        case ShiftSum(window=window, reach=reach):
+            scores, values = _take(2, inputs)
+            shape = _chained(scores, values)
+            ordered = 0 <= reach <= window <= 53
+            _need(ordered, f"0 <= reach <= window <= 53 is not so of {reach}, {window}")
+            few = scores.shape[-1] << window <= 1 << 53
+            _need(few, f"{scores.shape[-1]} powers of two over a window of {window} leave 53 bits")
+            wide = values.range.magnitude << reach < 1 << 63
+            _need(wide, f"sums of {values}, {reach} bits to the left, leave 64 bits")
+            _need(scores.range.magnitude < 1 << 62, f"differences of {scores} leave 64 bits")
+            # A row's weights sum to at most 1: no sum lies beyond the values, or 0.
+            return TensorType(shape, values.range | IntRange(0, 0), Kind.GRADED)
         case Gate():
             a, b = _take(2, inputs)
             _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
@@ -122,6 +134,12 @@ def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
             (x,) = _take(1, inputs)
             _check_neuron(op, x, T)
             return TensorType(x.shape, TERNARY if op.ternary else BINARY, Kind.SPIKES)
+        case Membrane(neuron=neuron):
+            (x,) = _take(1, inputs)
+            _check_neuron(neuron, x, T)
+            proven = neuron_bounds("", neuron, x, T)
+            v = proven.after if op.after_reset else proven.v
+            return TensorType(x.shape, v, Kind.GRADED)
         case Staircase(thresholds=thresholds):
             (x,) = _take(1, inputs)
             levels = thresholds.shape[0] if thresholds.shape else 0
@@ -155,6 +173,13 @@ def _accumulated(op: Linear | Conv2d, x: TensorType) -> IntRange:
     )
     most, least = hi * positive + lo * negative + bias, lo * positive + hi * negative + bias
     return IntRange(int(least.min()), int(most.max()))
+
+
+def _chained(a: TensorType, b: TensorType) -> tuple[int, ...]:
+    """Shape of a matrix product."""
+    fits = len(a.shape) == len(b.shape) >= 2 and a.shape[:-2] == b.shape[:-2]
+    _need(fits and a.shape[-1] == b.shape[-2], f"shapes do not chain: {a} x {b}")
+    return (*a.shape[:-1], b.shape[-1])
 
 
 def gates(x: TensorType) -> bool:
@@ -200,7 +225,9 @@ def _check_neuron(op: Neuron, x: TensorType, T: int) -> None:
     _need(op.reset_by >= 0, "reset_by must not be negative")
     # What one step adds, for as many steps as are not forgotten; a decay multiplies by 4096.
     u = x.range.shifted(op.fraction_bits).magnitude * _steps_kept(op.du, T)
-    v = (u + op.bias.range.magnitude + op.reset_by) * _steps_kept(op.dv, T)
+    v = (u + op.bias.range.magnitude) * _steps_kept(op.dv, T)
+    if v >= op.threshold.range.lo:  # it can fire
+        v += op.reset_by * _steps_kept(op.dv, T)
     _need(v < 1 << 51, f"its state can grow to {v.bit_length()} bits; 64-bit arithmetic takes 51")
 
 

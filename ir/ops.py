@@ -83,6 +83,28 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShiftSum:
+    """Add up rows, each shifted right by how far its score lies below its row's: no multiplier.
+
+    For each row x of scores, and the rows v_j of values::
+
+        S = sum of 2**x_j over the j with x_j >= max(x) - window
+        n_j = gamma - x_j                        gamma the smallest integer with 2**gamma >= S
+        y = trunc(sum of v_j * 2**-n_j over the j with n_j <= reach)      toward zero, once
+
+    A chip finds gamma by the position of a leading one, and shifts v_j left by reach - n_j into
+    an accumulator of `reach` bits more than v has. As all 2**-n_j of a row sum to at most 1,
+    y stays in the range of the values, and in their unit.
+    Shapes: scores (..., n, k), values (..., k, m), y (..., n, m).
+    Source: "Bipolar Self-attention for Spiking Transformers", NeurIPS 2025, eq. 13-15; the two
+    constants and the rounding, which it leaves open, are ours.
+    """
+
+    window: int
+    reach: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Add:
     """Elementwise sum of two equally shaped values (residual connection)."""
 
@@ -183,6 +205,20 @@ class Neuron:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Membrane:
+    """The membrane of a neuron in place of its spikes: a graded value, for the read-out.
+
+    `neuron` integrates x, fires and is reset as its docstring says; y is v before its reset,
+    or with `after_reset` what the reset leaves of it. Where the spikes are used as well, a
+    `Neuron` of the same constants stands beside it, on the same x.
+    Units: 2**-fraction_bits of a synaptic unit. Shapes: y as x.
+    """
+
+    neuron: Neuron
+    after_reset: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Staircase:
     """Neurons without memory in a row, as one: y = number of thresholds that x has reached.
 
@@ -214,6 +250,7 @@ Op: TypeAlias = (
     | Conv2d
     | SpikeMatmul
     | Gate
+    | ShiftSum
     | Add
     | Sum
     | MaxPool2d
@@ -224,6 +261,7 @@ Op: TypeAlias = (
     | Concat
     | Delay
     | Neuron
+    | Membrane
     | Staircase
     | Relu
     | Readout

@@ -24,6 +24,7 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Op,
     Permute,
@@ -31,6 +32,7 @@ from lapilli.ir.ops import (
     Relu,
     Reset,
     Reshape,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -105,6 +107,11 @@ def after_reset(op: Neuron, v: IntArray, spikes: IntArray) -> IntArray:
             assert_never(op.reset)
 
 
+def membrane(op: Membrane, fired: Fired) -> IntArray:
+    """Which of a step's two membranes is read."""
+    return fired.state.v if op.after_reset else fired.membrane
+
+
 def evaluate(op: Op, inputs: tuple[IntArray, ...]) -> IntArray:
     """One time step of a node without state.
 
@@ -120,6 +127,9 @@ def evaluate(op: Op, inputs: tuple[IntArray, ...]) -> IntArray:
             return inputs[0] @ inputs[1]
         case Gate():
             return inputs[0] * inputs[1]
+        case ShiftSum(reach=reach):
+            total = _powers(op, inputs[0]) @ inputs[1]
+            return np.asarray(np.sign(total) * (np.abs(total) >> reach), np.int64)
         case Add():
             return inputs[0] + inputs[1]
         case Sum(axes=axes, keepdims=keep):
@@ -139,7 +149,7 @@ def evaluate(op: Op, inputs: tuple[IntArray, ...]) -> IntArray:
             return np.concatenate(inputs, axis=axis + 1)
         case Reshape() | Permute() | Expand() | Slice() | Delay():
             return wire(op, inputs[0])
-        case Input() | Neuron() | Readout():
+        case Input() | Neuron() | Membrane() | Readout():
             raise TypeError(f"{type(op).__name__} is not a function of its inputs alone")
         case _:
             assert_never(op)
@@ -174,6 +184,19 @@ def windows(
     x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=fill)
     view: IntArray = sliding_window_view(x, kernel, axis=(-2, -1))
     return view[:, :, ::sh, ::sw]
+
+
+def _powers(op: ShiftSum, scores: IntArray) -> IntArray:
+    """2**(reach - n) for each score, and 0 where n is beyond reach."""
+    below = scores.max(axis=-1, keepdims=True) - scores
+    kept = np.where(below <= op.window, op.window - below, 0)
+    terms = np.where(below <= op.window, np.left_shift(1, kept), 0)
+    total = terms.sum(axis=-1, keepdims=True)  # in 2**-window of the largest term
+    # Bits of total - 1 say the smallest power of two that is not below it; 53 at most: exact.
+    gamma = np.frexp(total - 1)[1].astype(np.int64) - op.window  # above the largest score
+    n = gamma + below
+    left = np.where(n <= op.reach, op.reach - n, 0)
+    return np.where(n <= op.reach, np.left_shift(1, left), 0)
 
 
 def _convolve(op: Conv2d, x: IntArray) -> IntArray:

@@ -6,7 +6,7 @@ import enum
 from dataclasses import MISSING, fields
 
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Input
+from lapilli.ir.ops import Input, Neuron, Op
 from lapilli.ir.tensor import IntTensor
 
 
@@ -21,19 +21,20 @@ def dumps(graph: Graph) -> str:
 
 
 def _line(node: Node) -> str:
-    named = {
-        f.name: getattr(node.op, f.name)
-        for f in fields(node.op)
-        if f.default is MISSING or getattr(node.op, f.name) != f.default
-    }
-    if isinstance(node.op, Input):
-        named = {}
-    attributes = " ".join(f"{k}={_show(v)}" for k, v in named.items())
+    attributes = "" if isinstance(node.op, Input) else _attributes(node.op)
     call = f"{type(node.op).__name__}({', '.join('%' + i for i in node.inputs)})"
     return f"%{node.name} = {call}" + (f" {{{attributes}}}" if attributes else "")
 
 
+def _attributes(op: Op) -> str:
+    values = {f.name: (getattr(op, f.name), f.default) for f in fields(op)}
+    told = {k: v for k, (v, default) in values.items() if default is MISSING or v != default}
+    return " ".join(f"{k}={_show(v)}" for k, v in told.items())
+
+
 def _show(x: object) -> str:
+    if isinstance(x, Neuron):
+        return f"{{{_attributes(x)}}}"
     if isinstance(x, IntTensor):
         if x.array.size == 1:
             return str(x.array.item())

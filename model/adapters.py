@@ -15,10 +15,18 @@ from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
 from lapilli.model.rows import braincog, norse, own, snntorch, spikingjelly
-from lapilli.model.rule import Adapter, NeuronRule, Rule, StaircaseRule, Trace
+from lapilli.model.rule import Adapter, NeuronRule, Rule, StaircaseRule, Thresholds, Trace
 from lapilli.model.simulate import simulate
 
-__all__ = ["ADAPTERS", "Adapter", "Description", "NeuronRule", "Rule", "StaircaseRule"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "Description",
+    "NeuronRule",
+    "Rule",
+    "StaircaseRule",
+    "Thresholds",
+]
 
 Description: TypeAlias = Rule | Callable[[Any], Rule]  # of a user's class: constant, or read
 
@@ -69,6 +77,7 @@ _SJ_OLD = "spikingjelly.clock_driven.neuron"
 
 ADAPTERS: Mapping[str, Adapter] = {
     "lapilli.model.neuron.LIF": own.LIF,
+    "lapilli.model.neuron.PLIF": own.PLIF,
     "lapilli.model.neuron.TernaryLIF": own.TERNARY,
     "lapilli.model.neuron.IntegerSpike": own.INTEGER,
     "lapilli.model.adapters.Described": _DESCRIBED,
@@ -83,9 +92,14 @@ ADAPTERS: Mapping[str, Adapter] = {
     "norse.torch.module.lif.LIFCell": norse.LIF,
     "norse.torch.module.lif.LIF": norse.LIF,
     "norse.torch.module.lif_box.LIFBoxCell": norse.LIF_BOX,
+    "norse.torch.module.leaky_integrator.LICell": norse.LI,
+    "norse.torch.module.leaky_integrator_box.LIBoxCell": norse.LI,
     "braincog.base.node.node.LIFNode": braincog.LIF,
     "models.utils.node.LIFNode": braincog.LIF,  # STEP, run from its folder cls/
     "utils.node.LIFNode": braincog.LIF,  # likewise, from cls/models/
+    "braincog.base.node.node.PLIFNode": braincog.PLIF,
+    "models.utils.node.PLIFNode": braincog.PLIF,
+    "utils.node.PLIFNode": braincog.PLIF,
 }
 
 
@@ -107,6 +121,13 @@ def rule_of(module: nn.Module, path: str) -> Rule:
         return adapter.rule(module)
     except ValueError as error:
         raise CaptureError(path, f"{type(module).__name__}: {error}") from error
+
+
+def rest(model: nn.Module) -> None:
+    """Bring every neuron of `model` that keeps a state from call to call back to rest."""
+    for module in model.modules():
+        if adapter := adapter_of(module):
+            adapter.forget(module)
 
 
 def describe(model: nn.Module, descriptions: Mapping[str, Description]) -> nn.Module:

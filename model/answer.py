@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from lapilli.ir.errors import CaptureError
 from lapilli.model import axes
 from lapilli.model.axes import Factor
-from lapilli.model.program import Call, Image
+from lapilli.model.program import Call, Fire, Image, Potential
 
 
 def chosen(
@@ -78,3 +78,21 @@ def living(calls: Mapping[str, Call], output: str) -> dict[str, Call]:
         if call.name in needed:
             needed.update(call.inputs)
     return {n: c for n, c in calls.items() if n in needed or isinstance(c.op, Image)}
+
+
+def check_read(calls: Mapping[str, Call]) -> None:
+    """Only the answer may read a membrane.
+
+    Raises:
+        CaptureError: another neuron depends on it; names the neuron that is read.
+    """
+    feeding: set[str] = set()
+    for call in reversed(list(calls.values())):
+        if isinstance(call.op, Potential) and call.name in feeding:
+            raise CaptureError(
+                call.op.fire.module,
+                "its membrane drives other neurons; only the answer may read it, by its last "
+                "step, or by a sum or a mean over time",
+            )
+        if isinstance(call.op, Fire) or call.name in feeding:
+            feeding.update(call.inputs)

@@ -14,25 +14,44 @@ from lapilli.model.neuron import TernaryLIF
 
 
 class Shiftmax(nn.Module):
-    """2^(x_i - gamma), gamma the smallest integer with 2^gamma >= sum_j 2^x_j (eq. 13-14).
+    """y = sum_j v_j 2^(x_j - gamma), gamma the smallest integer with 2^gamma >= sum_j 2^x_j.
 
-    x are integers, so every result is a power of two, and a row sums to more than 1/2, at
-    most 1. What is declared here and must be the same on hardware: terms of the sum more than
-    `window` below the largest are left out, which makes the sum exact in float64 and in 64-bit
-    integers up to 4096 tokens. Multiplying a value by the result is an exact shift; nothing is
-    rounded. Gradient: gamma is taken as a constant.
+    Scores x are integers, so every weight is a power of two, and a row of weights sums to more
+    than 1/2, at most 1: a value is shifted right, and added (eq. 13-15). What is declared here
+    and must be the same on hardware (`ir.ops.ShiftSum`): terms of a row's sum of powers more
+    than `window` below the largest are left out, which makes it exact in float64 and in 64-bit
+    integers up to 4096 tokens, and so are weights below 2^-reach. Gradient: gamma is taken as a
+    constant.
+
+    Attributes:
+        reach: at most `window`; quantization lowers it as far as the values' width allows.
+        unit: what a sum is truncated to a multiple of, toward zero; quantization sets it to the
+            unit of the values. While None, nothing is rounded.
     """
 
     window = 40
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Integers (..., N) -> powers of two (..., N)."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.reach = self.window
+        self.unit: float | None = None
+
+    def forward(self, x: Tensor, v: Tensor) -> Tensor:
+        """Integer scores (..., N, N) and values (..., N, d) -> (..., N, d)."""
+        y = self.weights(x) @ v
+        if self.unit is None:
+            return y
+        whole = torch.round(y / self.unit * 2.0**self.reach)  # y is a multiple of this already
+        return torch.trunc(whole / 2.0**self.reach) * self.unit
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Integers (..., N) -> powers of two, or 0, (..., N)."""
         largest = x.detach().amax(-1, keepdim=True)
         below = (x.detach() - largest).double()  # <= 0
         kept = torch.where(below >= -self.window, torch.exp2(below), torch.zeros_like(below))
         mantissa, exponent = torch.frexp(kept.sum(-1, keepdim=True))  # mantissa in [1/2, 1)
         gamma = largest + exponent - (mantissa == 0.5).to(exponent.dtype)
-        return torch.exp2(x - gamma)
+        return torch.exp2(x - gamma) * (gamma - x.detach() <= self.reach)
 
 
 class BSA(SSA):
@@ -61,6 +80,6 @@ class BSA(SSA):
         """(T, B, C, H, W) spikes or counts -> signed spikes, of the same shape."""
         q, k = (split_heads(self.unit(f"{role}_{{}}", x), self.heads) for role in "qk")
         v = split_heads(self.current("v_{}", x), self.heads)  # currents
-        weights = self.shiftmax(q @ k.transpose(-2, -1))  # (T, B, h, N, N) powers of two
-        spikes: Tensor = self.attn_lif(merge_heads(weights @ v, x.shape))
+        y = self.shiftmax(q @ k.transpose(-2, -1), v)  # (T, B, h, N, d)
+        spikes: Tensor = self.attn_lif(merge_heads(y, x.shape))
         return spikes

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
 from lapilli.model.adapters import adapter_of
-from lapilli.model.opaque import OpaqueNeuron
+from lapilli.model.bsa import Shiftmax
+from lapilli.model.device import on_cpu
+from lapilli.model.opaque import OpaqueNeuron, OpaqueShiftmax
 from lapilli.model.program import Captured
 from lapilli.model.reader import Reader
 from lapilli.model.signature import LAYOUTS, Signature
@@ -38,7 +43,7 @@ def capture(
     """Capture `model`, called with one batch of images.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode; of one on a GPU, a copy on the CPU is captured.
         image_shape: of one sample, (C, H, W); with time in the layout (T, C, H, W).
         layout: of the images that its forward takes: BCHW, BTCHW or TBCHW.
         output: which of several results holds the logits, by index or key; without it the
@@ -58,11 +63,12 @@ def capture(
     if "T" in layout and image_shape[0] == 1:
         raise CaptureError("", "images of a single time step; drop that axis, use layout BCHW")
     signature = Signature(layout=layout, per_sample=per_sample)
+    model = on_cpu(model)
     _check_mode(model)
-    several = _check_state(model, signature, image_shape)
+    forms = _check_state(model, signature, image_shape)
     for batch in _batch_sizes(model, image_shape):
         images = torch.zeros(signature.images(image_shape, batch), dtype=_dtype(model))
-        reader = Reader(model, _export(model, images, several), batch, image_shape, signature)
+        reader = Reader(model, _export(model, images, forms), batch, image_shape, signature)
         captured = reader.read(output, leaf)
         if not reader.ambiguous:
             return captured
@@ -87,19 +93,17 @@ def _batch_sizes(model: nn.Module, image_shape: tuple[int, ...]) -> list[int]:
 
 def _check_state(
     model: nn.Module, signature: Signature, image_shape: tuple[int, ...]
-) -> frozenset[str]:
+) -> Mapping[str, pytree.TreeSpec]:
     """Run once and see whose attributes or buffers moved: such a module has a memory.
 
-    Returns the neurons that answer by more than spikes.
+    Returns, for the neurons that answer by more than spikes, the form of their answers.
     """
-    several: set[str] = set()
+    forms: dict[str, pytree.TreeSpec] = {}
     probe = copy.deepcopy(model)
     before = {path: _memory(module) for path, module in probe.named_modules()}
     for path, module in probe.named_modules():
         if adapter_of(module) is not None:
-            module.register_forward_hook(
-                lambda m, x, y, p=path: several.add(p) if isinstance(y, tuple) else None
-            )
+            module.register_forward_hook(_noting(forms, path))
     with torch.no_grad():
         try:
             probe(torch.ones(signature.images(image_shape, 2), dtype=_dtype(model)))
@@ -112,7 +116,15 @@ def _check_state(
                 f"{type(module).__name__} keeps state from call to call and is no neuron that "
                 "lapilli knows; replace it by one of model.adapters.ADAPTERS",
             )
-    return frozenset(several)
+    return forms
+
+
+def _noting(forms: dict[str, pytree.TreeSpec], path: str) -> Callable[[Any, Any, Any], None]:
+    def note(module: Any, given: Any, answer: Any) -> None:
+        if isinstance(answer, tuple):
+            forms[path] = pytree.tree_structure(answer)
+
+    return note
 
 
 def _memory(module: nn.Module) -> dict[str, object]:
@@ -127,18 +139,26 @@ def _memory(module: nn.Module) -> dict[str, object]:
 
 
 def _export(
-    model: nn.Module, images: Tensor, several: frozenset[str]
+    model: nn.Module, images: Tensor, forms: Mapping[str, pytree.TreeSpec]
 ) -> torch.export.ExportedProgram:
     traced = copy.deepcopy(model)
     for path, module in list(traced.named_modules()):
+        parent, _, leaf = path.rpartition(".")
         if (adapter := adapter_of(module)) is not None:
             if not path:
                 raise CaptureError(path, "is a neuron, not a network")
-            parent, _, leaf = path.rpartition(".")
             opaque: nn.Module = OpaqueNeuron(path)
             if adapter.stepwise(module):
-                opaque = OpaqueStep(path, module, several=path in several)
+                opaque = OpaqueStep(
+                    path,
+                    module,
+                    form=forms.get(path),
+                    membrane=adapter.membrane,
+                    keeps=adapter.keeps_state,
+                )
             setattr(traced.get_submodule(parent), leaf, opaque)
+        elif type(module) is Shiftmax and path:
+            setattr(traced.get_submodule(parent), leaf, OpaqueShiftmax(path))
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of torch about torch

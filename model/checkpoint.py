@@ -26,6 +26,7 @@ from lapilli.model.families import (
     configuration,
     detect,
     family_of,
+    learn_tau,
     make,
     matched,
 )
@@ -142,6 +143,7 @@ def build(checkpoint: Checkpoint, config: Config | None = None) -> nn.Module:
         raise CheckpointError(checkpoint.path, f"has {heads} heads, not {config.heads}")
     with torch.device("meta"):  # no memory is taken before keys and shapes are known to fit
         model = make(config)
+        learn_tau(model, checkpoint.state)
     _fitting(model, checkpoint)
     load_state(model.to_empty(device="cpu"), checkpoint)
     return model.eval()

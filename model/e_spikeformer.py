@@ -8,9 +8,11 @@ checkpoints load here. Their neurons have no memory, so T, which is 1 there, may
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
+from lapilli.model.bsa import Shiftmax
 from lapilli.model.layers import (
     MLP,
     Block,
@@ -21,7 +23,7 @@ from lapilli.model.layers import (
     split_heads,
 )
 from lapilli.model.meta_spikeformer import ConvBlock, Stages, StagesConfig
-from lapilli.model.neuron import IntegerSpike
+from lapilli.model.neuron import IntegerSpike, TernaryLIF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +32,13 @@ class ESpikeFormerConfig(StagesConfig):
 
     Attributes:
         value_ratio: values are so many times wider than queries and keys.
+        attention: "bsa" replaces it by bipolar self-attention.
     """
 
     widths: tuple[int, int, int, int] = (32, 64, 128, 192)
     T: int = 1
     value_ratio: int = 4
+    attention: Literal["ssa", "bsa"] = "ssa"
 
 
 def _conv_bn(inputs: int, outputs: int, kernel: int = 1, groups: int = 1) -> nn.Sequential:
@@ -68,8 +72,11 @@ class Attention(nn.Module):
         self.heads = heads
         self.scale = (dim // heads) ** -0.5 * 2
         wide = dim * value_ratio
-        self.head_spike, self.attn_spike = IntegerSpike(), IntegerSpike()
-        self.q_spike, self.k_spike, self.v_spike = IntegerSpike(), IntegerSpike(), IntegerSpike()
+        self.head_spike = IntegerSpike()
+        self.q_spike: nn.Module = IntegerSpike()
+        self.k_spike: nn.Module = IntegerSpike()
+        self.v_spike = IntegerSpike()
+        self.attn_spike: nn.Module = IntegerSpike()
         self.q_conv, self.k_conv = _conv_bn(dim, dim), _conv_bn(dim, dim)
         self.v_conv, self.proj_conv = _conv_bn(dim, wide), _conv_bn(wide, dim)
 
@@ -82,6 +89,29 @@ class Attention(nn.Module):
         mixed = ((q @ k.transpose(-2, -1)) @ split_heads(values, self.heads)) * self.scale
         spikes = self.attn_spike(merge_heads(mixed, values.shape))
         return at_each_step(self.proj_conv, spikes)
+
+
+class BipolarAttention(Attention):
+    """TernaryLIF(Shiftmax(Q K^T) V): ternary Q and K, currents V, no scale (BSA, eq. 14-19).
+
+    The input stays an integer spike. With T = 1, as published, its neurons have no memory.
+    """
+
+    def __init__(self, dim: int, heads: int, value_ratio: int) -> None:
+        super().__init__(dim, heads, value_ratio)
+        self.q_spike, self.k_spike = TernaryLIF(), TernaryLIF()
+        self.attn_spike = TernaryLIF(v_threshold=0.5)
+        del self.v_spike
+        self.shiftmax = Shiftmax()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, B, C, H, W) currents -> the currents to add to them."""
+        s = self.head_spike(x)
+        q = split_heads(self.q_spike(at_each_step(self.q_conv, s)), self.heads)
+        k = split_heads(self.k_spike(at_each_step(self.k_conv, s)), self.heads)
+        values = at_each_step(self.v_conv, s)
+        y = self.shiftmax(q @ k.transpose(-2, -1), split_heads(values, self.heads))
+        return at_each_step(self.proj_conv, self.attn_spike(merge_heads(y, values.shape)))
 
 
 class ConvolvedBlock(Block):
@@ -101,13 +131,14 @@ class ESpikeFormer(Stages):
 
     def __init__(self, config: ESpikeFormerConfig) -> None:
         ratio = config.mlp_ratio
+        attention = {"ssa": Attention, "bsa": BipolarAttention}[config.attention]
         super().__init__(
             config,
             IntegerSpike,
             lambda dim: ConvBlock(SepConv(dim, 7), dim, ratio, IntegerSpike),
             lambda dim: ConvolvedBlock(
                 SepConv(dim, 3),
-                Attention(dim, config.heads, config.value_ratio),
+                attention(dim, config.heads, config.value_ratio),
                 MLP(dim, dim * ratio, pointwise1d, membrane=True, neuron=IntegerSpike),
             ),
         )

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from lapilli.model.a2os2a import A2OS2AConfig, A2OS2ATransformer
 from lapilli.model.e_spikeformer import ESpikeFormer, ESpikeFormerConfig
 from lapilli.model.meta_spikeformer import MetaSpikeFormer, MetaSpikeFormerConfig, StagesConfig
-from lapilli.model.neuron import LIF
+from lapilli.model.neuron import LIF, PLIF
 from lapilli.model.qkformer import QKFormer, QKFormerConfig
-from lapilli.model.semm import SEMM, SEMMConfig
+from lapilli.model.semm import SEMM, SEMMConfig, SEMMImageNet, SEMMImageNetConfig
 from lapilli.model.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer
 from lapilli.model.spikformer import Spikformer, SpikformerConfig
 from lapilli.model.spikingformer import Spikingformer, SpikingformerConfig
@@ -31,6 +31,7 @@ Config: TypeAlias = (
     | A2OS2AConfig
     | QKFormerConfig
     | SEMMConfig
+    | SEMMImageNetConfig
     | MetaSpikeFormerConfig
     | ESpikeFormerConfig
 )
@@ -78,7 +79,7 @@ FAMILIES: Mapping[str, Family] = {
     "spike-driven": Family(
         config=SpikeDrivenConfig,
         model=SpikeDrivenTransformer,
-        unused=(_TALKING_HEADS, r"\.(rpe_lif|attn_lif)\.threshold$", _SURROGATE),
+        unused=(_TALKING_HEADS, r"\.(rpe_lif|attn_lif)\.(threshold|w)$", _SURROGATE),
         renamed=((r"\.mlp\.fc_(conv|bn|lif)([12])\.", r".mlp.fc\2_\1."),),  # STEP
     ),
     "a2os2a": Family(config=A2OS2AConfig, model=A2OS2ATransformer),
@@ -89,6 +90,11 @@ FAMILIES: Mapping[str, Family] = {
         renamed=((r"\.mlp\.fc_(conv|bn|lif)([12])\.", r".mlp.mlp\2_\1."),),  # STEP
     ),
     "semm": Family(config=SEMMConfig, model=SEMM, unused=(_SURROGATE,)),
+    "semm-imagenet": Family(
+        config=SEMMImageNetConfig,
+        model=SEMMImageNet,
+        unused=(_SURROGATE, r"\.attn\.[kv]_bn\."),
+    ),
     "meta-spikeformer": Family(config=MetaSpikeFormerConfig, model=MetaSpikeFormer),
     "e-spikeformer": Family(config=ESpikeFormerConfig, model=ESpikeFormer),
 }
@@ -106,7 +112,7 @@ def detect(state: Mapping[str, Tensor]) -> str | None:
     Spikformer for ImageNet, and is taken for it.
     """
     keys = "\n".join(state)
-    q = next((v.dim() for k, v in state.items() if k.endswith(".attn.q_conv.weight")), 0)
+    k = next((v.dim() for k, v in state.items() if k.endswith(".attn.k_conv.weight")), 0)
     if re.search(r"\.attn\.[qkv]_linear\.weight", keys):
         return "semm" if ".router1." in keys else "spikformer"
     if ".q_conv.0.body." in keys:
@@ -117,20 +123,13 @@ def detect(state: Mapping[str, Tensor]) -> str | None:
         return "qkformer"
     if re.search(r"patch_embed\.(block|proj)4_conv\.|\.mlp1_conv\.", keys):
         return "spikingformer"
-    if q == 4 and "patch_embed.proj_conv." in keys:
+    if k == 4 and "patch_embed.proj_conv." in keys:
         return "spike-driven"
-    if q == 3 and "patch_embed.rpe_conv." in keys:
+    if k == 3 and ".attn.router1." in keys:
+        return "semm-imagenet"
+    if k == 3 and "patch_embed.rpe_conv." in keys:
         step = "patch_embed.proj_lif1.threshold" in state  # it has no neuron before that one
         return "spikingformer" if step else "spikformer"
-    return None
-
-
-def foreign(state: Mapping[str, Tensor]) -> str | None:
-    """Whose model that we have no class for these keys are of, where they are known."""
-    if any(".qkv_conv_bn." in key for key in state):
-        return "SpikingJelly 2's own model, whose projections are fused"
-    if any(key.endswith(".attn.router1.weight") for key in state):
-        return "STEP's SEMM for ImageNet, which averages over the batch"
     return None
 
 
@@ -211,6 +210,23 @@ def make(config: Config) -> nn.Module:
     return FAMILIES[family_of(config)].model(config)
 
 
+def learned_tau(state: Mapping[str, Tensor]) -> list[float]:
+    """The time constants that a file trained with PLIF holds, as `w` with 1 / tau = sigmoid(w)."""
+    scalars = [w for key, w in state.items() if key.endswith(".w") and w.numel() == 1]
+    return [float(1 / w.detach().double().sigmoid()) for w in scalars]
+
+
+def learn_tau(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Replace each LIF for which a file has a `w` by a PLIF: models trained with that option."""
+    family = next(f for f in FAMILIES.values() if type(model) is f.model)
+    neurons = {f"{path}.w": path for path, m in model.named_modules() if type(m) is LIF}
+    for key in state:
+        if (path := neurons.get(_own_name(key, set(neurons), family.renamed))) is not None:
+            parent, _, leaf = path.rpartition(".")
+            own: Any = model.get_submodule(path)
+            setattr(model.get_submodule(parent), leaf, PLIF(own.tau, own.v_threshold))
+
+
 def matched(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The entries of a file under the model's own names; unused ones are left out.
 
@@ -224,7 +240,7 @@ def matched(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {
         _own_name(key, names, family.renamed): value
         for key, value in state.items()
-        if not any(re.search(pattern, key) for pattern in family.unused)
+        if key in names or not any(re.search(pattern, key) for pattern in family.unused)
     }
     thresholds = {key: found.pop(key) for key in neurons if key in found}  # STEP stores them
     if missing := sorted(own.keys() - found.keys()):

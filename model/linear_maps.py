@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 
 from lapilli.model import axes
-from lapilli.model.program import Affine, BatchNorm, Call, MatMul, Synapse
+from lapilli.model.opaque import SHIFTMAX
+from lapilli.model.program import Affine, BatchNorm, Call, MatMul, Synapse, Weigh
 from lapilli.model.translation import OperatorRule, Translation, pair, sizes, untouched
 
 aten = torch.ops.aten
@@ -126,8 +127,19 @@ def swapped(t: Translation, x: Call) -> Call:
     return t.permuted(x, [*order[:-2], order[-1], order[-2]])
 
 
+def _shiftmax(t: Translation) -> Call:
+    path: str = t.argument(2)
+    module: Any = t.reader.model.get_submodule(path)
+    op = Weigh(module=path, window=module.window)
+    return _chained(t, op, t.call(t.argument(0)), t.call(t.argument(1)))
+
+
 def product(t: Translation, a: Call, b: Call) -> Call:
     """Matrix product of two values; leading axes of length 1 are repeated."""
+    return _chained(t, MatMul(), a, b)
+
+
+def _chained(t: Translation, op: MatMul | Weigh, a: Call, b: Call) -> Call:
     untouched(a, (-1, -2))
     untouched(b, (-1, -2))
     rank = max(len(a.dims), len(b.dims))
@@ -135,7 +147,7 @@ def product(t: Translation, a: Call, b: Call) -> Call:
     leading = axes.broadcast(a.dims[:-2], b.dims[:-2])
     a = t.expanded(a, (*leading, *a.dims[-2:]))
     b = t.expanded(b, (*leading, *b.dims[-2:]))
-    return t.step(MatMul(), (*leading, a.dims[-2], b.dims[-1]), a, b)
+    return t.step(op, (*leading, a.dims[-2], b.dims[-1]), a, b)
 
 
 LINEAR: Mapping[Any, OperatorRule] = {
@@ -149,4 +161,5 @@ LINEAR: Mapping[Any, OperatorRule] = {
     aten.matmul.default: _matmul,
     aten.bmm.default: _matmul,
     aten.mm.default: _matmul,
+    SHIFTMAX: _shiftmax,
 }

@@ -2,7 +2,8 @@
 
 Every one takes currents (T, ...) and returns spikes (T, ...); `trace` returns the membranes
 as well. `LIF` is the neuron of Spikformer, Spikingformer, Spike-driven Transformer and
-QKFormer, `TernaryLIF` that of A2OS2A and BSA, `IntegerSpike` that of E-SpikeFormer.
+QKFormer, and `PLIF` an option of theirs; `TernaryLIF` is that of A2OS2A and BSA, `IntegerSpike`
+that of E-SpikeFormer.
 """
 
 from __future__ import annotations
@@ -60,12 +61,15 @@ class LIF(nn.Module):
         v = torch.zeros_like(x[0])
         spikes, membranes = [], []
         for current in x:
-            h = v + (current - v) / self.tau
+            h = v + self._leak(current - v)
             s = self._spike(h)
             v = h * (1 - s.detach().abs())  # the reset carries no gradient, as in official code
             spikes.append(s)
             membranes.append(h)
         return torch.stack(spikes), torch.stack(membranes)
+
+    def _leak(self, x: Tensor) -> Tensor:
+        return x / self.tau
 
     def _spike(self, h: Tensor) -> Tensor:
         return _fire(h - self.v_threshold)
@@ -73,6 +77,24 @@ class LIF(nn.Module):
     def extra_repr(self) -> str:
         """Show the two constants in `print(model)`."""
         return f"tau={self.tau}, v_threshold={self.v_threshold}"
+
+
+class PLIF(LIF):
+    """A LIF that learns its time constant: 1 / tau is sigmoid(w), one `w` for all its neurons.
+
+    Source: as `LIF`. Its key in a checkpoint, `w`, is that of SpikingJelly and of STEP.
+    """
+
+    def __init__(self, tau: float = 2.0, v_threshold: float = 1.0) -> None:
+        super().__init__(tau, v_threshold)
+        self.w = nn.Parameter(torch.logit(torch.tensor(1 / tau)))
+
+    def _leak(self, x: Tensor) -> Tensor:
+        return x * self.w.sigmoid()
+
+    def extra_repr(self) -> str:
+        """Show the two constants in `print(model)`."""
+        return f"tau={float(1 / self.w.detach().sigmoid()):g}, v_threshold={self.v_threshold}"
 
 
 class TernaryLIF(LIF):

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from lapilli.ir.errors import CaptureError
 from lapilli.model import axes
+from lapilli.model.adapters import adapter_of
 from lapilli.model.axes import Dims, MixError
-from lapilli.model.program import Call, Join, Pad, Part, View
-from lapilli.model.step import NEURON_STEP
+from lapilli.model.program import Call, Join, Last, Pad, Part, Potential, View, neuron_of
+from lapilli.model.step import MEMBRANE, NEURON_STEP, SPIKES
 from lapilli.model.translation import OperatorRule, Translation, sizes, untouched
 from lapilli.model.wiring import inserted, repeated
 
@@ -42,17 +44,21 @@ def _select(t: Translation) -> Call:
 
 def _selected(t: Translation, x: Call, axis: int, index: int) -> Call:
     axis %= len(x.dims)
-    if t.reader.loop and [f.name for f in x.dims[axis]] == ["T"]:  # the frame of a step
-        return t.step(View(), (*x.dims[:axis], *x.dims[axis + 1 :]), x)
+    rest = (*x.dims[:axis], *x.dims[axis + 1 :])
+    if [f.name for f in x.dims[axis]] == ["T"]:
+        if t.reader.looping:  # the frame of a step
+            return t.step(View(), rest, x)
+        if index in (-1, sizes(x)[axis] - 1):
+            return t.step(Last(), rest, x)
     y = part(t, x, axis, index, 1)
-    return t.reshaped(y, (*sizes(x)[:axis], *sizes(x)[axis + 1 :]))
+    return t.reshaped(y, axes.shape(rest))
 
 
 def _get_item(t: Translation) -> Call:
     """One piece of `chunk`, `split` or `unbind`, or the one value of a tuple."""
     pieces, index = t.argument(0), t.argument(1)
-    if pieces.target is NEURON_STEP and index:
-        raise t.error("its membrane is read in the loop, or after it; only its spikes can be")
+    if pieces.target is NEURON_STEP:
+        return _of_neuron(t, t.call(pieces), index)
     if pieces.target not in PIECES:
         return t.call(pieces)
     x = t.call(pieces.args[0])
@@ -61,6 +67,21 @@ def _get_item(t: Translation) -> Call:
     axis = (pieces.args[2] if len(pieces.args) > 2 else 0) % len(x.dims)
     lengths = [piece.shape[axis] for piece in pieces.meta["val"]]
     return part(t, x, axis, sum(lengths[:index]), lengths[index])
+
+
+def _of_neuron(t: Translation, fired: Call, index: int) -> Call:
+    """One of the values that a step of a neuron returns."""
+    fire = neuron_of(fired)
+    module = t.reader.model.get_submodule(fire.module)
+    adapter = adapter_of(module)
+    if index == SPIKES and (adapter is None or not adapter.silent):
+        return fired
+    if adapter is None or index > MEMBRANE:
+        raise CaptureError(
+            fire.module, "its synaptic current is read; only its spikes and its membrane can be"
+        )
+    op = Potential(fire=fire, after_reset=adapter.shows_after_reset(module))
+    return t.step(op, fired.dims, t.reader.calls[fired.inputs[0]])
 
 
 def part(t: Translation, x: Call, axis: int, start: int, size: int) -> Call:

@@ -9,6 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from lapilli.model.adapters import rest
+from lapilli.model.signature import Signature
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
@@ -24,11 +27,27 @@ class Preprocessing:
         return (torch.from_numpy(np.ascontiguousarray(pixels)).float() / 255 - mean) / std
 
     def right(
-        self, model: nn.Module, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]
+        self,
+        model: nn.Module,
+        pixels: npt.NDArray[np.uint8],
+        labels: npt.NDArray[np.int64],
+        signature: Signature | None = None,
     ) -> int:
-        """How many images `model` answers right, in evaluation mode."""
+        """How many images `model` answers right, in evaluation mode.
+
+        Args:
+            model: its neurons are at rest before each batch, and afterwards.
+            pixels: (count, C, H, W), or (count, T, C, H, W).
+            labels: (count,).
+            signature: where time is in its images, which result holds the logits, and of which
+                steps the mean is taken; by default it takes images and returns logits.
+        """
         model.eval()
+        given = signature or Signature()
         with torch.no_grad():
-            batches = torch.split(self.normalise(pixels), 90)
-            answers = torch.cat([model(batch).argmax(1) for batch in batches])
-        return int((answers.numpy() == labels).sum())
+            answers = []
+            for batch in torch.split(self.normalise(pixels), 90):
+                rest(model)
+                answers.append(given.logits(model, batch).argmax(1))
+        rest(model)
+        return int((torch.cat(answers).numpy() == labels).sum())

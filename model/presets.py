@@ -9,10 +9,10 @@ from torch import Tensor
 
 from lapilli.model.a2os2a import A2OS2AConfig
 from lapilli.model.e_spikeformer import ESpikeFormerConfig
-from lapilli.model.families import Config, detect, family_of, make, matched
+from lapilli.model.families import Config, detect, family_of, learn_tau, make, matched
 from lapilli.model.meta_spikeformer import MetaSpikeFormerConfig
 from lapilli.model.qkformer import QKFormerConfig
-from lapilli.model.semm import SEMMConfig
+from lapilli.model.semm import SEMMConfig, SEMMImageNetConfig
 from lapilli.model.spike_driven import SpikeDrivenConfig
 from lapilli.model.spikformer import SpikformerConfig
 from lapilli.model.spikingformer import SpikingformerConfig
@@ -70,6 +70,16 @@ _SPIKINGFORMER: Mapping[str, Config] = {
         )
         for dim in (512, 768)
     },
+    **{
+        f"semm-spikingformer-cifar{classes}-4-384": SpikingformerConfig(
+            heads=8, classes=classes, attention="emsa"
+        )
+        for classes in (10, 100)
+    },
+    "semm-spikingformer-imagenet-8-512": SpikingformerConfig(
+        layout="imagenet", pooling="1111", classes=1000, depth=8, embed_dim=512, heads=8,
+        attention="emsa",
+    ),
 }  # fmt: skip
 
 _SPIKE_DRIVEN: Mapping[str, Config] = {
@@ -92,6 +102,15 @@ _SPIKE_DRIVEN: Mapping[str, Config] = {
         )
         for T in (10, 16)
     },
+    **{
+        f"semm-spike-driven-cifar{classes}-2-512": SpikeDrivenConfig(
+            classes=classes, attention="emsa", expert_dim=512
+        )
+        for classes in (10, 100)
+    },
+    "semm-spike-driven-imagenet-8-512": SpikeDrivenConfig(
+        pooling="1111", classes=1000, depth=8, attention="emsa", expert_dim=512
+    ),
 }  # fmt: skip
 
 _A2OS2A: Mapping[str, Config] = {
@@ -145,24 +164,31 @@ _META: Mapping[str, Config] = {
         for T in (1, 4)
     },
     **{
-        f"e-spikeformer-imagenet-{size}": ESpikeFormerConfig(widths=widths)
+        f"{prefix}e-spikeformer-imagenet-{size}": ESpikeFormerConfig(
+            widths=widths, attention="bsa" if prefix else "ssa"
+        )
         for size, widths in (
             ("t", (24, 48, 96, 128)), ("s", (32, 64, 128, 192)),
             ("m", (48, 96, 192, 240)), ("l", (64, 128, 256, 360)),
         )
+        for prefix in ("", "bsa-")
+        if (prefix, size) != ("bsa-", "t")
     },
 }  # fmt: skip
 
 _STEP: Mapping[str, Config] = {
-    f"step-{name}-cifar{classes}": config
-    for classes in (10, 100)
-    for name, config in (
-        ("spikformer", SpikformerConfig(classes=classes)),
-        ("spikingformer", SpikingformerConfig(classes=classes, proj_bias=False)),
-        ("spike-driven", SpikeDrivenConfig(classes=classes, mask_threshold=1.0)),
-        ("qkformer", QKFormerConfig(classes=classes)),
-        ("semm", SEMMConfig(classes=classes)),
-    )
+    "step-semm-imagenet-8-512": SEMMImageNetConfig(),
+    **{
+        f"step-{name}-cifar{classes}": config
+        for classes in (10, 100)
+        for name, config in (
+            ("spikformer", SpikformerConfig(classes=classes)),
+            ("spikingformer", SpikingformerConfig(classes=classes, proj_bias=False)),
+            ("spike-driven", SpikeDrivenConfig(classes=classes, mask_threshold=1.0)),
+            ("qkformer", QKFormerConfig(classes=classes)),
+            ("semm", SEMMConfig(classes=classes)),
+        )
+    },
 }
 
 PRESETS: Mapping[str, Config] = {
@@ -178,6 +204,7 @@ ASSUMED: Mapping[str, str] = {
     "spikingformer-cifar10-4-256": "8 heads", "spikingformer-cifar100-4-256": "8 heads",
     "spikingformer-cifar10-2-384": "12 heads", "spikingformer-cifar100-2-384": "8 heads",
     "a2os2a-": "8 heads, tau 2, thresholds 1", "bsa-": "heads, tau and thresholds of the host",
+    "semm-": "4 experts, widths, tau and thresholds; attention and order of neurons of the host",
 }  # fmt: skip
 
 # Mean and standard deviation of pixel / 255 that the authors normalised with.
@@ -222,6 +249,7 @@ def _fits(config: Config, head: Tensor, state: Mapping[str, Tensor]) -> bool:
         if config.classes != head.shape[0] or _width(config) != head.shape[1]:
             return False
         model = make(config)
+        learn_tau(model, state)
     try:
         matched(model, state)
     except ValueError:

@@ -8,24 +8,66 @@ from __future__ import annotations
 
 import copy
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
 from lapilli.model.adapters import adapter_of, rule_of
-from lapilli.model.program import Captured, Fire
-from lapilli.model.rule import Rule, StaircaseRule
-from lapilli.model.simulate import simulate
+from lapilli.model.program import Captured, Fire, Potential
+from lapilli.model.rule import NeuronRule, Rule, StaircaseRule
+from lapilli.model.simulate import left, simulate
+from lapilli.model.step import shown_membrane
 
 _STEPS, _LANES, _NEURONS = 12, 2, 192
 _FEW = 1 << 16  # products of few such numbers stay far below the 53 bits of float64
 
 
 def probe_all(captured: Captured) -> int:
-    """`probe` every neuron of a captured model; return how many spikes were compared."""
-    fired = (call.op.module for call in captured.calls.values() if isinstance(call.op, Fire))
-    return sum(probe(captured.module.get_submodule(path), path) for path in dict.fromkeys(fired))
+    """`probe` every neuron of a captured model; return how many values were compared."""
+    ops = [c.op for c in captured.calls.values() if isinstance(c.op, Fire | Potential)]
+    paths = dict.fromkeys(op.fire.module if isinstance(op, Potential) else op.module for op in ops)
+    compared = sum(probe(captured.module.get_submodule(path), path) for path in paths)
+    read = {op.fire.module: op.after_reset for op in ops if isinstance(op, Potential)}
+    for path, after_reset in read.items():
+        compared += probe_membrane(captured.module.get_submodule(path), path, after_reset)
+    return compared
+
+
+def probe_membrane(module: nn.Module, path: str, after_reset: bool) -> int:
+    """Compare the membrane that a neuron of one step a call shows with its rule's.
+
+    As near as float64 is: what has to be told apart differs by a reset.
+
+    Raises:
+        CaptureError: it shows none, or another one.
+    """
+    own = copy.deepcopy(module).double().eval()
+    adapter, rule = adapter_of(own), rule_of(own, path)
+    if adapter is None or isinstance(rule, StaircaseRule):
+        raise CaptureError(path, "has no membrane")
+    x = _currents(rule, _STEPS)[0]
+    adapter.forget(own)
+    got: list[Tensor | None] = []
+    state: tuple[Any, ...] = ()
+    with torch.no_grad():
+        for current in x:
+            answer = own(current, *state)
+            state = answer[1:] if isinstance(answer, tuple) and not adapter.keeps_state else ()
+            got.append(shown_membrane(own, adapter.membrane, answer))
+    spikes, want = simulate(rule, x)
+    want = left(rule, want, spikes) if after_reset else want
+    near = 2.0**-40 * float(want.abs().max())
+    for t, shown in enumerate(got):
+        if shown is None or shown.shape != x[t].shape:
+            raise CaptureError(path, "shows no membrane after a step")
+        if float((shown - want[t]).abs().max()) > near:
+            when = "after" if after_reset else "before"
+            raise CaptureError(
+                path, f"the membrane that it shows at step {t} is not that {when} its reset"
+            )
+    return want.numel()
 
 
 def probe(module: nn.Module, path: str, rule: Rule | None = None) -> int:
@@ -60,12 +102,13 @@ def _compare(path: str, rule: Rule, x: Tensor, got: Tensor) -> int:
     if got.shape != want.shape:
         raise CaptureError(path, f"answers {tuple(x.shape)} by {tuple(got.shape)}")
     if len(wrong := (got.to(want.dtype) != want).nonzero()):
-        t, lane, neuron = (int(i) for i in wrong[0])
-        shown = ", ".join(f"{float(c):g}" for c in x[: t + 1, lane, neuron])
+        first = tuple(int(i) for i in wrong[0])
+        t, where = first[0], first[1:]
+        shown = ", ".join(f"{float(current[where]):g}" for current in x[: t + 1])
         raise CaptureError(
             path,
             f"is not what its rule says: after currents {shown} it gives "
-            f"{float(got[t, lane, neuron]):g}, the rule {float(want[t, lane, neuron]):g} "
+            f"{float(got[first]):g}, the rule {float(want[first]):g} "
             f"(step {t}; {len(wrong)} of {want.numel()} differ). The rule: {rule}",
         )
     if not 0 < float((want != 0).double().mean()) < 1:
@@ -74,20 +117,23 @@ def _compare(path: str, rule: Rule, x: Tensor, got: Tensor) -> int:
 
 
 def _currents(rule: Rule, T: int) -> list[Tensor]:
-    """Sequences (T, B, features): one anywhere, one on a grid that meets the threshold."""
+    """Sequences (T, B, ...): one anywhere, one on a grid that meets the thresholds."""
     random = torch.Generator().manual_seed(0)
-    shape = (T, _LANES, _NEURONS)
+    shape: tuple[int, ...] = (T, _LANES, _NEURONS)
+    if isinstance(rule, NeuronRule) and len(rule.thetas) > 1:
+        shape = (T, max(_LANES, _LANES * _NEURONS // len(rule.thetas)), *rule.shape)
     noise = torch.randn(shape, generator=random, dtype=torch.float64)
     if isinstance(rule, StaircaseRule):
         steps = torch.randint(-2, 2 * rule.levels + 3, shape, generator=random)
         return [noise * rule.levels, steps.double() / 2]
-    unit = float(rule.theta / rule.gain)
+    units = [float(theta / rule.gain) for theta in rule.thetas]
+    unit = torch.tensor(units, dtype=torch.float64).reshape(rule.shape)
     anywhere = (noise * 0.8 + 0.3) * unit
     eighths = torch.randint(-6, 13, shape, generator=random).double()
-    ties = eighths * float(rule.theta / rule.gain / 8)
+    ties = eighths * (unit / 8)
     if not _dyadic(rule.decay, rule.current_decay, rule.reset_by):
         ties[1:] = anywhere[1:]  # from rest, only the first step is free of rounding
-    if not _dyadic(rule.gain, 1 / rule.gain, rule.theta, rule.rest):
+    if not _dyadic(rule.gain, 1 / rule.gain, *rule.thetas, rule.rest):
         return [anywhere]
     return [anywhere, ties]
 

@@ -89,6 +89,24 @@ class Fire:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Potential:
+    """The membrane of a neuron, on the current that the neuron itself is given.
+
+    Attributes:
+        fire: the neuron.
+        after_reset: whether it is read when a spike has reset it, or before.
+    """
+
+    fire: Fire
+    after_reset: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Last:
+    """The value of the last time step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rectify:
     """Largest of a value and 0."""
 
@@ -96,6 +114,19 @@ class Rectify:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatMul:
     """Matrix product of two values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weigh:
+    """Sums of values, weighed by the powers of two that a `Shiftmax` makes of scores.
+
+    Attributes:
+        module: its path.
+        window: its constant.
+    """
+
+    module: str
+    window: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +205,11 @@ Operator: TypeAlias = (
     | Affine
     | Pad
     | Fire
+    | Potential
+    | Last
     | Rectify
     | MatMul
+    | Weigh
     | Product
     | Scale
     | Plus
@@ -229,3 +263,15 @@ class Captured:
         parent, _, leaf = name.rpartition(".")
         tensor = getattr(self.module.get_submodule(parent), leaf)
         return np.asarray(tensor.detach().double().numpy(), np.float64)
+
+
+def neuron_of(call: Call) -> Fire:
+    """The neuron that fires in a call, or whose membrane is read there.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    op = call.op.fire if isinstance(call.op, Potential) else call.op
+    if not isinstance(op, Fire):
+        raise TypeError(f"{call.name} is no neuron")
+    return op

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
 from lapilli.model import axes
-from lapilli.model.answer import ancestors, chosen, is_per_step, living
+from lapilli.model.answer import ancestors, check_read, chosen, is_per_step, living
 from lapilli.model.axes import Factor, MixError
 from lapilli.model.einsum import EINSUM
 from lapilli.model.linear_maps import LINEAR
@@ -29,7 +29,9 @@ from lapilli.model.program import (
     Fire,
     FloatArray,
     Image,
+    Last,
     Operator,
+    Potential,
     Reduce,
     View,
 )
@@ -71,7 +73,7 @@ class Reader:
         self._known: dict[str, Any] = {}  # constant value by node
         self._fired: set[str] = set()
         self.loop: Loop | None = None
-        self._looping = False
+        self.looping = False
         self._in_loop: set[str] = set()
         given = program.graph_signature
         self._parameters = {**given.inputs_to_parameters, **given.inputs_to_buffers}
@@ -95,10 +97,10 @@ class Reader:
                 self._values[each.name] = image = Call(each.name, Image(), (), "", dims)
                 self.add(image)
             elif self.loop is not None and each in self.loop.gathered:
-                self._looping = False
+                self.looping = False
                 self._values[each.name] = self._gather(each, self.loop.gathered[each])
             elif each.op == "call_function" and each in needed:
-                self._looping = self.loop is not None and each in self.loop.step
+                self.looping = self.loop is not None and each in self.loop.step
                 self._visit(each)
         result = self._values.get(node.name)
         if result is None:
@@ -113,6 +115,7 @@ class Reader:
         if self.loop is not None:
             self._give_steps(self.loop.T)
         calls = living(self.calls, result.name)
+        check_read(calls)
         T = self._steps(calls)
         return Captured(
             self.model, calls, result.name, T, self.constants, signature, tuple(self.notes)
@@ -155,9 +158,9 @@ class Reader:
     def add(self, call: Call) -> None:
         """Make a call part of the program."""
         self.calls[call.name] = call
-        if self._looping:
+        if self.looping:
             self._in_loop.add(call.name)
-        if isinstance(call.op, Fire) or any(i in self._fired for i in call.inputs):
+        if isinstance(call.op, Fire | Potential) or any(i in self._fired for i in call.inputs):
             self._fired.add(call.name)
 
     def neuron_call(self, name: str) -> int:
@@ -231,6 +234,8 @@ class Reader:
         if gathered.how == "sum":
             op: Operator = Reduce(axes=(), keepdims=False, mean=False, time=True)
             dims = x.dims
+        elif gathered.how == "last":
+            op, dims = Last(), x.dims
         else:
             rank = len(x.dims) + (gathered.how == "stack")
             at = gathered.axis % rank
@@ -265,7 +270,7 @@ class Reader:
     def _steps(self, calls: Mapping[str, Call]) -> int:
         """T; 1 if neurons saw an axis of length 1 in its place."""
         sizes = {f.size for c in calls.values() for d in c.dims for f in d if f.name == "T"}
-        fires = [c for c in calls.values() if isinstance(c.op, Fire)]
+        fires = [c for c in calls.values() if isinstance(c.op, Fire | Potential)]
         if not fires:
             raise CaptureError("", "has no time axis: no neuron that lapilli knows was called")
         if len(sizes) > 1:

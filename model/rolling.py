@@ -24,10 +24,10 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """A node that gathers all steps of a value: a sum, a stack or a concatenation."""
+    """A node that gathers all steps of a value: a sum, a stack, a concatenation; or the last."""
 
     first: Any  # the value at step 0
-    how: Literal["sum", "stack", "cat"]
+    how: Literal["sum", "stack", "cat", "last"]
     axis: int = 0
 
 
@@ -69,6 +69,8 @@ def roll(
         return None
     lengths = {path: len(nodes) for path, nodes in calls.items()}
     T = max(lengths.values())
+    for nodes in calls.values():
+        _take_apart(graph, nodes[0])
     if short := [path for path, n in lengths.items() if n != T]:
         raise CaptureError(short[0], f"runs {lengths[short[0]]} steps where other neurons run {T}")
     matching = _Matching(calls, T, names)
@@ -81,15 +83,26 @@ def roll(
 
 def _check_state(path: str, nodes: list[Any], t: int, is_zero: Callable[[Any], bool]) -> None:
     """The membrane that a step is given is the one that the step before returned."""
-    token = nodes[t].args[1]
-    if token is None or (t == 0 and is_zero(token)):
+    tokens = nodes[t].args[1]
+    if not tokens or (t == 0 and all(map(is_zero, tokens))):
         return
     if t == 0:
         raise CaptureError(path, "begins with a membrane that is not zero")
-    if not (token.target is operator.getitem and token.args == (nodes[t - 1], 1)):
+    returned = [(nodes[t - 1], i) for i in range(1, nodes[t - 1].args[3])]
+    if [token.target is operator.getitem and token.args for token in tokens] != returned:
         raise CaptureError(
             path, f"is given another membrane at step {t} than it returned at step {t - 1}"
         )
+
+
+def _take_apart(graph: Any, node: Any) -> None:
+    """Make sure that each value of a neuron's first step has a node, used there or not."""
+    known = {user.args[1] for user in node.users if user.target is operator.getitem}
+    for index in range(node.args[3]):
+        if index not in known:
+            with graph.inserting_after(node):
+                piece = graph.call_function(operator.getitem, (node, index))
+            piece.meta.update({**node.meta, "val": node.meta["val"][index]})
 
 
 class _Matching:
@@ -98,6 +111,7 @@ class _Matching:
     def __init__(self, calls: Mapping[str, list[Any]], T: int, names: Mapping[str, str]) -> None:
         self.T, self.names = T, names
         self.number = {n: (path, t) for path, nodes in calls.items() for t, n in enumerate(nodes)}
+        self.first = {path: nodes[0] for path, nodes in calls.items()}
         self.known: set[tuple[Any, Any]] = set()
 
     def require(self, a: Any, b: Any, t: int) -> None:
@@ -196,16 +210,32 @@ class _Tail:
             if found := self._gathers(node):
                 self.gathered[node] = found
                 continue
-            if node in self.matching.number:
-                path, step = self.matching.number[node]
-                raise CaptureError(
-                    path,
-                    f"step {step} is used alone after the loop; add up all steps, or stack them",
-                )
+            if found := self._last(node):
+                self.gathered[node] = found
+                continue
             self.tail.add(node)
             open_ += node.all_input_nodes
         first = frozenset(n for g in self.gathered.values() for n in ancestors(g.first))
         return Loop(self.matching.T, self.gathered, first, frozenset(self.tail))
+
+    def _last(self, node: Any) -> Gathered | None:
+        """What a neuron gives at the last step.
+
+        Raises:
+            CaptureError: at another step.
+        """
+        if node.target is not operator.getitem or node.args[0] not in self.matching.number:
+            return None
+        path, step = self.matching.number[node.args[0]]
+        if step != self.matching.T - 1:
+            raise CaptureError(
+                path,
+                f"step {step} is used alone after the loop; take the last one, add up all steps, "
+                "or stack them",
+            )
+        users = self.matching.first[path].users
+        same = (u for u in users if u.target is operator.getitem and u.args[1] == node.args[1])
+        return Gathered(next(same), "last")
 
     def _stepped(self, node: Any) -> bool:
         return any(n in self.matching.number for n in ancestors(node))
@@ -215,6 +245,9 @@ class _Tail:
             axis = node.args[1] if len(node.args) > 1 else 0
             how: Literal["stack", "cat"] = "stack" if node.target is aten.stack.default else "cat"
             return self._all_steps(list(node.args[0]), how, axis)
+        if node.target is aten.select_scatter.default:
+            written = self._written(node)
+            return self._all_steps([written[t] for t in sorted(written)], "stack", node.args[2])
         terms: list[Any] = []
         while node.target is aten.add.Tensor and len(terms) < self.matching.T:
             before, term = node.args
@@ -228,6 +261,14 @@ class _Tail:
         if len(terms) == self.matching.T - 1 and _is_node(node) and self._stepped(node):
             terms.insert(0, _without_zero(node))
         return self._all_steps(terms, "sum", 0)
+
+    def _written(self, node: Any) -> dict[int, Any]:
+        """What `y[t] = ...` put where, along one axis of a tensor of all steps."""
+        axis, found = node.args[2], dict[int, Any]()
+        while node.target is aten.select_scatter.default and node.args[2] == axis:
+            node, value, index = node.args[0], node.args[1], node.args[3]
+            found.setdefault(index, value.args[1] if value.target is aten.copy.default else value)
+        return found
 
     def _all_steps(
         self, terms: list[Any], how: Literal["sum", "stack", "cat"], axis: int

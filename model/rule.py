@@ -14,6 +14,33 @@ from lapilli.ir.ops import Reset
 _ZERO = Fraction(0)
 
 
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """One threshold for each neuron or channel.
+
+    Attributes:
+        values: in row-major order.
+        shape: broadcasts against the last axes of a sample's currents; (C, 1, 1) for a map.
+    """
+
+    values: tuple[Fraction, ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Fraction | Thresholds:
+        """What a tensor says: a number, if all of its elements are the same."""
+        values = tuple(Fraction(v) for v in tensor.detach().double().flatten().tolist())
+        if len(set(values)) == 1:
+            return values[0]
+        shape = list(tensor.shape)
+        while shape[0] == 1:  # the axis of the batch
+            shape.pop(0)
+        return cls(values, tuple(shape))
+
+    def __str__(self) -> str:
+        return f"{float(min(self.values)):g} to {float(max(self.values)):g}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeuronRule:
     """A neuron with a membrane.
@@ -28,12 +55,13 @@ class NeuronRule:
     from v = rest and i = 0. Exact rationals: a Python float is one.
 
     A framework that subtracts `a` in the *next* step, after the decay, is this rule with
-    reset_by = a / decay. A leak towards v_reset is a rest that is not 0.
+    reset_by = a / decay. A leak towards v_reset is a rest that is not 0. Thresholds may differ
+    from neuron to neuron; nothing else does.
     """
 
     decay: Fraction
     gain: Fraction
-    v_threshold: Fraction
+    v_threshold: Fraction | Thresholds
     strict: bool = False
     current_decay: Fraction = _ZERO
     reset: Reset = Reset.TO_ZERO
@@ -47,9 +75,9 @@ class NeuronRule:
                 raise ValueError(f"{name} is {float(kept):g}; a membrane keeps 0 to 1 of itself")
         if self.gain <= 0:
             raise ValueError(f"the input's gain is {float(self.gain):g}; it must be positive")
-        if self.theta <= 0:
+        if (lowest := min(self.thetas)) <= 0:
             raise ValueError(
-                f"v_threshold {float(self.v_threshold):g} is not above the resting potential "
+                f"v_threshold {float(lowest + self.rest):g} is not above the resting potential "
                 f"{float(self.rest):g}: it would fire without any input"
             )
         if self.ternary and self.rest:
@@ -58,9 +86,17 @@ class NeuronRule:
             raise ValueError(f"a spike adds {float(-self.reset_by):g} to the membrane")
 
     @property
-    def theta(self) -> Fraction:
-        """The threshold, seen from the resting potential."""
-        return self.v_threshold - self.rest
+    def thetas(self) -> tuple[Fraction, ...]:
+        """The thresholds, seen from the resting potential: one, or as many as differ."""
+        each = self.v_threshold
+        values = each.values if isinstance(each, Thresholds) else (each,)
+        return tuple(value - self.rest for value in values)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the thresholds; (1,) where all are the same."""
+        each = self.v_threshold
+        return each.shape if isinstance(each, Thresholds) else (1,)
 
     @property
     def output_scale(self) -> Fraction:
@@ -116,6 +152,10 @@ class Adapter:
         keeps_state: whether a second call goes on where the first one ended.
         stepwise: whether forward takes one time step of an instance.
         folded: T, if an instance takes (T * B, ...) instead of (T, B, ...); else 0.
+        membrane: the attribute in which a stepwise instance shows its membrane; what a forward
+            returns behind its spikes begins with the same.
+        silent: whether forward returns the membrane in place of spikes: a leaky integrator.
+        shows_after_reset: whether that is what the reset has left of it.
     """
 
     rule: Callable[[Any], Rule]
@@ -125,3 +165,6 @@ class Adapter:
     keeps_state: bool = False
     stepwise: Callable[[Any], bool] = lambda module: False
     folded: Callable[[Any], int] = lambda module: 0
+    membrane: str = ""
+    silent: bool = False
+    shows_after_reset: Callable[[Any], bool] = lambda module: True

@@ -8,9 +8,11 @@ Parameter names are those of the official models, so their checkpoints load here
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
+from lapilli.model.experts import EMSP, MaskedEMSA
 from lapilli.model.layers import (
     MLP,
     Block,
@@ -37,6 +39,8 @@ class SpikeDrivenConfig(NetworkConfig):
             stage 3 that is a maximum over real currents, before any neuron.
         erode: the official `dvs_mode`: spikes spread to the eight neighbours in attention.
         mask_threshold: of the neuron that masks Q; 1.0 in STEP's re-implementation.
+        attention: "emsa" replaces SDSA and MLP by mixtures of experts (SEMM).
+        experts, expert_dim: of "emsa": how many, and the width of Q, K and V.
     """
 
     embed_dim: int = 512
@@ -45,6 +49,9 @@ class SpikeDrivenConfig(NetworkConfig):
     pooling: str = "0011"
     erode: bool = False
     mask_threshold: float = 0.5
+    attention: Literal["sdsa", "emsa"] = "sdsa"
+    experts: int = 4
+    expert_dim: int = 512
 
 
 class PatchEmbed(Units):
@@ -101,6 +108,19 @@ class SDSA(Units):
         return self.current("proj_{}", merge_heads(self.spread(q * mask), x.shape))
 
 
+def _attention(c: SpikeDrivenConfig) -> nn.Module:
+    if c.attention == "emsa":
+        return MaskedEMSA(c.embed_dim, c.experts, c.expert_dim, c.mask_threshold)
+    return SDSA(c.embed_dim, c.heads, c.erode, c.mask_threshold)
+
+
+def _mlp(c: SpikeDrivenConfig) -> nn.Module:
+    dim, hidden = c.embed_dim, c.embed_dim * c.mlp_ratio
+    if c.attention == "emsa":
+        return EMSP(dim, hidden, membrane=True)
+    return MLP(dim, hidden, pointwise2d, membrane=True)
+
+
 class SpikeDrivenTransformer(nn.Module):
     """The classifier: stem, blocks, mean over tokens, LIF, linear head, mean over time."""
 
@@ -110,11 +130,7 @@ class SpikeDrivenTransformer(nn.Module):
         dim = config.embed_dim
         self.patch_embed = PatchEmbed(config.in_channels, dim, config.pooling)
         self.block = nn.ModuleList(
-            Block(
-                SDSA(dim, config.heads, config.erode, config.mask_threshold),
-                MLP(dim, dim * config.mlp_ratio, pointwise2d, membrane=True),
-            )
-            for _ in range(config.depth)
+            Block(_attention(config), _mlp(config)) for _ in range(config.depth)
         )
         self.head_lif = LIF()
         self.head = nn.Linear(dim, config.classes)

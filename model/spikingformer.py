@@ -16,6 +16,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from lapilli.model.bsa import BSA
+from lapilli.model.experts import EMSA, EMSP
 from lapilli.model.layers import (
     MLP,
     SSA,
@@ -43,14 +44,18 @@ class SpikingformerConfig(NetworkConfig):
         layout: which official model; "cifar" names the stages block0 to block4, the others
             proj to proj4; "dvs" takes (B, T, C, H, W) frames.
         tau: of every neuron; 1.5 in the official models for event cameras.
-        attention: "bsa" replaces SSA by bipolar self-attention.
+        attention: "bsa" replaces SSA by bipolar self-attention; "emsa" replaces SSA and MLP
+            by mixtures of experts.
+        experts, expert_dim: of "emsa": how many, and the width of a query and a key.
         proj_bias: whether `attn.proj_conv` has a bias; STEP's has none.
     """
 
     pooling: str = "0011"
     layout: Layout = "cifar"
     tau: float = 2.0
-    attention: Literal["ssa", "bsa"] = "ssa"
+    attention: Literal["ssa", "bsa", "emsa"] = "ssa"
+    experts: int = 4
+    expert_dim: int = 96
     proj_bias: bool = True
 
 
@@ -80,28 +85,31 @@ class Tokenizer(Units):
         return x
 
 
+def _attention(c: SpikingformerConfig) -> nn.Module:
+    if c.attention == "emsa":
+        return EMSA(c.embed_dim, c.experts, c.expert_dim, membrane=True, tau=c.tau)
+    attention = BSA if c.attention == "bsa" else SSA
+    return attention(c.embed_dim, c.heads, membrane=True, tau=c.tau, bias=c.proj_bias)
+
+
+def _mlp(c: SpikingformerConfig) -> nn.Module:
+    dim, hidden = c.embed_dim, c.embed_dim * c.mlp_ratio
+    if c.attention == "emsa":
+        return EMSP(dim, hidden, membrane=True, tau=c.tau)
+    names = ("mlp1_{}", "mlp2_{}")
+    return MLP(dim, hidden, pointwise2d, names=names, membrane=True, neuron=partial(LIF, c.tau))
+
+
 class Spikingformer(nn.Module):
     """The classifier: stem, blocks, mean of the currents over tokens and time, linear head."""
 
     def __init__(self, config: SpikingformerConfig) -> None:
         super().__init__()
         self.T = config.T
-        dim, tau = config.embed_dim, config.tau
-        attention = {"ssa": SSA, "bsa": BSA}[config.attention]
+        dim = config.embed_dim
         self.patch_embed = Tokenizer(config)
         self.block = nn.ModuleList(
-            Block(
-                attention(dim, config.heads, membrane=True, tau=tau, bias=config.proj_bias),
-                MLP(
-                    dim,
-                    dim * config.mlp_ratio,
-                    pointwise2d,
-                    names=("mlp1_{}", "mlp2_{}"),
-                    membrane=True,
-                    neuron=partial(LIF, tau),
-                ),
-            )
-            for _ in range(config.depth)
+            Block(_attention(config), _mlp(config)) for _ in range(config.depth)
         )
         self.head = nn.Linear(dim, config.classes)
 

@@ -33,6 +33,7 @@ class Context(Protocol):
     model: nn.Module
     per_sample: bool
     loop: Loop | None
+    looping: bool  # whether the node is part of the loop's step
     calls: dict[str, Call]
     constants: dict[str, FloatArray]
 

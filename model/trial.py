@@ -12,7 +12,7 @@ from lapilli.model.e_spikeformer import ESpikeFormerConfig
 from lapilli.model.families import Config, make
 from lapilli.model.meta_spikeformer import MetaSpikeFormerConfig
 from lapilli.model.qkformer import QKFormerConfig
-from lapilli.model.semm import SEMMConfig
+from lapilli.model.semm import BareEMSA, SEMMConfig, SEMMImageNetConfig
 from lapilli.model.spike_driven import SpikeDrivenConfig
 from lapilli.model.spikformer import SpikformerConfig
 from lapilli.model.spikingformer import SpikingformerConfig
@@ -60,11 +60,23 @@ SMALL: Mapping[str, tuple[Config, int]] = {
     "qkformer channel": (QKFormerConfig(embed_dim=64, heads=2, depth=3, mask="channel"), 16),
     "qkformer bsa": (QKFormerConfig(embed_dim=64, heads=2, depth=3, attention="bsa"), 16),
     "semm": (SEMMConfig(embed_dim=32, depth=1, expert_dim=16), 16),
+    "semm imagenet": (
+        SEMMImageNetConfig(embed_dim=32, depth=1, expert_dim=16, classes=10), 32
+    ),
+    "semm spikingformer": (
+        SpikingformerConfig(embed_dim=32, heads=2, depth=1, attention="emsa", expert_dim=16), 16
+    ),
+    "semm spike-driven": (
+        SpikeDrivenConfig(embed_dim=32, heads=2, depth=1, attention="emsa", expert_dim=16), 16
+    ),
     "meta-spikeformer": (MetaSpikeFormerConfig(**_WIDTHS), 64),  # type: ignore[arg-type]
     "meta-spikeformer kd": (
         MetaSpikeFormerConfig(**_WIDTHS, distilled=True, T=2), 64  # type: ignore[arg-type]
     ),
     "e-spikeformer": (ESpikeFormerConfig(**_WIDTHS), 64),  # type: ignore[arg-type]
+    "e-spikeformer bsa": (
+        ESpikeFormerConfig(**_WIDTHS, attention="bsa"), 64  # type: ignore[arg-type]
+    ),
 }  # fmt: skip
 
 
@@ -93,6 +105,9 @@ def alive(config: Config, size: int) -> nn.Module:
             nn.init.uniform_(module.weight, 0.8, 1.6)
             nn.init.normal_(module.bias, 0.8, 1.0)
             module.momentum = 0.5
+        if isinstance(module, BareEMSA):  # no batch norm brings these to threshold
+            nn.init.normal_(module.get_parameter("k_conv.weight"), 0.1, 0.3)
+            nn.init.normal_(module.get_parameter("v_conv.weight"), 0.1, 0.3)
     with torch.no_grad():
         for _ in range(4):
             model(trial_images(config, size))

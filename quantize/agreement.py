@@ -70,17 +70,17 @@ class _Equal(Heard):
     theirs: Heard
     equal: Callable[[Tensor, Tensor], bool]
 
-    def hear(self, path: str, current: Tensor, spikes: Tensor) -> None:
+    def hear(self, path: str, current: Tensor, spikes: Tensor, shown: Tensor | None) -> None:
         """Compare one call.
 
         Raises:
             MismatchError: a current or a spike differs.
         """
         done = self.calls.setdefault(path, [])
-        expected, fired = self.theirs.calls[path][len(done)]
+        expected, fired, _ = self.theirs.calls[path][len(done)]
         if not (self.equal(expected, current) and torch.equal(fired, spikes)):
             raise MismatchError(f"{path}: the program is not the author's forward")
-        nothing = (torch.empty(0), torch.empty(0))
+        nothing = (torch.empty(0), torch.empty(0), None)
         self.theirs.calls[path][len(done)] = nothing
         done.append(nothing)
 

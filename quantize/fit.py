@@ -10,11 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lapilli.ir.certificate import NeuronBounds, beyond_registers, neuron_bounds
+from lapilli.ir.bounds import NeuronBounds, neuron_bounds
+from lapilli.ir.certificate import beyond_registers
 from lapilli.ir.errors import RangeError
 from lapilli.ir.ops import Neuron
 from lapilli.ir.types import Kind, TensorType
-from lapilli.model.program import Broadcast, Call, Captured, Fire, Image, Transpose, View
+from lapilli.model.program import (
+    Broadcast,
+    Call,
+    Captured,
+    Image,
+    Potential,
+    Transpose,
+    View,
+    neuron_of,
+)
 from lapilli.quantize.lower import Lowered, lower
 from lapilli.quantize.neurons import IntegerNeuron, Room, coarser, integer_neuron
 from lapilli.quantize.plan import Plan
@@ -53,7 +63,7 @@ class _Fitting:
     """What has been given up so far.
 
     Attributes:
-        coarse: room of each call of a neuron with a coarse state.
+        coarse: room of each neuron with a coarse state, by path and number of the call.
         given_up: group -> bits that its weights gave up; for: the last neuron that needed it.
     """
 
@@ -61,7 +71,7 @@ class _Fitting:
     plan: Plan
     image: TensorType
     weight_bits: int
-    coarse: dict[str, Room] = field(default_factory=dict)
+    coarse: dict[tuple[str, int], Room] = field(default_factory=dict)
     given_up: dict[str, int] = field(default_factory=dict)
     needed_by: dict[str, str] = field(default_factory=dict)
 
@@ -88,16 +98,21 @@ class _Fitting:
         self, name: str, call: Call, neuron: IntegerNeuron, current: TensorType
     ) -> NeuronBounds | None:
         """What leaves the registers, if anything does even with a coarse state."""
-        T, fed = self.captured.T, bool(self.plan.feeds[call.name])
+        T, fed, fire = self.captured.T, bool(self.plan.feeds[call.name]), neuron_of(call)
+        key = (fire.module, fire.call)
+        lowest = 0 if key in self._read() else -32  # a membrane that is read keeps its unit
         while bounds := _beyond(name, neuron, current, T):
-            if not isinstance(call.op, Fire):
-                raise TypeError(f"{call.name} is no neuron")
-            room = coarser(neuron, call.op.rule, T, fed=fed)
+            room = coarser(neuron, fire.rule, T, fed=fed, lowest=lowest)
             if room is None:
                 return bounds
-            self.coarse[call.name] = room
-            neuron = integer_neuron(call.op.rule, neuron.scale, T, room)
+            self.coarse[key] = room
+            neuron = integer_neuron(fire.rule, neuron.scale, T, room)
         return None
+
+    def _read(self) -> set[tuple[str, int]]:
+        """Neurons whose membrane is read."""
+        ops = (call.op for call in self.captured.calls.values())
+        return {(op.fire.module, op.fire.call) for op in ops if isinstance(op, Potential)}
 
     def _give_up(self, groups: set[str], call: Call, bounds: NeuronBounds) -> None:
         left = [self.weight_bits - self.given_up.get(group, 0) for group in groups]

@@ -28,11 +28,13 @@ from lapilli.model.program import (
     Fire,
     Image,
     Join,
+    Last,
     MatMul,
     MaxPool,
     Pad,
     Part,
     Plus,
+    Potential,
     Product,
     Rectify,
     Reduce,
@@ -40,6 +42,7 @@ from lapilli.model.program import (
     Synapse,
     Transpose,
     View,
+    Weigh,
 )
 from lapilli.quantize.linear_values import batch_norm
 
@@ -97,10 +100,17 @@ class Program(nn.Module):
                 return self._padded(op, x)
             case Fire(module=path):
                 return self._fired(call, path, x)
+            case Potential(fire=fire):
+                raise TypeError(f"{fire.module}: a membrane is read in the author's forward alone")
+            case Last():
+                return x[-1:]
             case Rectify():
                 return torch.relu(x)
             case MatMul():
                 return args[0] @ args[1]
+            case Weigh(module=path):
+                weighed: Tensor = self.get_submodule(path)(*args)
+                return weighed
             case Product():
                 a, b = (_aligned(y, len(shape)) for y in args)
                 return a * b

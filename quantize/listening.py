@@ -12,28 +12,41 @@ from torch import Tensor, nn
 
 from lapilli.model.adapters import adapter_of
 from lapilli.model.program import Fire
+from lapilli.model.step import shown_membrane
 from lapilli.quantize.stand_in import StandIn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heard:
-    """Currents and spikes of each call of each neuron, by path."""
+    """Currents, spikes and shown membranes of each call of each neuron, by path."""
 
-    calls: dict[str, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
+    calls: dict[str, list[tuple[Tensor, Tensor, Tensor | None]]] = field(default_factory=dict)
 
-    def hear(self, path: str, current: Tensor, spikes: Tensor) -> None:
+    def hear(self, path: str, current: Tensor, spikes: Tensor, shown: Tensor | None) -> None:
         """Keep one call."""
-        self.calls.setdefault(path, []).append((current, spikes))
+        self.calls.setdefault(path, []).append((current, spikes, shown))
 
     def use(self, fire: Fire) -> tuple[Tensor, Tensor]:
         """Currents and spikes of all steps."""
         calls = self.calls[fire.module]
         if not fire.steps:
-            return calls[fire.call]
+            return calls[fire.call][:2]
         return (
             torch.stack([calls[n][0] for n in fire.steps]),
             torch.stack([calls[n][1] for n in fire.steps]),
         )
+
+    def shown(self, fire: Fire) -> Tensor:
+        """The membrane of all steps, as the author's forward can read it.
+
+        Raises:
+            TypeError: the neuron shows none.
+        """
+        membranes = [self.calls[fire.module][n][2] for n in fire.steps or (fire.call,)]
+        found = [m for m in membranes if m is not None]
+        if len(found) != len(membranes):
+            raise TypeError(f"{fire.module} shows no membrane")
+        return torch.stack(found) if fire.steps else found[0]
 
 
 @contextmanager
@@ -70,7 +83,9 @@ def _recorder(heard: Heard, path: str) -> Callable[[nn.Module, tuple[Any, ...], 
         x = args[0]
         spikes = output[0] if isinstance(output, tuple) else output
         spikes = spikes.to(x.dtype)  # some frameworks answer float64 currents by float32 spikes
-        heard.hear(path, x.detach(), spikes.detach())
+        adapter = adapter_of(module.module if isinstance(module, StandIn) else module)
+        shown = shown_membrane(module, adapter.membrane if adapter else "", output)
+        heard.hear(path, x.detach(), spikes.detach(), shown)
         return (spikes, *output[1:]) if isinstance(output, tuple) else spikes
 
     return record

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
+    Neuron,
     Op,
     Permute,
     Readout,
@@ -43,11 +46,13 @@ from lapilli.model.program import (
     Fire,
     Image,
     Join,
+    Last,
     MatMul,
     MaxPool,
     Pad,
     Part,
     Plus,
+    Potential,
     Product,
     Rectify,
     Reduce,
@@ -55,9 +60,12 @@ from lapilli.model.program import (
     Synapse,
     Transpose,
     View,
+    Weigh,
 )
+from lapilli.model.rule import NeuronRule
 from lapilli.quantize.neurons import IntegerNeuron, Room, integer_neuron
 from lapilli.quantize.plan import common_scale, read_out
+from lapilli.quantize.shiftmax import IntegerShiftmax, integer_shiftmax
 from lapilli.quantize.weights import IntegerUnit
 
 LOGITS = "logits"
@@ -70,31 +78,40 @@ class Lowered:
 
     Attributes:
         graph: before any pass.
-        neurons: node name -> the neuron in integers, and the call it came from.
+        neurons: node name, of spikes or of a membrane -> the neuron in integers, and the call
+            it came from.
+        shiftmaxes: path -> the Shiftmax in integers.
         logit_scale: a real logit is the integer at the last step times this.
     """
 
     graph: Graph
     neurons: Mapping[str, tuple[Call, IntegerNeuron]]
+    shiftmaxes: Mapping[str, IntegerShiftmax]
     logit_scale: Fraction
 
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A node and its scale; `averaged` if the mean over time is still to be taken."""
+    """A node and its scale.
+
+    Attributes:
+        over: "mean" or "last", if that is still to be taken of its steps.
+        finer: of a membrane, its bits below the unit that the plan knows.
+    """
 
     node: str
     scale: Fraction
-    averaged: bool = False
+    over: Literal["steps", "mean", "last"] = "steps"
+    finer: int = 0
 
 
 def lower(
     captured: Captured,
     units: Mapping[str, IntegerUnit],
     image: TensorType,
-    coarse: Mapping[str, Room] = MappingProxyType({}),
+    coarse: Mapping[tuple[str, int], Room] = MappingProxyType({}),
 ) -> Lowered:
-    """Emit one node after the other; calls of neurons in `coarse` have so much room.
+    """Emit one node after the other; neurons in `coarse`, path and number of the call, so small.
 
     Raises:
         QuantizeError: an operator that has no integer form here; names its module.
@@ -112,7 +129,7 @@ class _Lowering:
         captured: Captured,
         units: Mapping[str, IntegerUnit],
         image: TensorType,
-        coarse: Mapping[str, Room],
+        coarse: Mapping[tuple[str, int], Room],
     ) -> None:
         self.captured = captured
         self.units = units
@@ -122,6 +139,7 @@ class _Lowering:
         self.types: dict[str, TensorType] = {}
         self.values: dict[str, _Value] = {}
         self.neurons: dict[str, tuple[Call, IntegerNeuron]] = {}
+        self.shiftmaxes: dict[str, IntegerShiftmax] = {}
         self.read_out = read_out(captured)
 
     def emit(self, name: str, op: Op, *inputs: str) -> str:
@@ -145,11 +163,17 @@ class _Lowering:
         """Accumulate over time and return."""
         value = _compared(self.values[self.captured.output])
         one_step = self.captured.T == 1
-        if not (value.averaged or one_step or self.captured.signature.per_step):
+        per_step = self.captured.signature.per_step
+        if value.over == "steps" and not (one_step or per_step):
             raise QuantizeError(self.captured.output, "the logits are not a mean over time")
-        self.emit(LOGITS, Readout(), value.node)
+        scale = value.scale
+        if value.over == "last":
+            self.emit(LOGITS, Reshape(shape=self.types[value.node].shape), value.node)
+        else:
+            self.emit(LOGITS, Readout(), value.node)
+            scale /= self.captured.T
         graph = Graph(tuple(self.nodes.values()), (LOGITS,), self.captured.T)
-        return Lowered(graph, self.neurons, value.scale / self.captured.T)
+        return Lowered(graph, self.neurons, self.shiftmaxes, scale)
 
     def _value(self, call: Call) -> _Value:
         args = [self.values[i] for i in call.inputs]
@@ -164,8 +188,14 @@ class _Lowering:
                 return args[0]  # folded into the synapse before it
             case Fire():
                 return self._fire(call, args[0])
+            case Potential():
+                return self._potential(call.op, call, args[0])
+            case Last():
+                if args[0].over != "steps":
+                    raise ValueError("takes the last step of a mean over time")
+                return replace(args[0], over="last")
             case Scale(factor=factor):
-                return _Value(args[0].node, args[0].scale * factor, args[0].averaged)
+                return replace(args[0], scale=args[0].scale * factor)
             case Reduce() as op:
                 return self._reduce(name, op, args[0])
             case Plus() | Join():
@@ -178,6 +208,8 @@ class _Lowering:
             case MatMul():
                 node = self.emit(name, SpikeMatmul(), *(a.node for a in args))
                 return self._like(args, node, args[0].scale * args[1].scale)
+            case Weigh() as op:
+                return self._weigh(op, *args)
             case MaxPool() as op:
                 return self._pool(name, op, _compared(args[0]), shape)
             case Rectify():
@@ -193,23 +225,25 @@ class _Lowering:
 
     def _synapse(self, call: Call, op: Synapse, x: _Value) -> _Value:
         unit = self.units[call.name]
+        bias = unit.bias if not x.finer else IntTensor(unit.bias.array << x.finer)
+        output_scale = unit.output_scale / (1 << x.finer)
         graded = self.types[x.node].kind is Kind.GRADED
         graded = graded and (self._is_image(call) or call.name in self.read_out)
         if not op.space:
-            made: Op = Linear(weight=unit.weight, bias=unit.bias, graded=graded)
-            return _Value(self.emit(call.path, made, x.node), unit.output_scale, x.averaged)
+            made: Op = Linear(weight=unit.weight, bias=bias, graded=graded)
+            return _Value(self.emit(call.path, made, x.node), output_scale, x.over)
         shape = self.types[x.node].shape
         if op.space == 1:  # (C, N) is a map of N rows and one column
             x = self._shaped(f"{call.path}.map", x, (*shape, 1))
         made = Conv2d(
             weight=spread(unit.weight, op),
-            bias=unit.bias,
+            bias=bias,
             stride=op.stride,
             padding=op.padding,
             groups=op.groups,
             graded=graded,
         )
-        y = _Value(self.emit(call.path, made, x.node), unit.output_scale, x.averaged)
+        y = _Value(self.emit(call.path, made, x.node), output_scale, x.over)
         return self._shaped(f"{call.path}.row", y, step_shape(call.dims))
 
     def _is_image(self, call: Call) -> bool:
@@ -221,13 +255,44 @@ class _Lowering:
 
     def _fire(self, call: Call, x: _Value) -> _Value:
         op = call.op
-        if not isinstance(op, Fire) or x.averaged:
-            raise ValueError("a neuron after the mean over time")
-        x = _compared(x)
-        neuron = integer_neuron(op.rule, x.scale, self.captured.T, self.coarse.get(call.name))
+        if not isinstance(op, Fire):
+            raise TypeError(f"{call.name} is no neuron")
+        x, neuron = self._integer_neuron(op, x)
         node = self.emit(op.module, neuron.op, x.node)
         self.neurons[node] = (call, neuron)
         return _Value(node, op.rule.output_scale)
+
+    def _weigh(self, op: Weigh, scores: _Value, values: _Value) -> _Value:
+        kinds = self.types[scores.node], self.types[values.node]
+        made = integer_shiftmax(op, *kinds, values.scale)
+        if self.shiftmaxes.setdefault(op.module, made) != made:
+            raise ValueError("weighs values of different units; use a Shiftmax of its own for each")
+        node = self.emit(op.module, made.op, scores.node, values.node)
+        return self._like([scores, values], node, values.scale)
+
+    def _potential(self, op: Potential, call: Call, x: _Value) -> _Value:
+        """A membrane: the same neuron on the same current, shown in the units of its state."""
+        fire = op.fire
+        x, neuron = self._integer_neuron(fire, x)
+        if not isinstance(neuron.op, Neuron) or not isinstance(fire.rule, NeuronRule):
+            raise TypeError(f"{fire.module} has no membrane")
+        if fire.rule.rest:
+            raise ValueError(
+                f"its membrane is read and rests at {float(fire.rule.rest):g}; logits are "
+                "multiples of their unit, from 0",
+            )
+        made = Membrane(neuron=neuron.op, after_reset=op.after_reset)
+        node = self.emit(f"{fire.module}.membrane", made, x.node)
+        self.neurons[node] = (call, neuron)
+        bits = neuron.op.fraction_bits
+        return _Value(node, neuron.unit / (1 << bits), finer=bits)
+
+    def _integer_neuron(self, fire: Fire, x: _Value) -> tuple[_Value, IntegerNeuron]:
+        if x.over != "steps":
+            raise ValueError("a neuron after the mean, or the last step, over time")
+        x = _compared(x)
+        room = self.coarse.get((fire.module, fire.call))
+        return x, integer_neuron(fire.rule, x.scale, self.captured.T, room)
 
     def _reduce(self, name: str, op: Reduce, x: _Value) -> _Value:
         shape = self.types[x.node].shape
@@ -237,7 +302,9 @@ class _Lowering:
             scale /= math.prod(shape[a] for a in op.axes) if op.mean else 1
         if op.time and not op.mean:
             scale *= self.captured.T
-        return _Value(node, scale, x.averaged or op.time)
+        if op.time and x.over != "steps":
+            raise ValueError("sums over time what has no steps any more")
+        return replace(x, node=node, scale=scale, over="mean" if op.time else x.over)
 
     def _combine(
         self, name: str, op: Plus | Join, args: list[_Value], shape: tuple[int, ...]
@@ -260,7 +327,7 @@ class _Lowering:
             weight = IntTensor.of([[int(times)]])
             x = self._shaped(f"{name}.one", x, (*kind.shape, 1))
             made = Linear(weight=weight, bias=IntTensor.of([0]))
-            negative = _Value(self.emit(f"{name}.negative", made, x.node), scale, x.averaged)
+            negative = _Value(self.emit(f"{name}.negative", made, x.node), scale, x.over)
             return self._shaped(f"{name}.one", negative, kind.shape)
         if times < 0 or times > _MOST_TIMES:
             raise ValueError(f"adds values whose scales differ by {float(times):g}")
@@ -269,7 +336,7 @@ class _Lowering:
         x = self._shaped(f"{name}.one", x, (*kind.shape, 1))
         x = self._wired(f"{name}.copies", Expand(shape=(*kind.shape, int(times))), x)
         total = Sum(axes=(len(kind.shape),))
-        return _Value(self.emit(f"{name}.times", total, x.node), scale, x.averaged)
+        return _Value(self.emit(f"{name}.times", total, x.node), scale, x.over)
 
     def _pool(self, name: str, op: MaxPool, x: _Value, shape: tuple[int, ...]) -> _Value:
         """All axes before the last two are channels of the pool."""
@@ -279,12 +346,12 @@ class _Lowering:
         return self._shaped(f"{name}.shape", self._wired(name, pool, x), shape)
 
     def _like(self, args: list[_Value], node: str, scale: Fraction) -> _Value:
-        if len({a.averaged for a in args}) > 1:
+        if len({a.over for a in args}) > 1:
             raise ValueError("combines a mean over time with a value that has steps")
-        return _Value(node, scale, args[0].averaged)
+        return _Value(node, scale, args[0].over)
 
     def _wired(self, name: str, op: Op, x: _Value) -> _Value:
-        return _Value(self.emit(name, op, x.node), x.scale, x.averaged)
+        return replace(x, node=self.emit(name, op, x.node))
 
     def _shaped(self, name: str, x: _Value, shape: tuple[int, ...]) -> _Value:
         """Reshape or repeat to `shape`, whichever it takes."""

@@ -14,18 +14,23 @@ lost, and the threshold rounded to 64 * vth + 1 on both sides before anything is
 threshold of few units, where sums of spikes meet it exactly, keeps its value instead, with no
 bit below the finest: a state that no stock register can compare, but the same spikes. With
 a soft reset, whose amount is the threshold in most frameworks and would leave its grid, the
-integer neuron itself takes the float one's place, with six fraction bits, on both sides. An
-integer neuron on both sides may lose bits: it gives up one after the other, down to a shift of
-its input to the right, as long as that moves the threshold less than 8-bit weights do.
+integer neuron itself takes the float one's place, with six fraction bits, on both sides. So
+it does where thresholds differ from neuron to neuron. An integer neuron on both sides may lose
+bits: it gives up one after the other, down to a shift of its input to the right, as long as
+that moves the threshold less than 8-bit weights do.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lapilli.ir.certificate import STATE_BITS, TIE, fraction_loss
+import numpy as np
+
+from lapilli.ir.bounds import fraction_loss
+from lapilli.ir.certificate import STATE_BITS, TIE
 from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Firing, Neuron, Reset
 from lapilli.ir.tensor import IntTensor
 from lapilli.model.rule import NeuronRule, Rule, StaircaseRule
@@ -88,33 +93,36 @@ def integer_neuron(rule: Rule, scale: Fraction, T: int, room: Room | None = None
     why = _inexact(rule, scale, lost, below)
     if room and not why and rule.reset is Reset.BY_SUBTRACTION:
         why = f"its soft reset would need {lost + below} bits below Loihi's in its state"
+    if room and not why and len(rule.thetas) > 1:
+        why = f"its thresholds differ, and its state would need {lost + below} bits below Loihi's"
     if why:
         room = room or Room(LOIHI_FRACTION_BITS)
-        bits, theta = room.bits, _in_state(rule.theta, unit, room.bits)
-        threshold = _tie(round(theta / TIE)) if room.stock else max(1, round(theta))
+        bits, in_state = room.bits, [_in_state(t, unit, room.bits) for t in rule.thetas]
+        thresholds = [_tie(round(t / TIE)) if room.stock else max(1, round(t)) for t in in_state]
         note = f"the integer neuron stands on both sides: {why}"
         if bits < LOIHI_FRACTION_BITS:
             note += f"; to fit, its state has {bits} fraction bits"
-        op = _neuron(rule, threshold, unit, bits)
+        op = _neuron(rule, thresholds, unit, bits)
         return IntegerNeuron(op=op, scale=scale, unit=unit, exact=False, note=note)
     if room is None:
         bits = LOIHI_FRACTION_BITS + lost + below
-        theta = _in_state(rule.theta, unit, bits) / TIE
-        vth = math.floor(theta) if rule.strict else math.ceil(theta) - 1
-        return IntegerNeuron(op=_neuron(rule, _tie(vth), unit, bits), scale=scale, unit=unit)
-    bits = room.bits
+        thetas = [_in_state(theta, unit, bits) / TIE for theta in rule.thetas]
+        vth = [math.floor(t) if rule.strict else math.ceil(t) - 1 for t in thetas]
+        op = _neuron(rule, list(map(_tie, vth)), unit, bits)
+        return IntegerNeuron(op=op, scale=scale, unit=unit)
+    bits, (theta,) = room.bits, rule.thetas
     if not room.stock:
-        theta = _in_state(rule.theta, unit, bits)
-        threshold = max(1, math.floor(theta) + 1 if rule.strict else math.ceil(theta))
+        kept = _in_state(theta, unit, bits)
+        threshold = max(1, math.floor(kept) + 1 if rule.strict else math.ceil(kept))
         note = f"{bits} fraction bits: exact, but no stock Loihi neuron, which shifts by 6"
-        op = _neuron(rule, threshold, unit, bits)
+        op = _neuron(rule, [threshold], unit, bits)
         return IntegerNeuron(op=op, scale=scale, unit=unit, note=note)
-    vth = max(0, round(_in_state(rule.theta, unit, bits) / TIE))
-    v_threshold = rule.rest + (vth * TIE + (0 if rule.strict else 1)) * unit / 2**bits
-    change = float((v_threshold - rule.rest) / rule.theta - 1)
-    note = f"v_threshold {float(rule.v_threshold):g} rounded by {change:+.2e} on both sides"
+    rounded = max(0, round(_in_state(theta, unit, bits) / TIE))
+    v_threshold = rule.rest + (rounded * TIE + (0 if rule.strict else 1)) * unit / 2**bits
+    change = float((v_threshold - rule.rest) / theta - 1)
+    note = f"v_threshold {float(theta + rule.rest):g} rounded by {change:+.2e} on both sides"
     return IntegerNeuron(
-        op=_neuron(rule, _tie(vth), unit, bits),
+        op=_neuron(rule, [_tie(rounded)], unit, bits),
         scale=scale,
         unit=unit,
         v_threshold=v_threshold,
@@ -122,7 +130,9 @@ def integer_neuron(rule: Rule, scale: Fraction, T: int, room: Room | None = None
     )
 
 
-def coarser(neuron: IntegerNeuron, rule: Rule, T: int, *, fed: bool) -> Room | None:
+def coarser(
+    neuron: IntegerNeuron, rule: Rule, T: int, *, fed: bool, lowest: int = -32
+) -> Room | None:
     """The next smaller state, or None if this is the smallest.
 
     Args:
@@ -130,17 +140,18 @@ def coarser(neuron: IntegerNeuron, rule: Rule, T: int, *, fed: bool) -> Room | N
         rule: what it was made from.
         T: time steps.
         fed: by synapses, whose weights could give up bits instead.
+        lowest: fraction bits that it must keep.
     """
     op = neuron.op
     if not isinstance(op, Neuron) or isinstance(rule, StaircaseRule) or neuron.v_threshold:
         return None
     if not neuron.exact:
-        enough = int(op.threshold.array.max()) >= 2 * _ENOUGH_STATE
+        enough = int(op.threshold.array.min()) >= 2 * _ENOUGH_STATE and op.fraction_bits > lowest
         return Room(op.fraction_bits - 1, stock=False) if enough else None
     lost = max(fraction_loss(op.dv), fraction_loss(op.du)) * (T - 1)
-    if rule.reset is Reset.BY_SUBTRACTION:
+    if rule.reset is Reset.BY_SUBTRACTION or len(rule.thetas) > 1:
         room = Room(LOIHI_FRACTION_BITS)
-    elif rule.theta > _ENOUGH_UNITS * neuron.unit:
+    elif rule.thetas[0] > _ENOUGH_UNITS * neuron.unit:
         room = Room(max(LOIHI_FRACTION_BITS, lost))
     elif not fed:
         room = Room(lost, stock=False)
@@ -154,9 +165,11 @@ def _tie(vth: int) -> int:
     return max(0, vth) * TIE + 1
 
 
-def _neuron(rule: NeuronRule, threshold: int, unit: Fraction, fraction_bits: int) -> Neuron:
+def _neuron(
+    rule: NeuronRule, thresholds: Sequence[int], unit: Fraction, fraction_bits: int
+) -> Neuron:
     return Neuron(
-        threshold=IntTensor.of([threshold]),
+        threshold=IntTensor.of(np.reshape(thresholds, rule.shape)),
         dv=_register(rule.decay),
         du=_register(rule.current_decay),
         reset=rule.reset,

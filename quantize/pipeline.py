@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lapilli.ir.certificate import NeuronBounds, certify
+from lapilli.ir.bounds import NeuronBounds
+from lapilli.ir.certificate import certify
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.passes.wiring import fuse_wiring
@@ -18,12 +19,14 @@ from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.model.adapters import Description, describe
 from lapilli.model.capture import capture
 from lapilli.model.probe import probe_all
+from lapilli.model.signature import Signature
 from lapilli.quantize.agreement import check_agreement
 from lapilli.quantize.fit import fit
 from lapilli.quantize.merge import merge
 from lapilli.quantize.plan import plan
 from lapilli.quantize.reference import PyTorchReference
 from lapilli.quantize.runnable import runnable
+from lapilli.quantize.shiftmax import set_shiftmaxes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,12 +38,14 @@ class Quantized:
         reference: the author's module with the same integers, to compare with.
         bounds: what was proved of each neuron's state.
         notes: sentences about everything that is not the author's module bit for bit.
+        signature: how the author's module is called.
     """
 
     network: Network
     reference: PyTorchReference
     bounds: tuple[NeuronBounds, ...]
     notes: tuple[str, ...]
+    signature: Signature
 
 
 def quantize(
@@ -61,7 +66,8 @@ def quantize(
     """Turn a trained spiking transformer into integers.
 
     Args:
-        model: in evaluation mode; it is captured untouched and never changed.
+        model: in evaluation mode; it is captured untouched and never changed. Of one on a
+            GPU, a copy on the CPU is.
         calibration: normalised *training* images (count, C, H, W), to choose the input scale;
             (count, T, C, H, W) for a layout with time.
         weight_bits: 2 to 8, sign included.
@@ -92,6 +98,7 @@ def quantize(
         raise QuantizeError("image", f"calibration must be ({axes}), got {calibration.shape}")
     if not 2 <= weight_bits <= 8 or not 2 <= input_bits <= 16:
         raise QuantizeError("image", "weights take 2 to 8 bits, the input 2 to 16")
+    calibration = calibration.cpu()
     channels = calibration.shape[-3]
     source = (
         _event_quantizer(calibration, mean, std)
@@ -118,6 +125,7 @@ def quantize(
         raise QuantizeError(graph.outputs[0], f"{len(names)} class names for {answers} logits")
     network = Network(graph=graph, input=source, logit_scale=lowered.logit_scale, classes=names)
     runs = runnable(merged, made_plan, fitted.units, lowered.neurons)
+    set_shiftmaxes(runs.module, lowered.shiftmaxes)
     if runs.why:
         check_agreement(captured)
     reference = PyTorchReference(
@@ -125,7 +133,8 @@ def quantize(
     )
     notes = [*merged.notes, *runs.why, *fitted.notes]
     notes += [f"{n}: {i.note}" for n, (_, i) in lowered.neurons.items() if i.note]
-    return Quantized(network, reference, certify(graph), tuple(notes))
+    notes += [f"{path}: {integers.note}" for path, integers in lowered.shiftmaxes.items()]
+    return Quantized(network, reference, certify(graph), tuple(notes), captured.signature)
 
 
 def _event_quantizer(

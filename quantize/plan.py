@@ -28,6 +28,7 @@ from lapilli.model.program import (
     MaxPool,
     Pad,
     Plus,
+    Potential,
     Product,
     Rectify,
     Reduce,
@@ -35,7 +36,9 @@ from lapilli.model.program import (
     Synapse,
     Transpose,
     View,
+    Weigh,
 )
+from lapilli.model.rule import NeuronRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class _Walk:
         self.unit: dict[str, str | None] = {}
         # unit -> another of its group, and its output scale by that one's
         self.parent: dict[str, tuple[str, Fraction]] = {}
+        self.membranes: dict[str, str] = {}  # values in units of a state, and whose it is
         self.read_out = read_out(captured)
         self.output, self.T = captured.output, captured.T
         self.compared: list[tuple[str, bool]] = []  # unit, and whether its value is negated
@@ -142,8 +146,11 @@ class _Walk:
         origin = frozenset[str]().union(*(self.origin[i] for i in call.inputs))
         scale = math.prod((self.scale[i] for i in call.inputs), start=Fraction(1))
         unit = next((u for i in call.inputs if (u := self.unit[i]) is not None), None)
-        if isinstance(call.op, Fire | MaxPool | Rectify) and unit is not None:
+        if isinstance(call.op, Fire | Potential | MaxPool | Rectify) and unit is not None:
             self.compared.append((unit, scale < 0))
+        read = [self.membranes[i] for i in call.inputs if i in self.membranes]
+        if read and not isinstance(call.op, Synapse):
+            self.membranes[call.name] = read[0]
         match call.op:
             case Image():
                 scale = self.image_scale
@@ -153,6 +160,10 @@ class _Walk:
             case Fire(rule=rule):
                 self.feeds[call.name] = origin
                 origin, scale, unit = frozenset(), rule.output_scale, None
+            case Potential(fire=fire):
+                self.feeds[call.name] = origin
+                self.membranes[call.name] = fire.module
+                scale *= fire.rule.gain if isinstance(fire.rule, NeuronRule) else 1
             case Scale(factor=factor):
                 scale *= factor
             case Reduce(axes=axes, mean=mean, time=time):
@@ -167,6 +178,8 @@ class _Walk:
             case MatMul() | Product():
                 if all(self.unit[i] for i in call.inputs):
                     raise QuantizeError(call.path, "multiplies two real currents")
+            case Weigh():
+                origin, scale, unit = self._weigh(call)
             case Affine():
                 raise QuantizeError(
                     call.path,
@@ -182,6 +195,23 @@ class _Walk:
         if call.name == self.output and unit is not None:
             self.compared.append((unit, scale < 0))
 
+    def _weigh(self, call: Call) -> tuple[frozenset[str], Fraction, str]:
+        """Origin, scale and unit of the result: those of the values."""
+        scores, values = call.inputs
+        if self.unit[scores] is not None or self.scale[scores] != 1:
+            raise QuantizeError(
+                call.path,
+                "takes powers of two of scores that are no integers; Shiftmax takes products of "
+                "spikes, without a constant in front",
+            )
+        unit = self.unit[values]
+        if unit is None:
+            raise QuantizeError(
+                call.path,
+                "weighs spikes, and its sums would be truncated to none; let it weigh currents",
+            )
+        return self.origin[values], self.scale[values], unit
+
     def _add_unit(self, call: Call, source: str | None, scale: Fraction) -> None:
         if source is not None and call.name not in self.read_out:
             raise QuantizeError(
@@ -196,6 +226,11 @@ class _Walk:
     def _join(self, call: Call) -> None:
         """Make both operands share a scale: scale_a * out(u) == scale_b * out(w)."""
         a, b = call.inputs
+        if call.name in self.membranes:
+            raise QuantizeError(
+                self.membranes[call.name],
+                "its membrane and another value are put into one, and their units differ",
+            )
         u, w = self.unit[a], self.unit[b]
         if u is None and w is None:
             return
@@ -226,7 +261,7 @@ def read_out(captured: Captured) -> frozenset[str]:
     """Calls that no neuron depends on: there, the host may multiply."""
     feeding: set[str] = set()
     for call in reversed(list(captured.calls.values())):
-        if isinstance(call.op, Fire) or call.name in feeding:
+        if isinstance(call.op, Fire | Potential) or call.name in feeding:
             feeding.update(call.inputs)
     return frozenset(n for n in captured.calls if n not in feeding)
 

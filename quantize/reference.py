@@ -24,7 +24,7 @@ from lapilli.ir.ops import Neuron
 from lapilli.ir.tensor import IntArray
 from lapilli.model.adapters import adapter_of
 from lapilli.model.axes import to_steps
-from lapilli.model.program import Call, Captured, Fire, Synapse
+from lapilli.model.program import Call, Captured, Fire, Potential, Synapse, neuron_of
 from lapilli.model.rule import Adapter, NeuronRule
 from lapilli.model.signature import Signature
 from lapilli.quantize.listening import listening
@@ -36,11 +36,15 @@ from lapilli.quantize.weights import IntegerUnit, norm_module
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """What PyTorch computed, as integers: arrays (T, B, *shape) by node, logits (B, classes)."""
+    """What PyTorch computed, as integers: arrays (T, B, *shape) by node, logits (B, classes).
+
+    `shown` has what the author's forward read of membranes.
+    """
 
     spikes: Mapping[str, IntArray]
     membranes: Mapping[str, IntArray]
     currents: Mapping[str, IntArray]
+    shown: Mapping[str, IntArray]
     logits: IntArray
 
 
@@ -71,18 +75,22 @@ class PyTorchReference:
         """
         if self.signature.per_sample and len(images) > 1:
             return _joined([self.run(image[None]) for image in images])
-        paths = {_fire(call).module for call, _ in self.neurons.values()}
+        paths = {neuron_of(call).module for call, _ in self.neurons.values()}
         with torch.no_grad(), listening(self.module, paths) as heard:
             x = torch.from_numpy(images.astype(np.float64)) * float(self.image_scale)
             logits = self.signature.logits(self.module, x).numpy()
-        spikes, membranes, currents = {}, {}, {}
+        spikes, membranes, currents, shown = {}, {}, {}, {}
         for name, (call, neuron) in self.neurons.items():
-            x, s = heard.use(_fire(call))
-            traced, h = self._trace(_fire(call), x)
+            fire, steps = neuron_of(call), _Steps(name, call, len(images))
+            x, s = heard.use(fire)
+            if isinstance(call.op, Potential) and isinstance(neuron.op, Neuron):
+                unit = neuron.unit / 2**neuron.op.fraction_bits
+                shown[name] = steps.integers(heard.shown(fire), unit)
+                continue
+            traced, h = self._trace(fire, x)
             if not torch.equal(traced.to(s.dtype), s):
                 raise MismatchError(f"{name}: the traced spikes are not those of its forward")
-            steps = _Steps(name, call, len(images))
-            rule = _fire(call).rule
+            rule = fire.rule
             spikes[name] = steps.integers(s, rule.output_scale)
             currents[name] = steps.integers(x, neuron.scale)
             if isinstance(rule, NeuronRule) and isinstance(neuron.op, Neuron):
@@ -91,7 +99,8 @@ class PyTorchReference:
                 membranes[name] = steps.integers(
                     h, neuron.unit / Fraction(2) ** neuron.op.fraction_bits
                 )
-        return Trace(spikes, membranes, currents, on_grid("logits", logits, self.logit_scale))
+        answers = on_grid("logits", logits, self.logit_scale)
+        return Trace(spikes, membranes, currents, shown, answers)
 
     def _trace(self, fire: Fire, x: Tensor) -> tuple[Tensor, Tensor]:
         module = self.module.get_submodule(fire.module)
@@ -121,18 +130,13 @@ class _Steps:
 
 def _joined(traces: list[Trace]) -> Trace:
     """Traces of one sample each, as one of a batch."""
-    spikes, membranes, currents = (
+    spikes, membranes, currents, shown = (
         {name: np.concatenate([getattr(t, kind)[name] for t in traces], axis=1) for name in names}
-        for kind in ("spikes", "membranes", "currents")
+        for kind in ("spikes", "membranes", "currents", "shown")
         for names in (getattr(traces[0], kind),)
     )
-    return Trace(spikes, membranes, currents, np.concatenate([t.logits for t in traces]))
-
-
-def _fire(call: Call) -> Fire:
-    if not isinstance(call.op, Fire):
-        raise TypeError(f"{call.name} is no neuron")
-    return call.op
+    logits = np.concatenate([t.logits for t in traces])
+    return Trace(spikes, membranes, currents, shown, logits)
 
 
 def _adapter(module: nn.Module) -> Adapter:
@@ -166,7 +170,7 @@ def quantized_module(
                 _set(module.get_parameter(op.bias), own, integers.output_scale)
             if unit.norm is not None:
                 _make_shift(norm_module(target, unit), bias, integers.output_scale)
-    _set_neurons(module, [(_fire(call), neuron) for call, neuron in neurons.values()])
+    _set_neurons(module, [(neuron_of(call), neuron) for call, neuron in neurons.values()])
     return module
 
 
@@ -174,7 +178,8 @@ def _set_neurons(module: nn.Module, neurons: Sequence[tuple[Fire, IntegerNeuron]
     """Move thresholds, and put the integer neuron where the float one is not exact."""
     by_path: dict[str, list[tuple[Fire, IntegerNeuron]]] = {}
     for fire, neuron in neurons:
-        by_path.setdefault(fire.module, []).append((fire, neuron))
+        if (fire, neuron) not in by_path.setdefault(fire.module, []):  # spikes, and a membrane
+            by_path[fire.module].append((fire, neuron))
     for path, uses in by_path.items():
         own = module.get_submodule(path)
         adapter = _adapter(own)
@@ -183,7 +188,7 @@ def _set_neurons(module: nn.Module, neurons: Sequence[tuple[Fire, IntegerNeuron]
                 adapter.set_threshold(own, float(uses[0][1].v_threshold))
             continue
         parent, _, leaf = path.rpartition(".")
-        stand_in = StandIn(own, uses, adapter.folded(own))
+        stand_in = StandIn(own, uses, adapter)
         setattr(module.get_submodule(parent), leaf, stand_in)
 
 

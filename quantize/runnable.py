@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lapilli.model.program import Call, Captured, Synapse
+from lapilli.ir.errors import QuantizeError
+from lapilli.model.program import Call, Captured, Potential, Synapse
 from lapilli.model.signature import Signature
 from lapilli.quantize.interpreter import Program
 from lapilli.quantize.neurons import IntegerNeuron
@@ -33,12 +34,20 @@ def runnable(
     units: Mapping[str, IntegerUnit],
     neurons: Mapping[str, tuple[Call, IntegerNeuron]],
 ) -> Runnable:
-    """The author's module where all weights are parameters of it, else the program."""
+    """The author's module where all weights are parameters of it, else the program.
+
+    Raises:
+        QuantizeError: the program would have to read a membrane.
+    """
     settable = {n: u for n, u in plan.units.items() if not _is_derived(captured, n)}
     why = _reasons(captured, units, settable)
     if not why:
         module = quantized_module(captured, replace(plan, units=settable), units, neurons)
         return Runnable(module, captured.signature, ())
+    if read := [c.op.fire.module for c in captured.calls.values() if isinstance(c.op, Potential)]:
+        raise QuantizeError(
+            read[0], f"its membrane is read, which takes the author's own forward; but {why[0]}"
+        )
     holder = quantized_module(captured, replace(plan, units={}), units, neurons)
     weights = {}
     for name, unit in units.items():

@@ -11,12 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import MismatchError
 from lapilli.ir.ops import Neuron
 from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray
 from lapilli.model.program import Fire
+from lapilli.model.rule import Adapter
+from lapilli.model.step import MEMBRANE, SPIKES
 from lapilli.quantize.neurons import IntegerNeuron
 
 
@@ -70,6 +73,16 @@ class _Running:
         unit = self.neuron.unit / Fraction(2) ** op.fraction_bits
         return self._real(fired.spikes, Fraction(1)), self._real(fired.membrane, unit)
 
+    def after_reset(self) -> Tensor:
+        """What the latest step has left of the membrane, in real units.
+
+        Raises:
+            TypeError: there was none, or it has no membrane.
+        """
+        if self.state is None or not isinstance(self.neuron.op, Neuron):
+            raise TypeError(f"{self.fire.module} has no membrane")
+        return self._real(self.state.v, self.neuron.unit / 2**self.neuron.op.fraction_bits)
+
     def trace(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """All steps, from rest."""
         self.state = None
@@ -90,21 +103,26 @@ class StandIn(nn.Module):
         module: the author's neuron; where it runs step by step, it still runs, so that what
             it returns beside its spikes has the form that the model expects.
         folded: T, if forward takes (T * B, ...).
+        shows: name of the attribute in which the author's neuron shows its membrane.
+        after_reset: whether it does so after the reset; silent: in place of spikes.
     """
 
     def __init__(
-        self, module: nn.Module, uses: Sequence[tuple[Fire, IntegerNeuron]], folded: int
+        self, module: nn.Module, uses: Sequence[tuple[Fire, IntegerNeuron]], adapter: Adapter
     ) -> None:
         super().__init__()
         self.module = module
-        self.folded = folded
+        self.folded = adapter.folded(module)
+        self.shows, self.silent = adapter.membrane, adapter.silent
+        self.after_reset = adapter.shows_after_reset(module)
+        self.shown: Tensor | None = None
         self.uses = {fire.call: _Running(fire, neuron) for fire, neuron in uses}
         self.turns = {n: use for use in self.uses.values() for n in use.fire.steps}
         self.called = 0
 
     def restart(self) -> None:
         """Begin a run."""
-        self.called = 0
+        self.called, self.shown = 0, None
         for use in self.uses.values():
             use.state = None
 
@@ -114,8 +132,15 @@ class StandIn(nn.Module):
         if not self.turns:
             return self.trace(number, x)[0]
         returned = self.module(x, *others, **named)
-        spikes = self.turns[number].step(x)[0]
-        return (spikes, *returned[1:]) if isinstance(returned, tuple) else spikes
+        use = self.turns[number]
+        spikes, membrane = use.step(x)
+        self.shown = use.after_reset() if self.after_reset else membrane
+        if not isinstance(returned, tuple):
+            return spikes
+        leaves, form = pytree.tree_flatten(returned)
+        leaves[SPIKES] = self.shown if self.silent else spikes
+        leaves[MEMBRANE] = self.shown
+        return pytree.tree_unflatten(leaves, form)
 
     def trace(self, call: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """Spikes and membranes of all T steps, in the layout of `x`."""
@@ -126,8 +151,10 @@ class StandIn(nn.Module):
         return spikes.flatten(0, 1), membranes.flatten(0, 1)
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else the model asks of its neuron."""
+        """Its membrane, or whatever else the model asks of its neuron."""
         try:
             return super().__getattr__(name)
         except AttributeError:
+            if name == self.__dict__.get("shows") and self.__dict__["shown"] is not None:
+                return self.__dict__["shown"]
             return getattr(super().__getattr__("module"), name)

@@ -26,6 +26,7 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Op,
     Permute,
@@ -33,6 +34,7 @@ from lapilli.ir.ops import (
     Relu,
     Reset,
     Reshape,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -96,8 +98,8 @@ def check(simulator: Simulator, case: Case) -> int:
 def _pairs(
     expected: Recording, got: Recording, graph: Graph
 ) -> list[tuple[str, str, IntArray, IntArray]]:
-    """What both must agree on: all that fires and every output, the rest if recorded."""
-    shown = {*graph.firing, *graph.outputs}
+    """What both must agree on: `Graph.recorded`, the rest if recorded."""
+    shown = set(graph.recorded)
     if missing := sorted(shown - got.values.keys()):
         raise MismatchError(f"nothing recorded of {missing[0]!r}")
     pairs = [("value", n, expected.values[n], v) for n, v in got.values.items()]
@@ -110,7 +112,7 @@ def _pairs(
     return pairs
 
 
-def neuron_case(op: Neuron, drive: list[int]) -> tuple[Graph, dict[str, IntArray]]:
+def neuron_case(op: Neuron | Membrane, drive: list[int]) -> tuple[Graph, dict[str, IntArray]]:
     """One neuron and its input currents."""
     x = np.array(drive, np.int64)[:, None, None]
     kind = TensorType((1,), IntRange(int(x.min()), int(x.max())), Kind.GRADED)
@@ -174,6 +176,7 @@ _COUNTS = TensorType((2,), IntRange(0, 3), Kind.COUNTS)
 _VALUES = TensorType((2,), IntRange(-9, 9), Kind.GRADED)
 _MAP = TensorType((1, 2, 2), IntRange(-9, 9), Kind.GRADED)
 _W = IntTensor.of([[3, -2]])
+_SCORES = TensorType((2, 2), IntRange(-9, 9), Kind.GRADED)
 
 
 def _pair(
@@ -252,6 +255,20 @@ CASES: tuple[Case, ...] = (
         by_hand=(-1, 1, 0, -1),
     ),
     Case(
+        "membrane-is-read-before-its-reset",
+        "6 fires: the step shows 6, the next begins at 0; a spike would show 1",
+        *neuron_case(Membrane(neuron=_lif(6)), [1, 3, -2, 3]),
+        by_hand=(2, 7, -4, 4),
+    ),
+    Case(
+        "membrane-is-read-after-its-reset",
+        "7 fires and leaves 7 - 4 = 3; its half is 1 (toward zero); -3 is silent and stays",
+        *neuron_case(
+            Membrane(neuron=_lif(6, reset=_SOFT, reset_by=4), after_reset=True), [1, 3, -2, 3]
+        ),
+        by_hand=(2, 3, -3, 5),
+    ),
+    Case(
         "bias-without-spikes",
         "the bias of a synapse is added at every step, spike or not",
         *_unary(Linear(weight=_W, bias=IntTensor.of([-2])), TensorType.spikes(2), [[0, 0], [1, 0]]),
@@ -328,6 +345,34 @@ CASES: tuple[Case, ...] = (
         "a count of 3 lets the value through three times",
         *_pair(Gate(), _VALUES, _COUNTS, [[4, -5], [1, 6]], [[3, 2], [0, 1]]),
         by_hand=(12, -10, 0, 6),
+    ),
+    Case(
+        "shift-sum-stops-at-a-power-of-two",
+        "8 + 8 is shifted by the exponent of 16, and not of 32; 8 + 4 by that of 16",
+        *_pair(
+            ShiftSum(window=20, reach=9), _SCORES, _SCORES, [[[3, 3], [3, 2]]], [[[8, 0], [4, 4]]]
+        ),
+        by_hand=(6, 2, 5, 1),
+    ),
+    Case(
+        "shift-sum-truncates-the-sum-toward-zero",
+        "neither each term, 1 + 1, nor down: -3 - 4 halved is -3",
+        *_pair(
+            ShiftSum(window=9, reach=9), _SCORES, _SCORES, [[[0, 0], [5, 5]]], [[[3, -3], [3, -4]]]
+        ),
+        by_hand=(3, -3, 3, -3),
+    ),
+    Case(
+        "shift-sum-leaves-out-what-is-far",
+        "of the powers beyond the window, else 8 + 8 + 2**-9 asks for 32; of shifts beyond reach",
+        *_pair(
+            ShiftSum(window=8, reach=5),
+            TensorType((2, 3), IntRange(-9, 9), Kind.GRADED),
+            TensorType((3, 1), IntRange(0, 400), Kind.GRADED),
+            [[[3, 3, -9], [3, -1, -3]]],
+            [[[20], [32], [320]]],
+        ),
+        by_hand=(26, 11),
     ),
     Case(
         "staircase-counts-the-steps-reached",

@@ -22,12 +22,14 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Permute,
     Readout,
     Relu,
     Reset,
     Reshape,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -76,6 +78,10 @@ class _Executable:
                         out[...] = inputs[node.name][t]
                     case Neuron() as neuron:
                         membranes[node.name][t] = memory[node.name].step(neuron, args[0], out)
+                    case Membrane(neuron=neuron) as op:
+                        own = memory[node.name]
+                        before = own.step(neuron, args[0], np.zeros_like(out))
+                        out[...] = own.v if op.after_reset else before
                     case Readout():
                         memory[node.name].v += args[0]
                         out[...] = memory[node.name].v
@@ -102,6 +108,8 @@ class _Executable:
                     out[gate >= events] += value[gate >= events]
                     out[gate <= -events] -= value[gate <= -events]
                 return int(np.abs(gate).sum())
+            case ShiftSum() as op:
+                return _shifted_rows(op, args[0], args[1], out)
             case Add():
                 out[...] = args[0] + args[1]
                 return int(np.count_nonzero(args[1]))
@@ -129,7 +137,7 @@ class _Executable:
             case Reshape() | Permute() | Expand() | Slice() | Delay() as op:
                 out[...] = wire(op, args[0])
                 return 0
-            case Input() | Neuron() | Readout():
+            case Input() | Neuron() | Membrane() | Readout():
                 raise TypeError(f"{node.name} has state")
             case _:
                 assert_never(node.op)
@@ -203,6 +211,29 @@ def _gated_rows(spikes: IntArray, values: IntArray, out: IntArray) -> int:
         batch, (n, k) = index[:-2], index[-2:]
         out[batch][n] += spikes[index] * values[batch][k]
     return int(np.abs(spikes).sum() * values.shape[-1])
+
+
+def _shifted_rows(op: ShiftSum, scores: IntArray, values: IntArray, out: IntArray) -> int:
+    """Add row k of `values`, shifted, to row n of `out`; one score after the other.
+
+    An addition for each power of two in a row's sum, and for each element of a shifted row.
+    """
+    additions = 0
+    for row in np.ndindex(scores.shape[:-1]):
+        batch = row[:-1]
+        numbers = [int(score) for score in scores[row]]  # Python's, of any length
+        lowest = max(numbers) - op.window
+        kept = [1 << (score - lowest) for score in numbers if score >= lowest]
+        gamma = lowest + (sum(kept) - 1).bit_length()
+        additions += len(kept)
+        total = np.zeros_like(out[row])
+        for k, score in enumerate(numbers):
+            if (left := op.reach - (gamma - score)) >= 0:
+                total += values[batch][k] << left
+                additions += total.size
+        total[total < 0] += (1 << op.reach) - 1  # so that the floor below rounds toward zero
+        out[row] = total >> op.reach
+    return additions
 
 
 def _max_pool(op: MaxPool2d, x: IntArray, out: IntArray) -> None:

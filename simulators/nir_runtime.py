@@ -100,9 +100,9 @@ class _Executable:
         from lapilli.export.nir_layout import positions
 
         (given,) = inputs.values()
-        shown = {
-            name: shows for name, shows in self.facts["layouts"].items() if name in self.graph.types
-        }
+        sums = self.facts["sums"]
+        wanted = {*self.graph.types, *(part for parts in sums.values() for _, part in parts)}
+        shown = {n: shows for n, shows in self.facts["layouts"].items() if n in wanted}
         out: list[_Array] = []
         seen: dict[str, list[_Seen]] = {name: [] for name in shown}
         # Never nirtorch's own default: the state must be new for every run, and known to be.
@@ -122,11 +122,14 @@ class _Executable:
         for name, shows in shown.items():
             home = positions(shows["layout"])
             values[name] = _integers(name, [s.spikes.numpy() for s in seen[name]], home)
-            if name in self.graph.neurons:
+            if name in self.graph.neurons and "fraction_bits" in shows:
                 unit = float(1 << shows["fraction_bits"])
                 v = [s.membrane.numpy() * unit for s in seen[name]]
                 membranes[name] = _integers(name, v, home)
                 currents[name] = _integers(name, [s.current.numpy() for s in seen[name]], home)
+        for name, parts in sums.items():
+            values[name] = np.asarray(sum(weight * values[part] for weight, part in parts))
+        values = {name: value for name, value in values.items() if name in self.graph.types}
         output = self.facts["output"]
         answer = _integers(output["name"], out, positions(output["layout"]))
         values[output["name"]] = answer.cumsum(axis=0) if output["accumulate"] else answer

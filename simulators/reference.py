@@ -10,8 +10,8 @@ import numpy as np
 
 from lapilli.ir.errors import RangeError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Input, Neuron, Op, Readout
-from lapilli.ir.semantics import Fired, State, evaluate, integrate
+from lapilli.ir.ops import Input, Membrane, Neuron, Op, Readout
+from lapilli.ir.semantics import Fired, State, evaluate, integrate, membrane
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.protocol import Recording
 
@@ -56,6 +56,9 @@ class _Executable:
                         fired = self.rules.integrate(node.op, args[0], state[node.name])
                         value, state[node.name] = fired.spikes, fired.state
                         membranes[node.name].append(fired.membrane)
+                    case Membrane(neuron=neuron):
+                        fired = self.rules.integrate(neuron, args[0], state[node.name])
+                        value, state[node.name] = membrane(node.op, fired), fired.state
                     case Readout():
                         value = state[node.name].v + args[0]
                         state[node.name] = State(value, value)

@@ -28,6 +28,7 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Op,
     Permute,
@@ -35,6 +36,7 @@ from lapilli.ir.ops import (
     Relu,
     Reset,
     Reshape,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -170,7 +172,7 @@ def _graph(seed: int) -> Graph:
         a, b = (nodes[i].name for i in rng.integers(0, len(nodes), 2))
         same = [n for n in types if types[n].shape == types[a].shape]
         other = same[rng.integers(len(same))]
-        if (which := rng.integers(9)) == 0:
+        if (which := rng.integers(13)) == 0:
             add(Gate(), a, other)
         elif which == 1:
             add(Add(), a, other)
@@ -179,8 +181,14 @@ def _graph(seed: int) -> Graph:
             add(SpikeMatmul(), a, nodes[-1].name)
         elif which == 3:
             add(_neuron(rng), a)
+        elif which == 5:
+            add(Permute(axes=tuple(range(len(types[b].shape)))[::-1]), b)
+            reach = int(rng.integers(6))
+            add(ShiftSum(window=reach + int(rng.integers(6)), reach=reach), a, nodes[-1].name)
         elif which == 4:
             add(Concat(axis=int(rng.integers(max(1, len(types[a].shape))))), a, other)
+        elif which == 6:
+            add(Membrane(neuron=_neuron(rng), after_reset=bool(rng.integers(2))), a)
         else:
             add(_unary(rng, types[a]), a)
     read = {i for node in nodes for i in node.inputs}
@@ -263,6 +271,7 @@ def _exact_on(made: Quantized, images: Any, *, live: bool = True) -> int:
             *((got.values[n], trace.spikes[n], n) for n in graph.firing),
             *((got.membranes[n], trace.membranes[n], n) for n in graph.neurons),
             *((got.currents[n], trace.currents[n], n) for n in graph.neurons),
+            *((got.values[n], trace.shown[n], n) for n in graph.membranes),
             (got.values[graph.outputs[0]][-1], trace.logits, "logits"),
         ]
         for ours, theirs, name in pairs:
@@ -270,5 +279,7 @@ def _exact_on(made: Quantized, images: Any, *, live: bool = True) -> int:
             compared += ours.size
         for name in graph.firing:
             assert not live or 0 < got.values[name].mean() < graph.types[name].range.hi, name
+        for name in graph.membranes:
+            assert not live or len(np.unique(got.values[name])) > 10, name
     assert not live or len(np.unique(trace.logits)) > 3
     return compared

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Conv2d, Delay, Gate, Linear, MaxPool2d, Op, SpikeMatmul, Sum
+from lapilli.ir.ops import Conv2d, Delay, Gate, Linear, MaxPool2d, Op, ShiftSum, SpikeMatmul, Sum
 from lapilli.ir.types import TensorType
 
 
@@ -17,7 +17,8 @@ def cost(op: Op) -> int:
     """Steps between a value and its effect: one for each synapse, as on Loihi."""
     if isinstance(op, Delay):
         return op.steps
-    return int(isinstance(op, Linear | Conv2d | SpikeMatmul | Gate | Sum | MaxPool2d))
+    synapses = Linear | Conv2d | SpikeMatmul | Gate | ShiftSum | Sum | MaxPool2d
+    return int(isinstance(op, synapses))
 
 
 def latencies(graph: Graph) -> Mapping[str, int]:

@@ -1,9 +1,11 @@
 """norse 1.1.0: `LIFCell`, `LIF` (with a synaptic current) and `LIFBoxCell` (without).
 
+`LICell` and `LIBoxCell` are the same without spikes: they return their membrane.
+
 With c = dt * tau_mem_inv, multiplied in the precision of the tensor as norse does it:
 h = v + c * (v_leak - v + i), i taken before its own decay by 1 - dt * tau_syn_inv, and a
 spike at h > v_th. They leak towards v_leak and start from it.
-Source: norse/torch/functional/{lif,lif_box,reset,heaviside}.py.
+Source: norse/torch/functional/{lif,lif_box,reset,heaviside}.py, leaky_integrator{,_box}.py.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from lapilli.ir.ops import Reset
 from lapilli.model.rows.stepping import OUT_OF_REACH
-from lapilli.model.rule import Adapter, NeuronRule, Trace
+from lapilli.model.rule import Adapter, NeuronRule, Thresholds, Trace
 
 
 def _lif(module: Any) -> NeuronRule:
@@ -35,9 +37,17 @@ def _lif_box(module: Any) -> NeuronRule:
 
 def _rule(module: Any, current_decay: Fraction, reset: Reset) -> NeuronRule:
     p, c = module.p, _number(module.dt * module.p.tau_mem_inv)
-    rest, threshold = _number(p.v_leak), _number(p.v_th)
+    rest, threshold = _number(p.v_leak), Thresholds.of(torch.as_tensor(p.v_th))
     if reset is Reset.TO_ZERO and _number(p.v_reset) != rest:
         raise ValueError("v_reset differs from v_leak: a spike would not bring it to rest")
+    reset_by = Fraction(0)
+    if reset is Reset.BY_SUBTRACTION:
+        if isinstance(threshold, Thresholds):
+            raise ValueError(
+                f"{len(threshold.values)} thresholds with reset_subtract: each neuron would "
+                "subtract another amount; use reset_value, or one threshold"
+            )
+        reset_by = threshold
     return NeuronRule(
         decay=1 - c,
         gain=c,
@@ -45,7 +55,21 @@ def _rule(module: Any, current_decay: Fraction, reset: Reset) -> NeuronRule:
         strict=True,  # all its threshold functions are heaviside forward
         current_decay=current_decay,
         reset=reset,
-        reset_by=threshold if reset is Reset.BY_SUBTRACTION else Fraction(0),
+        reset_by=reset_by,
+        rest=rest,
+    )
+
+
+def _integrator(module: Any) -> NeuronRule:
+    p, c = module.p, _number(module.dt * module.p.tau_mem_inv)
+    kept = 1 - _number(module.dt * p.tau_syn_inv) if hasattr(p, "tau_syn_inv") else Fraction(0)
+    rest = _number(p.v_leak)
+    return NeuronRule(
+        decay=1 - c,
+        gain=c,
+        v_threshold=rest + 1,  # nothing is compared with it
+        current_decay=kept,
+        reset=Reset.NONE,
         rest=rest,
     )
 
@@ -53,7 +77,9 @@ def _rule(module: Any, current_decay: Fraction, reset: Reset) -> NeuronRule:
 def _number(value: Any) -> Fraction:
     tensor = torch.as_tensor(value).detach()
     if tensor.numel() != 1:
-        raise ValueError(f"a parameter has {tensor.numel()} values; one per layer is supported")
+        raise ValueError(
+            f"a parameter has {tensor.numel()} values; only v_th may differ from neuron to neuron"
+        )
     return Fraction(tensor.double().item())
 
 
@@ -70,6 +96,24 @@ def _trace(module: Any, x: Tensor) -> Trace:
             spikes.append(s)
             membranes.append(twin.v)
     return torch.stack(spikes), torch.stack(membranes)
+
+
+def _trace_integrator(module: Any, x: Tensor) -> Trace:
+    membranes = []
+    state: Any = None
+    with torch.no_grad():
+        for current in x:
+            before = module.state_fallback(current) if state is None else state
+            v, state = module.activation(current, before, module.p, module.dt)
+            membranes.append(v)
+    h = torch.stack(membranes)
+    rule = _integrator(module)
+    return (h >= float(rule.rest + rule.thetas[0])).to(h.dtype), h
+
+
+def _never(module: Any, v_threshold: float) -> None:
+    """It compares with no threshold."""
+    del module, v_threshold
 
 
 def _like_input(module: Any, x: Tensor) -> Tensor:
@@ -89,10 +133,20 @@ LIF = Adapter(
     trace=_trace,
     set_threshold=_set_threshold,
     stepwise=_is_stepwise,
+    membrane="v",
 )
 LIF_BOX = Adapter(
     rule=_lif_box,
     trace=_trace,
     set_threshold=_set_threshold,
     stepwise=_is_stepwise,
+    membrane="v",
+)
+LI = Adapter(
+    rule=_integrator,
+    trace=_trace_integrator,
+    set_threshold=_never,
+    stepwise=_is_stepwise,
+    membrane="v",
+    silent=True,
 )

@@ -19,6 +19,12 @@ def _lif(module: Any) -> NeuronRule:
     return leaky(Fraction(module.tau), Fraction(module.v_threshold))
 
 
+def _parametric(module: Any) -> NeuronRule:
+    leak = Fraction(float(module.w.detach().double().sigmoid()))
+    threshold = Fraction(module.v_threshold)
+    return NeuronRule(decay=1 - leak, gain=leak, v_threshold=threshold)
+
+
 def _ternary(module: Any) -> NeuronRule:
     return leaky(Fraction(module.tau), Fraction(module.v_threshold), ternary=True)
 
@@ -41,5 +47,6 @@ def _no_threshold(module: Any, v_threshold: float) -> None:
 
 
 LIF = Adapter(rule=_lif, trace=_trace, set_threshold=_set_threshold)
+PLIF = Adapter(rule=_parametric, trace=_trace, set_threshold=_set_threshold)
 TERNARY = Adapter(rule=_ternary, trace=_trace, set_threshold=_set_threshold)
 INTEGER = Adapter(rule=_integer, trace=_trace, set_threshold=_no_threshold)

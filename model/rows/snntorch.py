@@ -2,8 +2,10 @@
 
 The reset that a spike causes happens in the *next* step: mem' = beta * mem + x - s * threshold
 with s of the step before. In our order, where a reset comes before the decay, the amount is
-threshold / beta. Both fire at mem > threshold, with every surrogate of theirs. A zero reset of
-`Lapicque` also drops the next input, a refractory step that the rule does not know.
+threshold / beta, and what it returns is the membrane before its reset. Both fire at
+mem > threshold, with every surrogate of theirs. A zero reset of `Lapicque` also drops the next
+input, a refractory step that the rule does not know.
+The threshold may be a tensor, one for each neuron; `beta` may not: its decays would differ.
 Which reset runs is `state_function`, chosen when the module was made: setting
 `reset_mechanism` later changes what the module says, not what it does.
 Source: snntorch/_neurons/{leaky,lapicque,neurons}.py.
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from lapilli.ir.ops import Reset
 from lapilli.model.rows.comparison import is_strict
-from lapilli.model.rule import Adapter, NeuronRule, Trace
+from lapilli.model.rule import Adapter, NeuronRule, Thresholds, Trace
 
 _RESETS = {
     "_base_sub": Reset.BY_SUBTRACTION,
@@ -38,11 +40,16 @@ def _rule(module: Any, decay: Fraction, gain: Fraction) -> NeuronRule:
     reset = _RESETS.get(module.state_function.__name__)
     if reset is None:
         raise ValueError(f"state function {module.state_function.__name__!r}")
-    threshold = _one(module, "threshold")
+    threshold = Thresholds.of(torch.as_tensor(module.threshold))
     reset_by = Fraction(0)
     if reset is Reset.BY_SUBTRACTION:
         if decay == 0:
             raise ValueError("a decay of 0 with a subtraction in the next step: nothing to keep")
+        if isinstance(threshold, Thresholds):
+            raise ValueError(
+                f"{len(threshold.values)} thresholds with reset_mechanism='subtract': each neuron "
+                "would subtract another amount; use 'zero' or 'none', or one threshold"
+            )
         reset_by = threshold / decay
     return NeuronRule(
         decay=decay,
@@ -81,7 +88,9 @@ def _lapicque(module: Any) -> NeuronRule:
 def _one(module: Any, name: str) -> Fraction:
     value = torch.as_tensor(getattr(module, name)).detach()
     if value.numel() != 1:
-        raise ValueError(f"{name} has {value.numel()} values; one per layer is supported")
+        raise ValueError(
+            f"{name} has {value.numel()} values; only thresholds may differ from neuron to neuron"
+        )
     return Fraction(value.double().item())
 
 
@@ -115,6 +124,8 @@ LEAKY = Adapter(
     forget=_forget,
     keeps_state=True,
     stepwise=lambda module: True,
+    membrane="mem",
+    shows_after_reset=lambda module: not module.reset_delay,
 )
 LAPICQUE = Adapter(
     rule=_lapicque,
@@ -123,4 +134,6 @@ LAPICQUE = Adapter(
     forget=_forget,
     keeps_state=True,
     stepwise=lambda module: True,
+    membrane="mem",
+    shows_after_reset=lambda module: False,
 )

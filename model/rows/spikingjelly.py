@@ -80,6 +80,7 @@ def _adapter(rule: Callable[[Any], NeuronRule]) -> Adapter:
         forget=_forget,
         keeps_state=True,
         stepwise=_is_stepwise,
+        membrane="v",
     )
 
 

@@ -32,6 +32,7 @@ class Lava:
         python: interpreter of an environment with lava-nc; found or built if None.
         batch: samples that run side by side; the others follow them without a pause.
         balance: insert the delays that make branches meet. Without, the graph has them.
+        own_neurons: run our model of the neuron, the faster one, even where Lava's can be it.
         limits: seconds of silence after which a run counts as hung.
         progress: called with "lava", steps done, steps to do.
     """
@@ -39,6 +40,7 @@ class Lava:
     python: Path | None = None
     batch: int = 8
     balance: bool = True
+    own_neurons: bool = False
     limits: Limits = field(default_factory=Limits)
     progress: Progress | None = None
     name: str = "lava"
@@ -73,7 +75,7 @@ class Executable:
     def run(self, inputs: Mapping[str, IntArray]) -> Recording:
         """Run samples (T, B, *shape) in `batch` lanes; values are shifted back by latency.
 
-        Records all that fires, every output, and digests of what drives each neuron.
+        Records `Graph.recorded`, and digests of what drives each neuron.
 
         Raises:
             SimulatorFailedError: Lava failed, or hung or died twice.
@@ -83,10 +85,10 @@ class Executable:
         lanes = min(self.options.batch, samples)
         rounds = -(-samples // lanes)
         with _folder() as folder:
-            plan = Plan(self.graph, folder, lanes, rounds)
+            plan = Plan(self.graph, folder, lanes, rounds, self.options.own_neurons)
             for name in self.graph.inputs:
                 plan.play(name, inputs[name])
-            for name in dict.fromkeys((*self.graph.firing, *self.graph.outputs)):
+            for name in self.graph.recorded:
                 plan.record_value(name)
             for name in self.graph.firing:
                 plan.record_digests(name)

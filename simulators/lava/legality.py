@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lapilli.ir.certificate import NeuronBounds, certify, register_faults
+from lapilli.ir.bounds import NeuronBounds
+from lapilli.ir.certificate import certify, register_faults
 from lapilli.ir.errors import Unsupported
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import DECAY_ONE, Neuron, Reset, Staircase

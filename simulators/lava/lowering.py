@@ -29,6 +29,7 @@ from lapilli.ir.ops import (
     Firing,
     Input,
     Linear,
+    Membrane,
     Neuron,
     Permute,
     Readout,
@@ -44,7 +45,6 @@ from lapilli.simulators.lava.processes import primitives
 from lapilli.simulators.lava.processes.neurons import Integrator, Stairs, TernaryReset
 from lapilli.simulators.lava.tape import Inlet, Outlet, Tape, Wires
 
-_EXACT_FLOAT = 1 << 53
 _FIRES = (LIFReset, TernaryReset, Integrator, Stairs)  # their ports are a_in and s_out
 
 
@@ -74,7 +74,8 @@ class _Builder:
         self.extra: list[Any] = []
         self.unrecorded = set(job.values)
         self.joined: dict[Any, Any] = {}  # disjoint sets: process -> another of its part
-        self.ours = not_stock(graph)  # neurons that Lava's own cannot be
+        # Neurons that are ours: what Lava's own cannot be, or all.
+        self.ours = frozenset(graph.neurons if job.own_neurons else not_stock(graph))
         self.feeds: dict[str, Node] = {}  # primitive -> the neuron on its port `current`
         for name in graph.firing:
             root, _ = self.root(self.nodes[name].inputs[0])
@@ -113,13 +114,16 @@ class _Builder:
                 made = self.primitive(primitives.Line, node, steps=steps)
             case Add() | Concat() as op:
                 made = self.primitive(primitives.Join, node, op=op)
+            case Membrane() as op:
+                reset = self.job.resets[node.name]
+                made = self.primitive(primitives.Voltage, node, op=op, reset=reset)
             case Readout():
                 reset = self.job.resets[node.name]
                 made = self.primitive(primitives.Readout, node, reset=reset)
             case op:
                 kind = primitives.Product if len(node.inputs) == 2 else primitives.Synapse
-                in_float = largest_sum(node, self.graph) < _EXACT_FLOAT
-                made = self.primitive(kind, node, op=op, in_float=in_float)
+                largest = largest_sum(node, self.graph)
+                made = self.primitive(kind, node, op=op, largest=largest)
         self.made[node.name] = made
 
     def finish(self) -> None:
@@ -232,7 +236,7 @@ class _Builder:
 
 
 def largest_sum(node: Node, graph: Graph) -> int:
-    """Bound on every partial sum of a synapse; for other ops, too large for floats."""
+    """Bound on every partial sum of a synapse; for other ops, more than floats hold."""
     x = [graph.types[name].range.magnitude for name in node.inputs]
     match node.op:
         case Linear(weight=w, bias=b) | Conv2d(weight=w, bias=b):
@@ -241,4 +245,4 @@ def largest_sum(node: Node, graph: Graph) -> int:
         case SpikeMatmul():
             return graph.types[node.inputs[0]].shape[-1] * x[0] * x[1]
         case _:
-            return _EXACT_FLOAT
+            return 1 << 53

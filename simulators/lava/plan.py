@@ -11,7 +11,7 @@ import numpy as np
 
 from lapilli.ir.errors import RangeError, SimulatorFailedError
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import DECAY_ONE, Expand, Neuron, Permute, Readout, Reshape, Slice
+from lapilli.ir.ops import DECAY_ONE, Expand, Membrane, Neuron, Permute, Readout, Reshape, Slice
 from lapilli.ir.passes.delays import latencies
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
@@ -25,12 +25,16 @@ def resets(graph: Graph) -> dict[str, tuple[int, int]]:
     A neuron that keeps nothing is reset before every step: the register dv ends at 4095.
     """
     return {
-        name: (1, 0)
-        if isinstance(op := graph[name].op, Neuron) and op.dv == op.du == DECAY_ONE
-        else (graph.T, (latency + 1) % graph.T)
+        name: (1, 0) if _forgets(graph, name) else (graph.T, (latency + 1) % graph.T)
         for name, latency in latencies(graph).items()
-        if isinstance(graph[name].op, Neuron | Readout)
+        if isinstance(graph[name].op, Neuron | Membrane | Readout)
     }
+
+
+def _forgets(graph: Graph, name: str) -> bool:
+    op = graph[name].op
+    op = op.neuron if isinstance(op, Membrane) else op
+    return isinstance(op, Neuron) and op.dv == op.du == DECAY_ONE
 
 
 @dataclass(slots=True)
@@ -41,6 +45,7 @@ class Plan:
     folder: Path
     lanes: int
     rounds: int
+    own_neurons: bool = False
     latency: Mapping[str, int] = field(init=False)
     inputs: dict[str, str] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
@@ -114,6 +119,7 @@ class Plan:
         last = max((self.latency[name] for name in (*self.values, *self.digests)), default=0)
         return Job(
             lanes=self.lanes,
+            own_neurons=self.own_neurons,
             steps=watch.step if watch else self.graph.T * self.rounds + last,
             latency=self.latency,
             resets=resets(self.graph),

@@ -21,6 +21,7 @@ from lapilli.ir.ops import (
     Permute,
     Relu,
     Reset,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
@@ -29,11 +30,19 @@ from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.simulators.conformance import CASES, Case, check
 from lapilli.simulators.event_driven import EventDriven
+from lapilli.simulators.onnx_runtime import Onnx
 from lapilli.simulators.protocol import Executable, Recording, Simulator
 from lapilli.simulators.reference import Reference
 
 Inputs = tuple[IntArray, ...]
-SIMULATORS: tuple[Simulator, ...] = (Reference(), EventDriven())
+SIMULATORS: tuple[Simulator, ...] = (
+    Reference(),
+    EventDriven(),
+    Onnx(),
+    Onnx("onnx-inlined", inlined=True),
+    Onnx("onnx-step", step=True),
+    Onnx("onnx-step-inlined", step=True, inlined=True),
+)
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS, ids=lambda s: s.name)
@@ -148,6 +157,35 @@ def _boolean_gate(op: Op, x: Inputs) -> IntArray:
     return evaluate(op, (x[0], np.sign(x[1]))) if isinstance(op, Gate) else evaluate(op, x)
 
 
+def _beyond_a_power(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, ShiftSum):  # one more term, as small as can be, of a value that is 0
+        least = x[0].max(axis=-1, keepdims=True) - op.window
+        nothing = np.zeros_like(x[1][..., :1, :])
+        x = (np.concatenate([x[0], least], -1), np.concatenate([x[1], nothing], -2))
+    return evaluate(op, x)
+
+
+def _rounds_down(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, ShiftSum):
+        return evaluate(op, (x[0], x[1] << op.reach)) >> op.reach
+    return evaluate(op, x)
+
+
+def _truncates_each_term(op: Op, x: Inputs) -> IntArray:
+    if isinstance(op, ShiftSum):
+        rows = np.eye(x[1].shape[-2], dtype=np.int64)[:, :, None]
+        return np.asarray(sum(evaluate(op, (x[0], x[1] * row)) for row in rows))
+    return evaluate(op, x)
+
+
+def _adds_all_powers(op: Op, x: Inputs) -> IntArray:
+    return evaluate(replace(op, window=40) if isinstance(op, ShiftSum) else op, x)
+
+
+def _shifts_any_distance(op: Op, x: Inputs) -> IntArray:
+    return evaluate(replace(op, reach=op.window) if isinstance(op, ShiftSum) else op, x)
+
+
 def _strict_steps(op: Op, x: Inputs) -> IntArray:
     return evaluate(op, (x[0] - 1,)) if isinstance(op, Staircase) else evaluate(op, x)
 
@@ -178,6 +216,15 @@ def _heads_not_transposed(op: Op, x: Inputs) -> IntArray:
     return evaluate(op, x)
 
 
+def _shows_what_is_left(op: Neuron, x: IntArray, state: State) -> Fired:
+    fired = integrate(op, x, state)
+    return Fired(fired.spikes, fired.state.v, fired.state)
+
+
+def _no_reset(op: Neuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, reset=Reset.NONE), x, state)
+
+
 # Each known bug, and the case written to expose it.
 NEURON_MUTANTS = (
     (_strict_threshold, "fires-at-threshold"),
@@ -191,6 +238,8 @@ NEURON_MUTANTS = (
     (_no_current_memory, "current-decays-on-its-own"),
     (_no_neuron_bias, "neuron-bias-every-step"),
     (_never_negative, "ternary-fires-both-ways"),
+    (_shows_what_is_left, "membrane-is-read-before-its-reset"),
+    (_no_reset, "membrane-is-read-after-its-reset"),
 )
 OTHER_MUTANTS = (
     (_no_bias, "bias-without-spikes"),
@@ -201,6 +250,11 @@ OTHER_MUTANTS = (
     (_unsigned_gate, "gate-keeps-the-sign"),
     (_boolean_matmul, "matmul-adds-a-row-per-event"),
     (_boolean_gate, "gate-adds-per-event"),
+    (_beyond_a_power, "shift-sum-stops-at-a-power-of-two"),
+    (_rounds_down, "shift-sum-truncates-the-sum-toward-zero"),
+    (_truncates_each_term, "shift-sum-truncates-the-sum-toward-zero"),
+    (_adds_all_powers, "shift-sum-leaves-out-what-is-far"),
+    (_shifts_any_distance, "shift-sum-leaves-out-what-is-far"),
     (_strict_steps, "staircase-counts-the-steps-reached"),
     (_rectifies_both, "relu-drops-the-negative"),
     (_repeats_elements, "expand-repeats"),

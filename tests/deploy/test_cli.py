@@ -131,13 +131,61 @@ def test_export_nir(folder: Path, spike_driven: Quantized) -> None:
     save_network(spike_driven.network, folder / "sdt.lapilli")
     done = lapilli("export", "sdt.lapilli", "--nir", "sdt.nir", cwd=folder)
     assert done.returncode == 0, done.stderr
+    said = "as binary neurons: 17,400 neurons, 20 in a row, 1,"
+    assert done.stdout.startswith(said)
     assert (folder / "sdt.nir").stat().st_size > 0
 
 
-def test_export_refuses_what_nir_cannot_say_and_writes_nothing(folder: Path) -> None:
-    done = lapilli("export", "net.lapilli", "--nir", "net.nir", cwd=folder)
+def test_export_onnx_without_torch(folder: Path) -> None:
+    arguments = ("export", "net.lapilli", "--onnx", "net.onnx", "--onnx-step", "step.onnx")
+    done = lapilli(*arguments, cwd=folder, torch=False)
+    assert done.returncode == 0, done.stderr
+    assert "wrote net.onnx: format onnx scan, bytes " in done.stdout
+    twin = facts(lapilli(*arguments, "--inlined", "--json", cwd=folder, torch=False))
+    for file, model in zip(twin["files"], ("scan", "step"), strict=True):
+        assert file["format"] == f"onnx {model}"
+        assert file["bytes"] == (folder / file["file"]).stat().st_size > 50_000
+        assert (file["opset"], file["ir_version"]) == (21, 10)
+        assert file["functions"] == []
+
+
+def test_onnx_compares_exact_and_classifies_without_torch(folder: Path, test_split: Split) -> None:
+    compared = ("compare", "net.lapilli", "--simulator", "onnx", "--count", 4, "--json")
+    (comparison,) = facts(lapilli(*compared, cwd=folder))["comparisons"]
+    assert comparison["exact"]
+    assert comparison["compared"] > 500_000
+    run = ("run", "net.lapilli", "0.png", "--simulator", "onnx", "--json")
+    (answer,) = facts(lapilli(*run, cwd=folder, torch=False))
+    assert answer["answer"] == str(test_split.labels[0])
+
+
+def test_export_of_nothing_says_what_to_give(folder: Path) -> None:
+    done = lapilli("export", "net.lapilli", cwd=folder)
     assert done.returncode == 2
-    for node in ("block.0.attn.matmul", "block.0.attn.matmul.2", "block.1.attn.matmul"):
+    assert "--onnx-step" in done.stderr
+
+
+def test_export_onnx_without_the_package(folder: Path) -> None:
+    code = WITHOUT_TORCH.replace("'torch'", "'onnx'")
+    for arguments in (
+        ("export", "net.lapilli", "--onnx", "x.onnx"),
+        ("run", "net.lapilli", "0.png", "--simulator", "onnx"),
+    ):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        assert done.returncode == 2
+        assert "pip install 'lapilli[onnx]'" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not (folder / "x.onnx").exists()
+
+
+def test_export_says_the_size_and_writes_nothing_larger_than_allowed(folder: Path) -> None:
+    limit = ("--max-neurons", "80000")
+    done = lapilli("export", "net.lapilli", "--nir", "net.nir", *limit, cwd=folder)
+    assert done.returncode == 2
+    assert done.stdout.startswith("as binary neurons: 81,280 neurons, 30 in a row, ")
+    assert "a limit of 80,000 neurons cannot take this graph" in done.stderr
+    for node in ("block.0.attn.matmul.2", "block.1.attn.matmul.2"):
         assert f"  {node}: " in done.stderr
     assert not (folder / "net.nir").exists()
 
@@ -146,7 +194,8 @@ def test_doctor_lists_everything(folder: Path) -> None:
     done = lapilli("doctor", "--json", cwd=folder)
     told = json.loads(done.stdout)
     names = {f["what"] for f in told["findings"]}
-    assert {"python", "torch", "scikit-learn", "nir", "nirtorch", "uv", "lava"} == names
+    packages = {"torch", "scikit-learn", "nir", "nirtorch", "onnx", "onnxruntime", "uv"}
+    assert names == {"python", "lava", *packages}
     assert done.returncode == int(any(f["remedy"] for f in told["findings"]))
 
 
@@ -160,6 +209,8 @@ BAD_INPUT = (
     (("inspect", "cut.pt"), "cut.pt: "),
     (("quantize", "bare.safetensors", "-o", "x.lapilli"), "bare.safetensors: does not say"),
     (("compare", "net.lapilli", "--images", "absent.npz"), "absent.npz: expected 'digits'"),
+    (("compare", "net.lapilli", "--module", "cut.pt"), "--module 'cut.pt' is not FILE.py:CLASS"),
+    (("compare", "net.lapilli", "--arg", "T=4"), "--arg is for a class of your own"),
     (("quantize", "cut.pt", "-o", "nowhere/x.lapilli"), "cut.pt: "),
 )
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import Tensor, nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from lapilli.deploy.cli import app  # noqa: E402
@@ -25,7 +28,9 @@ from lapilli.deploy.modules import (  # noqa: E402
     quantize_own,
 )
 from lapilli.export.file import load_network  # noqa: E402
-from lapilli.ir.errors import CaptureError, CheckpointError  # noqa: E402
+from lapilli.ir.errors import CaptureError, CheckpointError, InputError  # noqa: E402
+from lapilli.model.preprocess import Preprocessing  # noqa: E402
+from lapilli.model.signature import Signature  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -82,7 +87,8 @@ def images(count: int = 20) -> Images:
 
 def test_sources_and_checkpoints_are_told_apart() -> None:
     assert is_source("a/b.py:Net")
-    assert not any(map(is_source, ("a.pth", "a.py", "C:/x.pth", "a.py:", "a.py:b c")))
+    assert is_source("package.module:Net")
+    assert not any(map(is_source, ("a.pth", "a.py", "C:/x.pth", "a.py:", "a.py:b c", "a/b:c")))
 
 
 @pytest.mark.parametrize("text", ["T", "=3", "a b=3"])
@@ -220,3 +226,85 @@ def test_events_from_the_command_line(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     network = load_network(out)
     assert (network.graph.T, network.input.lo, network.input.hi) == (5, 0, int(events.max()))
+
+
+# ---- compared with the author's own class ----------------------------------------------------
+
+
+def invoke(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> list[str]:
+    """A network of the author's class, and the options that say so."""
+    checkpoint = saved(tmp_path)
+    np.savez(tmp_path / "images.npz", images=images().pixels)
+    own = ["--arg", "T=6", "--checkpoint", str(checkpoint), "--mean", "0.5", "--std", "0.3",
+           "--calibration", str(tmp_path / "images.npz")]  # fmt: skip
+    made = invoke("quantize", f"{tmp_path}/tiny.py:Tiny", *own, "-o", tmp_path / "net.lapilli")
+    assert made.exit_code == 0, made.output
+    return [*own, "--images", str(tmp_path / "images.npz"), "--json"]
+
+
+def test_compared_from_the_command_line(tmp_path: Path, tiny: list[str]) -> None:
+    done = invoke(
+        "compare", tmp_path / "net.lapilli", "--module", f"{tmp_path}/tiny.py:Tiny", *tiny
+    )
+    assert done.exit_code == 0, done.output
+    comparisons = json.loads(done.output)["comparisons"]
+    assert [c["got"] for c in comparisons] == ["reference", "event-driven"]
+    for comparison in comparisons:
+        assert (comparison["expected"], comparison["mismatches"]) == ("pytorch", 0)
+        assert comparison["compared"] == 20 * (3 * 6 * 8 + 3)
+        assert 0 < comparison["rates"]["lif"] < 1
+
+
+def test_other_integers_differ_with_status_1(tmp_path: Path, tiny: list[str]) -> None:
+    options = ("--module", f"{tmp_path}/tiny.py:Tiny", *tiny, "--bits", "3")
+    done = invoke("compare", tmp_path / "net.lapilli", *options)
+    assert done.exit_code == 1
+    assert json.loads(done.output)["comparisons"][0]["first"]["node"] == "lif"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        (["--module", "net.pth"], ModuleFileError, "--module 'net.pth' is not FILE.py:CLASS"),
+        (["--module", "DIR/none.py:Net"], ModuleFileError, r"none\.py: no such file"),
+        (["--module", "DIR/tiny.py:Big"], ModuleFileError, "has no class or function 'Big'"),
+        ([], InputError, "--arg is for a class of your own"),
+    ],
+)
+def test_bad_modules_are_one_sentence(
+    tmp_path: Path, tiny: list[str], options: list[str], error: type[Exception], sentence: str
+) -> None:
+    given = [o.replace("DIR", str(tmp_path)) for o in options]
+    done = invoke("compare", tmp_path / "net.lapilli", *given, *tiny)
+    assert isinstance(done.exception, error)  # `main` prints it, with status 2
+    assert re.search(sentence, str(done.exception))
+    assert "\n" not in str(done.exception)
+
+
+class Answers(nn.Module):
+    """Answers each image by its mean: in a tuple, of each step, from images (T, B, ...)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sj = pytest.importorskip("spikingjelly.activation_based.neuron")
+        self.lif = sj.LIFNode(step_mode="m", v_threshold=0.25)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        bright = self.lif(x.flatten(2).mean(-1, keepdim=True))  # remembers, unless it is reset
+        return x, torch.cat([0.5 - bright, bright - 0.5], -1)
+
+
+def test_right_answers_of_models_that_return_tuples_of_steps() -> None:
+    labels = np.arange(100) % 2
+    pixels = np.broadcast_to((labels * 255).astype(np.uint8)[:, None, None, None, None],
+                             (100, 3, 1, 4, 4))  # fmt: skip
+    preprocessing = Preprocessing(mean=(0.0,), std=(1.0,), classes=())
+    signature = Signature(layout="TBCHW", leaf=1, per_step=True)
+    for _ in range(2):
+        assert preprocessing.right(Answers(), pixels, labels, signature) == 100
+        assert preprocessing.right(Answers(), pixels, 1 - labels, signature) == 0

@@ -15,6 +15,7 @@ from lapilli.model.digits import PREPROCESSING, TEST_IMAGES, Split, load_digits
 from lapilli.quantize import Quantized, quantize
 from lapilli.simulators.lava.adapter import Lava
 from lapilli.simulators.nir_runtime import Nir
+from lapilli.simulators.onnx_runtime import Onnx
 from lapilli.simulators.reference import Reference
 
 Get = Callable[[str], Quantized]
@@ -74,6 +75,24 @@ def test_nirtorch_fires_every_spike_of_the_spike_driven_network(
     )
     found.require()
     assert found.compared > 3_000_000
+
+
+@pytest.mark.parametrize("step", [False, True])
+@pytest.mark.parametrize("model", MODELS)
+def test_onnxruntime_fires_every_spike_of_pytorch(
+    quantized: Get, test_split: Split, model: str, step: bool
+) -> None:
+    """Currents and membranes too: in an .onnx model, both of one step and of all."""
+    q = quantized(model)
+    network = q.network
+    found = compare(
+        network,
+        PyTorch(network, q.reference),
+        Simulated(network, Onnx(step=step, inlined=step)),
+        test_split.images[:60],
+    )
+    found.require()
+    assert found.compared > 10_000_000
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -12,16 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lapilli.ir.certificate import (
-    TIE,
-    NeuronBounds,
-    certify,
-    check_registers,
-    fraction_loss,
-    neuron_bounds,
-    register_faults,
-    trailing_zeros,
-)
+from lapilli.ir.bounds import NeuronBounds, fraction_loss, neuron_bounds, trailing_zeros
+from lapilli.ir.certificate import TIE, certify, check_registers, register_faults
 from lapilli.ir.errors import RangeError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import DECAY_ONE, Input, Linear, Neuron, Reset
@@ -246,7 +238,7 @@ def test_a_graph_that_fits_is_certified_neuron_by_neuron() -> None:
 
 
 _OK = Neuron(threshold=IntTensor.of([65]), dv=_HALF)
-_FITS = NeuronBounds("n", IntRange(0, 1), IntRange(0, 64), IntRange(0, 128), False)
+_FITS = NeuronBounds("n", IntRange(0, 1), IntRange(0, 64), IntRange(0, 128), IntRange(0, 64), False)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from torch import Tensor
 from lapilli.ir.ops import Neuron, Reset
 from lapilli.ir.semantics import State, evaluate, integrate
 from lapilli.model.adapters import adapter_of
-from lapilli.model.rule import NeuronRule, Rule, StaircaseRule
+from lapilli.model.rule import Adapter, NeuronRule, Rule, StaircaseRule
 from lapilli.model.simulate import simulate
 from lapilli.quantize.neurons import IntegerNeuron, integer_neuron
 
@@ -68,6 +68,7 @@ class Fact:
     compared: int
     differ: int
     rate: float
+    shows: str
 
 
 def whole(module: Any, x: Tensor) -> Tensor:
@@ -100,12 +101,20 @@ def with_state(module: Any, x: Tensor) -> Tensor:
     return torch.stack(spikes)
 
 
+def integrated(module: Any, x: Tensor) -> Tensor:
+    """A neuron without spikes: where its membrane has reached 1."""
+    return (with_state(module, x) >= 1).to(x.dtype)
+
+
 def lapilli() -> list[Example]:
-    from lapilli.model.neuron import LIF, IntegerSpike, TernaryLIF
+    from lapilli.model.neuron import LIF, PLIF, IntegerSpike, TernaryLIF
 
     return [
         Example("LIF()", LIF(), whole),
         Example("LIF(tau=1.5)", LIF(1.5), whole),
+        Example("PLIF()", PLIF(), whole),
+        Example("PLIF(tau=4)", PLIF(4.0), whole),
+        Example("PLIF(tau=3)", PLIF(3.0), whole),
         Example("TernaryLIF()", TernaryLIF(), whole),
         Example("IntegerSpike()", IntegerSpike(), whole),
         Example("IntegerSpike(D=4, norm=1)", IntegerSpike(4, 1), whole),
@@ -180,7 +189,16 @@ def snntorch() -> list[Example]:
 
 
 def norse() -> list[Example]:
-    from norse.torch import LIF, LIFBoxCell, LIFCell, LIFParameters
+    from norse.torch import (
+        LIF,
+        LIBoxCell,
+        LIBoxParameters,
+        LICell,
+        LIFBoxCell,
+        LIFCell,
+        LIFParameters,
+        LIParameters,
+    )
     from norse.torch.functional.lif_box import LIFBoxParameters
     from norse.torch.functional.reset import reset_subtract
 
@@ -208,6 +226,9 @@ def norse() -> list[Example]:
             LIFBoxCell(LIFBoxParameters(tau_mem_inv=half, reset_method=reset_subtract)),
             with_state,
         ),
+        Example("LICell()", LICell(), integrated),
+        Example("LICell(1/2, 1/4)", LICell(LIParameters(half, quarter)), integrated),
+        Example("LIBoxCell(1/2)", LIBoxCell(LIBoxParameters(half)), integrated),
     ]
 
 
@@ -219,7 +240,7 @@ def braincog() -> list[Example]:
         sys.modules[name] = package
     from braincog.base.node import node as bc
 
-    class LIFNode(bc.LIFNode):  # type: ignore[misc]
+    class Step:
         """What STEP changes: thresholds of 1, >=, all steps in one call, tokens (T*B, N, C)."""
 
         def __init__(self, **options: Any) -> None:
@@ -227,13 +248,17 @@ def braincog() -> list[Example]:
             super().__init__(**{**own, **options})
 
         def rearrange2node(self, inputs: Tensor) -> Tensor:
-            unfolded: Tensor = inputs.unflatten(0, (self.step, -1))
+            unfolded: Tensor = inputs.unflatten(0, (self.step, -1))  # type: ignore[attr-defined]
             return unfolded
 
         def rearrange2op(self, inputs: Tensor) -> Tensor:
             return inputs.flatten(0, 1)
 
-    LIFNode.__module__, LIFNode.__qualname__ = "models.utils.node", "LIFNode"
+    class LIFNode(Step, bc.LIFNode):  # type: ignore[misc]
+        __module__, __qualname__ = "models.utils.node", "LIFNode"
+
+    class PLIFNode(Step, bc.PLIFNode):  # type: ignore[misc]
+        __module__, __qualname__ = "models.utils.node", "PLIFNode"
 
     def folded(module: Any, x: Tensor) -> Tensor:
         module.n_reset()
@@ -244,8 +269,11 @@ def braincog() -> list[Example]:
         Example("LIFNode()", bc.LIFNode(), step_by_step),
         Example("LIFNode(tau=4)", bc.LIFNode(threshold=1.0, tau=4.0), step_by_step),
         Example("LIFNode(layer_by_layer)", bc.LIFNode(step=T, layer_by_layer=True), folded),
+        Example("PLIFNode()", bc.PLIFNode(), step_by_step),
+        Example("PLIFNode(tau=3)", bc.PLIFNode(tau=3.0), step_by_step),
         Example("STEP LIFNode()", LIFNode(), folded),
         Example("STEP LIFNode(tau=1.5, threshold=0.5)", LIFNode(tau=1.5, threshold=0.5), folded),
+        Example("STEP PLIFNode(tau=3)", PLIFNode(tau=3.0), folded),
     ]
 
 
@@ -287,18 +315,19 @@ def look(example: Example) -> Fact:
     return Fact(
         label=example.label,
         kind=f"{type(module).__module__}.{type(module).__qualname__}",
-        rule=_in_words(rule),
+        rule=_in_words(rule, silent=adapter.silent),
         start=_number(rule.rest) if isinstance(rule, NeuronRule) else "no state",
         integers="exact in floats" if made.exact else "integer neuron on both sides",
         compared=compared,
         differ=differ,
         rate=float((spikes != 0).double().mean()),
+        shows=_shown(adapter, module),
     )
 
 
 def _scale(rule: Rule) -> Fraction:
     """A grid of currents that meets every threshold."""
-    return rule.theta / rule.gain / 8 if isinstance(rule, NeuronRule) else Fraction(1, 4)
+    return rule.thetas[0] / rule.gain / 8 if isinstance(rule, NeuronRule) else Fraction(1, 4)
 
 
 def _integers(made: IntegerNeuron, n: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
@@ -318,14 +347,25 @@ def _integers(made: IntegerNeuron, n: Tensor, rule: Rule) -> tuple[Tensor, Tenso
     return torch.stack(spikes), torch.stack(membranes) * unit + float(rule.rest)
 
 
-def _in_words(rule: Rule) -> str:
+def _shown(adapter: Adapter, module: Any) -> str:
+    """Which membrane the author's forward can read."""
+    if adapter.silent:
+        return "the answer"
+    if not adapter.stepwise(module) or not adapter.membrane:
+        return "no"
+    return "after reset" if adapter.shows_after_reset(module) else "before reset"
+
+
+def _in_words(rule: Rule, *, silent: bool) -> str:
     if isinstance(rule, StaircaseRule):
         return f"round(clamp(x, 0, {rule.levels})) / {rule.norm}, half to even"
     sign = ">" if rule.strict else ">="
     parts = [f"keeps {_number(rule.decay)}", f"input x {_number(rule.gain)}"]
     if rule.current_decay:
         parts.append(f"current keeps {_number(rule.current_decay)}")
-    fires = f"h {sign} {_number(rule.v_threshold)}"
+    if silent:
+        return ", ".join([*parts, "no spikes: answers h"])
+    fires = f"h {sign} {_number(rule.rest + rule.thetas[0])}"
     parts.append(f"|{fires[0]}|{fires[1:]}" if rule.ternary else fires)
     reset = {
         Reset.TO_ZERO: f"to {_number(rule.rest)}",
@@ -386,8 +426,11 @@ spikes are then compared with the rule in float64, away from ties, and membranes
 Your own class: `quantize(model, ..., neurons={{"package.module.Class": NeuronRule(...)}})`. It
 takes currents (T, ...), and is probed against its own forward before it is believed.
 
-| neuron | rule | starts at | integers | compared | differ | fires |
-|---|---|---|---|---:|---:|---:|
+The last column says which membrane a neuron of one time step a call shows to a forward that reads
+it. One without spikes is compared where its membrane reaches 1.
+
+| neuron | rule | starts at | integers | compared | differ | fires | membrane |
+|---|---|---|---|---:|---:|---:|---|
 """
 
 
@@ -395,7 +438,7 @@ def page(seen: Mapping[str, list[Fact]]) -> str:
     """The text of docs/adapters.md."""
     lines = [
         f"| `{group}` {f.label} | {f.rule.replace('|', chr(92) + '|')} | {f.start} "
-        f"| {f.integers} | {f.compared:,} | {f.differ} | {f.rate:.0%} |"
+        f"| {f.integers} | {f.compared:,} | {f.differ} | {f.rate:.0%} | {f.shows} |"
         for group, rows in seen.items()
         for f in rows
     ]

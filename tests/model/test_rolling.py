@@ -130,6 +130,9 @@ ENDS: dict[str, Callable[[Any, list[Tensor], list[Tensor]], Tensor]] = {
     "stack-mean": lambda m, s, y: torch.stack(y).mean(0),
     "stack": lambda m, s, y: torch.stack(y),
     "cat": lambda m, s, y: torch.cat([each[None] for each in y]).mean(0),
+    "last": lambda m, s, y: y[-1],
+    "head-of-last": lambda m, s, y: m.head(s[-1]),
+    "last-of-stack": lambda m, s, y: torch.stack(y, 1)[:, -1],
     "head-of-rates": rates,
     "head-of-counts": lambda m, s, y: m.head(torch.stack(s).sum(0)),
 }
@@ -177,35 +180,28 @@ def elsewhere(m: Any, x: Tensor, t: int) -> Tensor:
     return y
 
 
-def last(m: Any, spikes: list[Tensor], logits: list[Tensor]) -> Tensor:
-    return logits[-1]
+def third(m: Any, spikes: list[Tensor], logits: list[Tensor]) -> Tensor:
+    return logits[2]
 
 
 class ByHand(Loop):
-    """The membrane in the hands of the user, who changes it or reads it."""
+    """The membrane in the hands of the user, who changes it."""
 
     def fire(self, neuron: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         spikes, state = neuron(x, state)
-        if self.kind == "changed":
-            state = state * 0.5
-        return (state if self.kind == "read" and neuron is self.second else spikes), state
-
-    kind = "changed"
+        return spikes, state * 0.5
 
 
-def by_hand(kind: str) -> nn.Module:
-    model = ByHand(snntorch(), hand=True, begin=lambda lif: lif.init_leaky())
-    model.kind = kind
-    return model.eval()
+def by_hand() -> nn.Module:
+    return ByHand(snntorch(), hand=True, begin=lambda lif: lif.init_leaky()).eval()
 
 
 REFUSED: tuple[Callable[[], nn.Module], ...] = (
-    lambda: loop(jelly, hand=False, end=last),
+    lambda: loop(jelly, hand=False, end=third),
     lambda: loop(jelly, hand=False, between=lambda m, x, t: x * (t + 1)),
     lambda: loop(jelly, hand=False, between=elsewhere),
     lambda: loop(snntorch(), hand=True, begin=lambda lif: torch.ones(1)),
-    lambda: by_hand("changed"),
-    lambda: by_hand("read"),
+    by_hand,
     lambda: loop(jelly, hand=False, between=again),
 )
 

@@ -1,6 +1,7 @@
 """The page "What lapilli cannot take, and why": each of its messages is a real one.
 
-Its section on loops over time needs other frameworks: see `test_rolling`.
+Its sections on loops over time and on membranes need other frameworks: see `test_rolling`,
+`test_membranes`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import LapilliError  # noqa: E402
+from lapilli.model.bsa import Shiftmax  # noqa: E402
 from lapilli.model.neuron import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 
@@ -91,6 +93,17 @@ def framed(x: Tensor) -> Tensor:
     return x
 
 
+def weighed(scale: float, values: Rule) -> nn.Module:
+    """Shiftmax over two tokens of three features."""
+
+    def rule(m: Any, x: Tensor) -> Any:
+        tokens = x.unflatten(2, (2, 3))
+        v = values(m, x).unflatten(2, (2, 3))
+        return m.maps[0](tokens @ tokens.mT * scale, v).flatten(2)
+
+    return Net(Does(rule, Shiftmax())).eval()
+
+
 CASES: tuple[Callable[[], nn.Module], ...] = (
     lambda: does(lambda m, x: m.lif(x.flatten(0, 1)).view(*x.shape)),
     lambda: does(lambda m, x: m.lif(x.transpose(0, 1)).transpose(0, 1)),
@@ -106,6 +119,8 @@ CASES: tuple[Callable[[], nn.Module], ...] = (
     lambda: does(lambda m, x: m.one(x) / x.sum(-1, keepdim=True)),
     lambda: does(lambda m, x: m.one(x) * m.two(x)),
     lambda: does(lambda m, x: m.one(x) * 0),
+    lambda: weighed(0.5, lambda m, x: m.one(x)),
+    lambda: weighed(1.0, lambda m, x: x),
     lambda: does(lambda m, x: m.one(x) if x.sum() > 3 else m.two(x)),
     lambda: maps(nn.Conv2d(6, 6, (3, 1), padding=(1, 0)), nn.Conv2d(6, 6, (3, 1), padding=(1, 0))),
     lambda: does(lambda m, x: F.linear(m.one(x).unflatten(2, (2, 3)).mT, m.one.weight[:2, :2])
@@ -137,7 +152,8 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 
 def _messages() -> list[str]:
     sections = _PAGE.read_text(encoding="utf-8").split("\n## ")
-    lines = [n for s in sections if not s.startswith("Loops over time") for n in s.splitlines()]
+    own = [s for s in sections if not s.startswith(("Loops over time", "Membranes"))]
+    lines = [n for s in own for n in s.splitlines()]
     return [line[4:] for line in lines if line.startswith("    ")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_all_at_once_decide_as_one_after_the_other(
         def changes(self, lowered: Lowered) -> bool:
             for name in lowered.neurons:
                 only = {name: lowered.neurons[name]}
-                one = Lowered(lowered.graph, only, lowered.logit_scale)
+                one = replace(lowered, neurons=only)
                 if super().changes(one):
                     return True
             return False

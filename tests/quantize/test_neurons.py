@@ -29,13 +29,13 @@ def op_of(made: IntegerNeuron) -> Neuron:
 
 def rational(rule: NeuronRule, currents: list[Fraction]) -> tuple[list[int], list[Fraction]]:
     """The rule as it is written, in fractions."""
-    i, v = Fraction(0), rule.rest
+    i, v, theta = Fraction(0), rule.rest, rule.rest + rule.thetas[0]
     spikes, membranes = [], []
     for x in currents:
         i = rule.current_decay * i + x
         h = rule.rest + rule.decay * (v - rule.rest) + rule.gain * i
-        up = h > rule.v_threshold if rule.strict else h >= rule.v_threshold
-        down = -h > rule.v_threshold if rule.strict else -h >= rule.v_threshold
+        up = h > theta if rule.strict else h >= theta
+        down = -h > theta if rule.strict else -h >= theta
         s = int(up) - int(rule.ternary and down)
         after = {
             Reset.TO_ZERO: rule.rest,
@@ -101,7 +101,7 @@ def test_exact_means_equal_in_rational_arithmetic() -> None:
         assert integers(made, rule, n) == (want, membranes)
         seen["exact"] += 1
         seen["fired"] += any(want)
-        seen["ties"] += any(abs(h) == rule.v_threshold for h in membranes)
+        seen["ties"] += any(abs(h) == rule.rest + rule.thetas[0] for h in membranes)
 
     compare()
     assert seen["exact"] > 500

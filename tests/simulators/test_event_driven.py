@@ -19,6 +19,7 @@ from lapilli.ir.ops import (
     Neuron,
     Op,
     Relu,
+    ShiftSum,
     SpikeMatmul,
     Staircase,
     Sum,
@@ -116,6 +117,11 @@ _KERNEL = IntTensor.of([[[[1, 2], [3, 4]]], [[[5, 6], [7, 8]]]])
         (SpikeMatmul(), (TensorType((1, 3), IntRange(0, 4), Kind.COUNTS),
                          TensorType((3, 2), IntRange(-9, 9), Kind.GRADED)),
          ([[[1, 0, 4]]], [[[1, 2], [3, 4], [5, 6]]]), 10),
+        # Three scores within the window, two within reach of a shift: of two elements each.
+        (ShiftSum(window=4, reach=2),
+         (TensorType((1, 4), IntRange(-9, 9), Kind.GRADED),
+          TensorType((4, 2), IntRange(-9, 9), Kind.GRADED)),
+         ([[[3, 2, -1, -2]]], [[[8, -8], [4, 0], [9, 9], [9, 9]]]), 3 + 2 * 2),
         # Neurons accumulate nothing: their synapses have.
         (Staircase(thresholds=IntTensor.of([1, 5])), (_GRADED,), ([[5, 6, -7]],), 0),
         (Relu(), (_GRADED,), ([[5, 6, -7]],), 0),

@@ -25,7 +25,8 @@ from lava.proc.lif.models import AbstractPyLifModelFixed, PyTernLifModelFixed
 from lava.proc.lif.process import TernaryLIF
 
 from lapilli.ir.ops import Neuron, Staircase
-from lapilli.ir.semantics import State, evaluate, integrate
+from lapilli.ir.semantics import evaluate
+from lapilli.simulators.lava.kernels import membranes
 
 
 class TernaryReset(TernaryLIF):
@@ -90,16 +91,14 @@ class _IntegratorModel(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Mapping[str, Any]) -> None:
         super().__init__(proc_params)
-        self.op: Neuron = proc_params["op"]
+        self.integrate = membranes(proc_params["op"])
         self.interval, self.offset = proc_params["reset"]
 
     def run_spk(self) -> None:
-        x = self.a_in.recv().astype(np.int64)
+        x = self.a_in.recv()
         if self.time_step % self.interval == self.offset:
             self.u[:], self.v[:] = 0, 0
-        fired = integrate(self.op, x, State(self.u, self.v))
-        self.u[:], self.v[:] = fired.state.u, fired.state.v
-        self.s_out.send(fired.spikes)
+        self.s_out.send(self.integrate(x, self.u, self.v))
 
 
 @implements(proc=Stairs, protocol=LoihiProtocol)

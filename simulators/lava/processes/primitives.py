@@ -1,8 +1,8 @@
 """One Lava process for each kind of primitive; for the neurons see `neurons`.
 
 A synapse costs one step, as on Loihi and as in Lava's `Dense`: it sends what it computed in
-the step before, then receives. `Join`, `Instant`, `Probe` and `Readout` cost none, a `Line` as
-many as it is told. Every array has the lanes in front: samples that run side by side.
+the step before, then receives. `Join`, `Instant`, `Probe`, `Voltage` and `Readout` cost none, a
+`Line` as many as it is told. Every array has the lanes in front: samples that run side by side.
 
 Each process has two out-ports: `out` carries its value; `current` the same value as a stock
 LIF wants it (wired, shifted), recorded on its way. Messages are 32-bit integers.
@@ -24,8 +24,9 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lapilli.ir.semantics import evaluate
+from lapilli.ir.semantics import State, evaluate, integrate, membrane
 from lapilli.ir.tensor import IntArray
+from lapilli.simulators.lava.kernels import kernel
 from lapilli.simulators.lava.tape import Inlet, Outlet
 
 
@@ -72,6 +73,10 @@ class Probe(_Primitive):
 
 class Readout(_Primitive):
     """Adds up one sample after the other."""
+
+
+class Voltage(_Primitive):
+    """Integrates as a neuron does and shows its membrane; costs no step."""
 
 
 class Bridge(_Primitive):
@@ -126,22 +131,16 @@ class _TwoIn(_OneIn):
 
 
 class _Evaluates(_Model):
-    """Sends what it held; holds what the definition makes of the operands.
-
-    In float64 where the lowering has proved that all sums stay below 2**53: NumPy has BLAS
-    for floats only.
-    """
+    """Sends what it held; holds what becomes of the operands."""
 
     def __init__(self, proc_params: Mapping[str, Any]) -> None:
         super().__init__(proc_params)
-        self.op = proc_params["op"]
-        self.dtype: Any = np.float64 if proc_params["in_float"] else np.int64
+        self.kernel = kernel(proc_params["op"], proc_params["largest"])
         self.held = self.rest
 
     def run_spk(self) -> None:
         self.give(self.held)
-        operands = tuple(np.asarray(x, self.dtype) for x in self.take())
-        self.held = evaluate(self.op, operands).astype(np.int64)
+        self.held = self.kernel(*self.take())
 
 
 @implements(proc=Synapse, protocol=LoihiProtocol)
@@ -221,6 +220,25 @@ class _ReadoutModel(_OneIn):
             self.total = self.rest
         self.total = self.total + x
         self.give(self.total)
+
+
+@implements(proc=Voltage, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class _VoltageModel(_OneIn):
+    def __init__(self, proc_params: Mapping[str, Any]) -> None:
+        super().__init__(proc_params)
+        self.op = proc_params["op"]
+        self.interval, self.offset = proc_params["reset"]
+        self.state = State(self.rest, self.rest)
+
+    def run_spk(self) -> None:
+        (x,) = self.take()
+        if self.time_step % self.interval == self.offset:
+            self.state = State(self.rest, self.rest)
+        fired = integrate(self.op.neuron, x, self.state)
+        self.state = fired.state
+        self.give(membrane(self.op, fired))
 
 
 @implements(proc=Bridge, protocol=LoihiProtocol)

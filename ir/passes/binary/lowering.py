@@ -1,0 +1,164 @@
+"""The pass: every node by nodes that are wiring, static synapses, sums and binary neurons."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from typing_extensions import assert_never
+
+from lapilli.ir.errors import Unsupported, UnsupportedError
+from lapilli.ir.graph import Graph, Node
+from lapilli.ir.ops import (
+    Add,
+    Concat,
+    Conv2d,
+    Delay,
+    Expand,
+    Gate,
+    Input,
+    Linear,
+    MaxPool2d,
+    Membrane,
+    Neuron,
+    Op,
+    Permute,
+    Readout,
+    Relu,
+    Reshape,
+    ShiftSum,
+    Slice,
+    SpikeMatmul,
+    Staircase,
+    Sum,
+)
+from lapilli.ir.passes.binary import copies
+from lapilli.ir.passes.binary.association import associate
+from lapilli.ir.passes.binary.building import Building
+from lapilli.ir.passes.binary.clock import Clock
+from lapilli.ir.passes.binary.maxima import any_of, largest_of
+from lapilli.ir.passes.binary.products import gate, matmul
+from lapilli.ir.passes.binary.sizes import Size, measure
+from lapilli.ir.passes.binary.terms import Decomposition, Terms, value
+from lapilli.ir.passes.binary.thresholds import compare, rectified
+from lapilli.ir.types import Kind
+
+
+def to_binary_neurons(graph: Graph, max_neurons: int | None = None) -> Graph:
+    """Lower a graph to Linear, Conv2d, Add, Sum, Readout, wiring and binary neurons.
+
+    Every firing node keeps its name and its spikes at every step; so does every other node that
+    is still needed, but for an intermediate of matrix products in a row. What is new is named
+    after the node that it stands for. Membranes stay those of the original, but where a neuron
+    became copies.
+
+    Args:
+        graph: any; what has no such form is refused by name.
+        max_neurons: refuse a larger result. A graph names tensors, whatever their size, so that
+            the number is known before anything of that size exists.
+
+    Raises:
+        UnsupportedError: nodes that have no such form, or the limit with its contributors.
+    """
+    if unsayable := faults(graph):
+        raise UnsupportedError("a graph of binary neurons", unsayable)
+    graph = associate(graph)
+    lowering = _Lowering(graph)
+    for node in graph.nodes:
+        lowering.visit(node)
+    lowered = lowering.build.finish()
+    if max_neurons is not None:
+        measure(lowered, graph).require(max_neurons)
+    return lowered
+
+
+def faults(graph: Graph) -> tuple[Unsupported, ...]:
+    """The nodes that have no form in binary neurons, with the reason."""
+    found = ((node.name, _fault(node.op)) for node in graph.nodes)
+    return tuple(Unsupported(name, fault) for name, fault in found if fault)
+
+
+def _fault(op: Op) -> str | None:
+    match op:
+        case Neuron():
+            return copies.fault(op)
+        case Membrane():
+            return "shows a membrane; binary neurons show spikes"
+        case ShiftSum():
+            return "shifts by values that change; no form in binary neurons is known here"
+        case _:
+            return None
+
+
+def size(graph: Graph) -> Size:
+    """Neurons, depth and synapses of `to_binary_neurons(graph)`.
+
+    Raises:
+        UnsupportedError: nodes that have no such form.
+    """
+    return measure(to_binary_neurons(graph), graph)
+
+
+class _Lowering:
+    def __init__(self, graph: Graph) -> None:
+        self.build = Building(graph)
+        self.clock = Clock(self.build)
+        self.known = Decomposition(self.build)
+
+    def visit(self, node: Node) -> None:
+        """Add what stands for a node, the value under its own name last."""
+        build, name, op = self.build, node.name, node.op
+        match op:
+            case (
+                Input() | Add() | Sum() | Readout()
+                | Reshape() | Permute() | Expand() | Slice() | Concat() | Delay()
+            ):  # fmt: skip
+                build.put(name, op, *node.inputs)
+            case Linear() | Conv2d():
+                graded = op.graded or build.types[node.inputs[0]].kind is Kind.GRADED
+                build.put(name, replace(op, graded=graded), *node.inputs)
+            case Neuron():
+                self.known.know(name, copies.fire(build, self.clock, name, op, node.inputs[0]))
+            case Staircase():
+                self._climb(name, op, node.inputs[0])
+            case Relu():
+                self._rectify(name, node.inputs[0])
+            case MaxPool2d():
+                pool = any_of if build.types[node.inputs[0]].is_binary else largest_of
+                pool(build, name, op, node.inputs[0])
+            case Gate():
+                a, b = ((i, self.known.terms(i)) for i in node.inputs)
+                if (terms := gate(build, name, a, b)) is not None:
+                    self.known.know(name, terms)
+            case SpikeMatmul():
+                a, b = ((i, self.known.terms(i)) for i in node.inputs)
+                matmul(build, name, a, b)
+            case ShiftSum() | Membrane():
+                raise TypeError(f"{type(op).__name__} is a fault, and faults are not lowered")
+            case _:
+                assert_never(op)
+
+    def _climb(self, name: str, op: Staircase, x: str) -> None:
+        """A neuron for each level; y is how many of them fire."""
+        build, levels = self.build, []
+        shape = op.thresholds.shape[1:] or (1,)
+        for k, level in enumerate(op.thresholds.array):
+            given, neuron = compare(build, f"{name}.level{k}", x, np.reshape(level, shape))
+            if len(op.thresholds.array) == 1:
+                build.put(name, neuron, given)
+                return
+            levels.append(build.new(f"{name}.level{k}", neuron, given))
+        build.named(name, build.total(f"{name}.total", levels))
+        self.known.know(name, Terms(tuple((1, level) for level in levels)))
+
+    def _rectify(self, name: str, x: str) -> None:
+        build, bounds = self.build, self.build.graph.types[x].range
+        if bounds.lo >= 0:
+            build.named(name, x)
+            return
+        terms = Terms(rectified(build, name, x, max(0, bounds.hi)))
+        if not terms.spikes:  # never positive
+            build.named(name, build.scaled(f"{name}.none", x, 0))
+            return
+        build.named(name, value(build, f"{name}.value", terms))
+        self.known.know(name, terms)

@@ -1,0 +1,129 @@
+"""What `ir.semantics` defines, fast: synapses at BLAS speed, membranes in place.
+
+Sums are matrix products in floats. That is exact, because no partial sum, in whatever order,
+leaves the integers that the floats hold: the lowering proves it, and so picks float32,
+float64, or the definition itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from lapilli.ir.ops import DECAY_ONE, Conv2d, Linear, Neuron, Op, Reset, SpikeMatmul
+from lapilli.ir.semantics import State, evaluate, integrate
+from lapilli.ir.tensor import IntArray
+
+Kernel = Callable[..., IntArray]  # one operand or two, lanes in front, to the value
+Membranes = Callable[[IntArray, IntArray, IntArray], IntArray]  # x, u, v in place: spikes
+_FLOATS = ((24, np.float32), (53, np.float64))  # bits of the integers that they hold
+
+
+def kernel(op: Op, largest: int) -> Kernel:
+    """What computes `op`, of which no partial sum is larger than `largest`."""
+    dtype = next((d for bits, d in _FLOATS if largest < 1 << bits), None)
+    match op:
+        case Linear() if dtype:
+            return _linear(op, dtype)
+        case Conv2d() if dtype and op.groups == 1:
+            return _convolution(op, dtype)
+        case Conv2d() if op.weight.shape[:2] == (op.groups, 1):
+            return _depthwise(op)
+        case SpikeMatmul() if dtype:
+            return lambda a, b: _whole(a.astype(dtype) @ b.astype(dtype))
+        case _:
+            return lambda *operands: evaluate(op, tuple(x.astype(np.int64) for x in operands))
+
+
+def _linear(op: Linear, dtype: Any) -> Kernel:
+    weight, bias = op.weight.array.T.astype(dtype), op.bias.array.astype(dtype)
+
+    def run(x: IntArray) -> IntArray:
+        rows = x.astype(dtype).reshape(-1, x.shape[-1])
+        return _whole(rows @ weight + bias).reshape(*x.shape[:-1], -1)
+
+    return run
+
+
+def _convolution(op: Conv2d, dtype: Any) -> Kernel:
+    out = op.weight.shape[0]
+    weight = op.weight.array.reshape(out, -1).astype(dtype)
+    bias = op.bias.array.astype(dtype)[:, None]
+
+    def run(x: IntArray) -> IntArray:
+        view = _windows(x.astype(dtype), op)  # (B, C, H', W', kh, kw)
+        B, _, H, W = view.shape[:4]
+        columns = view.transpose(1, 4, 5, 0, 2, 3).reshape(-1, B * H * W)
+        y = _whole(weight @ columns + bias)
+        return np.ascontiguousarray(y.reshape(out, B, H, W).transpose(1, 0, 2, 3))
+
+    return run
+
+
+def _depthwise(op: Conv2d) -> Kernel:
+    weight, bias = op.weight.array[:, 0], op.bias.array[:, None, None]
+
+    def run(x: IntArray) -> IntArray:
+        view = _windows(x.astype(np.int64), op)
+        y: IntArray = np.broadcast_to(bias, view.shape[:4]).copy()
+        for i, j in np.ndindex(*weight.shape[1:]):
+            y += weight[:, i, j, None, None] * view[..., i, j]
+        return y
+
+    return run
+
+
+def _windows(x: Any, op: Conv2d) -> Any:
+    (ph, pw), (sh, sw) = op.padding, op.stride
+    if ph or pw:
+        x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    return sliding_window_view(x, op.weight.shape[2:], axis=(-2, -1))[:, :, ::sh, ::sw]
+
+
+def _whole(y: Any) -> IntArray:
+    """Floats that are integers, as the 32-bit integers that messages carry."""
+    return y.astype(np.int32)  # type: ignore[no-any-return]
+
+
+def membranes(op: Neuron) -> Membranes:
+    """What integrates one step of `op` in place, and returns its spikes."""
+    if op.du == DECAY_ONE and op.dv in _LEAKS and op.reset is Reset.TO_ZERO and not op.ternary:
+        return _simple(op)
+
+    def run(x: IntArray, u: IntArray, v: IntArray) -> IntArray:
+        fired = integrate(op, x.astype(np.int64), State(u, v))
+        u[:], v[:] = fired.state.u, fired.state.v
+        return fired.spikes
+
+    return run
+
+
+_LEAKS = (0, DECAY_ONE // 2, DECAY_ONE)
+
+
+def _simple(op: Neuron) -> Membranes:
+    """No current that lasts, a leak of nothing, one half, or all; hard reset."""
+    threshold, bias = op.threshold.array, op.bias.array
+
+    def run(x: IntArray, u: IntArray, v: IntArray) -> IntArray:
+        if op.fraction_bits < 0:
+            np.right_shift(x, -op.fraction_bits, out=u, dtype=u.dtype)
+        else:
+            np.left_shift(x, op.fraction_bits, out=u, dtype=u.dtype)
+        if op.dv == DECAY_ONE:
+            v[:] = u
+        else:
+            if op.dv:
+                v += v < 0  # a shift rounds down; the decay, toward zero
+                v >>= 1
+            v += u
+        if bias.any():
+            v += bias
+        spikes = v >= threshold
+        v *= ~spikes
+        return spikes  # type: ignore[return-value]
+
+    return run
