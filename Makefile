@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test test-long random-graphs fuzz lint format coverage runtimes train clean
+.PHONY: demo test test-long random-graphs fuzz lint format coverage runtimes sizes train clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make lint     formatting, lint, types, layers"
 	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
 	@echo "make runtimes docs/runtimes.md anew: every family through other people's importers (about 20 minutes)"
+	@echo "make sizes    docs/sizes.md anew: the largest published models (about 5 minutes)"
 	@echo "make train    reproduce the two shipped checkpoints (about 5 minutes on 2 cores)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt frameworks.txt
@@ -62,6 +63,9 @@ coverage: $(VENV)/.lava
 
 runtimes: $(VENV)/.installed
 	$(BIN)/python -m lapilli.deploy.runtimes docs/runtimes.md
+
+sizes: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m lapilli.deploy.sizes docs/sizes.md
 
 train: $(VENV)/.installed
 	$(BIN)/python -m lapilli.model.train spikformer model/checkpoints/digits_spikformer.safetensors

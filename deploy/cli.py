@@ -152,6 +152,7 @@ def quantize(
     result: Result = None,
     per_sample: PerSample = False,
     bits: Bits = 8,
+    input_bits: Annotated[int, typer.Option(min=2, max=16, help="Bits of a pixel.")] = 8,
     as_json: AsJson = False,
 ) -> None:
     """Turn a checkpoint, or a model of your own, into an integer graph."""
@@ -172,13 +173,15 @@ def quantize(
             output=_index_or_key(result),
             per_sample=per_sample,
         )
-        quantized = modules.quantize_own(own, training, weight_bits=bits)
+        quantized = modules.quantize_own(own, training, weight_bits=bits, input_bits=input_bits)
     else:
         overrides = flow.Overrides(
             config=config, preset=preset, mean=_numbers(mean), std=_numbers(std)
         )
         opened = flow.open_checkpoint(Path(model), overrides)
-        quantized = flow.quantize_checkpoint(opened, training, weight_bits=bits)
+        quantized = flow.quantize_checkpoint(
+            opened, training, weight_bits=bits, input_bits=input_bits
+        )
     save_network(quantized.network, output)
     facts = {**report.network_facts(quantized.network), "notes": list(quantized.notes)}
     if as_json:

@@ -84,7 +84,7 @@ def _preset(path: Path, given: Overrides) -> Config:
 
 
 def quantize_checkpoint(
-    checkpoint: Checkpoint, calibration: Images, weight_bits: int = 8
+    checkpoint: Checkpoint, calibration: Images, weight_bits: int = 8, input_bits: int = 8
 ) -> Quantized:
     """Build the model and quantize it.
 
@@ -97,6 +97,7 @@ def quantize_checkpoint(
         build(checkpoint),
         preprocessing.normalise(calibration.pixels),
         weight_bits=weight_bits,
+        input_bits=input_bits,
         mean=preprocessing.mean,
         std=preprocessing.std,
         classes=preprocessing.classes or None,

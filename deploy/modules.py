@@ -117,7 +117,9 @@ def build_own(own: OwnModel) -> Module:
     return module
 
 
-def quantize_own(own: OwnModel, calibration: Images, weight_bits: int = 8) -> Quantized:
+def quantize_own(
+    own: OwnModel, calibration: Images, weight_bits: int = 8, input_bits: int = 8
+) -> Quantized:
     """Build the model and quantize it.
 
     Raises:
@@ -133,6 +135,7 @@ def quantize_own(own: OwnModel, calibration: Images, weight_bits: int = 8) -> Qu
         build_own(own),
         given,
         weight_bits=weight_bits,
+        input_bits=input_bits,
         mean=None if own.counts else mean,
         std=None if own.counts else std,
         classes=own.classes or None,

@@ -26,6 +26,7 @@ def state_carrier(name: str, op: Neuron, x: TensorType, T: int) -> int:
     """int32 where every number of the neuron's step fits, else int64, which holds all."""
     bounds = neuron_bounds(name, op, x, T)
     sums = bounds.u.magnitude + bounds.v.magnitude + op.bias.range.magnitude + op.reset_by
+    sums = max(sums, x.range.magnitude)
     return I32 if fits(IntRange(-sums, max(sums, op.threshold.range.hi)), I32) else I64
 
 
@@ -91,8 +92,12 @@ def _lif(name: str, op: Neuron, carrier: int) -> FunctionProto:
     """The rule of `ir.ops.Neuron`, operator by operator."""
     step = _Lines(carrier)
     current = step.add("Cast", "x", to=carrier)
-    if op.fraction_bits:
+    if op.fraction_bits > 0:
         current = step.add("Mul", current, step.number(1 << op.fraction_bits))
+    elif op.fraction_bits:  # rounded down: Mod has the sign of the divisor, Div truncates
+        divisor = step.number(1 << -op.fraction_bits)
+        whole = step.add("Sub", current, step.add("Mod", current, divisor))
+        current = step.add("Div", whole, divisor)
     remembered = _remembered(op)
     if "u" in remembered:
         current = step.add("Add", step.decayed("u", op.du), current, out="u_next")
@@ -119,8 +124,11 @@ def _lif(name: str, op: Neuron, carrier: int) -> FunctionProto:
         step.add("Identity", membrane, out="v_next")
     inputs = ["x", "threshold", *(["bias"] if op.bias.array.any() else []), *remembered]
     outputs = ["spikes", "membrane", "v_next", *(["u_next"] if "u" in remembered else [])]
+    shift = f"x * {1 << max(0, op.fraction_bits)}"
+    if op.fraction_bits < 0:
+        shift = f"x / {1 << -op.fraction_bits}, rounded down"
     about = (
-        f"u' = decay(u, {op.du}) + x * {1 << op.fraction_bits}; "
+        f"u' = decay(u, {op.du}) + {shift}; "
         f"membrane = decay(v, {op.dv}) + u' + bias; "
         f"spike where membrane >= threshold{' or <= -threshold' if op.ternary else ''}; "
         f"reset: {op.reset.value}{f' {op.reset_by}' if op.reset is Reset.BY_SUBTRACTION else ''}; "

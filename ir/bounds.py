@@ -18,7 +18,7 @@ class NeuronBounds:
     Attributes:
         current: the input before the fraction shift, in synaptic units.
         u: synaptic current; v: membrane before reset; after: what resets leave of it.
-        truncates: whether a decay can drop a bit that is not zero.
+        truncates: whether a decay, or a shift to the right, can drop a bit that is not zero.
     """
 
     name: str
@@ -36,11 +36,10 @@ class NeuronBounds:
 
 def neuron_bounds(name: str, op: Neuron, x: TensorType, T: int) -> NeuronBounds:
     """Follow the interval of the state through `T` steps, resets included."""
-    f = op.fraction_bits
     u = v = IntRange(0, 0)  # before the step
     u_all = v_all = after = IntRange(0, 0)
     for _ in range(T):
-        u = _decayed(u, op.du) + IntRange(x.range.lo << f, x.range.hi << f)
+        u = _decayed(u, op.du) + x.range.shifted(op.fraction_bits)
         h = _decayed(v, op.dv) + u + op.bias.range
         u_all, v_all = u_all | u, v_all | h
         v = _after_reset(op, h)

@@ -33,6 +33,17 @@ def _integrates(node: Node) -> Neuron | None:
     return node.op if isinstance(node.op, Neuron) else None
 
 
+def beyond_registers(bounds: NeuronBounds) -> str:
+    """Which of Loihi's 24 bits a state could leave; empty if it fits."""
+    if max(bounds.u.magnitude, bounds.v.magnitude) < 1 << (STATE_BITS - 1):
+        return ""
+    reach = bounds.u | bounds.v
+    return (
+        f"its state can reach [{reach.lo}, {reach.hi}] and needs {max(25, bounds.state_bits)} "
+        f"bits; Loihi's registers have {STATE_BITS}"
+    )
+
+
 def check_registers(graph: Graph) -> None:
     """Refuse a graph whose state could leave Loihi's 24 bits.
 
@@ -40,13 +51,8 @@ def check_registers(graph: Graph) -> None:
         RangeError: the node, the bits it needs and the bits there are.
     """
     for bounds in certify(graph):
-        if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
-            raise RangeError(
-                bounds.name,
-                f"its state can reach [{min(bounds.u.lo, bounds.v.lo)}, "
-                f"{max(bounds.u.hi, bounds.v.hi)}] and needs {max(25, bounds.state_bits)} bits; "
-                f"Loihi's registers have {STATE_BITS}; quantize this layer to fewer bits",
-            )
+        if problem := beyond_registers(bounds):
+            raise RangeError(bounds.name, f"{problem}; quantize this layer to fewer bits")
 
 
 def register_faults(node: Node, bounds: NeuronBounds) -> tuple[str, ...]:
@@ -65,6 +71,6 @@ def register_faults(node: Node, bounds: NeuronBounds) -> tuple[str, ...]:
         faults.append(f"bias up to {op.bias.range.magnitude} needs more than {BIAS_BITS} bits")
     if op.fraction_bits < LOIHI_FRACTION_BITS:
         faults.append(f"{op.fraction_bits} fraction bits; Loihi shifts its input by 6")
-    if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
+    if beyond_registers(bounds):
         faults.append(f"state needs {max(25, bounds.state_bits)} bits, there are {STATE_BITS}")
     return tuple(faults)

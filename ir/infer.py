@@ -221,10 +221,10 @@ def _check_neuron(op: Neuron, x: TensorType, T: int) -> None:
         _check_broadcast(name, tensor.shape, x)
     _need(op.threshold.range.lo > 0, "a threshold must be positive")
     _need(0 <= op.dv <= 4096 and 0 <= op.du <= 4096, f"decays {op.dv}, {op.du} leave 0..4096")
-    _need(0 <= op.fraction_bits <= 32, f"fraction_bits {op.fraction_bits} leave 0..32")
+    _need(-32 <= op.fraction_bits <= 32, f"fraction_bits {op.fraction_bits} leave -32..32")
     _need(op.reset_by >= 0, "reset_by must not be negative")
     # What one step adds, for as many steps as are not forgotten; a decay multiplies by 4096.
-    u = (x.range.magnitude << op.fraction_bits) * _steps_kept(op.du, T)
+    u = x.range.shifted(op.fraction_bits).magnitude * _steps_kept(op.du, T)
     v = (u + op.bias.range.magnitude) * _steps_kept(op.dv, T)
     if v >= op.threshold.range.lo:  # it can fire
         v += op.reset_by * _steps_kept(op.dv, T)

@@ -188,7 +188,8 @@ class Neuron:
         s <- 1 if v >= threshold else 0          ternary: -1 if v <= -threshold
         v <- 0 | v - sign(s) * reset_by | v      where s is not 0
 
-    Units: v, u, threshold, bias and reset_by count 2**-fraction_bits of a synaptic unit.
+    Units: v, u, threshold, bias and reset_by count 2**-fraction_bits of a synaptic unit. Where
+    fraction_bits is negative, x >> -fraction_bits, rounded down, enters in place of x << ....
     threshold and bias have one element, or broadcast against the shape of x.
     Source: Davies et al., "Loihi", IEEE Micro 2018; bit-accurate LIF of lava-nc 0.10.
     """

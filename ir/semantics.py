@@ -75,9 +75,18 @@ def decay(a: IntArray, d: int) -> IntArray:
     return np.asarray(np.sign(a) * ((np.abs(a) * (DECAY_ONE - d)) >> 12), np.int64)
 
 
+def shifted(x: IntArray, bits: int) -> IntArray:
+    """X << bits; to the right, and rounded down, where bits are negative.
+
+    >>> shifted(np.array([-5, 5]), -2).tolist()
+    [-2, 1]
+    """
+    return x << bits if bits >= 0 else x >> -bits
+
+
 def integrate(op: Neuron, x: IntArray, state: State) -> Fired:
     """One time step of a neuron, as its docstring says."""
-    u = decay(state.u, op.du) + (x << op.fraction_bits)
+    u = decay(state.u, op.du) + shifted(x, op.fraction_bits)
     v = decay(state.v, op.dv) + u + op.bias.array
     spikes = (v >= op.threshold.array).astype(np.int64)
     if op.ternary:

@@ -52,6 +52,12 @@ class IntRange:
         corners = [a * b for a in (self.lo, self.hi) for b in (other.lo, other.hi)]
         return IntRange(min(corners), max(corners))
 
+    def shifted(self, bits: int) -> IntRange:
+        """Range of x << bits, or of x >> -bits, rounded down, where bits are negative."""
+        if bits >= 0:
+            return IntRange(self.lo << bits, self.hi << bits)
+        return IntRange(self.lo >> -bits, self.hi >> -bits)
+
     def times(self, count: int) -> IntRange:
         """Range of a sum of `count` such values."""
         return IntRange(self.lo * count, self.hi * count)

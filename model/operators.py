@@ -53,12 +53,12 @@ def _neuron_step(t: Translation) -> Call:
 
 
 def _check_time(t: Translation, x: Call, folded: int) -> None:
-    """Axis 0 is T alone; T*B if the neuron unfolds it, or the user wants batches of one."""
+    """Axis 0 is T alone; T*B, or T first, if the neuron unfolds it; T*B for batches of one."""
     first = [f.name for f in x.dims[0]] if x.dims else []
     shown = f"the neuron integrates over axis 0 of {axes.show(x.dims)}"
-    if folded:
-        if first != ["T", "B"]:
-            raise MixError(f"{shown}; this class takes [T*B, ...]")
+    if folded:  # it cuts axis 0 into T and the rest: samples, windows of images, or nothing
+        if first[:1] != ["T"] or x.dims[0][0].size != folded:
+            raise MixError(f"{shown}; this class takes [T*B, ...], T = {folded}")
         return
     if first == ["T"] or (not first and x.dims and not axes.has(x.dims, "T")):
         return  # a model of one time step has no T to be seen

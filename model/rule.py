@@ -112,12 +112,14 @@ class NeuronRule:
 class StaircaseRule:
     """Integer spikes without memory: round(clamp(x, 0, levels)) / norm, half to even.
 
+    `half_up` rounds k - 1/2 to k, as floor(x + 1/2) does, which its authors' large model is.
     Source: Yao et al., "Scaling Spike-driven Transformer with Efficient Spike Firing
     Approximation Training", TPAMI 2025.
     """
 
     levels: int
     norm: int
+    half_up: bool = False
 
     def __post_init__(self) -> None:
         if self.levels < 1 or self.norm < 1:

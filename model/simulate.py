@@ -13,7 +13,8 @@ from lapilli.model.rule import NeuronRule, Rule, StaircaseRule, Trace
 def simulate(rule: Rule, x: Tensor) -> Trace:
     """Spikes and membranes before reset for currents (T, ...), from rest."""
     if isinstance(rule, StaircaseRule):
-        return torch.round(x.clamp(0, rule.levels)) / rule.norm, x
+        n = x.clamp(0, rule.levels)
+        return (torch.floor(n + 0.5) if rule.half_up else torch.round(n)) / rule.norm, x
     kept, gain, current_kept = (float(c) for c in (rule.decay, rule.gain, rule.current_decay))
     rest = float(rule.rest)
     thresholds = [float(theta + rule.rest) for theta in rule.thetas]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -22,7 +24,7 @@ from lapilli.model.axes import step_shape
 from lapilli.model.capture import capture
 from lapilli.model.program import Captured, Fire, Image, Reduce, Scale, Synapse
 from lapilli.quantize.interpreter import Program
-from lapilli.quantize.listening import listening
+from lapilli.quantize.listening import Heard, listening
 
 _LARGEST = 7  # of a parameter in units of its own power of two
 _SAMPLES = 2
@@ -53,14 +55,34 @@ def check_agreement(captured: Captured) -> None:
     for some in images.split(1 if asked.per_sample else _SAMPLES):
         with torch.no_grad(), listening(coarse, paths) as theirs:
             expected = again.signature.logits(coarse, some)
-        with torch.no_grad(), listening(program, paths) as ours:
+        with torch.no_grad(), listening(program, paths, _Equal(theirs=theirs, equal=equal)) as ours:
             got = program(some)
         for fire in fires:
-            (current, spikes), (same, answered) = theirs.use(fire), ours.use(fire)
-            if not (equal(current, same) and torch.equal(spikes, answered)):
-                raise MismatchError(f"{fire.module}: the program is not the author's forward")
+            ours.use(fire)  # was compared
         if not equal(expected, got):
             raise MismatchError("the program's logits are not those of the author's forward")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Equal(Heard):
+    """Compares call for call with what was heard before, and lets go of both."""
+
+    theirs: Heard
+    equal: Callable[[Tensor, Tensor], bool]
+
+    def hear(self, path: str, current: Tensor, spikes: Tensor, shown: Tensor | None) -> None:
+        """Compare one call.
+
+        Raises:
+            MismatchError: a current or a spike differs.
+        """
+        done = self.calls.setdefault(path, [])
+        expected, fired, _ = self.theirs.calls[path][len(done)]
+        if not (self.equal(expected, current) and torch.equal(fired, spikes)):
+            raise MismatchError(f"{path}: the program is not the author's forward")
+        nothing = (torch.empty(0), torch.empty(0), None)
+        self.theirs.calls[path][len(done)] = nothing
+        done.append(nothing)
 
 
 def _is_exact(captured: Captured) -> bool:

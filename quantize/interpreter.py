@@ -9,6 +9,7 @@ bits that no sum can round, both are equal bit for bit.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,9 +74,14 @@ class Program(nn.Module):
         timed = "T" in self.captured.signature.layout
         given = images.transpose(0, 1) if timed else images[None]
         values: dict[str, Tensor] = {}
+        left = Counter(i for call in self.captured.calls.values() for i in call.inputs)
         for call in self.captured.calls.values():
             args = [values[i] for i in call.inputs]
             values[call.name] = given if isinstance(call.op, Image) else self._value(call, args)
+            left.subtract(call.inputs)
+            for read in set(call.inputs):
+                if not left[read] and read != self.captured.output:
+                    del values[read]
         logits = values[self.captured.output]
         return logits.mean(0) if self.captured.signature.per_step else logits[0]
 

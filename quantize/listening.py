@@ -22,6 +22,10 @@ class Heard:
 
     calls: dict[str, list[tuple[Tensor, Tensor, Tensor | None]]] = field(default_factory=dict)
 
+    def hear(self, path: str, current: Tensor, spikes: Tensor, shown: Tensor | None) -> None:
+        """Keep one call."""
+        self.calls.setdefault(path, []).append((current, spikes, shown))
+
     def use(self, fire: Fire) -> tuple[Tensor, Tensor]:
         """Currents and spikes of all steps."""
         calls = self.calls[fire.module]
@@ -46,13 +50,14 @@ class Heard:
 
 
 @contextmanager
-def listening(module: nn.Module, paths: Iterable[str]) -> Iterator[Heard]:
+def listening(
+    module: nn.Module, paths: Iterable[str], heard: Heard | None = None
+) -> Iterator[Heard]:
     """Bring the neurons at `paths` to rest, listen to them, and bring them to rest again."""
-    heard = Heard()
+    heard = heard or Heard()
     neurons = {path: module.get_submodule(path) for path in sorted(paths)}
     hooks = [
-        neuron.register_forward_hook(_recorder(heard.calls.setdefault(path, [])))
-        for path, neuron in neurons.items()
+        neuron.register_forward_hook(_recorder(heard, path)) for path, neuron in neurons.items()
     ]
     try:
         _rest(neurons.values())
@@ -73,16 +78,14 @@ def _rest(neurons: Iterable[nn.Module]) -> None:
             adapter.forget(own)
 
 
-def _recorder(
-    calls: list[tuple[Tensor, Tensor, Tensor | None]],
-) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
+def _recorder(heard: Heard, path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
     def record(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         x = args[0]
         spikes = output[0] if isinstance(output, tuple) else output
         spikes = spikes.to(x.dtype)  # some frameworks answer float64 currents by float32 spikes
         adapter = adapter_of(module.module if isinstance(module, StandIn) else module)
         shown = shown_membrane(module, adapter.membrane if adapter else "", output)
-        calls.append((x.detach(), spikes.detach(), shown))
+        heard.hear(path, x.detach(), spikes.detach(), shown)
         return (spikes, *output[1:]) if isinstance(output, tuple) else spikes
 
     return record

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -62,7 +63,7 @@ from lapilli.model.program import (
     Weigh,
 )
 from lapilli.model.rule import NeuronRule
-from lapilli.quantize.neurons import IntegerNeuron, integer_neuron
+from lapilli.quantize.neurons import IntegerNeuron, Room, integer_neuron
 from lapilli.quantize.plan import common_scale, read_out
 from lapilli.quantize.shiftmax import IntegerShiftmax, integer_shiftmax
 from lapilli.quantize.weights import IntegerUnit
@@ -108,9 +109,9 @@ def lower(
     captured: Captured,
     units: Mapping[str, IntegerUnit],
     image: TensorType,
-    coarse: frozenset[tuple[str, int]] = frozenset(),
+    coarse: Mapping[tuple[str, int], Room] = MappingProxyType({}),
 ) -> Lowered:
-    """Emit one node after the other; the neurons in `coarse`, path and number of the call, are so.
+    """Emit one node after the other; neurons in `coarse`, path and number of the call, so small.
 
     Raises:
         QuantizeError: an operator that has no integer form here; names its module.
@@ -128,7 +129,7 @@ class _Lowering:
         captured: Captured,
         units: Mapping[str, IntegerUnit],
         image: TensorType,
-        coarse: frozenset[tuple[str, int]],
+        coarse: Mapping[tuple[str, int], Room],
     ) -> None:
         self.captured = captured
         self.units = units
@@ -290,8 +291,8 @@ class _Lowering:
         if x.over != "steps":
             raise ValueError("a neuron after the mean, or the last step, over time")
         x = _compared(x)
-        coarse = (fire.module, fire.call) in self.coarse
-        return x, integer_neuron(fire.rule, x.scale, self.captured.T, coarse=coarse)
+        room = self.coarse.get((fire.module, fire.call))
+        return x, integer_neuron(fire.rule, x.scale, self.captured.T, room)
 
     def _reduce(self, name: str, op: Reduce, x: _Value) -> _Value:
         shape = self.types[x.node].shape

@@ -102,6 +102,10 @@ class _Walk:
                 self._as_currents(call)
             case _:
                 pass
+        if call.name in self.hard:  # large, and finished with: what it was merged from
+            for name in call.inputs:
+                if self.uses[name] == 1:
+                    self.maps.pop(name, None)
 
     def _synapse(self, call: Call, op: Synapse, inner: LinearValue | None) -> None:
         bias = None if op.bias is None else self.captured.array(op.bias)

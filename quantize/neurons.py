@@ -10,10 +10,14 @@ A soft reset subtracts R state units, and R must be a multiple of 64 * 2**lost a
 where the amount lies below the synaptic unit, f grows by that many bits.
 
 A register that is too short for that takes a *coarse* state: fewer fraction bits, still none
-lost, and the threshold rounded to 64 * vth + 1 on both sides before anything is compared. With
+lost, and the threshold rounded to 64 * vth + 1 on both sides before anything is compared. A
+threshold of few units, where sums of spikes meet it exactly, keeps its value instead, with no
+bit below the finest: a state that no stock register can compare, but the same spikes. With
 a soft reset, whose amount is the threshold in most frameworks and would leave its grid, the
 integer neuron itself takes the float one's place, with six fraction bits, on both sides. So
-it does where thresholds differ from neuron to neuron.
+it does where thresholds differ from neuron to neuron. An integer neuron on both sides may lose
+bits: it gives up one after the other, down to a shift of its input to the right, as long as
+that moves the threshold less than 8-bit weights do.
 """
 
 from __future__ import annotations
@@ -33,8 +37,17 @@ from lapilli.model.rule import NeuronRule, Rule, StaircaseRule
 from lapilli.quantize.staircase import staircase
 
 _MOST_FRACTION_BITS = 9  # beyond, 24-bit registers have no room for the current itself
-_ENOUGH_UNITS = 128
+_ENOUGH_UNITS = 128  # of a threshold, so that Loihi's grid of 64 moves it by 0.4 % at most
+_ENOUGH_STATE = 1024  # of a threshold, so that a bit lost at each step moves it less
 _FLOAT_BITS = 53  # of float64
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a state must do with: `bits` of a fraction; a `stock` one has Loihi's thresholds."""
+
+    bits: int
+    stock: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +72,15 @@ class IntegerNeuron:
     note: str = ""
 
 
-def integer_neuron(rule: Rule, scale: Fraction, T: int, *, coarse: bool = False) -> IntegerNeuron:
-    """Integers for a neuron whose real input is an integer times `scale`, which is positive."""
+def integer_neuron(rule: Rule, scale: Fraction, T: int, room: Room | None = None) -> IntegerNeuron:
+    """Integers for a neuron.
+
+    Args:
+        rule: what it computes.
+        scale: a real input is an integer times this, which is positive.
+        T: time steps.
+        room: for the state; by default as much as keeps the trained threshold exactly.
+    """
     if isinstance(rule, StaircaseRule):
         why = _rounds(scale)
         note = f"the integer neuron stands on both sides: {why}" if why else ""
@@ -71,29 +91,38 @@ def integer_neuron(rule: Rule, scale: Fraction, T: int, *, coarse: bool = False)
     unit = rule.gain * scale
     below = _bits_below_one(rule.reset_by / unit)
     why = _inexact(rule, scale, lost, below)
-    if coarse and not why and rule.reset is Reset.BY_SUBTRACTION:
+    if room and not why and rule.reset is Reset.BY_SUBTRACTION:
         why = f"its soft reset would need {lost + below} bits below Loihi's in its state"
-    if coarse and not why and len(rule.thetas) > 1:
+    if room and not why and len(rule.thetas) > 1:
         why = f"its thresholds differ, and its state would need {lost + below} bits below Loihi's"
     if why:
-        bits = LOIHI_FRACTION_BITS
-        vth = [max(0, round(_in_state(theta, unit, bits) / TIE)) for theta in rule.thetas]
+        room = room or Room(LOIHI_FRACTION_BITS)
+        bits, in_state = room.bits, [_in_state(t, unit, room.bits) for t in rule.thetas]
+        thresholds = [_tie(round(t / TIE)) if room.stock else max(1, round(t)) for t in in_state]
         note = f"the integer neuron stands on both sides: {why}"
-        op = _neuron(rule, vth, unit, bits)
+        if bits < LOIHI_FRACTION_BITS:
+            note += f"; to fit, its state has {bits} fraction bits"
+        op = _neuron(rule, thresholds, unit, bits)
         return IntegerNeuron(op=op, scale=scale, unit=unit, exact=False, note=note)
-    if not coarse:
+    if room is None:
         bits = LOIHI_FRACTION_BITS + lost + below
         thetas = [_in_state(theta, unit, bits) / TIE for theta in rule.thetas]
-        vth = [max(0, math.floor(t) if rule.strict else math.ceil(t) - 1) for t in thetas]
-        return IntegerNeuron(op=_neuron(rule, vth, unit, bits), scale=scale, unit=unit)
-    bits = max(LOIHI_FRACTION_BITS, lost)
-    (theta,) = rule.thetas
+        vth = [math.floor(t) if rule.strict else math.ceil(t) - 1 for t in thetas]
+        op = _neuron(rule, list(map(_tie, vth)), unit, bits)
+        return IntegerNeuron(op=op, scale=scale, unit=unit)
+    bits, (theta,) = room.bits, rule.thetas
+    if not room.stock:
+        kept = _in_state(theta, unit, bits)
+        threshold = max(1, math.floor(kept) + 1 if rule.strict else math.ceil(kept))
+        note = f"{bits} fraction bits: exact, but no stock Loihi neuron, which shifts by 6"
+        op = _neuron(rule, [threshold], unit, bits)
+        return IntegerNeuron(op=op, scale=scale, unit=unit, note=note)
     rounded = max(0, round(_in_state(theta, unit, bits) / TIE))
     v_threshold = rule.rest + (rounded * TIE + (0 if rule.strict else 1)) * unit / 2**bits
     change = float((v_threshold - rule.rest) / theta - 1)
     note = f"v_threshold {float(theta + rule.rest):g} rounded by {change:+.2e} on both sides"
     return IntegerNeuron(
-        op=_neuron(rule, [rounded], unit, bits),
+        op=_neuron(rule, [_tie(rounded)], unit, bits),
         scale=scale,
         unit=unit,
         v_threshold=v_threshold,
@@ -101,20 +130,46 @@ def integer_neuron(rule: Rule, scale: Fraction, T: int, *, coarse: bool = False)
     )
 
 
-def can_be_coarse(neuron: IntegerNeuron) -> bool:
-    """Whether a coarse state is smaller, and moves the threshold less than 8-bit weights move."""
+def coarser(
+    neuron: IntegerNeuron, rule: Rule, T: int, *, fed: bool, lowest: int = -32
+) -> Room | None:
+    """The next smaller state, or None if this is the smallest.
+
+    Args:
+        neuron: as it is.
+        rule: what it was made from.
+        T: time steps.
+        fed: by synapses, whose weights could give up bits instead.
+        lowest: fraction bits that it must keep.
+    """
     op = neuron.op
-    if not isinstance(op, Neuron) or not neuron.exact or neuron.v_threshold is not None:
-        return False
-    if op.reset is Reset.BY_SUBTRACTION or op.threshold.array.size > 1:
-        return op.fraction_bits > LOIHI_FRACTION_BITS
-    theta = int(op.threshold.array.max()) >> op.fraction_bits
-    return theta >= _ENOUGH_UNITS
+    if not isinstance(op, Neuron) or isinstance(rule, StaircaseRule) or neuron.v_threshold:
+        return None
+    if not neuron.exact:
+        enough = int(op.threshold.array.min()) >= 2 * _ENOUGH_STATE and op.fraction_bits > lowest
+        return Room(op.fraction_bits - 1, stock=False) if enough else None
+    lost = max(fraction_loss(op.dv), fraction_loss(op.du)) * (T - 1)
+    if rule.reset is Reset.BY_SUBTRACTION or len(rule.thetas) > 1:
+        room = Room(LOIHI_FRACTION_BITS)
+    elif rule.thetas[0] > _ENOUGH_UNITS * neuron.unit:
+        room = Room(max(LOIHI_FRACTION_BITS, lost))
+    elif not fed:
+        room = Room(lost, stock=False)
+    else:
+        return None
+    return room if room.bits < op.fraction_bits else None
 
 
-def _neuron(rule: NeuronRule, vth: Sequence[int], unit: Fraction, fraction_bits: int) -> Neuron:
+def _tie(vth: int) -> int:
+    """The threshold of Loihi's comparison v > vth * 64."""
+    return max(0, vth) * TIE + 1
+
+
+def _neuron(
+    rule: NeuronRule, thresholds: Sequence[int], unit: Fraction, fraction_bits: int
+) -> Neuron:
     return Neuron(
-        threshold=IntTensor.of(np.reshape([v * TIE + 1 for v in vth], rule.shape)),
+        threshold=IntTensor.of(np.reshape(thresholds, rule.shape)),
         dv=_register(rule.decay),
         du=_register(rule.current_decay),
         reset=rule.reset,
@@ -131,7 +186,7 @@ def _register(kept: Fraction) -> int:
 
 def _in_state(value: Fraction, unit: Fraction, bits: int) -> Fraction:
     """A real value in state units."""
-    scaled: Fraction = value / unit * 2**bits
+    scaled: Fraction = value / unit * Fraction(2) ** bits
     return scaled
 
 

@@ -11,25 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.ir.bounds import NeuronBounds
-from lapilli.ir.certificate import certify, check_registers
-from lapilli.ir.errors import QuantizeError, RangeError
+from lapilli.ir.certificate import certify
+from lapilli.ir.errors import QuantizeError
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.passes.wiring import fuse_wiring
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.model.adapters import Description, describe
 from lapilli.model.capture import capture
 from lapilli.model.probe import probe_all
-from lapilli.model.program import Captured, neuron_of
 from lapilli.model.signature import Signature
 from lapilli.quantize.agreement import check_agreement
-from lapilli.quantize.lower import Lowered, lower
+from lapilli.quantize.fit import fit
 from lapilli.quantize.merge import merge
-from lapilli.quantize.neurons import can_be_coarse
-from lapilli.quantize.plan import Plan, plan
+from lapilli.quantize.plan import plan
 from lapilli.quantize.reference import PyTorchReference
 from lapilli.quantize.runnable import runnable
 from lapilli.quantize.shiftmax import set_shiftmaxes
-from lapilli.quantize.weights import IntegerUnit, fold, round_units
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,21 +116,22 @@ def quantize(
     made_plan = plan(merged, image_scale)
     kind = Kind.COUNTS if counts else Kind.GRADED
     image = TensorType(shape[-3:], IntRange(source.lo, source.hi), kind)
-    units, lowered = _fit(merged, made_plan, image, weight_bits)
+    fitted = fit(merged, made_plan, image, weight_bits)
+    lowered = fitted.lowered
     graph = fuse_wiring(lowered.graph)
     answers = graph.types[graph.outputs[0]].shape[-1]
     names = tuple(classes or map(str, range(answers)))
     if len(names) != answers:
         raise QuantizeError(graph.outputs[0], f"{len(names)} class names for {answers} logits")
     network = Network(graph=graph, input=source, logit_scale=lowered.logit_scale, classes=names)
-    runs = runnable(merged, made_plan, units, lowered.neurons)
+    runs = runnable(merged, made_plan, fitted.units, lowered.neurons)
     set_shiftmaxes(runs.module, lowered.shiftmaxes)
     if runs.why:
         check_agreement(captured)
     reference = PyTorchReference(
         runs.module, image_scale, lowered.neurons, lowered.logit_scale, runs.signature
     )
-    notes = [*merged.notes, *runs.why]
+    notes = [*merged.notes, *runs.why, *fitted.notes]
     notes += [f"{n}: {i.note}" for n, (_, i) in lowered.neurons.items() if i.note]
     notes += [f"{path}: {integers.note}" for path, integers in lowered.shiftmaxes.items()]
     return Quantized(network, reference, certify(graph), tuple(notes), captured.signature)
@@ -178,29 +176,3 @@ def _input_quantizer(
         lo=-top,
         hi=top,
     )
-
-
-def _fit(
-    captured: Captured, made_plan: Plan, image: TensorType, weight_bits: int
-) -> tuple[Mapping[str, IntegerUnit], Lowered]:
-    """Make every state fit its register: first a coarser state, then fewer weight bits."""
-    folded = {name: fold(captured, unit) for name, unit in made_plan.units.items()}
-    given_up: dict[str, int] = {}
-    coarse: frozenset[tuple[str, int]] = frozenset()
-    while True:
-        units = round_units(made_plan, folded, weight_bits, given_up)
-        lowered = lower(captured, units, image, coarse)
-        try:
-            check_registers(lowered.graph)
-        except RangeError as error:
-            call, neuron = lowered.neurons[error.node]
-            groups = {made_plan.groups[u] for u in made_plan.feeds[call.name]}
-            if can_be_coarse(neuron):
-                coarse |= {(neuron_of(call).module, neuron_of(call).call)}
-                continue
-            if not groups or any(weight_bits - given_up.get(g, 0) <= 2 for g in groups):
-                raise
-            for group in groups:
-                given_up[group] = given_up.get(group, 0) + 1
-        else:
-            return units, lowered

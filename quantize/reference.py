@@ -96,7 +96,9 @@ class PyTorchReference:
             if isinstance(rule, NeuronRule) and isinstance(neuron.op, Neuron):
                 if neuron.exact:
                     h = h - float(rule.rest)
-                membranes[name] = steps.integers(h, neuron.unit / 2**neuron.op.fraction_bits)
+                membranes[name] = steps.integers(
+                    h, neuron.unit / Fraction(2) ** neuron.op.fraction_bits
+                )
         answers = on_grid("logits", logits, self.logit_scale)
         return Trace(spikes, membranes, currents, shown, answers)
 

@@ -13,7 +13,7 @@ from lapilli.model.rule import StaircaseRule
 def staircase(rule: StaircaseRule, scale: Fraction) -> Staircase:
     """The op that counts round(clamp(n * scale, 0, levels)), half to even, for integers n.
 
-    Level k is reached above the edge k - 1/2, and on the edge where k is even.
+    Level k is reached above the edge k - 1/2, and on the edge where k is even, or `half_up`.
 
     >>> rule = StaircaseRule(levels=4, norm=4)
     >>> staircase(rule, Fraction(1, 2)).thresholds.array.tolist()  # edges at n = 1, 3, 5, 7
@@ -22,5 +22,7 @@ def staircase(rule: StaircaseRule, scale: Fraction) -> Staircase:
     thresholds = []
     for level in range(1, rule.levels + 1):
         edge = (level - Fraction(1, 2)) / scale
-        thresholds.append(math.floor(edge) + 1 if level % 2 else math.ceil(edge))
+        thresholds.append(
+            math.floor(edge) + 1 if level % 2 and not rule.half_up else math.ceil(edge)
+        )
     return Staircase(thresholds=IntTensor.of(thresholds))

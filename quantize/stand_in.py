@@ -70,7 +70,7 @@ class _Running:
             return self._real(evaluate(op, (current,)), self.fire.rule.output_scale), x
         fired: Fired = integrate(op, current, self.state or State.rest(current.shape))
         self.state = fired.state
-        unit = self.neuron.unit / 2**op.fraction_bits
+        unit = self.neuron.unit / Fraction(2) ** op.fraction_bits
         return self._real(fired.spikes, Fraction(1)), self._real(fired.membrane, unit)
 
     def after_reset(self) -> Tensor:

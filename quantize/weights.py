@@ -77,7 +77,11 @@ def _float64(tensor: Any) -> FloatArray:
 
 
 def round_units(
-    plan: Plan, folded: Mapping[str, Folded], bits: int, lowered: Mapping[str, int]
+    plan: Plan,
+    folded: Mapping[str, Folded],
+    bits: int,
+    lowered: Mapping[str, int],
+    before: Mapping[str, IntegerUnit] | None = None,
 ) -> dict[str, IntegerUnit]:
     """Integers for every unit: the finest power of two that its group allows.
 
@@ -86,6 +90,7 @@ def round_units(
         folded: real parameters, by unit.
         bits: of a weight, sign included; the range is symmetric.
         lowered: group -> how many bits its weights give up, so that a state fits.
+        before: an earlier result; units whose scales are the same are taken from it.
 
     Raises:
         QuantizeError: a group whose input scales are no powers of two of each other.
@@ -102,12 +107,16 @@ def round_units(
             finest /= abs(plan.ratios[unit.call])
             scales[group] = max(scales.get(group, finest), finest)
         scales[group] *= 2 ** lowered.get(group, 0)
-    return {
-        name: _round(
-            unit, folded[name], inputs[name], scales[plan.groups[name]] * plan.ratios[name]
-        )
-        for name, unit in plan.units.items()
-    }
+    units = {}
+    for name, unit in plan.units.items():
+        output_scale = scales[plan.groups[name]] * plan.ratios[name]
+        weight_scale = output_scale / inputs[name]
+        known = (before or {}).get(name)
+        if known and (known.weight_scale, known.output_scale) == (weight_scale, output_scale):
+            units[name] = known
+        else:
+            units[name] = _round(unit, folded[name], weight_scale, output_scale)
+    return units
 
 
 def _input_scale(plan: Plan, unit: Unit, scales: Mapping[str, Fraction]) -> Fraction:
@@ -121,12 +130,12 @@ def _input_scale(plan: Plan, unit: Unit, scales: Mapping[str, Fraction]) -> Frac
 
 
 def _round(
-    unit: Unit, folded: Folded, input_scale: Fraction, output_scale: Fraction
+    unit: Unit, folded: Folded, weight_scale: Fraction, output_scale: Fraction
 ) -> IntegerUnit:
-    weight_scale = output_scale / input_scale
     if abs(weight_scale.numerator).bit_count() != 1 or weight_scale.denominator.bit_count() != 1:
         raise QuantizeError(
-            unit.path, f"shares a residual stream, but its input scale {input_scale} does not"
+            unit.path,
+            f"shares a residual stream, but not its input scale {output_scale / weight_scale}",
         )
     weight = np.rint(folded.weight / float(weight_scale)).astype(np.int64)
     bias = np.rint(folded.bias / float(output_scale)).astype(np.int64)

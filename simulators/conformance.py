@@ -225,6 +225,12 @@ CASES: tuple[Case, ...] = (
         by_hand=(1, 1),
     ),
     Case(
+        "input-shifts-to-the-right",
+        "two bits of the current are dropped, rounded down: -5 is -2, not -1",
+        *neuron_case(_lif(3, dv=0, fraction_bits=-2), [-5, 7, 15, 4]),
+        by_hand=(0, 0, 0, 1),
+    ),
+    Case(
         "v-below-zero-is-kept",
         "clamping at the resting potential differs",
         *neuron_case(_lif(4, dv=0, reset=_SOFT, reset_by=4), [-3, 2, 2, 2]),

@@ -264,7 +264,8 @@ class _Membrane:
             np.multiply(state, 4096 - d, out=state)
             state[negative] += 4095  # so that the floor below rounds toward zero
             np.floor_divide(state, 4096, out=state)
-        self.u += x * 2**neuron.fraction_bits
+        bits = neuron.fraction_bits
+        self.u += x * 2**bits if bits >= 0 else np.floor_divide(x, 2**-bits)
         self.v += self.u + neuron.bias.array
         membrane: IntArray = self.v.copy()
         above = np.greater(membrane, neuron.threshold.array - 1)

@@ -109,7 +109,10 @@ def _simple(op: Neuron) -> Membranes:
     threshold, bias = op.threshold.array, op.bias.array
 
     def run(x: IntArray, u: IntArray, v: IntArray) -> IntArray:
-        np.left_shift(x, op.fraction_bits, out=u, dtype=u.dtype)
+        if op.fraction_bits < 0:
+            np.right_shift(x, -op.fraction_bits, out=u, dtype=u.dtype)
+        else:
+            np.left_shift(x, op.fraction_bits, out=u, dtype=u.dtype)
         if op.dv == DECAY_ONE:
             v[:] = u
         else:

@@ -141,6 +141,13 @@ def _no_fraction(op: Neuron, x: IntArray, state: State) -> Fired:
     return integrate(whole, x, state)
 
 
+def _shifts_toward_zero(op: Neuron, x: IntArray, state: State) -> Fired:
+    if op.fraction_bits >= 0:
+        return integrate(op, x, state)
+    small = np.sign(x) * (np.abs(x) >> -op.fraction_bits)
+    return integrate(replace(op, fraction_bits=0), small, state)
+
+
 def _no_negative_v(op: Neuron, x: IntArray, state: State) -> Fired:
     return integrate(op, x, State(state.u, np.maximum(state.v, 0)))
 
@@ -275,6 +282,7 @@ NEURON_MUTANTS = (
     (_always_soft, "hard-reset-drops-the-rest"),
     (_floors, "decay-truncates-toward-zero"),
     (_no_fraction, "fraction-bits-keep-the-half"),
+    (_shifts_toward_zero, "input-shifts-to-the-right"),
     (_no_negative_v, "v-below-zero-is-kept"),
     (_no_current_memory, "current-decays-on-its-own"),
     (_no_neuron_bias, "neuron-bias-every-step"),

@@ -225,6 +225,7 @@ _CONFORMANCE: dict[str, tuple[str, ...] | None] = {
     "hard-reset-drops-the-rest": None,
     "decay-truncates-toward-zero": ("s",),
     "fraction-bits-keep-the-half": None,
+    "input-shifts-to-the-right": ("s",),
     "v-below-zero-is-kept": None,
     "current-decays-on-its-own": ("s",),
     "neuron-bias-every-step": ("s",),

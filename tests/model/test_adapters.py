@@ -29,6 +29,7 @@ from lapilli.model.neuron import LIF, IntegerSpike, TernaryLIF  # noqa: E402
 from lapilli.model.probe import probe  # noqa: E402
 from lapilli.model.program import Fire  # noqa: E402
 from lapilli.model.rule import NeuronRule, Rule, StaircaseRule  # noqa: E402
+from lapilli.model.simulate import simulate  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.quantize.listening import listening  # noqa: E402
 from lapilli.quantize.neurons import integer_neuron  # noqa: E402
@@ -377,6 +378,17 @@ def test_a_staircase_rounds_half_to_even(levels: int, scale: Fraction) -> None:
     # round(clamp(x)): the clamp comes first, and its ends are integers
     counts = (n[:, None] >= got.thresholds.array).sum(axis=1)
     assert counts.tolist() == want
+
+
+@pytest.mark.parametrize("scale", [Fraction(1, 2), Fraction(3, 8), Fraction(5)])
+def test_a_staircase_rounds_half_up_where_its_author_adds_a_half(scale: Fraction) -> None:
+    rule = StaircaseRule(levels=4, norm=1, half_up=True)
+    n = np.arange(-40, 300)
+    want = simulate(rule, torch.from_numpy(n * float(scale)))[0]
+    got = (n[:, None] >= staircase(rule, scale).thresholds.array).sum(axis=1)
+    assert got.tolist() == want.tolist()
+    even = simulate(replace(rule, half_up=False), torch.from_numpy(n * float(scale)))[0]
+    assert (got != even.numpy()).any() == (scale == Fraction(1, 2))  # only at 1/2 and 5/2
 
 
 def test_a_staircase_of_a_scale_that_floats_round_stands_on_both_sides() -> None:

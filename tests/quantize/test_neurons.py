@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 from lapilli.ir.ops import DECAY_ONE, Neuron, Reset
 from lapilli.ir.semantics import State, integrate
 from lapilli.model.rule import NeuronRule
-from lapilli.quantize.neurons import IntegerNeuron, can_be_coarse, integer_neuron
+from lapilli.quantize.neurons import IntegerNeuron, Room, coarser, integer_neuron
 
 pytestmark = pytest.mark.torch
 
@@ -59,7 +59,7 @@ def integers(
         fired = integrate(op, np.array([current]), state)
         state = fired.state
         spikes.append(int(fired.spikes[0]))
-        unit = made.unit / 2**op.fraction_bits
+        unit = made.unit / TWO**op.fraction_bits
         membranes.append(int(fired.membrane[0]) * unit + rule.rest)
     return spikes, membranes
 
@@ -164,14 +164,14 @@ def test_why_the_integer_neuron_stands_on_both_sides(
     assert not made.exact
     assert why in made.note
     assert op_of(made).fraction_bits == 6
-    assert not can_be_coarse(made)
 
 
 def test_coarse_states() -> None:
     rule = rule_of(v_threshold=Fraction(1000, 7), strict=True)
     fine = integer_neuron(rule, ONE, T)
-    assert can_be_coarse(fine)
-    coarse = integer_neuron(rule, ONE, T, coarse=True)
+    assert coarser(fine, rule, T, fed=True) == coarser(fine, rule, T, fed=False) == Room(6)
+    coarse = integer_neuron(rule, ONE, T, Room(6))
+    assert coarser(coarse, rule, T, fed=False) is None
     op = op_of(coarse)
     assert op.fraction_bits == 6
     # strict: the float neuron compares with 64 * vth itself, h > 64 vth is V >= 64 vth + 1
@@ -179,8 +179,41 @@ def test_coarse_states() -> None:
     assert coarse.v_threshold == (theta - 1) * HALF / 64
     assert "rounded by" in coarse.note
     soft = rule_of(reset=Reset.BY_SUBTRACTION, reset_by=ONE)
-    assert can_be_coarse(integer_neuron(soft, ONE, T))
-    integer = integer_neuron(soft, ONE, T, coarse=True)
+    assert coarser(integer_neuron(soft, ONE, T), soft, T, fed=True) == Room(6)
+    integer = integer_neuron(soft, ONE, T, Room(6))
     assert (integer.exact, op_of(integer).fraction_bits) == (False, 6)
     whole = rule_of(decay=ONE, reset=Reset.BY_SUBTRACTION, reset_by=ONE)
-    assert not can_be_coarse(integer_neuron(whole, ONE, T))  # nothing to gain
+    assert coarser(integer_neuron(whole, ONE, T), whole, T, fed=True) is None  # nothing to gain
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_threshold_of_few_units_is_kept_exactly_in_a_small_state(strict: bool) -> None:
+    rule = rule_of(v_threshold=Fraction(4), strict=strict)  # 8 units: ties happen all the time
+    fine = integer_neuron(rule, ONE, T)
+    assert coarser(fine, rule, T, fed=True) is None  # weights give up bits, and it stays stock
+    assert coarser(fine, rule, T, fed=False) == Room(3, stock=False)
+    small = integer_neuron(rule, ONE, T, Room(3, stock=False))
+    assert small.exact
+    assert small.v_threshold is None
+    assert "no stock Loihi neuron" in small.note
+    assert op_of(small).threshold.array.tolist() == [65 if strict else 64]
+    tie = [8, 0, 4, 6]  # h = 4 at once, then 2, 3 or 2, 1 + 3
+    assert (
+        integers(small, rule, tie)
+        == integers(fine, rule, tie)
+        == rational(rule, list(map(Fraction, tie)))
+    )
+
+
+def test_an_integer_neuron_shifts_its_input_to_the_right_before_weights_lose_bits() -> None:
+    rule = rule_of()
+    made = integer_neuron(rule, Fraction(1, 49 << 10), T)  # theta: 100352 units, 23 bits of state
+    bits = []
+    while (room := coarser(made, rule, T, fed=True)) is not None:
+        made = integer_neuron(rule, made.scale, T, room)
+        bits.append(room.bits)
+    assert bits == [5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6]
+    assert op_of(made).threshold.array.tolist() == [round(100352 / 64)]
+    spikes, membranes = integers(made, rule, [60000, 60000, 90000, -90000])
+    assert spikes == rational(rule, [n * made.scale for n in (60000, 60000, 90000, -90000)])[0]
+    assert membranes[0] == (60000 >> 6) * 64 * made.unit

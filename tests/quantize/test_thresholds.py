@@ -21,7 +21,7 @@ from lapilli.ir.ops import Neuron, Reset  # noqa: E402
 from lapilli.model.adapters import NeuronRule, Thresholds, rule_of  # noqa: E402
 from lapilli.model.probe import probe  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
-from lapilli.quantize.neurons import can_be_coarse, integer_neuron  # noqa: E402
+from lapilli.quantize.neurons import Room, coarser, integer_neuron  # noqa: E402
 from lapilli.simulators.lava.legality import not_stock  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -138,8 +138,8 @@ def test_a_state_that_does_not_fit_takes_the_integer_neuron() -> None:
     rule = NeuronRule(decay=Fraction(1, 2), gain=Fraction(1), v_threshold=each)
     fine = integer_neuron(rule, Fraction(1, 64), _T)
     assert fine.exact
-    assert can_be_coarse(fine)
-    coarse = integer_neuron(rule, Fraction(1, 64), _T, coarse=True)
+    assert coarser(fine, rule, _T, fed=True) == Room(6)
+    coarse = integer_neuron(rule, Fraction(1, 64), _T, Room(6))
     assert not coarse.exact
     assert "its thresholds differ" in coarse.note
     assert isinstance(coarse.op, Neuron)

@@ -46,6 +46,7 @@ NOT_STOCK = {
     "hard-reset-drops-the-rest",
     "decay-truncates-toward-zero",
     "fraction-bits-keep-the-half",
+    "input-shifts-to-the-right",
     "v-below-zero-is-kept",
     "current-decays-on-its-own",
     "neuron-bias-every-step",

@@ -39,6 +39,11 @@ def fault(op: Neuron) -> str | None:
             f"{what} and keeps a synaptic current (du {op.du}); what resets its copies would "
             "stay in theirs"
         )
+    if not is_plain(op) and op.fraction_bits < 0:
+        return (
+            f"shifts its input by {-op.fraction_bits} to the right; its copies hear it negated, or "
+            "with the amounts of resets"
+        )
     return None
 
 

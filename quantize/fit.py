@@ -1,0 +1,158 @@
+"""Make every state fit Loihi's registers: first a coarser state, then fewer weight bits.
+
+Neurons are settled in topological order, and what is decided for one depends on nothing but
+the weights that feed it. So one look at the graph settles all neurons that share no weights
+with one that is not settled yet; the graph is lowered again only after all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lapilli.ir.bounds import NeuronBounds, neuron_bounds
+from lapilli.ir.certificate import beyond_registers
+from lapilli.ir.errors import RangeError
+from lapilli.ir.ops import Neuron
+from lapilli.ir.types import Kind, TensorType
+from lapilli.model.program import (
+    Broadcast,
+    Call,
+    Captured,
+    Image,
+    Potential,
+    Transpose,
+    View,
+    neuron_of,
+)
+from lapilli.quantize.lower import Lowered, lower
+from lapilli.quantize.neurons import IntegerNeuron, Room, coarser, integer_neuron
+from lapilli.quantize.plan import Plan
+from lapilli.quantize.weights import IntegerUnit, fold, round_units
+
+_FEWEST_BITS = 2  # of a weight
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Integers that fit; `notes` names each group of synapses that gave up weight bits."""
+
+    units: Mapping[str, IntegerUnit]
+    lowered: Lowered
+    notes: tuple[str, ...]
+
+
+def fit(captured: Captured, plan: Plan, image: TensorType, weight_bits: int) -> Fitted:
+    """Round, lower, and give up what must be, until all states fit.
+
+    Raises:
+        RangeError: a state that does not fit even with 2-bit weights.
+    """
+    folded = {name: fold(captured, unit) for name, unit in plan.units.items()}
+    fitting = _Fitting(captured, plan, image, weight_bits)
+    units: Mapping[str, IntegerUnit] = {}
+    while True:
+        units = round_units(plan, folded, weight_bits, fitting.given_up, units)
+        lowered = lower(captured, units, image, fitting.coarse)
+        if not fitting.changes(lowered):
+            return Fitted(units, lowered, tuple(fitting.notes()))
+
+
+@dataclass(slots=True)
+class _Fitting:
+    """What has been given up so far.
+
+    Attributes:
+        coarse: room of each neuron with a coarse state, by path and number of the call.
+        given_up: group -> bits that its weights gave up; for: the last neuron that needed it.
+    """
+
+    captured: Captured
+    plan: Plan
+    image: TensorType
+    weight_bits: int
+    coarse: dict[tuple[str, int], Room] = field(default_factory=dict)
+    given_up: dict[str, int] = field(default_factory=dict)
+    needed_by: dict[str, str] = field(default_factory=dict)
+
+    def changes(self, lowered: Lowered) -> bool:
+        """Give up what this graph needs, and say whether that was anything.
+
+        Raises:
+            RangeError: see `fit`.
+        """
+        graph = lowered.graph
+        unsettled: set[str] = set()  # groups whose weights may still change
+        before = dict(self.coarse)
+        currents = {node.name: graph.types[node.inputs[0]] for node in graph.nodes if node.inputs}
+        for name, (call, neuron) in lowered.neurons.items():
+            groups = {self.plan.groups[unit] for unit in self.plan.feeds[call.name]}
+            if groups & unsettled:
+                unsettled |= groups
+            elif bounds := self._beyond(name, call, neuron, currents[name]):
+                self._give_up(groups, call, bounds)
+                unsettled |= groups
+        return bool(unsettled) or self.coarse != before
+
+    def _beyond(
+        self, name: str, call: Call, neuron: IntegerNeuron, current: TensorType
+    ) -> NeuronBounds | None:
+        """What leaves the registers, if anything does even with a coarse state."""
+        T, fed, fire = self.captured.T, bool(self.plan.feeds[call.name]), neuron_of(call)
+        key = (fire.module, fire.call)
+        lowest = 0 if key in self._read() else -32  # a membrane that is read keeps its unit
+        while bounds := _beyond(name, neuron, current, T):
+            room = coarser(neuron, fire.rule, T, fed=fed, lowest=lowest)
+            if room is None:
+                return bounds
+            self.coarse[key] = room
+            neuron = integer_neuron(fire.rule, neuron.scale, T, room)
+        return None
+
+    def _read(self) -> set[tuple[str, int]]:
+        """Neurons whose membrane is read."""
+        ops = (call.op for call in self.captured.calls.values())
+        return {(op.fire.module, op.fire.call) for op in ops if isinstance(op, Potential)}
+
+    def _give_up(self, groups: set[str], call: Call, bounds: NeuronBounds) -> None:
+        left = [self.weight_bits - self.given_up.get(group, 0) for group in groups]
+        if min(left, default=_FEWEST_BITS) <= _FEWEST_BITS:
+            problem = f"{beyond_registers(bounds)}; {self._advice(call)}"
+            raise RangeError(bounds.name, problem)
+        for group in groups:
+            self.given_up[group] = self.given_up.get(group, 0) + 1
+            self.needed_by[group] = bounds.name
+
+    def _advice(self, call: Call) -> str:
+        hears_image = any(self._is_of_image(unit) for unit in self.plan.feeds[call.name])
+        if hears_image and self.image.kind is Kind.COUNTS:
+            return f"its input counts up to {self.image.range.hi} events: take shorter frames"
+        if hears_image:
+            bits = self.image.range.bits
+            return f"it hears an image of {bits} bits: take fewer (input_bits, --input-bits)"
+        return f"the weights that feed it have {_FEWEST_BITS} bits or none: too many inputs"
+
+    def _is_of_image(self, unit: str) -> bool:
+        source = self.captured.calls[self.captured.calls[unit].inputs[0]]
+        while isinstance(source.op, View | Transpose | Broadcast):
+            source = self.captured.calls[source.inputs[0]]
+        return isinstance(source.op, Image)
+
+    def notes(self) -> list[str]:
+        """A sentence for each group of synapses that gave up bits."""
+        sentences = []
+        for group, bits in self.given_up.items():
+            members = [u for unit, u in self.plan.units.items() if self.plan.groups[unit] == group]
+            more = f" and {len(members) - 1} more" if len(members) > 1 else ""
+            sentences.append(
+                f"{members[0].path}{more}: weights of {self.weight_bits - bits} bits, so that "
+                f"the state of {self.needed_by[group]} fits"
+            )
+        return sentences
+
+
+def _beyond(name: str, neuron: IntegerNeuron, x: TensorType, T: int) -> NeuronBounds | None:
+    if not isinstance(neuron.op, Neuron):
+        return None
+    bounds = neuron_bounds(name, neuron.op, x, T)
+    return bounds if beyond_registers(bounds) else None
