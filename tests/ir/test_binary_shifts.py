@@ -202,6 +202,11 @@ MUTANTS: dict[str, tuple[Any, str, Callable[..., Any], str]] = {
     "a carry without its lowest bit": (
         carries, "rectified", lambda f: lambda *args, **options: f(*args, **options)[:-1], _ALL,
     ),
+    "a sign of one more": (
+        shifts, "_toward_zero", _first(lambda build, name, low: (
+            build, name, replace(low, top=build.scaled(f"{name}.mutant", low.top, 1, 1)))),
+        "longer than a register",
+    ),
     "an offset with the other sign": (
         shifts, "_times", _first(lambda factor, entries: (-factor, entries)), "positive values",
     ),

@@ -65,41 +65,43 @@ def carried(
     """
     end = max(len(part.weight) for part in parts)
     start, carry, rests = 0, list[str](), list[str]()
-    whole = "" if low else build.total(f"{name}.whole", _positions(build, name, parts, 0, end))
-    while start < low or _reach(build, parts, carry, start, end - start) >= _MOST:
-        width = (end - 1 if start >= low else low) - start
-        while width > 1 and _reach(build, parts, carry, start, width) >= _MOST:
-            width -= 1
-        if width < 1:
-            break
-        own = f"{name}.from{start}"
-        here = _positions(build, own, parts, start, start + width)
-        total = build.total(own, [*here, *carry])
+
+    def at_once(stop: int) -> int:
+        fits = (
+            n for n in range(stop - start, 1, -1) if _reach(build, parts, carry, start, n) < _MOST
+        )
+        return next(fits, 1)
+
+    def total(role: str, start: int, stop: int) -> str:
+        own = f"{name}.{role}"
+        return build.total(own, [*_positions(build, own, parts, start, stop), *carry])
+
+    while start < low:
+        width = at_once(low)
+        here = total(f"from{start}", start, start + width)
         if up:
-            total = build.scaled(f"{own}.up", total, 1, (1 << width) - 1)
-        carry, rest = _carry(build, own, total, width)
+            here = build.scaled(f"{here}.up", here, 1, (1 << width) - 1)
+        carry, rest = _carry(build, here, width)
+        rests.append(build.new(f"{here}.rest", OR, rest))
         start += width
-        if start <= low:
-            rests.append(build.new(f"{own}.rest", OR, rest))
-        if start == low:
-            whole = build.total(
-                f"{name}.whole", [*_positions(build, name, parts, low, end), *carry]
-            )
-    top = build.total(f"{name}.top", [*_positions(build, f"{name}.end", parts, start, end), *carry])
-    return Carried(whole, tuple(rests), top)
+    whole = total("whole", low, end)
+    while (width := at_once(end)) < end - start:
+        carry, _ = _carry(build, total(f"from{start}", start, start + width), width)
+        start += width
+    return Carried(whole, tuple(rests), total("top", start, end))
 
 
-def _carry(build: Building, name: str, total: str, width: int) -> tuple[list[str], str]:
+def _carry(build: Building, total: str, width: int) -> tuple[list[str], str]:
     """floor(total / 2**width), and what is left of the total."""
     bounds = build.types[total].range
     base = bounds.lo >> width
-    rest = build.scaled(f"{name}.above", total, 1, -(base << width))
-    taken = rectified(build, name, rest, bounds.hi - (base << width), lowest=width)
+    rest = build.scaled(f"{total}.above", total, 1, -(base << width))
+    taken = rectified(build, total, rest, bounds.hi - (base << width), lowest=width)
     if not taken:
-        return [build.scaled(f"{name}.carry", total, 0, base)], rest
+        return [build.scaled(f"{total}.carry", total, 0, base)], rest
     terms = Terms(tuple((weight >> width, plane) for weight, plane in taken), base)
-    gone = value(build, f"{name}.gone", Terms(tuple((-w, plane) for w, plane in taken)))
-    return [value(build, f"{name}.carry", terms)], build.total(f"{name}.left", [rest, gone])
+    gone = value(build, f"{total}.gone", Terms(tuple((-w, plane) for w, plane in taken)))
+    return [value(build, f"{total}.carry", terms)], build.total(f"{total}.left", [rest, gone])
 
 
 def _positions(build: Building, name: str, parts: list[Digits], start: int, stop: int) -> list[str]:
