@@ -12,7 +12,7 @@ from lapilli.simulators.onnx_runtime import Onnx
 from lapilli.simulators.protocol import Simulator
 from lapilli.simulators.reference import Reference
 
-NAMES = ("reference", "event-driven", "lava", "nir", "onnx")
+NAMES = ("reference", "event-driven", "lava", "lava-stock", "nir", "onnx")
 
 
 class UnknownTargetError(LapilliError, KeyError):
@@ -35,6 +35,8 @@ def target(name: str, progress: Callable[[str, int, int], None] | None = None) -
             return EventDriven()
         case "lava":
             return Lava(progress=progress)
+        case "lava-stock":
+            return Lava(progress=progress, lowering="stock")
         case "nir":
             return Nir()
         case "onnx":
