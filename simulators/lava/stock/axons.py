@@ -1,111 +1,103 @@
-"""Synapses between populations: weights of 8 bits with an exponent, one delay for each pair."""
+"""Synapses between populations: weights of 8 bits with an exponent, and delays."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lapilli.ir.bounds import trailing_zeros
-from lapilli.ir.ops import LOIHI_FRACTION_BITS, Neuron
+from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
 from lapilli.simulators.lava.stock.currents import Affine
-from lapilli.simulators.lava.stock.network import Axon, Place, Population
+from lapilli.simulators.lava.stock.network import Axon, Place
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-_BITS = 8  # of a signed weight; the exponent of 7 and the sign's factor of 2 reach as far again
+_BITS = 8  # of a signed weight; an exponent of 7 and the factor of mixed signs reach 8 further
 _DIGITS = IntRange(-(1 << (_BITS - 1)), (1 << (_BITS - 1)) - 1)
-_TWO_AXONS = _DIGITS + IntRange(_DIGITS.lo << _BITS, _DIGITS.hi << _BITS)
-
-
-def weight_faults(current: Affine, op: Neuron) -> tuple[str, ...]:
-    """Weights that two axons cannot say, one for each source."""
-    faults = []
-    for source, w in current.weights.items():
-        data = w.data << _shift(op)
-        if data.size and (data.min() < _TWO_AXONS.lo or data.max() > _TWO_AXONS.hi):
-            worst = max(int(data.min()), int(data.max()), key=abs)
-            faults.append(
-                f"weight {worst:,} of {source!r}; two axons of {_BITS} bits reach "
-                f"[{_TWO_AXONS.lo:,}, {_TWO_AXONS.hi:,}]"
-            )
-    return tuple(faults)
+# Lava's delays cost a pass over all synapses for each step up to the longest: short ones apart.
+_GROUPS = (0, 3, 15)
 
 
 def axons(
-    populations: tuple[Population, ...],
+    sizes: Sequence[int],
     places: Mapping[str, Place],
+    levels: Mapping[str, int],
     driven: Mapping[str, Affine],
-    ops: Mapping[str, Neuron],
 ) -> tuple[Axon, ...]:
-    """Every weight of every node, sorted by population, in as many axons as its bits take."""
-    from scipy.sparse import csr_array
+    """Every synapse of every node, by populations and length of delay.
 
-    entries: dict[tuple[int, int], list[tuple[Any, Any, Any]]] = {}
+    Args:
+        sizes: of populations; of inputs from the end, as their negative numbers index.
+        places: of the elements of nodes and inputs.
+        levels: of nodes and inputs; what is no input and at level 0 is a constant.
+        driven: what each node is driven by.
+    """
+    bundles: dict[tuple[int, int, int], _Bundle] = {}
     for name, current in driven.items():
         for source, w in current.weights.items():
             triples = w.tocoo()
             to, of = places[name], places[source]
-            pairs = np.stack([of.population[triples.col], to.population[triples.row]])
-            for pair in np.unique(pairs, axis=1).T:
-                here = (pairs == pair[:, None]).all(axis=0)
-                entries.setdefault((int(pair[0]), int(pair[1])), []).append(
-                    (
-                        triples.data[here] << _shift(ops[name]),
-                        to.position[triples.row[here]],
-                        of.position[triples.col[here]],
-                    )
+            late = levels[name] - 1 - levels[source]
+            if levels[source] == 0 and (of.population >= 0).all():
+                late = 0  # a constant, which is never late
+            ends = np.stack([of.population[triples.col], to.population[triples.row]])
+            for first, second in np.unique(ends, axis=1).T.tolist():
+                here = (ends[0] == first) & (ends[1] == second)
+                group = bisect_left(_GROUPS, late)
+                bundles.setdefault((first, second, group), _Bundle()).add(
+                    to.position[triples.row[here]],
+                    of.position[triples.col[here]],
+                    triples.data[here],
+                    late,
                 )
-    sizes = {i: population.size for i, population in enumerate(populations)}
-    sizes |= {int(p.population[0]): len(p.position) for p in places.values() if p.population[0] < 0}
-    made = []
-    for (first, second), parts in entries.items():
-        data, row, col = (np.concatenate(column) for column in zip(*parts, strict=True))
-        weights = csr_array((data, (row, col)), shape=(sizes[second], sizes[first]))
-        weights.eliminate_zeros()
-        if weights.nnz:
-            delay = _delay(populations, first, second)
-            made += [Axon(first, second, delay, e, w) for w, e in _digits(weights)]
-    return tuple(made)
+    return tuple(
+        Axon(first, second, exponent, weights, delays)
+        for (first, second, _), bundle in bundles.items()
+        for weights, delays, exponent in bundle.axons((sizes[second], sizes[first]))
+    )
 
 
-def _shift(op: Neuron) -> int:
-    """Lava itself shifts by 6."""
-    return op.fraction_bits - LOIHI_FRACTION_BITS
+class _Bundle:
+    """Synapses between two populations, of delays of one group."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[IntArray, IntArray, IntArray, IntArray]] = []
+
+    def add(self, row: IntArray, column: IntArray, weight: IntArray, late: int) -> None:
+        """Synapses of one delay."""
+        self.parts.append((row, column, weight, np.full_like(weight, late)))
+
+    def axons(self, shape: tuple[int, int]) -> Iterator[tuple[csr_array, csr_array, int]]:
+        """Stored weights, delays and exponent of each axon."""
+        from scipy.sparse import csr_array
+
+        row, column, weight, late = (np.concatenate(p) for p in zip(*self.parts, strict=True))
+        for digits, exponent in _digits(weight):
+            used = digits != 0
+            if used.any():
+                at = row[used], column[used]
+                weights = csr_array((2 * digits[used], at), shape=shape)
+                yield weights, csr_array((late[used], at), shape=shape), exponent - 1
 
 
-def _delay(populations: tuple[Population, ...], source: int, target: int) -> int:
-    """Steps to wait beyond the one that a synapse costs."""
-    late = populations[target].registers.level - 1
-    if source < 0:
-        return late
-    level = populations[source].registers.level
-    return late - level if level else 0  # level 0 is the constant's: never late
+def _digits(weights: IntArray) -> list[tuple[IntArray, int]]:
+    """Weights as a sum of signed digits of 8 bits, each with an exponent.
 
-
-def _digits(weights: csr_array) -> list[tuple[csr_array, int]]:
-    """Integer weights as axons of mixed sign: even weights of 8 bits, and their exponent.
-
-    A digit d in [-128, 127] is stored as 2 d, which its exponent takes back. What eight bits and
-    a common power of two cannot say takes two axons, the second with 256 as its unit.
+    A digit d is stored as 2 d: mixed signs leave even numbers, and the exponent takes it back.
+    What eight bits and a common power of two cannot say takes more axons, of unit 256.
     """
-    from scipy.sparse import csr_array
-
-    data = weights.data
-    shift = min(_BITS, trailing_zeros(int(np.bitwise_or.reduce(np.abs(data)))))
-    if int(data.min()) >> shift in _DIGITS and int(data.max()) >> shift in _DIGITS:
-        parts = [(data >> shift, shift)]
-    else:
-        low = ((data - _DIGITS.lo) & ((1 << _BITS) - 1)) + _DIGITS.lo
-        parts = [(low, 0), ((data - low) >> _BITS, _BITS)]
-    made = []
-    for digits, exponent in parts:
-        pattern = (weights.indices.copy(), weights.indptr.copy())  # zeros go in place
-        axon = csr_array((2 * digits, *pattern), shape=weights.shape)
-        axon.eliminate_zeros()
-        if axon.nnz:
-            made.append((axon, exponent - 1))
-    return made
+    shift = min(_BITS, trailing_zeros(int(np.bitwise_or.reduce(np.abs(weights)))))
+    if all(int(w) >> shift in _DIGITS for w in (weights.min(), weights.max())):
+        return [(weights >> shift, shift)]
+    low = ((weights - _DIGITS.lo) & ((1 << _BITS) - 1)) + _DIGITS.lo
+    digits, rest = [(low, 0)], (weights - low) >> _BITS
+    while rest.any():
+        part = rest.clip(_DIGITS.lo, _DIGITS.hi)
+        digits.append((part, _BITS))
+        rest = rest - part
+    return digits

@@ -26,12 +26,13 @@ def build(page: Page, folder: Path) -> tuple[Any, ...]:
         firing[i] = RingBuffer(data=np.load(folder / INPUT.format(i)))
     axons, parts = [], {i: i for i in firing}
     for number, facts in enumerate(page.axons):
-        axon = _axon(facts, folder / WEIGHTS.format(number))
+        shape = (firing[facts["target"]].a_in.shape[0], firing[facts["source"]].s_out.shape[0])
+        axon = _axon(facts, folder / WEIGHTS.format(number), shape)
         firing[facts["source"]].s_out.connect(axon.s_in)
         axon.a_out.connect(firing[facts["target"]].a_in)
         axons.append(axon)
         parts[_part(parts, facts["source"])] = _part(parts, facts["target"])
-    recorders = [_recorder(firing[i], i, page, folder) for i in page.watched]
+    recorders = [_recorder(firing[i], i, folder) for i in page.watched]
     made = (*firing.values(), *axons, *recorders, *_bridges(firing, parts))
     if strange := {type(p) for p in made} - {*STOCK, primitives.Probe, primitives.Bridge}:
         raise TypeError(f"not of lava.proc: {strange}")
@@ -54,9 +55,11 @@ def _population(i: int, page: Page, folder: Path) -> LIFReset:
     )
 
 
-def _axon(facts: dict[str, int], file: Path) -> Sparse:
-    with np.load(file) as w:
-        weights = csr_matrix((w["data"], w["indices"], w["indptr"]), shape=tuple(w["shape"]))
+def _axon(facts: dict[str, int], file: Path, shape: tuple[int, int]) -> Sparse:
+    with np.load(file) as of:
+        pattern = (of["indices"], of["indptr"])
+        weights = csr_matrix((of["weights"], *pattern), shape=shape)
+        delays = csr_matrix((of["delays"], *pattern), shape=shape)
     registers = {
         "weights": weights,
         "weight_exp": facts["exponent"],
@@ -64,17 +67,14 @@ def _axon(facts: dict[str, int], file: Path) -> Sparse:
         "sign_mode": SignMode.MIXED,
         "num_message_bits": facts["message_bits"],
     }
-    if not facts["delay"]:
+    if not facts["longest_delay"]:
         return Sparse(**registers)
-    # `delays` as a number would fill a matrix of all pairs; only synapses have one.
-    delays = csr_matrix(
-        (np.full(weights.nnz, facts["delay"]), weights.indices, weights.indptr), weights.shape
-    )
-    return DelaySparse(delays=delays, max_delay=facts["delay"], **registers)
+    return DelaySparse(delays=delays, max_delay=facts["longest_delay"], **registers)
 
 
-def _recorder(neurons: LIFReset, i: int, page: Page, folder: Path) -> Any:
-    tape = Tape(folder / SPIKES.format(i), page.populations[i]["level"], lanes=1)
+def _recorder(neurons: LIFReset, i: int, folder: Path) -> Any:
+    """Writes all Lava steps, as those of one sample."""
+    tape = Tape(folder / SPIKES.format(i), latency=0, lanes=1)
     shape = neurons.s_out.shape
     probe = primitives.Probe((shape, shape), shape, inlets=(Inlet(tape=tape),), outlet=None)
     neurons.s_out.connect(probe.a)

@@ -45,14 +45,13 @@ def save(network: Network, inputs: Mapping[str, IntArray], folder: Path) -> Page
         file = folder / REGISTERS.format(i)
         np.savez(file, mantissa=population.mantissa, exponent=population.exponent)
     for i, axon in enumerate(network.axons):
-        w = axon.weights
+        w, d = axon.weights, axon.delays
         file = folder / WEIGHTS.format(i)
-        np.savez(file, data=w.data, indices=w.indices, indptr=w.indptr, shape=w.shape)
+        np.savez(file, weights=w.data, delays=d.data, indices=w.indices, indptr=w.indptr)
     watched = network.watched
-    levels = {i: network.populations[i].registers.level for i in watched}
-    steps = graph.T * samples + max(levels.values())
+    steps = graph.T * samples + max(network.levels[name] for name in network.recorded)
     for i in watched:
-        shape = (graph.T, samples, network.populations[i].size)
+        shape = (steps, 1, network.populations[i].size)
         blank = np.lib.format.open_memmap(
             folder / SPIKES.format(i), mode="w+", dtype=np.int8, shape=shape
         )
@@ -65,7 +64,9 @@ def save(network: Network, inputs: Mapping[str, IntArray], folder: Path) -> Page
         np.save(folder / INPUT.format(i), whole)
     page = Page(
         steps=steps,
-        populations=[asdict(p.registers) for p in network.populations],
+        populations=[
+            {**asdict(p.registers), "vth": p.vth, "size": p.size} for p in network.populations
+        ],
         axons=[_facts(axon, network) for axon in network.axons],
         played=played,
         watched=list(watched),
@@ -80,7 +81,7 @@ def _facts(axon: Any, network: Network) -> dict[str, int]:
     return {
         "source": axon.source,
         "target": axon.target,
-        "delay": axon.delay,
+        "longest_delay": axon.longest_delay,
         "exponent": axon.exponent,
         "message_bits": 0 if kind is None or kind.is_binary else kind.range.bits,
     }

@@ -1,15 +1,15 @@
 """Graph to stock network, or every reason why not.
 
 Each neuron fires as many steps after the input as there are synapses in its longest way back;
-what comes by a shorter one waits in the delay of its synapse. Neurons of one level and the same
-registers are one population, whatever node they stand for: Lava pays for each process. Graded
-input arrives as graded spikes of the input layer's axons, which Loihi 2 has.
+what comes by a shorter one waits in the delay of its synapse, or in neurons that relay it.
+Neurons of the same registers are one population, whatever node they stand for: Lava pays for
+each process. Graded input arrives as graded spikes, which Loihi 2 has.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,24 +17,21 @@ from lapilli.ir.bounds import neuron_bounds
 from lapilli.ir.certificate import STATE_BITS
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import DECAY_ONE, Neuron
+from lapilli.ir.ops import LOIHI_FRACTION_BITS, Neuron, Reset
 from lapilli.ir.passes.binary import origin, to_binary_neurons
 from lapilli.ir.passes.binary.thresholds import OR
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import BINARY, IntRange, Kind, TensorType
-from lapilli.simulators.lava.stock.axons import axons, weight_faults
+from lapilli.simulators.lava.stock.axons import axons
 from lapilli.simulators.lava.stock.currents import Affine, currents
-from lapilli.simulators.lava.stock.network import (
-    MOST_DELAY,
-    Network,
-    Place,
-    Population,
-    Registers,
-)
+from lapilli.simulators.lava.stock.network import MOST_DELAY, Network
+from lapilli.simulators.lava.stock.populations import gathered, input_place
 from lapilli.simulators.lava.stock.registers import (
+    at_zero,
     biases,
     in_units_of_loihi,
     neuron_faults,
+    registers_of,
     thresholds,
 )
 
@@ -53,8 +50,7 @@ def to_stock(graph: Graph, max_neurons: int) -> Network:
     if not binary.neurons:
         nothing = Unsupported("the whole", "no neuron: nothing of it would run on Lava")
         raise UnsupportedError(NAME, (nothing,))
-    known = {node.name for node in graph.nodes}
-    return _Mapping(binary, known, _needed_by_host(binary, graph.recorded)).network()
+    return _Mapping(binary, graph, _needed_by_host(binary, graph.recorded)).network()
 
 
 def _needed_by_host(graph: Graph, wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -67,15 +63,15 @@ def _needed_by_host(graph: Graph, wanted: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class _Mapping:
-    def __init__(self, graph: Graph, known: set[str], recorded: tuple[str, ...]) -> None:
-        self.graph, self.known, self.recorded = graph, known, recorded
-        self.nodes = {node.name: node for node in graph.nodes}
+    def __init__(self, graph: Graph, original: Graph, recorded: tuple[str, ...]) -> None:
+        self.graph, self.recorded = graph, recorded
+        self.original = {node.name: node for node in original.nodes}
+        self.proven = original.types
         self.driven = dict(currents(graph))
-        self.ops = {
-            node.name: in_units_of_loihi(node.op, graph.T)
-            for node in graph.nodes
-            if isinstance(node.op, Neuron)
-        }
+        self.ops: dict[str, Neuron] = {}
+        for node in graph.nodes:
+            if isinstance(node.op, Neuron):
+                self.ops[node.name] = in_units_of_loihi(node.op, graph.T)
         self.ranges = {name: graph.types[name].range for name in graph.inputs}
         self.reasons: dict[Unsupported, None] = {}  # each once: copies of a neuron share theirs
         self.current_bits = 1
@@ -84,24 +80,30 @@ class _Mapping:
         for name in self.ops:
             self._check(name)
         self._refuse()
+        for name in self.graph.neurons:
+            self._shift(name)
         levels = self._with_relays(self._levels())
-        biases = self._biases(levels)
-        for name, current in self.driven.items():
-            for reason in weight_faults(current, self.ops[name]):
-                self._fault(name, reason)
+        found = self._biases(levels)
         self._refuse()
-        populations, places = self._populations(levels, biases)
+        T = self.graph.T
+        registers = {name: registers_of(op, levels[name], T) for name, op in self.ops.items()}
+        vth = {name: thresholds(op, self._shape(name)) for name, op in self.ops.items()}
+        populations, places = gathered(registers, vth, found)
+        played = {n: math.prod(self.graph.types[n].shape) for n in self.graph.inputs}
+        places |= {n: input_place(i, size) for i, (n, size) in enumerate(played.items())}
+        sizes = [*(p.size for p in populations), *reversed(played.values())]  # of -1, -2, ... too
         return Network(
             graph=self.graph,
             populations=populations,
-            axons=axons(populations, places, self.driven, self.ops),
+            axons=axons(sizes, places, levels, self.driven),
             places={name: places[name] for name in self.graph.neurons},
+            levels={name: levels[name] for name in self.graph.neurons},
             recorded=self.recorded,
             current_bits=self.current_bits,
         )
 
     def _fault(self, name: str, reason: str) -> None:
-        self.reasons[Unsupported(origin(name, self.known), reason)] = None
+        self.reasons[Unsupported(origin(name, set(self.original)), reason)] = None
 
     def _refuse(self) -> None:
         if self.reasons:
@@ -115,13 +117,31 @@ class _Mapping:
             return
         for reason in neuron_faults(op):
             self._fault(name, reason)
-        reach = self._reach(self.driven[name])
-        self.current_bits = max(self.current_bits, (reach | IntRange(-1, 0)).bits)
+        reach = self._proven(name) or self._reach(self.driven[name])
+        more = max(0, op.fraction_bits - LOIHI_FRACTION_BITS)
+        sent = IntRange(reach.lo << more, reach.hi << more)
+        self.current_bits = max(self.current_bits, (sent | IntRange(-1, 0)).bits)
         kind = TensorType(self.graph.types[name].shape, reach, Kind.GRADED)
         bounds = neuron_bounds(name, op, kind, self.graph.T)
         if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
             bits = max(STATE_BITS + 1, bounds.state_bits)
             self._fault(name, f"state needs {bits} bits, there are {STATE_BITS}")
+
+    def _proven(self, name: str) -> IntRange | None:
+        """The original's interval, often tighter, of a current that is still the same."""
+        node = self.original.get(name)
+        if node is None or not isinstance(node.op, Neuron):
+            return None
+        plain = replace(node.op, reset=Reset.TO_ZERO, reset_by=0)
+        return self.proven[node.inputs[0]].range if self.graph[name].op == plain else None
+
+    def _shift(self, name: str) -> None:
+        """Move fraction bits beyond Lava's own 6 into the weights."""
+        op, current = self.ops[name], self.driven[name]
+        more = 1 << (op.fraction_bits - LOIHI_FRACTION_BITS)
+        self.ops[name] = at_zero(replace(op, fraction_bits=LOIHI_FRACTION_BITS))
+        weights = {source: w * more for source, w in current.weights.items()}
+        self.driven[name] = Affine(weights, current.constant * more)
 
     def _reach(self, current: Affine) -> IntRange:
         """The interval of a current, whatever fires."""
@@ -149,7 +169,7 @@ class _Mapping:
             for source, w in self.driven[name].weights.items():
                 at, given = source, self.ranges.get(source, BINARY)
                 while levels[name] - 1 - levels[at] > MOST_DELAY and w.count_nonzero():
-                    if given not in (BINARY, IntRange(0, 0)):
+                    if not (given.lo in BINARY and given.hi in BINARY):
                         late = levels[name] - 1
                         self._fault(
                             name,
@@ -189,58 +209,12 @@ class _Mapping:
                 weights = {**current.weights, _ONE: csr_array(rest[:, None])}
                 self.driven[name] = Affine(weights, current.constant)
         one = Affine({}, np.ones(1, np.int64))
-        self.ops[_ONE], self.driven[_ONE], levels[_ONE] = OR, one, 0
-        found[_ONE] = biases(OR, one, (1,))[:2]
+        if any(_ONE in current.weights for current in self.driven.values()):
+            self.ops[_ONE], self.driven[_ONE], levels[_ONE] = OR, one, 0
+            found[_ONE] = biases(OR, one, (1,))[:2]
         return found
 
-    def _populations(
-        self, levels: Mapping[str, int], given: Mapping[str, tuple[IntArray, IntArray]]
-    ) -> tuple[tuple[Population, ...], dict[str, Place]]:
-        """Neurons of one level and the same registers together."""
-        listened = {source for current in self.driven.values() for source in current.weights}
-        members: dict[Registers, list[tuple[str, IntArray]]] = {}
-        for name, op in self.ops.items():
-            if name == _ONE and _ONE not in listened:
-                continue
-            vth = thresholds(op, self._shape(name))
-            for one in np.unique(vth).tolist():
-                registers = self._registers(op, one, levels[name])
-                members.setdefault(registers, []).append((name, np.flatnonzero(vth == one)))
-        places = {
-            name: Place(np.zeros(n, np.int64), np.zeros(n, np.int64))
-            for name in self.ops
-            for n in [len(self.driven[name].constant)]
-        }
-        populations: list[Population] = []
-        for registers, parts in members.items():
-            size = 0
-            for name, elements in parts:
-                places[name].population[elements] = len(populations)
-                places[name].position[elements] = np.arange(size, size + len(elements))
-                size += len(elements)
-            mantissa, exponent = (
-                np.concatenate([given[name][k][elements] for name, elements in parts])
-                for k in (0, 1)
-            )
-            populations.append(Population(registers, mantissa, exponent))
-        for i, name in enumerate(self.graph.inputs):
-            n = math.prod(self.graph.types[name].shape)
-            places[name] = Place(np.full(n, -1 - i), np.arange(n))
-        return tuple(populations), places
-
     def _shape(self, name: str) -> tuple[int, ...]:
-        return (
-            self.graph.types[name].shape if name in self.nodes else self.driven[name].constant.shape
-        )
-
-    def _registers(self, op: Neuron, vth: int, level: int) -> Registers:
-        forgets = op.dv == op.du == DECAY_ONE  # by a reset at every step: dv ends at 4095
-        T = self.graph.T
-        return Registers(
-            level=level,
-            vth=vth,
-            du=op.du - 1,
-            dv=0 if forgets else op.dv,
-            interval=1 if forgets else T,
-            offset=0 if forgets else (level + 1) % T,
-        )
+        if name in self.graph.types:
+            return self.graph.types[name].shape
+        return self.driven[name].constant.shape  # ours, in one row

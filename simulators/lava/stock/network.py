@@ -17,15 +17,12 @@ MOST_DELAY = 62  # of a synapse, in steps beyond the one that each costs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registers:
-    """What all neurons of a population share, in Lava's own registers.
+    """What all neurons of a population share, but for the threshold, in Lava's own registers.
 
     Attributes:
-        level: synapses in a row before it: its first step shows at Lava step level + 1.
         interval, offset: Lava steps s with s % interval equal to offset start from rest.
     """
 
-    level: int
-    vth: int
     du: int
     dv: int
     interval: int
@@ -34,13 +31,14 @@ class Registers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Population:
-    """Neurons of the same level and registers, of however many nodes.
+    """Neurons of the same registers, of however many nodes.
 
     Attributes:
         mantissa, exponent: of the bias of each neuron.
     """
 
     registers: Registers
+    vth: int
     mantissa: IntArray
     exponent: IntArray
 
@@ -52,19 +50,25 @@ class Population:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Axon:
-    """Synapses from one population, or input, to another: y = weights @ s << exponent >> 1.
+    """Synapses from one population, or input, to another or the same.
 
     Attributes:
         source, target: numbers of populations; an input's is negative: -1 is the first.
+        exponent: Lava's weight_exp, which takes back the factor of two of mixed signs.
         weights: (target, source), even numbers of [-256, 254].
-        exponent: Lava's weight_exp, which the mixed sign's factor of two is part of.
+        delays: (target, source), steps of each synapse beyond the one that all take.
     """
 
     source: int
     target: int
-    delay: int
     exponent: int
     weights: csr_array
+    delays: csr_array
+
+    @property
+    def longest_delay(self) -> int:
+        """Of its synapses."""
+        return int(self.delays.max())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +116,8 @@ class Network:
     Attributes:
         graph: of binary neurons; what comes behind the last ones is the host's to add up.
         places: of every neuron node.
+        levels: of every neuron node, synapses in a row before it: its first step shows at Lava
+            step level + 1.
         recorded: neuron nodes that the host needs.
         current_bits: see `Size`.
     """
@@ -120,6 +126,7 @@ class Network:
     populations: tuple[Population, ...]
     axons: tuple[Axon, ...]
     places: Mapping[str, Place]
+    levels: Mapping[str, int]
     recorded: tuple[str, ...]
     current_bits: int
 
@@ -139,8 +146,8 @@ class Network:
             populations=len(self.populations),
             synapses=sum(axon.weights.nnz for axon in self.axons),
             axons=len(self.axons),
-            longest_delay=max((axon.delay for axon in self.axons), default=0),
-            latency=max((p.registers.level for p in self.populations), default=0),
+            longest_delay=max((axon.longest_delay for axon in self.axons), default=0),
+            latency=max(self.levels.values(), default=0),
             current_bits=self.current_bits,
             processes=len(self.populations) + len(self.axons) + len(played) + watched,
         )

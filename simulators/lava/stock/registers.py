@@ -11,6 +11,7 @@ from lapilli.ir.certificate import BIAS_BITS, THRESHOLD_BITS, TIE
 from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Neuron
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.simulators.lava.stock.currents import Affine
+from lapilli.simulators.lava.stock.network import Registers
 
 _MOST_BIAS_EXPONENT = 7
 
@@ -58,6 +59,27 @@ def neuron_faults(op: Neuron) -> tuple[str, ...]:
 def thresholds(op: Neuron, shape: tuple[int, ...]) -> IntArray:
     """Register vth of every neuron, row-major."""
     return np.broadcast_to(op.threshold.array // TIE, shape).ravel()
+
+
+def at_zero(op: Neuron) -> Neuron:
+    """A neuron without memory with vth = 0, if its bias register can hold the difference."""
+    less = op.threshold.array - 1
+    bias = op.bias.array - less
+    if not forgets(op) or any(_bias_register(int(b)) is None for b in bias.ravel()):
+        return op
+    return replace(op, threshold=IntTensor.of([1]), bias=IntTensor(bias))
+
+
+def forgets(op: Neuron) -> bool:
+    """Whether nothing lasts. Such a neuron is reset at every step: dv ends at 4095."""
+    return op.dv == op.du == DECAY_ONE
+
+
+def registers_of(op: Neuron, level: int, T: int) -> Registers:
+    """What its population shares; a sample starts at Lava step level + 1."""
+    if forgets(op):
+        return Registers(du=DECAY_ONE - 1, dv=0, interval=1, offset=0)
+    return Registers(du=op.du - 1, dv=op.dv, interval=T, offset=(level + 1) % T)
 
 
 def biases(

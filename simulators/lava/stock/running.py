@@ -62,19 +62,24 @@ class StockExecutable:
 
 
 def _spikes(network: Network, folder: Path) -> dict[str, IntArray]:
-    """Of each recorded node, (T, B, *shape)."""
-    seen = {i: np.load(folder / files.SPIKES.format(i)).astype(np.int64) for i in network.watched}
+    """Of each recorded node, (T, B, *shape): its first step shows at Lava step level + 1."""
+    seen = {i: np.load(folder / files.SPIKES.format(i))[:, 0] for i in network.watched}
     if any((spikes == files.BLANK).any() for spikes in seen.values()):
         raise SimulatorFailedError("Lava recorded only a part of the spikes")
+    T = network.graph.T
+    most = max(network.levels[name] for name in network.recorded)
     found = {}
     for name in network.recorded:
         place, shape = network.places[name], network.graph.types[name].shape
-        first = next(iter(seen.values()))
-        flat = np.zeros((*first.shape[:2], len(place.position)), np.int64)
-        for i in np.unique(place.population).tolist():
+        level = network.levels[name]
+        steps = slice(level, level + len(next(iter(seen.values()))) - most)
+        parts = {i: seen[i][steps] for i in set(place.population.tolist())}
+        rows = len(next(iter(parts.values())))
+        flat = np.zeros((rows, len(place.position)), np.int64)
+        for i, spikes in parts.items():
             here = place.population == i
-            flat[..., here] = seen[i][..., place.position[here]]
-        found[name] = flat.reshape(*flat.shape[:2], *shape)
+            flat[:, here] = spikes[:, place.position[here]]
+        found[name] = flat.reshape(rows // T, T, *shape).swapaxes(0, 1)
     return found
 
 
