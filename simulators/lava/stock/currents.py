@@ -105,7 +105,7 @@ def _applied(node: Node, graph: Graph, operands: tuple[Affine, ...]) -> Affine |
         case Linear(weight=w, bias=b):
             rows_of_it = math.prod(shapes[0][:-1])
             matrix = kron(np.eye(rows_of_it, dtype=np.int64), w.array, format="csr")
-            return _through(csr_array(matrix), np.tile(b.array, rows_of_it), x)
+            return _through(csr_array(matrix, dtype=np.int64), np.tile(b.array, rows_of_it), x)
         case Conv2d(bias=b) as op:
             shape = graph.types[node.name].shape
             constant = np.broadcast_to(b.array[:, None, None], shape).ravel()
