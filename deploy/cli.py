@@ -22,6 +22,8 @@ from lapilli.export.file import load_network, save_network
 from lapilli.export.nir_dialect import Flavour
 from lapilli.ir import text
 from lapilli.ir.errors import InputError, LapilliError, SimulatorUnavailableError
+from lapilli.simulators.lava.stock.running import StockExecutable
+from lapilli.simulators.protocol import Executable
 
 app = typer.Typer(
     help="Put trained Spiking Transformers on neuromorphic hardware; prove that nothing changed.",
@@ -202,6 +204,7 @@ def run(
     pixels = image_files.pictures(images, loaded)
     with Bars(quiet=as_json) as bars:
         executable = target(simulator, bars.lava).compile(loaded.graph)
+        _tell_size(executable, quiet=as_json)
         recording = executable.run(loaded.encode(pixels))
     logits = recording.values[loaded.graph.outputs[0]][-1]
     answers = loaded.classify(logits)
@@ -292,7 +295,8 @@ def compare(
         for name in names:
             bars.stage(name, len(test.pixels))
             runner = runners.Simulated(loaded, target(name, bars.lava))
-            batch = len(test.pixels) if name == "lava" else 60
+            _tell_size(runner.executable, quiet=as_json)
+            batch = len(test.pixels) if name.startswith("lava") else 60
             done.append(
                 compare_runs(
                     loaded, expected, runner, test.pixels, batch=batch, progress=bars.advance
@@ -417,6 +421,12 @@ def doctor(
             typer.echo(f"{f.what:13} {state}  ({f.gives})")
     if any(f.remedy for f in findings):
         raise typer.Exit(1)
+
+
+def _tell_size(executable: Executable, *, quiet: bool) -> None:
+    """What a stock network takes, before it is built in Lava."""
+    if isinstance(executable, StockExecutable) and not quiet:
+        typer.echo(f"stock Lava: {executable.size}")
 
 
 def _print_json(facts: object) -> None:

@@ -16,8 +16,8 @@ from lapilli.simulators.snntorch_runtime import SnnTorch
 from lapilli.simulators.spikingjelly_runtime import SpikingJelly
 
 NAMES = (
-    "reference", "event-driven", "lava", "nir", "onnx", "nirtorch", "snntorch", "spikingjelly",
-    "norse",
+    "reference", "event-driven", "lava", "lava-stock", "nir", "onnx", "nirtorch", "snntorch",
+    "spikingjelly", "norse",
 )  # fmt: skip
 
 
@@ -41,6 +41,8 @@ def target(name: str, progress: Callable[[str, int, int], None] | None = None) -
             return EventDriven()
         case "lava":
             return Lava(progress=progress)
+        case "lava-stock":
+            return Lava(progress=progress, lowering="stock")
         case "nir":
             return Nir()
         case "onnx":

@@ -44,7 +44,7 @@ def neuron_bounds(name: str, op: Neuron, x: TensorType, T: int) -> NeuronBounds:
         u_all, v_all = u_all | u, v_all | h
         v = _after_reset(op, h)
         after |= v
-    return NeuronBounds(name, x.range, u_all, v_all, after, _truncates(op, T))
+    return NeuronBounds(name, x.range, u_all, v_all, after, finest_bit(op, T) < 0)
 
 
 def _after_reset(op: Neuron, h: IntRange) -> IntRange:
@@ -84,10 +84,11 @@ def fraction_loss(d: int) -> int:
     return 0 if kept == 0 else 12 - trailing_zeros(kept)
 
 
-def _truncates(op: Neuron, T: int) -> bool:
+def finest_bit(op: Neuron, T: int) -> int:
+    """Power of two of which every membrane is a multiple; negative if a decay can truncate."""
     added = [int(b) for b in op.bias.array.ravel() if b]
     added += [op.reset_by] if op.reset is Reset.BY_SUBTRACTION and op.reset_by else []
     finest = min([op.fraction_bits, *map(trailing_zeros, added)])
     # Between two steps a value decays once, in u or in v: T - 1 times, of either kind, in all.
     loss = max(fraction_loss(op.du), fraction_loss(op.dv)) * (T - 1)
-    return finest - loss < 0
+    return finest - loss

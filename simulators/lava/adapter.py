@@ -6,7 +6,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +22,8 @@ from lapilli.simulators.lava import environment, segments, source, supervisor
 from lapilli.simulators.lava.job import STATE, Job, Watch, save_job
 from lapilli.simulators.lava.legality import refusals
 from lapilli.simulators.lava.plan import Plan, message_bytes
+from lapilli.simulators.lava.stock import mapping
+from lapilli.simulators.lava.stock.running import StockExecutable
 from lapilli.simulators.lava.supervisor import Limits, Progress
 from lapilli.simulators.protocol import Recording
 
@@ -28,7 +32,12 @@ from lapilli.simulators.protocol import Recording
 class Lava:
     """Intel's Loihi simulator, one process a primitive; neurons are its own where it has them.
 
+    Or, with `lowering="stock"`, of nothing but processes that Intel's chip has, too
+    (`lapilli.simulators.lava.stock`): samples one after the other, and no `batch`.
+
     Attributes:
+        lowering: "macro" or "stock".
+        max_neurons: refuse a stock network of more binary neurons.
         python: interpreter of an environment with lava-nc; found or built if None.
         batch: samples that run side by side; the others follow them without a pause.
         balance: insert the delays that make branches meet. Without, the graph has them.
@@ -43,25 +52,38 @@ class Lava:
     own_neurons: bool = False
     limits: Limits = field(default_factory=Limits)
     progress: Progress | None = None
-    name: str = "lava"
+    lowering: Literal["macro", "stock"] = "macro"
+    max_neurons: int = 100_000
 
     def __post_init__(self) -> None:
+        if self.lowering not in ("macro", "stock"):
+            raise ValueError(f"lowering must be 'macro' or 'stock', got {self.lowering!r}")
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, got {self.batch}")
 
-    def compile(self, graph: Graph) -> Executable:
-        """Check that every message fits, balance delays, find the environment.
+    @property
+    def name(self) -> str:
+        """Of the simulator and its lowering."""
+        return "lava" if self.lowering == "macro" else mapping.NAME
+
+    def compile(self, graph: Graph) -> Executable | StockExecutable:
+        """Check that everything fits, balance delays, find the environment.
 
         Raises:
             UnsupportedError: every node that Lava cannot take, with each reason.
             SimulatorUnavailableError: no environment; says what to do.
         """
+        if self.lowering == "stock":
+            network = mapping.to_stock(graph, self.max_neurons)
+            return StockExecutable(graph, network, partial(_supervised, self._worker(), self))
         if reasons := refusals(graph):
             raise UnsupportedError(self.name, reasons)
-        python = environment.find(self.python)
-        folder, digest = source.copy_into(environment.cache())
-        worker = supervisor.Worker(python, folder, digest)
+        worker = self._worker()
         return Executable(balance_delays(graph) if self.balance else graph, self, worker)
+
+    def _worker(self) -> supervisor.Worker:
+        python = environment.find(self.python)
+        return supervisor.Worker(python, *source.copy_into(environment.cache()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +163,20 @@ class Executable:
     def _run(self, job: Job, folder: Path) -> supervisor.Done:
         segments.check_room(message_bytes(self.graph, job.lanes))
         save_job(job, self.graph, folder)
-        return supervisor.run(self.worker, folder, self.options.limits, self.options.progress)
+        return _supervised(self.worker, self.options, folder)
+
+
+def _supervised(worker: supervisor.Worker, options: Lava, folder: Path) -> supervisor.Done:
+    return supervisor.run(worker, folder, options.limits, options.progress)
 
 
 def membrane(
     graph: Graph, inputs: Mapping[str, IntArray], node: str, t: int, sample: int
 ) -> IntArray:
     """`Executable.membrane` of a graph that is not compiled yet."""
-    return Lava().compile(graph).membrane(inputs, node, t, sample)
+    executable = Lava().compile(graph)
+    assert isinstance(executable, Executable)
+    return executable.membrane(inputs, node, t, sample)
 
 
 @contextmanager

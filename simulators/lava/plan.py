@@ -60,15 +60,13 @@ class Plan:
         Raises:
             RangeError: not of the type or the number of steps that the graph was proved for.
         """
-        kind = self.graph.types[name]
-        if given.shape[0] != self.graph.T or given.shape[2:] != kind.shape:
-            raise RangeError(name, f"input {given.shape} is not (T = {self.graph.T}, B) of {kind}")
-        if int(given.min()) not in kind.range or int(given.max()) not in kind.range:
-            raise RangeError(name, f"input in [{given.min()}, {given.max()}] leaves {kind}")
+        check_input(self.graph, name, given)
         missing = self.lanes * self.rounds - given.shape[1]
         padded = np.concatenate([given, np.repeat(given[:, -1:], missing, axis=1)], axis=1)
         self.inputs[name] = f"input-{len(self.inputs)}.npy"
-        np.save(self.folder / self.inputs[name], padded.astype(narrowest(kind.range)))
+        np.save(
+            self.folder / self.inputs[name], padded.astype(narrowest(self.graph.types[name].range))
+        )
 
     def record_value(self, name: str) -> None:
         """Make the file for a node's value."""
@@ -128,6 +126,19 @@ class Plan:
             digests=self.digests,
             watch=watch,
         )
+
+
+def check_input(graph: Graph, name: str, given: IntArray) -> None:
+    """Make sure that an input (T, B, *shape) is one that the graph was proved for.
+
+    Raises:
+        RangeError: not of the type or the number of steps.
+    """
+    kind = graph.types[name]
+    if given.shape[0] != graph.T or given.shape[2:] != kind.shape:
+        raise RangeError(name, f"input {given.shape} is not (T = {graph.T}, B) of {kind}")
+    if int(given.min()) not in kind.range or int(given.max()) not in kind.range:
+        raise RangeError(name, f"input in [{given.min()}, {given.max()}] leaves {kind}")
 
 
 def narrowest(values: IntRange) -> type[np.signedinteger]:

@@ -18,11 +18,15 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lapilli.simulators.lava import segments
+
+if TYPE_CHECKING:
+    from lapilli.simulators.lava.job import Watch
 
 _REPORT_EVERY = 0.3  # seconds
 _PR_SET_PDEATHSIG = 1
@@ -108,35 +112,50 @@ def _hello(channel: _Channel) -> bool:
     return True
 
 
+def _built(folder: Path) -> tuple[tuple[Any, ...], Mapping[str, Any], int, Watch | None]:
+    """The processes of either lowering, those that fire by name, the steps, whom to watch."""
+    from lapilli.simulators.lava.stock import files
+
+    if (folder / files.PAGE).is_file():
+        from lapilli.simulators.lava.stock.building import build
+
+        page = files.load(folder)
+        return build(page, folder), {}, page.steps, None
+    from lapilli.simulators.lava.job import load_job
+    from lapilli.simulators.lava.lowering import lower
+
+    job, graph = load_job(folder)
+    lowered = lower(graph, job, folder)
+    return lowered.processes, lowered.neurons, job.steps, job.watch
+
+
 def _run(folder: Path, channel: _Channel, guard: _Guard) -> None:
     import numpy as np
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
 
-    from lapilli.simulators.lava.job import CHANNEL_SLOTS, STATE, load_job
-    from lapilli.simulators.lava.lowering import lower
+    from lapilli.simulators.lava.job import CHANNEL_SLOTS, STATE
 
-    job, graph = load_job(folder)
-    lowered = lower(graph, job, folder)
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * len(lowered.processes)))
-    network: Any = lowered.processes[0]
+    processes, neurons, steps, watch = _built(folder)
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * len(processes)))
+    network: Any = processes[0]
     config = Loihi2SimCfg(select_tag="fixed_pt")
     network.create_runtime(config, compile_config={"pypy_channel_size": CHANNEL_SLOTS})
     guard.running = True
-    channel.say("ready", processes=len(lowered.processes))
+    channel.say("ready", processes=len(processes))
 
     started = time.perf_counter()
     done = chunk = 0
-    for stop in (job.watch.step - 1, job.watch.step) if job.watch else (job.steps,):
+    for stop in (watch.step - 1, watch.step) if watch else (steps,):
         while done < stop:
             began = time.perf_counter()
             count = min(chunk or 1, stop - done)
             network.run(condition=RunSteps(num_steps=count))
             done += count
             chunk = max(1, int(count * _REPORT_EVERY / (time.perf_counter() - began)))
-            channel.say("progress", step=done, of=job.steps)
-        if job.watch:
-            neuron = lowered.neurons[job.watch.node]
+            channel.say("progress", step=done, of=steps)
+        if watch:
+            neuron = neurons[watch.node]
             np.savez(folder / STATE.format(step=done), u=neuron.u.get(), v=neuron.v.get())
     channel.say("done", steps=done, seconds=time.perf_counter() - started)
     guard.running = False

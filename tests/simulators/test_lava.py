@@ -34,7 +34,7 @@ from lapilli.simulators.digest import digests
 from lapilli.simulators.lava import plan
 from lapilli.simulators.lava.adapter import Lava, membrane
 from lapilli.simulators.lava.legality import not_stock
-from lapilli.simulators.protocol import Recording
+from lapilli.simulators.protocol import ReadsMembranes, Recording
 from lapilli.simulators.reference import Reference
 
 pytestmark = pytest.mark.lava
@@ -152,6 +152,7 @@ def test_registers_mean_what_the_graph_means(op: Neuron) -> None:
     graph = Graph(nodes, ("s",), 6)
     want = Reference().compile(graph).run({"x": x})
     lava = Lava().compile(graph)
+    assert isinstance(lava, ReadsMembranes)
     assert differing(lava.run({"x": x}), want) == []
     assert 0 < np.abs(want.values["s"]).mean() < 1
     assert bool(want.values["s"].min() < 0) is op.ternary

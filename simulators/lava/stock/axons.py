@@ -1,0 +1,103 @@
+"""Synapses between populations: weights of 8 bits with an exponent, and delays."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lapilli.ir.bounds import trailing_zeros
+from lapilli.ir.tensor import IntArray
+from lapilli.ir.types import IntRange
+from lapilli.simulators.lava.stock.currents import Affine
+from lapilli.simulators.lava.stock.network import Axon, Place
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+_BITS = 8  # of a signed weight; an exponent of 7 and the factor of mixed signs reach 8 further
+_DIGITS = IntRange(-(1 << (_BITS - 1)), (1 << (_BITS - 1)) - 1)
+# Lava's delays cost a pass over all synapses for each step up to the longest: short ones apart.
+_GROUPS = (0, 3, 15)
+
+
+def axons(
+    sizes: Sequence[int],
+    places: Mapping[str, Place],
+    levels: Mapping[str, int],
+    driven: Mapping[str, Affine],
+) -> tuple[Axon, ...]:
+    """Every synapse of every node, by populations and length of delay.
+
+    Args:
+        sizes: of populations; of inputs from the end, as their negative numbers index.
+        places: of the elements of nodes and inputs.
+        levels: of nodes and inputs; what is no input and at level 0 is a constant.
+        driven: what each node is driven by.
+    """
+    bundles: dict[tuple[int, int, int], _Bundle] = {}
+    for name, current in driven.items():
+        for source, w in current.weights.items():
+            triples = w.tocoo()
+            to, of = places[name], places[source]
+            late = levels[name] - 1 - levels[source]
+            if levels[source] == 0 and (of.population >= 0).all():
+                late = 0  # a constant, which is never late
+            ends = np.stack([of.population[triples.col], to.population[triples.row]])
+            for first, second in np.unique(ends, axis=1).T.tolist():
+                here = (ends[0] == first) & (ends[1] == second)
+                group = bisect_left(_GROUPS, late)
+                bundles.setdefault((first, second, group), _Bundle()).add(
+                    to.position[triples.row[here]],
+                    of.position[triples.col[here]],
+                    triples.data[here],
+                    late,
+                )
+    return tuple(
+        Axon(first, second, exponent, weights, delays)
+        for (first, second, _), bundle in bundles.items()
+        for weights, delays, exponent in bundle.axons((sizes[second], sizes[first]))
+    )
+
+
+class _Bundle:
+    """Synapses between two populations, of delays of one group."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[IntArray, IntArray, IntArray, IntArray]] = []
+
+    def add(self, row: IntArray, column: IntArray, weight: IntArray, late: int) -> None:
+        """Synapses of one delay."""
+        self.parts.append((row, column, weight, np.full_like(weight, late)))
+
+    def axons(self, shape: tuple[int, int]) -> Iterator[tuple[csr_array, csr_array, int]]:
+        """Stored weights, delays and exponent of each axon."""
+        from scipy.sparse import csr_array
+
+        row, column, weight, late = (np.concatenate(p) for p in zip(*self.parts, strict=True))
+        for digits, exponent in _digits(weight):
+            used = digits != 0
+            if used.any():
+                at = row[used], column[used]
+                weights = csr_array((2 * digits[used], at), shape=shape)
+                yield weights, csr_array((late[used], at), shape=shape), exponent - 1
+
+
+def _digits(weights: IntArray) -> list[tuple[IntArray, int]]:
+    """Weights as a sum of signed digits of 8 bits, each with an exponent.
+
+    A digit d is stored as 2 d: mixed signs leave even numbers, and the exponent takes it back.
+    What eight bits and a common power of two cannot say takes more axons, of unit 256.
+    """
+    shift = min(_BITS, trailing_zeros(int(np.bitwise_or.reduce(np.abs(weights)))))
+    if all(int(w) >> shift in _DIGITS for w in (weights.min(), weights.max())):
+        return [(weights >> shift, shift)]
+    low = ((weights - _DIGITS.lo) & ((1 << _BITS) - 1)) + _DIGITS.lo
+    digits, rest = [(low, 0)], (weights - low) >> _BITS
+    while rest.any():
+        part = rest.clip(_DIGITS.lo, _DIGITS.hi)
+        digits.append((part, _BITS))
+        rest = rest - part
+    return digits

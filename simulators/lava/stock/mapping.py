@@ -1,0 +1,220 @@
+"""Graph to stock network, or every reason why not.
+
+Each neuron fires as many steps after the input as there are synapses in its longest way back;
+what comes by a shorter one waits in the delay of its synapse, or in neurons that relay it.
+Neurons of the same registers are one population, whatever node they stand for: Lava pays for
+each process. Graded input arrives as graded spikes, which Loihi 2 has.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from lapilli.ir.bounds import neuron_bounds
+from lapilli.ir.certificate import STATE_BITS
+from lapilli.ir.errors import Unsupported, UnsupportedError
+from lapilli.ir.graph import Graph
+from lapilli.ir.ops import LOIHI_FRACTION_BITS, Neuron, Reset
+from lapilli.ir.passes.binary import origin, to_binary_neurons
+from lapilli.ir.passes.binary.thresholds import OR
+from lapilli.ir.tensor import IntArray
+from lapilli.ir.types import BINARY, IntRange, Kind, TensorType
+from lapilli.simulators.lava.stock.axons import axons
+from lapilli.simulators.lava.stock.currents import Affine, currents
+from lapilli.simulators.lava.stock.network import MOST_DELAY, Network
+from lapilli.simulators.lava.stock.populations import gathered, input_place
+from lapilli.simulators.lava.stock.registers import (
+    at_zero,
+    biases,
+    in_units_of_loihi,
+    neuron_faults,
+    registers_of,
+    thresholds,
+)
+
+NAME = "lava-stock"
+_ONE = "(constant)"  # a neuron that its bias makes fire at every step
+
+
+def to_stock(graph: Graph, max_neurons: int) -> Network:
+    """The network of a graph, not yet built in Lava.
+
+    Raises:
+        UnsupportedError: every node that stock processes cannot be, each with each reason; or
+            more than `max_neurons`.
+    """
+    binary = to_binary_neurons(graph, max_neurons)
+    if not binary.neurons:
+        nothing = Unsupported("the whole", "no neuron: nothing of it would run on Lava")
+        raise UnsupportedError(NAME, (nothing,))
+    return _Mapping(binary, graph, _needed_by_host(binary, graph.recorded)).network()
+
+
+def _needed_by_host(graph: Graph, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The neurons nearest to what is wanted: the rest of the way is linear, and the host's."""
+    needed = set(wanted)
+    for node in reversed(graph.nodes):
+        if node.name in needed and not isinstance(node.op, Neuron):
+            needed.update(node.inputs)
+    return tuple(name for name in graph.neurons if name in needed)
+
+
+class _Mapping:
+    def __init__(self, graph: Graph, original: Graph, recorded: tuple[str, ...]) -> None:
+        self.graph, self.recorded = graph, recorded
+        self.original = {node.name: node for node in original.nodes}
+        self.proven = original.types
+        self.driven = dict(currents(graph))
+        self.ops: dict[str, Neuron] = {}
+        for node in graph.nodes:
+            if isinstance(node.op, Neuron):
+                self.ops[node.name] = in_units_of_loihi(node.op, graph.T)
+        self.ranges = {name: graph.types[name].range for name in graph.inputs}
+        self.reasons: dict[Unsupported, None] = {}  # each once: copies of a neuron share theirs
+        self.current_bits = 1
+
+    def network(self) -> Network:
+        for name in self.ops:
+            self._check(name)
+        self._refuse()
+        for name in self.graph.neurons:
+            self._shift(name)
+        levels = self._with_relays(self._levels())
+        found = self._biases(levels)
+        self._refuse()
+        T = self.graph.T
+        registers = {name: registers_of(op, levels[name], T) for name, op in self.ops.items()}
+        vth = {name: thresholds(op, self._shape(name)) for name, op in self.ops.items()}
+        populations, places = gathered(registers, vth, found)
+        played = {n: math.prod(self.graph.types[n].shape) for n in self.graph.inputs}
+        places |= {n: input_place(i, size) for i, (n, size) in enumerate(played.items())}
+        sizes = [*(p.size for p in populations), *reversed(played.values())]  # of -1, -2, ... too
+        return Network(
+            graph=self.graph,
+            populations=populations,
+            axons=axons(sizes, places, levels, self.driven),
+            places={name: places[name] for name in self.graph.neurons},
+            levels={name: levels[name] for name in self.graph.neurons},
+            recorded=self.recorded,
+            current_bits=self.current_bits,
+        )
+
+    def _fault(self, name: str, reason: str) -> None:
+        self.reasons[Unsupported(origin(name, set(self.original)), reason)] = None
+
+    def _refuse(self) -> None:
+        if self.reasons:
+            raise UnsupportedError(NAME, tuple(self.reasons))
+
+    def _check(self, name: str) -> None:
+        """Registers, and the state over a sample, of one neuron node."""
+        op = self.ops[name]
+        if name not in self.driven:
+            self._fault(name, "listens to a read-out; there is no stock process that adds up time")
+            return
+        for reason in neuron_faults(op):
+            self._fault(name, reason)
+        reach = self._proven(name) or self._reach(self.driven[name])
+        more = max(0, op.fraction_bits - LOIHI_FRACTION_BITS)
+        sent = IntRange(reach.lo << more, reach.hi << more)
+        self.current_bits = max(self.current_bits, (sent | IntRange(-1, 0)).bits)
+        kind = TensorType(self.graph.types[name].shape, reach, Kind.GRADED)
+        bounds = neuron_bounds(name, op, kind, self.graph.T)
+        if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
+            bits = max(STATE_BITS + 1, bounds.state_bits)
+            self._fault(name, f"state needs {bits} bits, there are {STATE_BITS}")
+
+    def _proven(self, name: str) -> IntRange | None:
+        """The original's interval, often tighter, of a current that is still the same."""
+        node = self.original.get(name)
+        if node is None or not isinstance(node.op, Neuron):
+            return None
+        plain = replace(node.op, reset=Reset.TO_ZERO, reset_by=0)
+        return self.proven[node.inputs[0]].range if self.graph[name].op == plain else None
+
+    def _shift(self, name: str) -> None:
+        """Move fraction bits beyond Lava's own 6 into the weights."""
+        op, current = self.ops[name], self.driven[name]
+        more = 1 << (op.fraction_bits - LOIHI_FRACTION_BITS)
+        self.ops[name] = at_zero(replace(op, fraction_bits=LOIHI_FRACTION_BITS))
+        weights = {source: w * more for source, w in current.weights.items()}
+        self.driven[name] = Affine(weights, current.constant * more)
+
+    def _reach(self, current: Affine) -> IntRange:
+        """The interval of a current, whatever fires."""
+        least = most = current.constant
+        for source, w in current.weights.items():
+            given = self.ranges.get(source, BINARY)
+            above, below = w.maximum(0).sum(axis=1), w.minimum(0).sum(axis=1)
+            least = least + above * given.lo + below * given.hi
+            most = most + above * given.hi + below * given.lo
+        return IntRange(int(np.min(least)), int(np.max(most)))
+
+    def _levels(self) -> dict[str, int]:
+        levels = dict.fromkeys(self.graph.inputs, 0)
+        for name in self.graph.neurons:
+            sources = [s for s, w in self.driven[name].weights.items() if w.count_nonzero()]
+            levels[name] = 1 + max((levels[s] for s in sources), default=0)
+        return levels
+
+    def _with_relays(self, levels: dict[str, int]) -> dict[str, int]:
+        """Neurons that repeat a spike where no delay of a synapse is long enough."""
+        from scipy.sparse import eye_array
+
+        for name in self.graph.neurons:
+            weights = dict(self.driven[name].weights)
+            for source, w in self.driven[name].weights.items():
+                at, given = source, self.ranges.get(source, BINARY)
+                while levels[name] - 1 - levels[at] > MOST_DELAY and w.count_nonzero():
+                    if not (given.lo in BINARY and given.hi in BINARY):
+                        late = levels[name] - 1
+                        self._fault(
+                            name,
+                            f"reads graded {source!r} {late} steps late; delays end at "
+                            f"{MOST_DELAY}, and only spikes can be relayed",
+                        )
+                        break
+                    relay = f"{source} (relay at {levels[at] + MOST_DELAY + 1})"
+                    if relay not in levels:
+                        size = w.shape[1]
+                        one = eye_array(size, dtype=np.int64, format="csr")
+                        self.driven[relay] = Affine({at: one}, np.zeros(size, np.int64))
+                        self.ops[relay] = OR
+                        levels[relay] = levels[at] + MOST_DELAY + 1
+                    at = relay
+                if at != source:
+                    weights[at] = weights.pop(source)
+            self.driven[name] = Affine(weights, self.driven[name].constant)
+        return levels
+
+    def _biases(self, levels: dict[str, int]) -> dict[str, tuple[IntArray, IntArray]]:
+        """Mantissas and exponents of every node's neurons.
+
+        A constant that no register holds is the weight of a neuron that fires at every step.
+        """
+        from scipy.sparse import csr_array
+
+        found = {}
+        for name, current in list(self.driven.items()):
+            try:
+                mantissa, exponent, rest = biases(self.ops[name], current, self._shape(name))
+            except OverflowError as error:
+                self._fault(name, str(error))
+                continue
+            found[name] = mantissa, exponent
+            if rest.any():
+                weights = {**current.weights, _ONE: csr_array(rest[:, None])}
+                self.driven[name] = Affine(weights, current.constant)
+        one = Affine({}, np.ones(1, np.int64))
+        if any(_ONE in current.weights for current in self.driven.values()):
+            self.ops[_ONE], self.driven[_ONE], levels[_ONE] = OR, one, 0
+            found[_ONE] = biases(OR, one, (1,))[:2]
+        return found
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        if name in self.graph.types:
+            return self.graph.types[name].shape
+        return self.driven[name].constant.shape  # ours, in one row

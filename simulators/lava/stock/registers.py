@@ -1,0 +1,111 @@
+"""A neuron's constants in Loihi's registers: thresholds and biases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from lapilli.ir.bounds import finest_bit, trailing_zeros
+from lapilli.ir.certificate import BIAS_BITS, THRESHOLD_BITS, TIE
+from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Neuron
+from lapilli.ir.tensor import IntArray, IntTensor
+from lapilli.simulators.lava.stock.currents import Affine
+from lapilli.simulators.lava.stock.network import Registers
+
+_MOST_BIAS_EXPONENT = 7
+
+
+def in_units_of_loihi(op: Neuron, T: int) -> Neuron:
+    """The same neuron with 6 fraction bits at least, and thresholds 64 * vth + 1 where it can be.
+
+    Both are free where no decay truncates: every membrane is then a multiple of a power of two,
+    and a threshold means the same anywhere between two of them.
+    """
+    finest = finest_bit(op, T)
+    if finest < 0:
+        return op
+    finer = max(0, LOIHI_FRACTION_BITS - op.fraction_bits)
+    unit = 1 << (finest + finer)
+    reached = -(-(op.threshold.array << finer) // unit) * unit
+    tied = (reached - 1) // TIE * TIE + 1
+    return replace(
+        op,
+        threshold=IntTensor(np.where(tied > reached - unit, tied, reached)),
+        bias=IntTensor(op.bias.array << finer),
+        fraction_bits=op.fraction_bits + finer,
+    )
+
+
+def neuron_faults(op: Neuron) -> tuple[str, ...]:
+    """Why no `LIFReset` can be this neuron, whatever drives it; empty if one can."""
+    faults = []
+    if op.du == 0:
+        faults.append("a current that never decays; the register counts from 1 of 4096")
+    if op.dv == DECAY_ONE and op.du < DECAY_ONE:
+        faults.append("a full leak of v under a decaying current; dv ends at 4095 of 4096")
+    if op.fraction_bits < LOIHI_FRACTION_BITS:
+        faults.append(f"{op.fraction_bits} fraction bits; Loihi shifts its input by 6")
+    theta = op.threshold.array
+    if wrong := sorted({int(t) for t in theta.ravel() if t % TIE != 1}):
+        faults.append(f"threshold {wrong[0]} is not 64 * vth + 1, so that >= and > would differ")
+    if (most := int(theta.max()) // TIE) >= 1 << THRESHOLD_BITS:
+        faults.append(f"vth {most} needs more than {THRESHOLD_BITS} bits")
+    if (least := int(theta.min())) < 1:
+        faults.append(f"threshold {least}; vth has no sign")
+    return tuple(faults)
+
+
+def thresholds(op: Neuron, shape: tuple[int, ...]) -> IntArray:
+    """Register vth of every neuron, row-major."""
+    return np.broadcast_to(op.threshold.array // TIE, shape).ravel()
+
+
+def at_zero(op: Neuron) -> Neuron:
+    """A neuron without memory with vth = 0, if its bias register can hold the difference."""
+    less = op.threshold.array - 1
+    bias = op.bias.array - less
+    if not forgets(op) or any(_bias_register(int(b)) is None for b in bias.ravel()):
+        return op
+    return replace(op, threshold=IntTensor.of([1]), bias=IntTensor(bias))
+
+
+def forgets(op: Neuron) -> bool:
+    """Whether nothing lasts. Such a neuron is reset at every step: dv ends at 4095."""
+    return op.dv == op.du == DECAY_ONE
+
+
+def registers_of(op: Neuron, level: int, T: int) -> Registers:
+    """What its population shares; a sample starts at Lava step level + 1."""
+    if forgets(op):
+        return Registers(du=DECAY_ONE - 1, dv=0, interval=1, offset=0)
+    return Registers(du=op.du - 1, dv=op.dv, interval=T, offset=(level + 1) % T)
+
+
+def biases(
+    op: Neuron, current: Affine, shape: tuple[int, ...]
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Mantissas and exponents of the bias registers, and what is left for a constant current.
+
+    Without a current that lasts, a constant in it is the same as one in the register.
+
+    Raises:
+        OverflowError: a bias of its own that no register holds.
+    """
+    own = np.broadcast_to(op.bias.array, shape).ravel()
+    mantissa, exponent, rest = (np.zeros(len(own), np.int64) for _ in range(3))
+    for i, (bias, c) in enumerate(zip(own.tolist(), current.constant.tolist(), strict=True)):
+        both = _bias_register(bias + (c << op.fraction_bits)) if op.du == DECAY_ONE else None
+        if both is None:
+            rest[i], both = c, _bias_register(bias)
+        if both is None:
+            raise OverflowError(f"bias {bias} needs more than 13 bits and an exponent of 7")
+        mantissa[i], exponent[i] = both
+    return mantissa, exponent, rest
+
+
+def _bias_register(value: int) -> tuple[int, int] | None:
+    exponent = min(_MOST_BIAS_EXPONENT, trailing_zeros(value)) if value else 0
+    mantissa = value >> exponent
+    limit = 1 << (BIAS_BITS - 1)
+    return (mantissa, exponent) if -limit <= mantissa < limit else None
