@@ -61,7 +61,7 @@ coverage: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.coverage docs/coverage.md
 
 sizes: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m lapilli.deploy.sizes docs/sizes.md
+	$(BIN)/python -m lapilli.deploy.sizes docs/sizes.md
 
 train: $(VENV)/.installed
 	$(BIN)/python -m lapilli.model.train spikformer model/checkpoints/digits_spikformer.safetensors
