@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test test-long random-graphs fuzz lint format coverage sizes train clean
+.PHONY: demo test test-long random-graphs fuzz lint format coverage runtimes sizes train clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
 	@echo "make lint     formatting, lint, types, layers"
 	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
+	@echo "make runtimes docs/runtimes.md anew: every family through other people's importers (about 20 minutes)"
 	@echo "make sizes    docs/sizes.md anew: the largest published models (about 5 minutes)"
 	@echo "make train    reproduce the two shipped checkpoints (about 5 minutes on 2 cores)"
 
@@ -59,6 +60,9 @@ format: $(VENV)/.installed
 
 coverage: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.coverage docs/coverage.md
+
+runtimes: $(VENV)/.installed
+	$(BIN)/python -m lapilli.deploy.runtimes docs/runtimes.md
 
 sizes: $(VENV)/.installed
 	$(BIN)/python -m lapilli.deploy.sizes docs/sizes.md

@@ -19,6 +19,7 @@ from lapilli.deploy.doctor import examine, fix
 from lapilli.deploy.progress import Bars
 from lapilli.deploy.targets import NAMES, target
 from lapilli.export.file import load_network, save_network
+from lapilli.export.nir_dialect import Flavour
 from lapilli.ir import text
 from lapilli.ir.errors import InputError, LapilliError, SimulatorUnavailableError
 
@@ -330,6 +331,9 @@ def export(
     inlined: Annotated[
         bool, typer.Option(help="Neurons in ONNX as plain operators, not as functions.")
     ] = False,
+    flavour: Annotated[
+        Flavour, typer.Option(help="For whom: integers as they are; every importer; chain readers.")
+    ] = Flavour.CANONICAL,
     max_neurons: Annotated[
         int, typer.Option(min=1, help="Refuse a NIR graph of more binary neurons than this.")
     ] = 1_000_000,
@@ -349,9 +353,16 @@ def export(
         found = size(loaded.graph)
         if not as_json:
             typer.echo(f"as binary neurons: {found}")
-        save_nir(loaded, nir, max_neurons)
+        save_nir(loaded, nir, max_neurons, flavour)
         cost = {"neurons": found.neurons, "depth": found.depth, "synapses": found.synapses}
-        written.append({"file": str(nir), "format": "nir", "bytes": nir.stat().st_size, **cost})
+        written.append(
+            {
+                "file": str(nir),
+                "format": f"nir {flavour.value}",
+                "bytes": nir.stat().st_size,
+                **cost,
+            }
+        )
     for file, step in ((onnx, False), (onnx_step, True)):
         if file is not None:
             _need_onnx()
@@ -366,6 +377,27 @@ def export(
         told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()
                          if key != "file" and value != [])  # fmt: skip
         typer.echo(f"wrote {facts['file']}: {told}")
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A .nir file, of lapilli or not.")],
+    framework: Annotated[str, typer.Option("--for", help="Whose importer: snntorch, norse, ...")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a framework's importer makes of each node of a .nir file; status 1 unless exact."""
+    from lapilli.export.nir_check import check_file
+    from lapilli.export.nir_rules import Verdict
+
+    findings = check_file(file, framework)
+    if as_json:
+        facts = [{**asdict(f), "verdict": f.verdict.value} for f in findings]
+        _print_json({"file": str(file), "for": framework, "nodes": facts})
+    else:
+        for f in findings:
+            typer.echo(f"{f.node:30} {f.kind:10} {f.verdict.value}: {f.reason}")
+    if any(f.verdict is not Verdict.EXACT for f in findings):
+        raise typer.Exit(1)
 
 
 @app.command()

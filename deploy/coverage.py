@@ -85,13 +85,13 @@ def examine(name: str, simulators: tuple[str, ...] = SIMULATORS) -> Row:
     except LapilliError as error:
         return Row(name, None, (), str(error).replace("|", "/"))
     network = quantized.network
-    integers = _integers(network, images.numpy())
-    expected = PyTorch(network, quantized.reference).record(integers)
-    done = tuple(_compare(network, expected, s, integers) for s in simulators)
+    given = integers(network, images.numpy())
+    expected = PyTorch(network, quantized.reference).record(given)
+    done = tuple(_compare(network, expected, s, given) for s in simulators)
     return Row(name, quantized, done)
 
 
-def _integers(network: Network, images: npt.NDArray[np.float32]) -> IntArray:
+def integers(network: Network, images: npt.NDArray[np.float32]) -> IntArray:
     """Normalised images on the network's input grid."""
     scale = float(Fraction(2) ** network.input.exponent)
     rounded = np.rint(images.astype(np.float64) * scale)

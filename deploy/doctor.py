@@ -33,9 +33,12 @@ _PACKAGES = (
     ("torch", "torch", "capture, quantize, compare with PyTorch", "torch"),
     ("scikit-learn", "sklearn", "the digits of the demo", "demo"),
     ("nir", "nir", "NIR files", "nir"),
-    ("nirtorch", "nirtorch", "the nir simulator", "nir"),
     ("onnx", "onnx", "ONNX files", "onnx"),
     ("onnxruntime", "onnxruntime", "the onnx simulator", "onnx"),
+    ("nirtorch", "nirtorch", "the nir and nirtorch simulators", "nir"),
+    ("snntorch", "snntorch", "the snntorch simulator (portable NIR)", "snntorch"),
+    ("spikingjelly", "spikingjelly", "the spikingjelly simulator (portable NIR)", "spikingjelly"),
+    ("norse", "norse", "the norse simulator (fused NIR)", "norse"),
     ("uv", "uv", "building Lava's environment", "lava"),
 )
 

@@ -7,12 +7,18 @@ from collections.abc import Callable
 from lapilli.ir.errors import LapilliError
 from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.lava.adapter import Lava
-from lapilli.simulators.nir_runtime import Nir
+from lapilli.simulators.nir_runtime import Nir, NirTorch
+from lapilli.simulators.norse_runtime import Norse
 from lapilli.simulators.onnx_runtime import Onnx
 from lapilli.simulators.protocol import Simulator
 from lapilli.simulators.reference import Reference
+from lapilli.simulators.snntorch_runtime import SnnTorch
+from lapilli.simulators.spikingjelly_runtime import SpikingJelly
 
-NAMES = ("reference", "event-driven", "lava", "nir", "onnx")
+NAMES = (
+    "reference", "event-driven", "lava", "nir", "onnx", "nirtorch", "snntorch", "spikingjelly",
+    "norse",
+)  # fmt: skip
 
 
 class UnknownTargetError(LapilliError, KeyError):
@@ -39,5 +45,13 @@ def target(name: str, progress: Callable[[str, int, int], None] | None = None) -
             return Nir()
         case "onnx":
             return Onnx()
+        case "nirtorch":
+            return NirTorch()
+        case "snntorch":
+            return SnnTorch()
+        case "spikingjelly":
+            return SpikingJelly()
+        case "norse":
+            return Norse()
         case _:
             raise UnknownTargetError(name)

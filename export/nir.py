@@ -1,9 +1,10 @@
 """The `.nir` file: a graph in the field's common format, or a list of what keeps it out.
 
-Reading order: `nir_layout` (where values live), `nir_nodes` (what each op is called),
-`nir_walk` (from node to node), this file (the whole). What NIR has no place for (T, dt, how
-to discretise, our names and shapes, the scale of the logits) stands as JSON in the metadata,
-under the key "lapilli".
+Reading order: `nir_layout` (where values live), `nir_moves` (how they get elsewhere),
+`nir_dialect` (what must be said in more than one way), `nir_nodes` and `nir_portable` (the two
+ways), `nir_walk` (from node to node), `nir_fused` (a chain instead), this file (the whole).
+What NIR has no place for (T, dt, how to discretise, our names and shapes, the scale of the
+logits) stands as JSON in the metadata, under the key "lapilli".
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import nir
+from typing_extensions import assert_never
 
 import lapilli
+from lapilli.export import nir_nodes, nir_portable
 from lapilli.export.file import write_whole
-from lapilli.export.nir_nodes import DT
+from lapilli.export.nir_dialect import Dialect, Flavour, Said, in_order
+from lapilli.export.nir_fused import LIMIT, fuse
 from lapilli.export.nir_walk import Walk, ancestors
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
@@ -29,7 +33,12 @@ FORMAT = "lapilli-nir/1"
 DISCRETISATION = "Euler, v <- v + dt/tau (r x - v), compare v > v_threshold, reset to 0"
 
 
-def save_nir(network: Network, path: Path, max_neurons: int | None = None) -> None:
+def save_nir(
+    network: Network,
+    path: Path,
+    max_neurons: int | None = None,
+    flavour: Flavour = Flavour.CANONICAL,
+) -> None:
     """Write `network` to `path`, whole or not at all; equal networks give equal bytes.
 
     Raises:
@@ -47,12 +56,16 @@ def save_nir(network: Network, path: Path, max_neurons: int | None = None) -> No
         },
     }
     file = io.BytesIO()
-    nir.write(file, to_nir(network.graph, about, max_neurons))
+    nir.write(file, to_nir(network.graph, about, max_neurons, flavour))
     write_whole(path, file.getvalue())
 
 
 def to_nir(
-    graph: Graph, about: Mapping[str, Any] | None = None, max_neurons: int | None = None
+    graph: Graph,
+    about: Mapping[str, Any] | None = None,
+    max_neurons: int | None = None,
+    flavour: Flavour = Flavour.CANONICAL,
+    max_weights: int = LIMIT,
 ) -> Any:
     """Say `graph` in NIR.
 
@@ -60,6 +73,8 @@ def to_nir(
         graph: as it is; what NIR has no node for becomes binary neurons here.
         about: facts for the metadata, of types that JSON has.
         max_neurons: refuse what would be larger, before any of it is made.
+        flavour: for whom; see docs/nir.md.
+        max_weights: the same limit on a fused file, whose matrices are dense.
 
     Returns:
         A `nir.NIRGraph` with one input and one output. The output carries the value of each
@@ -77,36 +92,59 @@ def to_nir(
     if unsayable := faults(graph):
         raise UnsupportedError("nir", (*reasons, *unsayable))
     lowered = to_binary_neurons(graph, max_neurons)
-    walk = Walk(lowered, reasons)
-    read = ancestors(lowered)
-    for node in lowered.nodes:
-        if node.name in read or node.name in lowered.inputs:
-            walk.visit(node)
     try:
-        walk.finish()
+        said = _said(_read(lowered), reasons, flavour, max_weights)
     except UnsupportedError as refused:
         known = {node.name for node in graph.nodes}
         reasons = [Unsupported(origin(r.node, known), r.reason) for r in refused.reasons]
-        raise UnsupportedError("nir", tuple(dict.fromkeys(reasons))) from None
-    for name, shows in walk.layouts.items():
+        raise UnsupportedError(refused.target, tuple(dict.fromkeys(reasons))) from None
+    for name, shows in said.layouts.items():
         if name in graph.neurons and lowered[name].op != graph[name].op:
             del shows["fraction_bits"]  # it decides for others, and its membrane is not theirs
     facts = {
         **(about or {}),
         "format": FORMAT,
+        "flavour": flavour.value,
         "lapilli": lapilli.__version__,
         "digest": graph.digest,
         "T": graph.T,
-        "dt": DT,
+        "dt": nir_nodes.DT,
         "discretisation": DISCRETISATION,
-        "names": walk.names,
-        "layouts": walk.layouts,
+        "names": said.names,
+        "layouts": said.layouts,
         "sums": {
             name: summands(lowered, name)
             for name in graph.firing
-            if name not in walk.layouts and name in used
+            if name not in said.layouts and name in used
         },
-        "output": walk.output,
+        "output": said.output,
     }
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    return nir.NIRGraph(nodes=walk.nodes, edges=walk.edges, metadata={"lapilli": text})
+    return nir.NIRGraph(nodes=said.nodes, edges=list(said.edges), metadata={"lapilli": text})
+
+
+def _read(graph: Graph) -> Graph:
+    """The graph without what no output depends on, inputs excepted."""
+    read = {*ancestors(graph), *graph.inputs}
+    return Graph(tuple(n for n in graph.nodes if n.name in read), graph.outputs, graph.T)
+
+
+def _said(graph: Graph, reasons: list[Unsupported], flavour: Flavour, max_weights: int) -> Said:
+    match flavour:
+        case Flavour.CANONICAL:
+            return _walked(graph, nir_nodes, reasons)
+        case Flavour.PORTABLE:
+            return in_order(nir_portable.in_floats(_walked(graph, nir_portable, reasons)))
+        case Flavour.FUSED:
+            if reasons:
+                raise UnsupportedError("fused nir", tuple(reasons))
+            return in_order(nir_portable.in_floats(fuse(graph, max_weights)))
+        case _:
+            assert_never(flavour)
+
+
+def _walked(graph: Graph, dialect: Dialect, reasons: list[Unsupported]) -> Said:
+    walk = Walk(graph, dialect, reasons)
+    for node in graph.nodes:
+        walk.visit(node)
+    return walk.finish()

@@ -16,13 +16,15 @@ import nir
 import numpy as np
 import numpy.typing as npt
 
+from lapilli.export.nir_dialect import Part, finest_bits
 from lapilli.export.nir_layout import RefusedError
-from lapilli.ir.bounds import fraction_loss
 from lapilli.ir.ops import DECAY_ONE, Conv2d, Neuron, Reset
 from lapilli.ir.tensor import IntArray
 
 DT = 1e-4  # seconds; the step that importers of NIR assume
 EXACT = 1 << 53  # float64 holds every integer up to here
+FLOAT = "float64"
+FLATTENS = True
 
 _TIME_CONSTANTS = {DECAY_ONE: 1, DECAY_ONE // 2: 2}  # dv -> tau_mem in steps
 _MOST_CHANNELS = 1 << 12  # beyond, a matrix for one factor is a waste
@@ -42,7 +44,7 @@ def neuron_faults(op: Neuron, T: int) -> list[str]:
         faults.append(f"synaptic current decays by {op.du}/4096; only 4096 is written")
     if op.dv not in (0, *_TIME_CONSTANTS):
         faults.append(f"membrane decays by {op.dv}/4096; only 0, 2048 and 4096 are exact")
-    elif (lost := fraction_loss(op.dv) * (T - 1)) > op.fraction_bits:
+    elif (lost := finest_bits(op, T)) > op.fraction_bits:
         faults.append(
             f"its state truncates: {op.fraction_bits} fraction bits, {T} steps need {lost}"
         )
@@ -51,25 +53,36 @@ def neuron_faults(op: Neuron, T: int) -> list[str]:
     return faults
 
 
-def neuron(op: Neuron, threshold: IntArray, T: int) -> Any:
+def neurons(op: Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]:
     """A spiking node; the state is in synaptic units.
 
     Args:
         op: without `neuron_faults`.
         threshold: one for each neuron, of the full shape, in state units.
         T: steps of a sample.
+    """
+    v_threshold = between_steps(op, threshold, T)
+    one, zero = np.ones(threshold.shape), np.zeros(threshold.shape)
+    if op.dv == 0:
+        return (Part(nir.IF(r=one / DT, v_threshold=v_threshold, v_reset=zero)),)
+    return (Part(cuba_lif(_TIME_CONSTANTS[op.dv], v_threshold)),)
+
+
+def between_steps(op: Neuron, threshold: IntArray, T: int) -> npt.NDArray[np.float64]:
+    """NIR's thresholds, in synaptic units, for ours in state units.
 
     The membrane only takes multiples of its finest step: one synaptic unit without a leak,
     2^(1 - T) with a leak of one half. NIR's threshold is the middle between two of them, so
     that NIR's > and our >= agree, and no rounding of an importer can matter.
     """
-    step_bits = op.fraction_bits - fraction_loss(op.dv) * (T - 1)
+    step_bits = op.fraction_bits - finest_bits(op, T)
     steps = -(-threshold >> step_bits)  # rounded up: the lowest membrane that fires
-    v_threshold = np.ldexp((2 * steps - 1).astype(np.float64), step_bits - op.fraction_bits - 1)
-    one, zero = np.ones(threshold.shape), np.zeros(threshold.shape)
-    if op.dv == 0:
-        return nir.IF(r=one / DT, v_threshold=v_threshold, v_reset=zero)
-    tau = _TIME_CONSTANTS[op.dv]
+    return np.ldexp((2 * steps - 1).astype(np.float64), step_bits - op.fraction_bits - 1)
+
+
+def cuba_lif(tau: int | IntArray, v_threshold: npt.NDArray[np.float64]) -> Any:
+    """Neurons without synaptic memory whose membrane time constant is `tau` steps."""
+    one, zero = np.ones(v_threshold.shape), np.zeros(v_threshold.shape)
     return nir.CubaLIF(
         tau_syn=one * DT,
         tau_mem=one * (tau * DT),
@@ -79,6 +92,11 @@ def neuron(op: Neuron, threshold: IntArray, T: int) -> Any:
         v_reset=zero,
         w_in=one,
     )
+
+
+def dressed(node: Any, shape: tuple[int, ...]) -> Any:
+    """A node as this dialect says it, for an input of this shape: as it is."""
+    return node
 
 
 def affine(weight: IntArray, bias: IntArray) -> Any:

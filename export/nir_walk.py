@@ -18,6 +18,7 @@ import numpy as np
 from typing_extensions import assert_never
 
 from lapilli.export import nir_nodes
+from lapilli.export.nir_dialect import Dialect, Said, finest_bits, holds
 from lapilli.export.nir_layout import Placed, RefusedError, describe, pooled, spreads, tokens
 from lapilli.export.nir_moves import Stage, Weights, moved, onto_elements
 from lapilli.ir.errors import Unsupported, UnsupportedError
@@ -50,20 +51,19 @@ from lapilli.ir.tensor import IntArray, IntTensor
 class Walk:
     """Emits NIR nodes for one graph, node by node, and collects what it must refuse.
 
-    Attributes:
-        nodes, edges: of the NIR graph.
-        names: NIR name -> the name it stands for; helpers are called `<node>.<role>`.
-        layouts: name of each value that a NIR neuron shows -> where its elements are.
-        output: the same of the graph's output, and whether the host accumulates it.
+    Args:
+        graph: what to say.
+        say: how to say it.
+        refused: what is known to be wrong already.
     """
 
-    def __init__(self, graph: Graph, refused: Sequence[Unsupported] = ()) -> None:
+    def __init__(self, graph: Graph, say: Dialect, refused: Sequence[Unsupported] = ()) -> None:
         self.graph = graph
+        self.say = say
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.names: dict[str, str] = {}
         self.layouts: dict[str, Any] = {}
-        self.output: dict[str, Any] = {}
         self._placed: dict[str, Placed | None] = {}  # None: unknown, after a refusal
         self._reasons = list(refused)
 
@@ -75,14 +75,14 @@ class Walk:
         if not faults and len(inputs) == len(node.inputs):
             try:
                 placed = self._emit(node, inputs)
-                _check_exact(placed)
+                self._check_exact(placed.reach)
                 self._placed[node.name] = placed
             except RefusedError as refused:
                 faults = [str(refused)]
         self._reasons += [Unsupported(node.name, fault) for fault in faults]
 
-    def finish(self) -> None:
-        """Connect the output.
+    def finish(self) -> Said:
+        """Connect the output; the whole.
 
         Raises:
             UnsupportedError: something was refused.
@@ -97,19 +97,19 @@ class Walk:
         if value is None or reasons:
             raise UnsupportedError("nir", tuple(reasons))
         if len(value.terms) > 1:  # importers do not add up what arrives at an output
-            one = self._put(f"{name}.same", nir_nodes.same(value.shape), value, value.shape)
-            value = replace(one, home=value.home)
-        self.output = {
+            value = self._same(f"{name}.same", value)
+        output = {
             "name": name,
             "layout": describe(value),
             "accumulate": isinstance(self.graph[name].op, Readout),
         }
         self._put("output", nir.Output(np.array(value.shape)), value, value.shape)
+        return Said(self.nodes, tuple(self.edges), self.names, self.layouts, output)
 
     def _faults(self, node: Node) -> list[str]:
         """What is wrong with a node, wherever its inputs live."""
         op = node.op
-        faults = nir_nodes.neuron_faults(op, self.graph.T) if isinstance(op, Neuron) else []
+        faults = self.say.neuron_faults(op, self.graph.T) if isinstance(op, Neuron) else []
         if any(isinstance(self.graph[i].op, Readout) for i in node.inputs):
             faults.append("uses a read-out, which only the host accumulates")
         return faults
@@ -161,7 +161,7 @@ class Walk:
                 x = replace(self._put(f"{name}.flatten", flat, x, size), home=home)
             layer = nir_nodes.scaled(x.shape, int(w[0, 0]), int(bias[0]))
             return replace(self._put(name, layer, x, x.shape, reach), home=x.home)
-        if x.home.ndim == 1 and w.any():
+        if x.home.ndim == 1 and w.any() and (self.say.FLATTENS or len(x.shape) == 1):
             row, length = x, math.prod(x.shape)
             if len(x.shape) > 1:
                 row = self._put(f"{name}.flatten", nir_nodes.flatten(x.shape), x, (length,))
@@ -223,13 +223,13 @@ class Walk:
         if a.shape != b.shape or not np.array_equal(a.home, b.home):
             a, b = self._meet(name, a, b)
         if set(a.terms) & set(b.terms):  # NIR allows one edge between two nodes
-            twin = self._put(f"{name}.twin", nir_nodes.same(b.shape), b, b.shape)
-            b = replace(twin, home=b.home)
+            b = self._same(f"{name}.twin", b)
         total = Placed((*a.terms, *b.terms), a.shape, a.home, a.reach + b.reach)
-        if len(total.terms) <= _MOST_TERMS:
-            return total
-        one = self._put(f"{name}.same", nir_nodes.same(total.shape), total, total.shape)
-        return replace(one, home=total.home)
+        return total if len(total.terms) <= _MOST_TERMS else self._same(f"{name}.same", total)
+
+    def _same(self, name: str, x: Placed) -> Placed:
+        """The value in one node of its own."""
+        return replace(self._put(name, nir_nodes.same(x.shape), x, x.shape), home=x.home)
 
     def _meet(self, name: str, a: Placed, b: Placed) -> tuple[Placed, Placed]:
         """Two values in one layout: that of one of them, if it repeats nothing, or a new one."""
@@ -238,6 +238,7 @@ class Walk:
         layouts = [(p.shape, p.home) for p in (a, b) if len(np.unique(p.home)) == count]
         if not maps:
             layouts = [(shape, home) for shape, home in layouts if len(shape) == 1]
+        reason = RefusedError("its operands do not lie alike, and no square kernel moves them so")
         for shape, home in (*layouts, row):
             try:
                 stages = [[] if p.home is home else moved(p, shape, home) for p in (a, b)]
@@ -315,22 +316,36 @@ class Walk:
         threshold[x.home] = wanted
         if not np.array_equal(threshold[x.home], wanted):
             raise RefusedError("one value, repeated, meets different thresholds")
-        # Euler's r x - v: twice the current at most, and the membrane, which cannot be larger
-        # than the currents of all steps.
-        _check_exact(x, (self.graph.T + 2) << max(0, op.fraction_bits))
-        node = nir_nodes.neuron(op, threshold.reshape(x.shape), self.graph.T)
-        y = self._put(name, node, x, x.shape, 1)
+        finest = finest_bits(op, self.graph.T)
+        # Twice: the steps between two membranes, and Euler's r x - v.
+        self._check_exact(2 * x.reach * holds(op, self.graph.T) << finest)
+        parts = self.say.neurons(op, threshold.reshape(x.shape), self.graph.T)
+        if len(parts) == 1:
+            y = self._put(name, parts[0].neuron, x, x.shape, 1)
+        else:
+            terms: list[str] = []
+            for i, part in enumerate(parts):
+                masked = self._put(f"{name}.{i}.mask", part.mask, x, x.shape)
+                terms += self._put(f"{name}.{i}", part.neuron, masked, x.shape, 1).terms
+            y = self._same(name, Placed(tuple(terms), x.shape, x.home, 1))
         fired = Placed(y.terms, y.shape, x.home, 1)
         (key,) = y.terms
         bits = op.fraction_bits
         self.layouts[name] = {"node": key, "layout": describe(fired), "fraction_bits": bits}
         return fired
 
+    def _check_exact(self, reach: int) -> None:
+        if reach >= self.say.EXACT:
+            bits, held = reach.bit_length(), (self.say.EXACT - 1).bit_length()
+            raise RefusedError(
+                f"its sums can need {bits} bits; {self.say.FLOAT} is exact up to {held}"
+            )
+
     def _put(
         self, name: str, node: Any, x: Placed, shape: tuple[int, ...], reach: int | None = None
     ) -> Placed:
         key = self._name(name)
-        self.nodes[key] = node
+        self.nodes[key] = self.say.dressed(node, x.shape)
         self.edges += [(term, key) for term in x.terms]
         return Placed.whole(key, shape, x.reach if reach is None else reach)
 
@@ -360,13 +375,10 @@ def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
 def _reach(op: Linear | Conv2d, x: Placed) -> int:
     """No partial sum of the synapses of one output is larger."""
     fan_in = math.prod(op.weight.shape[1:])  # Python's integers: int64 could wrap unnoticed
-    return op.weight.range.magnitude * fan_in * x.reach + op.bias.range.magnitude
-
-
-def _check_exact(x: Placed, times: int = 1) -> None:
-    if x.reach * times >= nir_nodes.EXACT:
-        bits = (x.reach * times).bit_length()
-        raise RefusedError(f"its sums can need {bits} bits; float64 is exact up to 53")
+    weight = op.weight.range.magnitude * fan_in
+    if weight < 1 << 62:
+        weight = int(np.abs(op.weight.array).reshape(len(op.weight.array), -1).sum(axis=1).max())
+    return weight * x.reach + op.bias.range.magnitude
 
 
 def _is_still(op: Conv2d) -> bool:

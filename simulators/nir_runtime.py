@@ -6,7 +6,8 @@ so the nodes are mapped here, and never by nirtorch's defaults: those lose the b
 `Affine` and the padding of every `SumPool2d`.
 
 All of it runs in float64. The exporter has proved that no sum exceeds 53 bits; what comes
-out is checked to be integers, not rounded to them.
+out is checked to be integers, not rounded to them. The portable flavour runs here too, in the
+float32 that it is written for.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lapilli.ir.errors import MismatchError, SimulatorUnavailableError
+from lapilli.export.nir_dialect import Flavour
+from lapilli.ir.errors import MismatchError
 from lapilli.ir.graph import Graph
 from lapilli.ir.tensor import IntArray
+from lapilli.simulators.nir_playback import Imported, Playback, from_rest, integers, need, played
 from lapilli.simulators.protocol import Recording
 
 if TYPE_CHECKING:
     import torch
 
-_EXACT = 1 << 53
 _PREFIX = "n_"  # nirtorch turns nodes into attributes of a module: keep clear of its own
 
 
@@ -47,20 +49,44 @@ class Nir:
             UnsupportedError: lists every node that NIR cannot say.
             SimulatorUnavailableError: nir, nirtorch or torch is missing.
         """
-        try:
-            import nir
-            import nirtorch  # noqa: F401
-            import torch  # noqa: F401
-        except ImportError as error:
-            raise SimulatorUnavailableError(
-                f"the nir simulator needs {error.name}: pip install lapilli[nir]"
-            ) from error
+        need(self.name, "nir", "nirtorch", "torch")
+        import nir
+
         from lapilli.export.nir import to_nir  # needs nir
 
         file = io.BytesIO()
         nir.write(file, to_nir(graph))
         file.seek(0)
         return load(nir.read(file), graph)
+
+
+@dataclass(frozen=True, slots=True)
+class NirTorch:
+    """The graph as a portable `.nir` file, on nirtorch with our node map; float32."""
+
+    name: str = "nirtorch"
+
+    def compile(self, graph: Graph) -> Playback:
+        """Export, write, read back.
+
+        Raises:
+            UnsupportedError: lists every node that the portable flavour cannot say.
+            SimulatorUnavailableError: nir, nirtorch or torch is missing.
+        """
+        need(self.name, "nir", "nirtorch", "torch")
+        return played(graph, Flavour.PORTABLE, load_portable)
+
+
+def load_portable(nir_graph: Any) -> Imported:
+    """The module of nirtorch for a portable NIR graph."""
+    import nirtorch
+    import torch
+
+    facts = json.loads(nir_graph.metadata["lapilli"])
+    node_map = _node_map(facts["dt"], np.float32)
+    module = nirtorch.nir_to_torch(nir_graph, node_map, default_map={}, dtype=torch.float32)
+
+    return Imported("nirtorch", module, from_rest(module))
 
 
 def load(nir_graph: Any, graph: Graph) -> _Executable:
@@ -81,7 +107,7 @@ def load(nir_graph: Any, graph: Graph) -> _Executable:
         raise MismatchError("the NIR graph was written from another graph: the digests differ")
     module = nirtorch.nir_to_torch(
         _prepared(nir_graph),
-        _node_map(facts["dt"]),
+        _node_map(facts["dt"], np.float64),
         default_map={},
         dtype=torch.float64,
     )
@@ -151,12 +177,8 @@ class _Seen:
 
 def _integers(name: str, steps: list[_Array], home: IntArray) -> IntArray:
     """T tensors (B, *physical shape) to int64 (T, B, *home.shape)."""
-    floats = np.stack(steps).reshape(len(steps), len(steps[0]), -1)[..., home]
-    exact = (floats == np.floor(floats)) & (np.abs(floats) < _EXACT)
-    if not exact.all():
-        at = tuple(int(i) for i in np.argwhere(~exact)[0])
-        raise MismatchError(f"nirtorch computes {floats[at]!r} for {name}{list(at)}: no integer")
-    return floats.astype(np.int64)
+    rows = np.stack(steps).reshape(len(steps), len(steps[0]), -1)
+    return integers("nirtorch", name, rows, home)
 
 
 def _prepared(graph: Any) -> Any:
@@ -170,7 +192,9 @@ def _prepared(graph: Any) -> Any:
     return type(graph)(nodes=nodes, edges=edges)
 
 
-def _node_map(dt: float) -> dict[Any, Callable[[Any], torch.nn.Module]]:
+def _node_map(
+    dt: float, dtype: type[np.floating[Any]]
+) -> dict[Any, Callable[[Any], torch.nn.Module]]:
     """What each NIR node computes. Arrays have a batch axis in front of NIR's shapes."""
     import nir
     import torch
@@ -178,7 +202,7 @@ def _node_map(dt: float) -> dict[Any, Callable[[Any], torch.nn.Module]]:
     from torch.nn import functional
 
     def tensor(array: Any) -> Tensor:
-        return torch.from_numpy(np.array(array, np.float64))
+        return torch.from_numpy(np.array(array, dtype))
 
     class Map(nn.Module):
         """A node without state."""

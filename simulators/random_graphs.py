@@ -30,6 +30,7 @@ from lapilli.ir.ops import (
     Input,
     Linear,
     MaxPool2d,
+    Membrane,
     Neuron,
     Op,
     Permute,
@@ -37,12 +38,13 @@ from lapilli.ir.ops import (
     Relu,
     Reset,
     Reshape,
+    ShiftSum,
     Slice,
     SpikeMatmul,
     Staircase,
     Sum,
 )
-from lapilli.ir.semantics import State, evaluate, integrate
+from lapilli.ir.semantics import State, evaluate, integrate, membrane
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import Case
@@ -90,6 +92,7 @@ class _Growing:
         blocks = [self._synapses, self._residual, self._pool, self._mask, self._synapses]
         if not self.plain:
             blocks += [self._attention, self._wiring, self._wiring, self._other, self._other]
+            blocks += [self._weighed, self._shown]
         for _ in range(self.rng.integers(2, 7)):
             blocks[self.rng.integers(len(blocks))]()
 
@@ -151,15 +154,36 @@ class _Growing:
 
     def _attention(self) -> None:
         """Queries, keys and values of tokens, and two products."""
-        x = self._any()
-        if len(self._shape(x)) == 3:
-            C, H, W = self._shape(x)
-            x = self._put(Permute(axes=(1, 0)), self._put(Reshape(shape=(C, H * W)), x))
+        x = self._tokens()
         q, k, v = (self._fire(self._layer(x, stay=True)) for _ in range(3))
         scores = self._put(SpikeMatmul(), q, self._put(Permute(axes=(1, 0)), k))
         if self.rng.random() < 0.5:
             scores = self._put(Expand(shape=self._shape(scores)), scores)
         self._fire(self._put(SpikeMatmul(), scores, v))
+
+    def _weighed(self) -> None:
+        """Scores that weigh currents by powers of two: bipolar attention."""
+        x = self._tokens()
+        q, k = (self._fire(self._layer(x, stay=True)) for _ in range(2))
+        scores = self._put(SpikeMatmul(), q, self._put(Permute(axes=(1, 0)), k))
+        reach = int(self.rng.integers(6))
+        op = ShiftSum(window=reach + int(self.rng.integers(4)), reach=reach)
+        self._fire(self._put(op, scores, self._layer(x, stay=True)))
+
+    def _tokens(self) -> str:
+        """A recent value, a map of which becomes rows of tokens."""
+        x = self._any()
+        if len(self._shape(x)) == 3:
+            C, H, W = self._shape(x)
+            x = self._put(Permute(axes=(1, 0)), self._put(Reshape(shape=(C, H * W)), x))
+        return x
+
+    def _shown(self) -> None:
+        """The membrane of a neuron that is there, before its reset or after it."""
+        found = [(n.op, n.inputs) for n in self.nodes if isinstance(n.op, Neuron)]
+        if found:
+            neuron, inputs = found[self.rng.integers(len(found))]
+            self._put(Membrane(neuron=neuron, after_reset=bool(self.rng.integers(2))), *inputs)
 
     def _wiring(self) -> None:
         x = self._any()
@@ -298,6 +322,8 @@ class _Growing:
         match op:
             case Neuron():
                 value = self._integrated(op, given[0])[0]
+            case Membrane(neuron=neuron):
+                value = self._integrated(neuron, given[0], op)[1]
             case Readout():
                 value = given[0].cumsum(axis=0)
             case _:
@@ -310,14 +336,16 @@ class _Growing:
         self.values[name] = value
         return name
 
-    def _integrated(self, op: Neuron, x: IntArray) -> tuple[IntArray, IntArray]:
-        """Spikes and membranes over all steps."""
+    def _integrated(
+        self, op: Neuron, x: IntArray, shown: Membrane | None = None
+    ) -> tuple[IntArray, IntArray]:
+        """Spikes and membranes over all steps: those before the reset, or those that are shown."""
         state, spikes, membranes = State.rest(x.shape[1:]), [], []
         for step in x:
             fired = integrate(op, step, state)
             state = fired.state
             spikes.append(fired.spikes)
-            membranes.append(fired.membrane)
+            membranes.append(membrane(shown, fired) if shown else fired.membrane)
         return np.stack(spikes), np.stack(membranes)
 
     def _each_step(self, op: Op, given: tuple[IntArray, ...]) -> IntArray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lapilli.ir.errors import MismatchError, RangeError
+from lapilli.ir.errors import MismatchError, RangeError, UnsupportedError
 from lapilli.ir.ops import (
     DECAY_ONE,
     Concat,
@@ -30,9 +31,13 @@ from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.simulators.conformance import CASES, Case, check
 from lapilli.simulators.event_driven import EventDriven
+from lapilli.simulators.nir_runtime import Nir, NirTorch
+from lapilli.simulators.norse_runtime import Norse
 from lapilli.simulators.onnx_runtime import Onnx
 from lapilli.simulators.protocol import Executable, Recording, Simulator
 from lapilli.simulators.reference import Reference
+from lapilli.simulators.snntorch_runtime import SnnTorch
+from lapilli.simulators.spikingjelly_runtime import SpikingJelly
 
 Inputs = tuple[IntArray, ...]
 SIMULATORS: tuple[Simulator, ...] = (
@@ -49,6 +54,51 @@ SIMULATORS: tuple[Simulator, ...] = (
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_agrees_with_the_reference(simulator: Simulator, case: Case) -> None:
     assert check(simulator, case) > 0
+
+
+# Readers of NIR, each in its flavour, and what they decline of the cases: words of the reason.
+NIR_READERS: tuple[Simulator, ...] = (Nir(), NirTorch(), SnnTorch(), SpikingJelly(), Norse())
+_TWO_INPUTS, _BEHIND = "a second input", "x: is needed behind neurons"
+DECLINED = {
+    "decay-truncates-toward-zero": "s: its state truncates: 0 fraction bits, 3 steps need 2",
+    "input-shifts-to-the-right": "s: its state truncates: -2 fraction bits",
+    "current-decays-on-its-own": "s: synaptic current decays by 2048/4096",
+    "neuron-bias-every-step": "s: has a bias register",
+    "matmul-gates-rows": _TWO_INPUTS,
+    "gate-keeps-the-sign": _TWO_INPUTS,
+    "matmul-adds-a-row-per-event": _TWO_INPUTS,
+    "gate-adds-per-event": _TWO_INPUTS,
+    "concat-keeps-the-order": _TWO_INPUTS,
+    "membrane-is-read-before-its-reset": "s: shows a membrane",
+    "membrane-is-read-after-its-reset": "s: shows a membrane",
+    "shift-sum-stops-at-a-power-of-two": _TWO_INPUTS,
+    "shift-sum-truncates-the-sum-toward-zero": _TWO_INPUTS,
+    "shift-sum-leaves-out-what-is-far": _TWO_INPUTS,
+}
+# A chain shows its graded input to the first neurons alone; neurons cannot carry it further.
+DECLINED_BY_CHAINS = {
+    "soft-reset-keeps-the-rest": _BEHIND,
+    "soft-reset-by-its-own-amount": _BEHIND,
+    "fraction-bits-keep-the-half": _BEHIND,
+    "v-below-zero-is-kept": _BEHIND,
+    "ternary-fires-both-ways": _BEHIND,
+    "pool-takes-the-largest": _BEHIND,
+    "relu-drops-the-negative": _BEHIND,
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("simulator", NIR_READERS, ids=lambda s: s.name)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_readers_of_nir_are_exact_or_decline(simulator: Simulator, case: Case) -> None:
+    for package in ("nir", "nirtorch", "torch", "snntorch", "spikingjelly", "norse"):
+        pytest.importorskip(package)
+    declined = {**DECLINED, **(DECLINED_BY_CHAINS if simulator.name == "norse" else {})}
+    if case.name not in declined:
+        assert check(simulator, case) > 0
+        return
+    with pytest.raises(UnsupportedError, match=re.escape(declined[case.name])):
+        check(simulator, case)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.by_hand is not None], ids=str)

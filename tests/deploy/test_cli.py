@@ -179,6 +179,26 @@ def test_export_onnx_without_the_package(folder: Path) -> None:
     assert not (folder / "x.onnx").exists()
 
 
+@pytest.mark.parametrize(
+    ("flavour", "framework", "status"),
+    [("portable", "spikingjelly", 0), ("portable", "norse", 1), ("canonical", "snntorch", 1)],
+)
+def test_check_says_who_runs_a_file(
+    folder: Path, spike_driven: Quantized, flavour: str, framework: str, status: int
+) -> None:
+    save_network(spike_driven.network, folder / "sdt.lapilli")
+    name = f"{flavour}.nir"
+    done = lapilli("export", "sdt.lapilli", "--nir", name, "--flavour", flavour, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+    done = lapilli("check", name, "--for", framework, "--json", cwd=folder)
+
+    assert done.returncode == status
+    nodes = json.loads(done.stdout)["nodes"]
+    assert len(nodes) > 50
+    assert all(n["verdict"] == "runs exactly" for n in nodes) is (status == 0)
+
+
 def test_export_says_the_size_and_writes_nothing_larger_than_allowed(folder: Path) -> None:
     limit = ("--max-neurons", "80000")
     done = lapilli("export", "net.lapilli", "--nir", "net.nir", *limit, cwd=folder)
@@ -194,7 +214,8 @@ def test_doctor_lists_everything(folder: Path) -> None:
     done = lapilli("doctor", "--json", cwd=folder)
     told = json.loads(done.stdout)
     names = {f["what"] for f in told["findings"]}
-    packages = {"torch", "scikit-learn", "nir", "nirtorch", "onnx", "onnxruntime", "uv"}
+    importers = {"nirtorch", "snntorch", "spikingjelly", "norse"}
+    packages = {"torch", "scikit-learn", "nir", "onnx", "onnxruntime", "uv", *importers}
     assert names == {"python", "lava", *packages}
     assert done.returncode == int(any(f["remedy"] for f in told["findings"]))
 

@@ -14,9 +14,12 @@ from lapilli.model.checkpoint import Checkpoint, build
 from lapilli.model.digits import PREPROCESSING, TEST_IMAGES, Split, load_digits
 from lapilli.quantize import Quantized, quantize
 from lapilli.simulators.lava.adapter import Lava
-from lapilli.simulators.nir_runtime import Nir
+from lapilli.simulators.nir_runtime import Nir, NirTorch
 from lapilli.simulators.onnx_runtime import Onnx
+from lapilli.simulators.protocol import Simulator
 from lapilli.simulators.reference import Reference
+from lapilli.simulators.snntorch_runtime import SnnTorch
+from lapilli.simulators.spikingjelly_runtime import SpikingJelly
 
 Get = Callable[[str], Quantized]
 MODELS = ("spikformer", "spike_driven")
@@ -93,6 +96,27 @@ def test_onnxruntime_fires_every_spike_of_pytorch(
     )
     found.require()
     assert found.compared > 10_000_000
+
+
+@pytest.mark.parametrize(
+    "simulator", [NirTorch(), SnnTorch(), SpikingJelly()], ids=lambda s: s.name
+)
+def test_importers_of_others_fire_every_spike_of_the_spike_driven_network(
+    spike_driven: Quantized, test_split: Split, simulator: Simulator
+) -> None:
+    """The portable file, through importers that we did not write, in float32."""
+    for package in ("nirtorch", "snntorch", "spikingjelly"):
+        pytest.importorskip(package)
+    network = spike_driven.network
+    found = compare(
+        network,
+        PyTorch(network, spike_driven.reference),
+        Simulated(network, simulator),
+        test_split.images[:32],
+    )
+    found.require()
+    assert found.images == 32
+    assert found.compared > 1_800_000
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -181,7 +181,9 @@ def _damaged_nir(data: bytes, rng: Rng) -> bytes:
             if not places:
                 break
             at, other = (places[int(i)] for i in rng.integers(0, len(places), 2))
-            with suppress(RuntimeError, LookupError, TypeError, ValueError):  # edited already
+            with suppress(
+                OSError, RuntimeError, LookupError, TypeError, ValueError
+            ):  # edited before
                 _edit_hdf5(h5, at, other, rng)
     return file.getvalue()
 

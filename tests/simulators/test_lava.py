@@ -25,6 +25,7 @@ from lapilli.ir.ops import (
     SpikeMatmul,
     Staircase,
 )
+from lapilli.ir.passes.binary import to_binary_neurons
 from lapilli.ir.passes.delays import balance_delays
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
@@ -53,6 +54,16 @@ NOT_STOCK = {
     "ternary-fires-both-ways",
     "staircase-counts-the-steps-reached",
 }
+
+
+@pytest.mark.slow
+def test_shifted_values_by_neurons_of_its_own() -> None:
+    """As binary neurons that all are Lava's `LIFReset`: no process of ours decides."""
+    (case,) = (c for c in CASES if c.name == "shift-sum-truncates-the-sum-toward-zero")
+    lowered = to_binary_neurons(case.graph)
+    assert len(lowered.neurons) > 20
+    assert not not_stock(lowered)
+    assert check(Lava(), replace(case, graph=lowered)) > 900
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

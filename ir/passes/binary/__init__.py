@@ -2,8 +2,9 @@
 
 Reading order: `building` (the graph in the making), `thresholds` (neurons without memory, bit
 planes, rectifiers), `terms` (a value as weighted spikes), `products` (AND neurons), `maxima`,
-`copies` (ternary neurons and soft reset), `association` (which product of a chain comes first),
-`lowering` (the pass), `sizes` (what it costs, before anything of that size exists).
+`carries` (sums longer than registers), `shifts` (Shiftmax), `copies` (ternary neurons and soft
+reset), `association` (which product of a chain comes first), `lowering` (the pass), `sizes`
+(what it costs, before anything of that size exists).
 
 Everything happens within one time step: model time has no latency, so that neurons in a row
 decide one after the other on the same step. On a target where a synapse costs a step,

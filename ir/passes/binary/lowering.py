@@ -38,6 +38,7 @@ from lapilli.ir.passes.binary.building import Building
 from lapilli.ir.passes.binary.clock import Clock
 from lapilli.ir.passes.binary.maxima import any_of, largest_of
 from lapilli.ir.passes.binary.products import gate, matmul
+from lapilli.ir.passes.binary.shifts import shift_sum
 from lapilli.ir.passes.binary.sizes import Size, measure
 from lapilli.ir.passes.binary.terms import Decomposition, Terms, value
 from lapilli.ir.passes.binary.thresholds import compare, rectified
@@ -65,7 +66,11 @@ def to_binary_neurons(graph: Graph, max_neurons: int | None = None) -> Graph:
     graph = associate(graph)
     lowering = _Lowering(graph)
     for node in graph.nodes:
-        lowering.visit(node)
+        try:
+            lowering.visit(node)
+        except ValueError as too_wide:  # for what neurons, or 64 bits, compare
+            reason = Unsupported(node.name, str(too_wide))
+            raise UnsupportedError("a graph of binary neurons", (reason,)) from None
     lowered = lowering.build.finish()
     if max_neurons is not None:
         measure(lowered, graph).require(max_neurons)
@@ -84,8 +89,6 @@ def _fault(op: Op) -> str | None:
             return copies.fault(op)
         case Membrane():
             return "shows a membrane; binary neurons show spikes"
-        case ShiftSum():
-            return "shifts by values that change; no form in binary neurons is known here"
         case _:
             return None
 
@@ -133,7 +136,9 @@ class _Lowering:
             case SpikeMatmul():
                 a, b = ((i, self.known.terms(i)) for i in node.inputs)
                 matmul(build, name, a, b)
-            case ShiftSum() | Membrane():
+            case ShiftSum():
+                shift_sum(build, self.known, name, op, *node.inputs)
+            case Membrane():
                 raise TypeError(f"{type(op).__name__} is a fault, and faults are not lowered")
             case _:
                 assert_never(op)

@@ -34,18 +34,22 @@ def compare(build: Building, name: str, x: str, level: IntArray | int) -> tuple[
     return build.scaled(f"{name}.shift", x, 1, shift), reaches(np.asarray(level) + shift)
 
 
-def rectified(build: Building, name: str, x: str, most: int) -> tuple[tuple[int, str], ...]:
+def rectified(
+    build: Building, name: str, x: str, most: int, lowest: int = 0
+) -> tuple[tuple[int, str], ...]:
     """Bit planes of max(x, 0), for x <= `most`: below zero no bit is reached, and none fires.
+
+    From the bit `lowest` up: what is below is not asked.
 
     Returns:
         (weight, neuron node) of each plane, the most significant first.
     """
     planes: list[tuple[int, str]] = []
     rest = x
-    for bit in reversed(range(most.bit_length())):
+    for bit in reversed(range(lowest, most.bit_length())):
         plane = build.new(f"{name}.plane{bit}", reaches(1 << bit), rest)
         planes.append((1 << bit, plane))
-        if bit:
+        if bit > lowest:
             taken = build.scaled(f"{plane}.taken", plane, -(1 << bit))
             rest = build.total(f"{plane}.rest", [rest, taken])
     return tuple(planes)

@@ -1,19 +1,14 @@
 """Gates of binary spikes as AND neurons: the same values, on any graph of gates."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lapilli.ir.errors import GraphError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Gate, Input, Neuron
-from lapilli.ir.passes.and_neurons import gates_to_and_neurons
-from lapilli.ir.types import IntRange, Kind, TensorType
+from lapilli.ir.ops import Gate, Input
+from lapilli.ir.passes.binary import to_binary_neurons
+from lapilli.ir.types import TensorType
 from lapilli.simulators.reference import Reference
-
-_GRADED = TensorType((3,), IntRange(-9, 9), Kind.GRADED)
-_TERNARY = TensorType((3,), IntRange(-1, 1), Kind.SPIKES)
 
 
 @st.composite
@@ -23,7 +18,8 @@ def gated(draw: st.DrawFn) -> Graph:
     for i in range(draw(st.integers(1, 8))):
         operands = tuple(draw(st.sampled_from(nodes)).name for _ in range(2))
         nodes.append(Node(f"g{i}", Gate(), operands))
-    return Graph(tuple(nodes), (nodes[-1].name,), draw(st.integers(1, 4)))
+    gates = tuple(node.name for node in nodes[2:])
+    return Graph(tuple(nodes), gates, draw(st.integers(1, 4)))
 
 
 @settings(deadline=None)
@@ -34,7 +30,7 @@ def test_every_value_survives(graph: Graph, seed: int) -> None:
     # Both operands, all four combinations: a pass that did nothing right could not hide.
     inputs["a"][0, :4, 0], inputs["b"][0, :4, 0] = [0, 0, 1, 1], [0, 1, 0, 1]
 
-    lowered = gates_to_and_neurons(graph)
+    lowered = to_binary_neurons(graph)
 
     assert not any(isinstance(node.op, Gate) for node in lowered.nodes)
     assert len(lowered.neurons) == sum(isinstance(node.op, Gate) for node in graph.nodes) > 0
@@ -50,45 +46,10 @@ def test_memory_does_not_leak_into_the_next_step() -> None:
         Node("b", Input(type=TensorType.spikes(1))),
         Node("g", Gate(), ("a", "b")),
     )
-    lowered = gates_to_and_neurons(Graph(nodes, ("g",), 4))
+    lowered = to_binary_neurons(Graph(nodes, ("g",), 4))
     a, b = (np.array(x).reshape(4, 1, 1) for x in ([1, 0, 1, 0], [0, 1, 1, 1]))
 
     got = Reference().compile(lowered).run({"a": a, "b": b})
 
     assert got.values["g"].ravel().tolist() == [0, 0, 1, 0]
     assert got.membranes["g"].ravel().tolist() == [64, 64, 128, 64]
-
-
-@pytest.mark.parametrize("other", [_GRADED, _TERNARY], ids=str)
-def test_other_gates_stay(other: TensorType) -> None:
-    nodes = (
-        Node("a", Input(type=TensorType.spikes(3))),
-        Node("b", Input(type=other)),
-        Node("g", Gate(), ("a", "b")),
-    )
-    graph = Graph(nodes, ("g",), 1)
-
-    assert gates_to_and_neurons(graph) == graph
-
-
-def test_names_and_order() -> None:
-    nodes = (Node("a", Input(type=TensorType.spikes(3))), Node("g", Gate(), ("a", "a")))
-
-    lowered = gates_to_and_neurons(Graph(nodes, ("g",), 1))
-
-    assert [(n.name, n.inputs) for n in lowered.nodes] == [
-        ("a", ()),
-        ("g.sum", ("a", "a")),
-        ("g", ("g.sum",)),
-    ]
-    assert isinstance(lowered["g"].op, Neuron)
-
-
-def test_a_taken_name_is_an_error() -> None:
-    nodes = (
-        Node("a", Input(type=TensorType.spikes(3))),
-        Node("g.sum", Gate(), ("a", "a")),
-        Node("g", Gate(), ("a", "a")),
-    )
-    with pytest.raises(GraphError, match=r"g\.sum.*twice"):
-        gates_to_and_neurons(Graph(nodes, ("g",), 1))

@@ -1,0 +1,96 @@
+"""What a dialect of NIR must be able to say. `nir_nodes` and `nir_portable` are two of them.
+
+A dialect is a module: it has no state, only words. The walk over the graph asks it for nodes
+and never makes one itself.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from lapilli.ir.bounds import fraction_loss
+from lapilli.ir.ops import DECAY_ONE, Neuron
+from lapilli.ir.tensor import IntArray
+
+
+class Flavour(enum.Enum):
+    """For whom a file is written."""
+
+    CANONICAL = "canonical"  # integers, NIR's own neurons, a threshold for each neuron
+    PORTABLE = "portable"  # what other people's importers run exactly
+    FUSED = "fused"  # the same without branches: for importers that read chains
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """A graph in NIR.
+
+    Attributes:
+        nodes, edges: of the NIR graph; nodes in topological order.
+        names: NIR name -> the name it stands for; helpers are called `<node>.<role>`.
+        layouts: name of each value that a NIR neuron shows -> where its elements are.
+        output: the same of the graph's output, and whether the host accumulates it.
+    """
+
+    nodes: Mapping[str, Any]
+    edges: tuple[tuple[str, str], ...]
+    names: Mapping[str, str]
+    layouts: Mapping[str, Any]
+    output: Mapping[str, Any]
+
+
+def in_order(said: Said) -> Said:
+    """Names whose alphabetical order, in which HDF5 returns them, is the topological one.
+
+    They are also clear of the names that modules have for themselves, and of each other.
+    """
+    digits = len(str(len(said.nodes)))
+    new = {key: f"n{i:0{digits}}_{key}" for i, key in enumerate(said.nodes)}
+    return replace(
+        said,
+        nodes={new[key]: node for key, node in said.nodes.items()},
+        edges=tuple((new[source], new[target]) for source, target in said.edges),
+        names={new[key]: name for key, name in said.names.items()},
+        layouts={n: {**shows, "node": new[shows["node"]]} for n, shows in said.layouts.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Neurons of one node, and the synapses that let through only the currents meant for it."""
+
+    neuron: Any
+    mask: Any = None
+
+
+class Dialect(Protocol):
+    """The vocabulary; `nir_nodes` says what each word means.
+
+    Attributes:
+        EXACT: no partial sum and no state, in its finest steps, may reach this magnitude.
+        FLOAT: the type that readers of the dialect compute in.
+        FLATTENS: whether synapses from a whole map may have a `Flatten` before them.
+    """
+
+    EXACT: int
+    FLOAT: str
+    FLATTENS: bool
+
+    def neuron_faults(self, op: Neuron, T: int) -> list[str]: ...  # noqa: D102
+    def neurons(self, op: Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]: ...  # noqa: D102
+    def dressed(self, node: Any, shape: tuple[int, ...]) -> Any: ...  # noqa: D102
+
+
+def finest_bits(op: Neuron, T: int) -> int:
+    """Bits below a synaptic unit that a membrane can need over T steps."""
+    return fraction_loss(op.dv) * (T - 1)
+
+
+def holds(op: Neuron, T: int) -> int:
+    """A membrane is at most so many times its largest current."""
+    if op.dv == 0:
+        return T
+    return 1 if op.dv == DECAY_ONE else 2
