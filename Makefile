@@ -65,7 +65,7 @@ runtimes: $(VENV)/.installed
 	$(BIN)/python -m lapilli.deploy.runtimes docs/runtimes.md
 
 sizes: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m lapilli.deploy.sizes docs/sizes.md
+	$(BIN)/python -m lapilli.deploy.sizes docs/sizes.md
 
 train: $(VENV)/.installed
 	$(BIN)/python -m lapilli.model.train spikformer model/checkpoints/digits_spikformer.safetensors

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -13,15 +14,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from lapilli.export.file import write_whole
 from lapilli.ir.errors import LapilliError
 from lapilli.ir.ops import Conv2d, Linear
 from lapilli.ir.types import IntRange
-from lapilli.model.families import make
 from lapilli.model.presets import PRESETS
+from lapilli.model.trial import random_model, trial_images
 from lapilli.quantize import Quantized, quantize
 
 SIZE = 224  # height and width of an image
@@ -97,34 +95,21 @@ class Size:
 
 def measure(preset: str) -> Size:
     """Build and quantize one model here; time and memory are those of this whole process."""
-    torch.set_num_threads(1)
     config = PRESETS[preset]
-    model = random_model(preset)
-    images = torch.randn(2, config.in_channels, SIZE, SIZE)
-    quantized = quantize(model, images)
+    model = random_model(config)
+    quantized = quantize(model, trial_images(config, SIZE, 2))
     used = resource.getrusage(resource.RUSAGE_SELF)
     parameters = sum(p.numel() for p in model.parameters())
     seconds = time.process_time()
     return Size(preset, parameters, quantized, seconds, used.ru_maxrss / _GIB)
 
 
-def random_model(preset: str) -> nn.Module:
-    """Random parameters and batch-norm statistics, seeded."""
-    torch.manual_seed(0)
-    model = make(PRESETS[preset])
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.8, 1.6)
-            nn.init.normal_(module.bias, 0.0, 0.5)
-            nn.init.normal_(module.running_mean, 0.0, 0.2)  # type: ignore[arg-type]
-            nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
-    return model.eval()
-
-
 def row(preset: str) -> str:
     """`measure` in a process of its own, as a row of the page."""
     command = [sys.executable, "-m", "lapilli.deploy.sizes", "--row", preset]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
+    return done.stdout
 
 
 def _answer(preset: str) -> str:

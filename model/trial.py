@@ -112,3 +112,16 @@ def alive(config: Config, size: int) -> nn.Module:
         for _ in range(4):
             model(trial_images(config, size))
     return model.eval()
+
+
+def random_model(config: Config) -> nn.Module:
+    """Random parameters and batch-norm statistics, seeded: for sizes that take long to run."""
+    torch.manual_seed(0)
+    model = make(config)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.8, 1.6)
+            nn.init.normal_(module.bias, 0.0, 0.5)
+            nn.init.normal_(module.running_mean, 0.0, 0.2)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+    return model.eval()

@@ -133,7 +133,9 @@ def test_an_inexact_neuron_is_replaced_on_both_sides(options: dict[str, Any], wh
     made = quantize(tiny(**options), images())
     assert compare(made, images(40, seed=2)) > 1000
     want = f"the integer neuron stands on both sides: {why}"
-    assert made.notes == tuple(f"lif{i}: {want}" for i in range(4))
+    assert len(made.notes) == 4
+    for i, note in enumerate(made.notes):  # one of them also says that its state had no room
+        assert note.startswith(f"lif{i}: {want}")
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
