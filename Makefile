@@ -4,13 +4,15 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test test-long lint format coverage train clean
+.PHONY: demo test test-long random-graphs fuzz lint format coverage train clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     the whole flow on real images: PyTorch, integers, Lava (ARGS=... for lapilli demo)"
 	@echo "make test     every test (ARGS=... for pytest)"
 	@echo "make test-long  what takes longer: every row of docs/coverage.md"
+	@echo "make random-graphs  1000 random graphs that each simulator takes (ARGS=names, --enough N)"
+	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
 	@echo "make lint     formatting, lint, types, layers"
 	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
 	@echo "make train    reproduce the two shipped checkpoints (about 5 minutes on 2 cores)"
@@ -37,6 +39,12 @@ test: $(VENV)/.lava
 
 test-long: $(VENV)/.lava
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)
+
+random-graphs: $(VENV)/.lava
+	$(BIN)/python -m lapilli.deploy.random_graphs $(ARGS)
+
+fuzz: $(VENV)/.installed
+	$(BIN)/python tests/export/fuzz.py $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from lapilli import __version__
+from lapilli.deploy import cli_exchange
 from lapilli.deploy import images as image_files
 from lapilli.deploy.doctor import examine, fix
 from lapilli.deploy.progress import Bars
@@ -28,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _errors = Console(stderr=True)
+app.command("import")(cli_exchange.import_nir)
+app.command()(cli_exchange.golden)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 NetworkFile = Annotated[Path, typer.Argument(help="A .lapilli file.")]

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lapilli.export.nir_facts import Stated
+from lapilli.export.nir_import import from_nir
+from lapilli.export.nir_layout import positions
 from lapilli.ir.errors import MismatchError, SimulatorUnavailableError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
@@ -140,6 +143,25 @@ def test_every_spike_and_logit_is_that_of_the_graph() -> None:
 @pytest.mark.parametrize("seed", [1, 3, 4, 5, 6, 7])
 def test_other_weights(seed: int) -> None:
     assert check(Nir(), case(seed)) > 0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_file_imported_is_the_network_again(seed: int, tmp_path: Path) -> None:
+    tried = case(seed)
+    nir.write(tmp_path / "x.nir", to_nir(tried.graph))
+    back = from_nir(tmp_path / "x.nir", Stated(input_range=(-8, 8)))
+    layouts = json.loads(nir.read(tmp_path / "x.nir").metadata["lapilli"])["layouts"]
+
+    want = Reference().compile(tried.graph).run(tried.inputs)
+    got = Reference().compile(back).run(tried.inputs)
+
+    assert set(back.neurons) == {*layouts}
+    for name in tried.graph.neurons:  # wiring is not in the file, the layouts are
+        home = positions(layouts[name]["layout"])
+        flat = got.values[name].reshape(_T, 3, -1)
+        assert np.array_equal(flat[..., home], want.values[name]), name
+        assert 0 < want.values[name].mean() < 1, name
+    assert np.array_equal(got.values["logits"], want.values["logits"])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,37 @@
+"""Compare a runtime with golden vectors: `python check_golden.py golden.npz yours.npz`.
+
+yours.npz has `logits` (B, classes) at the last step and any of the golden `spikes:<node>`
+(T, B, ...). Exit status 0 if all are equal; needs NumPy alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+
+def check(golden: Any, yours: Any) -> str | int:
+    """The first difference, or 0."""
+    names = [n for n in golden.files if n == "logits" or n.startswith("spikes:")]  # in graph order
+    if odd := {"logits"} - set(yours.files) | set(yours.files) - set(golden.files):
+        return f"missing, or of no node: {', '.join(sorted(odd))}"
+    found = []
+    for order, name in enumerate(n for n in names if n in yours.files):
+        want, got = golden[name], yours[name]
+        if want.shape != got.shape:
+            return f"{name}: shape {got.shape}, expected {want.shape}"
+        for at in np.argwhere(want != got)[:1].tolist():
+            t = at[0] if name != "logits" else len(golden["input"]) - 1
+            found.append((t, order, f"{name}{at} is {got[tuple(at)]}, not {want[tuple(at)]}"))
+    if found:
+        return f"first difference at step {min(found)[0]}: {min(found)[2]}"
+    left = [n for n in names if n not in yours.files]
+    values = sum(golden[n].size for n in names if n in yours.files)
+    print(f"equal: {values} values; not in yours: {', '.join(left) or 'none'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(check(*(np.load(path, allow_pickle=False) for path in sys.argv[1:3])))

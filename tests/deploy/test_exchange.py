@@ -1,0 +1,218 @@
+"""Golden vectors catch what they must; `lapilli import` and `lapilli golden` from outside."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lapilli.deploy.golden import Golden, write_golden
+from lapilli.export.file import load_network, save_network
+from lapilli.ir.errors import InputError
+from lapilli.ir.graph import Graph, Node
+from lapilli.ir.network import InputQuantizer, Network
+from lapilli.ir.ops import Conv2d, Input, Linear, Neuron, Readout, Reshape
+from lapilli.ir.tensor import IntTensor
+from lapilli.ir.types import IntRange, Kind, TensorType
+from lapilli.simulators.event_driven import EventDriven
+
+
+def _network() -> Network:
+    rng = np.random.default_rng(0)
+
+    def ints(*shape: int) -> IntTensor:
+        return IntTensor.of(rng.integers(-7, 8, shape))
+
+    nodes = (
+        Node("image", Input(type=TensorType((1, 4, 4), IntRange(-8, 8), Kind.GRADED))),
+        Node("conv", Conv2d(weight=ints(3, 1, 3, 3), bias=ints(3), graded=True), ("image",)),
+        Node("conv.lif", Neuron(threshold=IntTensor.of([641]), dv=2048), ("conv",)),
+        Node("flat", Reshape(shape=(12,)), ("conv.lif",)),
+        Node("fc", Linear(weight=ints(5, 12), bias=ints(5)), ("flat",)),
+        Node("fc.lif", Neuron(threshold=IntTensor.of([321]), dv=2048), ("fc",)),
+        Node("head", Linear(weight=ints(3, 5), bias=ints(3)), ("fc.lif",)),
+        Node("logits", Readout(), ("head",)),
+    )
+    quantizer = InputQuantizer(
+        mean=(Fraction(1, 2),), std=(Fraction(1, 16),), exponent=0, lo=-8, hi=8
+    )
+    return Network(
+        graph=Graph(nodes, ("logits",), 4),
+        input=quantizer,
+        logit_scale=Fraction(1, 8),
+        classes=("a", "b", "c"),
+    )
+
+
+def _pixels() -> Any:
+    return np.random.default_rng(1).integers(0, 256, (6, 1, 4, 4)).astype(np.uint8)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Golden:
+    return write_golden(_network(), _pixels(), tmp_path / "golden")
+
+
+def _answers() -> dict[str, Any]:
+    """What another runtime computes: the event-driven simulator."""
+    network = _network()
+    got = EventDriven().compile(network.graph).run(network.encode(_pixels()))
+    return {
+        "spikes:conv.lif": got.values["conv.lif"],
+        "spikes:fc.lif": got.values["fc.lif"],
+        "logits": got.values["logits"][-1],
+    }
+
+
+def _check(made: Golden, yours: dict[str, Any], tmp_path: Path) -> tuple[int, str]:
+    np.savez(tmp_path / "yours.npz", **yours)
+    command = [
+        sys.executable,
+        "-I",
+        *map(str, (made.files[1], made.files[0], tmp_path / "yours.npz")),
+    ]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return done.returncode, (done.stdout + done.stderr).strip()
+
+
+def test_a_right_runtime_passes(made: Golden, tmp_path: Path) -> None:
+    assert all(0 < rate < 1 for rate in made.rates.values())
+    assert _check(made, _answers(), tmp_path) == (
+        0, f"equal: {made.values} values; not in yours: none",
+    )  # fmt: skip
+    status, line = _check(made, {"logits": _answers()["logits"]}, tmp_path)
+    assert (status, line[-40:]) == (0, "in yours: spikes:conv.lif, spikes:fc.lif")
+
+
+def test_a_wrong_spike_is_found_first(made: Golden, tmp_path: Path) -> None:
+    yours = _answers()
+    yours["spikes:fc.lif"][1, 2, 3] ^= 1
+    yours["spikes:conv.lif"][2, 0, 1, 0, 1] ^= 1
+    yours["logits"][0, 0] += 1
+    status, line = _check(made, yours, tmp_path)
+    assert status == 1
+    assert line.startswith("first difference at step 1: spikes:fc.lif[1, 2, 3] is ")
+
+
+def test_every_single_number_counts(made: Golden, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    for name in ("logits", "spikes:conv.lif", "spikes:fc.lif"):
+        yours = _answers()
+        at = tuple(int(rng.integers(n)) for n in yours[name].shape)
+        yours[name][at] += 1
+        status, line = _check(made, yours, tmp_path)
+        assert status == 1
+        assert f"{name}{list(at)} is" in line
+
+
+def test_what_does_not_fit_is_said(made: Golden, tmp_path: Path) -> None:
+    yours = _answers()
+    assert _check(made, {**yours, "logits": yours["logits"][:3]}, tmp_path) == (
+        1, "logits: shape (3, 3), expected (6, 3)",
+    )  # fmt: skip
+    del yours["logits"]
+    assert _check(made, yours, tmp_path) == (1, "missing, or of no node: logits")
+    odd = {**_answers(), "spikes:ghost": np.zeros(1)}
+    assert _check(made, odd, tmp_path) == (1, "missing, or of no node: spikes:ghost")
+    floats = {**_answers(), "logits": _answers()["logits"] + np.nan}
+    assert _check(made, floats, tmp_path)[0] == 1
+
+
+def test_equal_networks_give_equal_bytes(made: Golden, tmp_path: Path) -> None:
+    again = write_golden(_network(), _pixels(), tmp_path / "again")
+    assert again.files[0].read_bytes() == made.files[0].read_bytes()
+    with np.load(made.files[0], allow_pickle=False) as archive:
+        assert str(archive["digest"]) == _network().graph.digest
+        assert archive["input"].shape == (4, 6, 1, 4, 4)
+        assert archive["spikes:fc.lif"].dtype == np.int8
+
+
+def test_a_name_that_no_archive_takes(tmp_path: Path) -> None:
+    network = _network()
+    nodes = tuple(
+        Node(n.name.replace("conv.lif", "../conv"), n.op,
+             tuple(i.replace("conv.lif", "../conv") for i in n.inputs))
+        for n in network.graph.nodes
+    )  # fmt: skip
+    odd = Network(
+        graph=Graph(nodes, ("logits",), 4),
+        input=network.input,
+        logit_scale=network.logit_scale,
+        classes=network.classes,
+    )
+    with pytest.raises(InputError, match="cannot be named"):
+        write_golden(odd, _pixels(), tmp_path)
+
+
+# ---- the command line -------------------------------------------------------------------
+
+
+def _lapilli(*arguments: object) -> subprocess.CompletedProcess[str]:
+    code = "from lapilli.deploy.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_golden_from_outside(tmp_path: Path) -> None:
+    save_network(_network(), tmp_path / "net.lapilli")
+    np.savez(tmp_path / "images.npz", images=_pixels())
+    options = ["--source", tmp_path / "images.npz", "--count", 3, "-o", tmp_path / "g"]
+    done = _lapilli("golden", tmp_path / "net.lapilli", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["images"] == 3
+    assert facts["silent"] == []
+    assert [Path(f).name for f in facts["files"]] == ["golden.npz", "check_golden.py"]
+
+
+def test_silence_is_status_one(tmp_path: Path) -> None:
+    save_network(_network(), tmp_path / "net.lapilli")
+    np.savez(tmp_path / "images.npz", images=np.full((1, 1, 4, 4), 128, np.uint8))
+    options = ["--source", tmp_path / "images.npz", "-o", tmp_path / "g"]
+    done = _lapilli("golden", tmp_path / "net.lapilli", *options)
+    assert done.returncode == 1
+    assert "never fire on these images" in done.stderr
+
+
+def test_import_from_outside(tmp_path: Path) -> None:
+    nir = pytest.importorskip("nir")
+    two = np.ones(2)
+    nodes = {
+        "x": nir.Input(np.array([2])),
+        "fc": nir.Linear(weight=np.array([[0.5, 1], [1, -0.25]])),
+        "lif": nir.LIF(tau=two * 2e-4, r=two * 2, v_leak=two * 0, v_threshold=two),
+        "y": nir.Output(np.array([2])),
+    }
+    graph = nir.NIRGraph(nodes, [("x", "fc"), ("fc", "lif"), ("lif", "y")])
+    nir.write(tmp_path / "x.nir", graph)
+    out = tmp_path / "x.lapilli"
+    shutil.rmtree(out, ignore_errors=True)
+
+    refused = _lapilli("import", tmp_path / "x.nir", "-o", out)
+    assert refused.returncode == 2
+    assert "nothing says how to discretise it; state a reading" in refused.stderr
+    assert not out.exists()
+
+    stated = ["--reading", "snntorch", "--dt", "1e-4", "--T", 4, "--input-range", "0,1"]
+    unsaid = _lapilli("import", tmp_path / "x.nir", "-o", out, *stated)
+    assert unsaid.returncode == 2
+    assert (
+        "node 'lif': the exporter of snntorch does not write how its neurons are" in unsaid.stderr
+    )
+
+    done = _lapilli("import", tmp_path / "x.nir", "-o", out, *stated, "--reset", "zero", "--json")
+    assert done.returncode == 0, done.stderr
+    network = load_network(out)
+    assert network.graph.T == json.loads(done.stdout)["T"] == 4
+    assert network.graph.neurons == ("lif",)
