@@ -324,6 +324,9 @@ def export(
     onnx_step: Annotated[
         Path | None, typer.Option(help="The .onnx file to write: one time step, state in and out.")
     ] = None,
+    net: Annotated[
+        Path | None, typer.Option(help="The .net file of lava-dl to write, if it is a chain.")
+    ] = None,
     inlined: Annotated[
         bool, typer.Option(help="Neurons in ONNX as plain operators, not as functions.")
     ] = False,
@@ -335,8 +338,8 @@ def export(
     """Write the graph in other formats; says how many neurons NIR takes before it is built."""
     from lapilli.deploy import report
 
-    if nir is None and onnx is None and onnx_step is None:
-        raise typer.BadParameter("nothing to write: give --nir, --onnx or --onnx-step")
+    if nir is None and onnx is None and onnx_step is None and net is None:
+        raise typer.BadParameter("nothing to write: give --nir, --onnx, --onnx-step or --net")
     loaded = load_network(network)
     written: list[dict[str, Any]] = []
     if nir is not None:
@@ -349,6 +352,10 @@ def export(
         save_nir(loaded, nir, max_neurons)
         cost = {"neurons": found.neurons, "depth": found.depth, "synapses": found.synapses}
         written.append({"file": str(nir), "format": "nir", "bytes": nir.stat().st_size, **cost})
+    if net is not None:
+        from lapilli.export.net import save_net
+
+        written.append({"file": str(net), "format": "net", **asdict(save_net(loaded, net))})
     for file, step in ((onnx, False), (onnx_step, True)):
         if file is not None:
             _need_onnx()
