@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 from lapilli.export.hdf5 import RefusedError
 from lapilli.export.net_reader import NetFile, NetLayer, read_net
 from lapilli.export.net_registers import weight_fault
-from lapilli.ir.certificate import BIAS_BITS, STATE_BITS, THRESHOLD_BITS, TIE, check_registers
+from lapilli.ir.certificate import BIAS_BITS, THRESHOLD_BITS, TIE, check_registers
 from lapilli.ir.errors import FormatError, GraphError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
@@ -21,6 +23,7 @@ from lapilli.ir.types import IntRange, Kind, TensorType
 
 _MOST_STEPS = 1 << 16
 _MOST_VALUES = 1 << 26
+_MOST_VTH = (1 << THRESHOLD_BITS) - 1
 _BIAS = IntRange(-(1 << (BIAS_BITS - 1)), (1 << (BIAS_BITS - 1)) - 1)
 
 
@@ -69,7 +72,6 @@ class _Walk:
         self.T = T
         self.nodes: list[Node] = []
         self.shape: tuple[int, ...] = ()
-        self.flat = False
 
     def network(self, quantizer: InputQuantizer) -> Network:
         last = self.nodes[-1]
@@ -91,9 +93,8 @@ class _Walk:
         self.shape = shape
         channels = shape[0] if len(shape) == 3 else 1
         image = shape if len(shape) == 3 else (1, 1, math.prod(shape))
-        bits = BIAS_BITS if layer.neuron else 1
-        scale = Fraction(int(layer.fields.get("weight", np.array([64])).reshape(-1)[0]))
-        shift = Fraction(int(layer.fields.get("bias", np.array([0])).reshape(-1)[0]))
+        scale = Fraction(_one("layer.0", layer, "weight", 64))
+        shift = Fraction(_one("layer.0", layer, "bias", 0))
         if layer.neuron is None:
             scale, shift, known = Fraction(1), Fraction(0), TensorType.spikes(*image)
         else:
@@ -111,7 +112,7 @@ class _Walk:
             std=(1 / scale,) * channels,
             exponent=0,
             lo=known.range.lo,
-            hi=known.range.hi if bits > 1 else 1,
+            hi=known.range.hi,
         )
 
     def layer(self, name: str, layer: NetLayer, *, last: bool) -> None:
@@ -135,17 +136,19 @@ class _Walk:
         if fault := weight_fault(op.weight.array):
             raise RefusedError(f"{name}: {fault}")
         bias = self._bias(name, layer, op.weight.shape[0])
-        sums = layer.neuron is None or (last and self._adds_up(layer, op, bias))
-        if sums:
-            if layer.neuron is None and np.any(bias):
-                raise RefusedError(f"{name}: a bias without neurons, which netx does not add up")
-            op = _with_bias(op, bias)
-        self.nodes.append(Node(f"{name}.synapse", op, (before,)))
-        if sums:
-            if not last:
-                raise RefusedError(f"{name}: has no neurons, and is not the last")
+        proven = self._sums(op, bias)
+        if layer.neuron is None and (np.any(bias) or not last or proven.magnitude > _MOST_VTH):
+            raise RefusedError(
+                f"{name}: without neurons netx adds up in u; it must be last, without a bias, and "
+                f"its sums, here in [{proven.lo}, {proven.hi}], within {_MOST_VTH}"
+            )
+        sums = layer.neuron is None or (last and _adds_up(layer.neuron, proven))
+        if sums and isinstance(op, Linear):
+            op = replace(op, bias=IntTensor.of(bias))
+            self.nodes.append(Node(f"{name}.synapse", op, (before,)))
             self.nodes.append(Node(name, Readout(), (f"{name}.synapse",)))
         else:
+            self.nodes.append(Node(f"{name}.synapse", op, (before,)))
             self._neurons(name, layer, bias=bias)
 
     def _dense(self, name: str, layer: NetLayer) -> Linear:
@@ -177,7 +180,7 @@ class _Walk:
             bias=IntTensor.of(np.zeros(len(weight), np.int64)),
             stride=_pair(name, fields, "stride", 1),
             padding=_pair(name, fields, "padding", 0),
-            groups=int(fields.get("groups", np.array(1)).reshape(-1)[0]),
+            groups=_one(name, layer, "groups", 1),
         )
         sides = [
             (n + 2 * p - k) // s + 1
@@ -196,15 +199,12 @@ class _Walk:
             raise RefusedError(f"{name}: {bias.size} biases for {outputs}, or beyond 13 bits")
         return bias
 
-    def _adds_up(self, layer: NetLayer, op: Linear | Conv2d, bias: IntArray) -> bool:
-        """Whether the last neurons are a sum over time: no leak, no memory in u, no spike."""
-        neuron = layer.neuron or {}
-        if isinstance(op, Conv2d) or int(neuron["vDecay"][0]) or int(neuron["iDecay"][0]) != 4096:
-            return False
-        w, b = op.weight.array, bias
-        most = int((np.maximum(w, 0).sum(axis=1) + b).max()) * self.T
-        least = int((np.minimum(w, 0).sum(axis=1) + b).min()) * self.T
-        return most <= int(neuron["vThMant"][0]) and -least < 1 << (STATE_BITS - 7)
+    def _sums(self, op: Linear | Conv2d, bias: IntArray) -> IntRange:
+        """Where a sum over time of a layer's input can be."""
+        rest = tuple(range(1, op.weight.array.ndim))
+        most = int((np.maximum(op.weight.array, 0).sum(axis=rest) + bias).max())
+        least = int((np.minimum(op.weight.array, 0).sum(axis=rest) + bias).min())
+        return IntRange(min(0, least * self.T), max(0, most * self.T))
 
     def _neurons(
         self,
@@ -215,8 +215,8 @@ class _Walk:
     ) -> None:
         if layer.neuron is None:
             raise RefusedError(f"{name}: has no neurons")
-        i, v, vth = (int(layer.neuron[k][0]) for k in ("iDecay", "vDecay", "vThMant"))
-        if not (1 <= i <= DECAY_ONE and 0 <= v < DECAY_ONE and 0 <= vth < 1 << THRESHOLD_BITS):
+        i, v, vth = (layer.neuron[k] for k in ("iDecay", "vDecay", "vThMant"))
+        if not (1 <= i <= DECAY_ONE and 0 <= v < DECAY_ONE and 0 <= vth <= _MOST_VTH):
             raise RefusedError(f"{name}: iDecay {i}, vDecay {v}, vThMant {vth}; a register ends")
         own = np.zeros(1, np.int64) if bias is None else bias * TIE
         column = own.reshape(-1, *(1 for _ in self.shape[1:])) if own.size > 1 else own
@@ -235,15 +235,22 @@ _LAYER_OF_CONV = {
 }  # fmt: skip
 
 
-def _with_bias(op: Linear | Conv2d, bias: IntArray) -> Linear | Conv2d:
-    if isinstance(op, Linear):
-        return Linear(weight=op.weight, bias=IntTensor.of(bias))
-    raise RefusedError("a convolution without neurons")
+def _adds_up(neuron: Mapping[str, int], sums: IntRange) -> bool:
+    """Whether neurons are a sum over time: no leak, no memory in u, and never a spike."""
+    silent = sums.hi <= neuron["vThMant"] and sums.magnitude <= _MOST_VTH
+    return silent and neuron["vDecay"] == 0 and neuron["iDecay"] == DECAY_ONE
 
 
 def _only(name: str, layer: NetLayer, known: set[str]) -> None:
     if odd := sorted(set(layer.fields) - known):
         raise RefusedError(f"{name}: {odd[0]} in a layer of type {layer.kind[:20]!r}")
+
+
+def _one(name: str, layer: NetLayer, key: str, default: int) -> int:
+    found = layer.fields.get(key)
+    if found is not None and found.size != 1:
+        raise RefusedError(f"{name}: {found.size} numbers as {key}, expected one")
+    return default if found is None else int(found.reshape(-1)[0])
 
 
 def _shape(layer: NetLayer, name: str) -> tuple[int, ...]:
@@ -255,8 +262,8 @@ def _shape(layer: NetLayer, name: str) -> tuple[int, ...]:
     return tuple(found.tolist())
 
 
-def _pair(name: str, fields: dict[str, IntArray] | object, key: str, least: int) -> tuple[int, int]:
-    found = fields.get(key) if isinstance(fields, dict) else None
+def _pair(name: str, fields: Mapping[str, IntArray], key: str, least: int) -> tuple[int, int]:
+    found = fields.get(key)
     if found is None or found.size not in (1, 2) or not least <= int(found.min()) <= 1 << 15:
         raise RefusedError(f"{name}: {key} {found}; expected one or two numbers")
     a, *rest = found.reshape(-1).tolist()

@@ -20,9 +20,9 @@ _LAYER = {
 }  # fmt: skip
 _NEURON = {
     "type", "iDecay", "vDecay", "vThMant", "refDelay", "wgtExp", "messageBits", "gradedSpike",
-    "scaleRho", "tauRho", "theta",
+    "activation", "scaleRho", "tauRho", "theta",
 }  # fmt: skip
-_TRAINING = {"scaleRho", "tauRho", "theta"}  # of the surrogate gradient; netx does not read them
+_TRAINING = {"scaleRho", "tauRho", "theta", "activation"}  # of training; netx reads none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +31,7 @@ class NetLayer:
 
     kind: str
     fields: Mapping[str, IntArray]
-    neuron: Mapping[str, IntArray] | None
+    neuron: Mapping[str, int] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,9 +86,11 @@ def _layer(tree: Tree, at: tuple[str, ...]) -> NetLayer:
         if name not in neuron:
             raise RefusedError(f"{show((*at, 'neuron', name))}: missing")
     for name, only in (("refDelay", 1), ("wgtExp", 0), ("messageBits", 0), ("gradedSpike", 0)):
-        if name in neuron and int(_scalar(neuron[name], show((*at, "neuron", name)))) != only:
+        if name in neuron and np.any(neuron[name] != only):
             raise RefusedError(f"{show((*at, 'neuron', name))}: {neuron[name]}; only {only}")
-    return NetLayer(kind, fields, {k: v.reshape(-1)[:1] for k, v in neuron.items()})
+    return NetLayer(
+        kind, fields, {k: _scalar(v, show((*at, "neuron", k))) for k, v in neuron.items()}
+    )
 
 
 def _fields(tree: Tree, at: tuple[str, ...], known: set[str]) -> tuple[dict[str, IntArray], str]:
