@@ -49,6 +49,7 @@ from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import Kind
 
 MOST_WEIGHTS = 1 << 24  # of one dense layer
+_PROBES = 256  # unit inputs at a time, for the memory between
 _UNIFORM = ((), (1,), (1, 1))  # over the positions of an image
 _LINEAR = (Linear, Conv2d, Add, Sum, Reshape, Permute, Expand, Slice, Concat, Delay)
 
@@ -147,12 +148,12 @@ def _faults(
 
 def _sources(graph: Graph) -> dict[str, set[str]]:
     """For each node, the input and populations whose values reach it through no other."""
+    ends = {n.name for n in graph.nodes if isinstance(n.op, (Input, Neuron, Readout))}
     reach: dict[str, set[str]] = {}
     for node in graph.nodes:
         reach[node.name] = set()
         for name in node.inputs:
-            own = isinstance(graph[name].op, (Input, Neuron, Readout))
-            reach[node.name] |= {name} if own else reach[name]
+            reach[node.name] |= {name} if name in ends else reach[name]
     return reach
 
 
@@ -201,12 +202,17 @@ def _weights(graph: Graph, before: str, node: Node) -> tuple[IntArray, IntArray]
         return conv.weight.array, conv.bias.array
     layer, shape = _between(graph, before, node), graph.types[before].shape
     size = math.prod(shape)
-    probes = np.concatenate([np.zeros((1, size), np.int64), np.eye(size, dtype=np.int64)])
-    values = {before: probes.reshape(-1, *shape)}
-    for n in layer:
-        values[n.name] = evaluate(n.op, tuple(values[i] for i in n.inputs))
-    answers = values[node.inputs[0]].reshape(size + 1, -1)
-    return (answers[1:] - answers[0]).T, answers[0]
+
+    def answers(probes: IntArray) -> IntArray:
+        values = {before: probes.reshape(-1, *shape)}
+        for n in layer:
+            values[n.name] = evaluate(n.op, tuple(values[i] for i in n.inputs))
+        return values[node.inputs[0]].reshape(len(probes), -1)
+
+    bias = answers(np.zeros((1, size), np.int64))
+    parts = [answers(np.eye(min(_PROBES, size - k), size, k, dtype=np.int64)) - bias
+             for k in range(0, size, _PROBES)]  # fmt: skip
+    return np.concatenate(parts).T, bias[0]
 
 
 def _write(out: Any, graph: Graph, stages: tuple[str, ...], transform: Mapping[str, int]) -> None:

@@ -76,7 +76,10 @@ class _Walk:
     def network(self, quantizer: InputQuantizer) -> Network:
         last = self.nodes[-1]
         if isinstance(last.op, Neuron):
-            self.nodes.append(Node("counts", Readout(), (last.name,)))
+            if len(self.shape) > 1:
+                flat = Reshape(shape=(math.prod(self.shape),))
+                self.nodes.append(Node("counts.flat", flat, (last.name,)))
+            self.nodes.append(Node("counts", Readout(), (self.nodes[-1].name,)))
         elif not isinstance(last.op, Readout):
             raise RefusedError(f"{last.name}: is last, and has no neurons")
         graph = Graph(tuple(self.nodes), (self.nodes[-1].name,), self.T)

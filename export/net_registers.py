@@ -58,7 +58,8 @@ def neuron_faults(
         faults.append(f"{op.fraction_bits} fraction bits; Loihi shifts its input by 6")
     if np.any(op.bias.array % TIE):
         faults.append("a bias that is no multiple of 64; `bias_exp` in netx is 6")
-    most = bounds.current.magnitude if whole else int(np.abs(bias).max())
+    given = max(bounds.current.hi, -bounds.current.lo - 1)  # of 13 bits in two's complement
+    most = given if whole else int(np.abs(bias).max())
     if most + op.bias.range.magnitude // TIE > _MOST_BIAS:
         faults.append(f"a bias beyond {_MOST_BIAS}, which are {BIAS_BITS} bits")
     if op.du != DECAY_ONE and (whole or np.any(bias)):

@@ -30,7 +30,7 @@ from lapilli.ir.ops import (
     Sum,
 )
 from lapilli.ir.tensor import IntArray, IntTensor
-from lapilli.ir.types import TensorType
+from lapilli.ir.types import IntRange, TensorType
 from lapilli.simulators.reference import Reference
 
 h5py = pytest.importorskip("h5py")
@@ -71,6 +71,19 @@ def test_a_chain_says_the_same_after_a_trip_through_the_file(
         if mine != "logits":
             assert 0.03 < ours[mine].mean() < 0.97, mine
     assert len(np.unique(ours["logits"])) > 10
+
+
+def test_spikes_are_counted_where_nothing_adds_up(net_chain: Chain, tmp_path: Path) -> None:
+    path = tmp_path / "x.net"
+    save_net(net_chain(encoder=True), path)
+    with h5py.File(path, "r+") as file:
+        for index in "345":
+            del file[f"layer/{index}"]
+    network = network_from_net(path)
+    (output,) = network.graph.outputs
+    assert network.graph.types[output].shape == (len(network.classes),) == (6 * 3 * 4,)
+    assert network.graph.types[output].range == IntRange(0, 6)
+    save_net(network, tmp_path / "again.net")
 
 
 def test_equal_networks_give_equal_bytes(net_chain: Chain, tmp_path: Path) -> None:
