@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test test-long random-graphs fuzz lint format coverage runtimes sizes train clean
+.PHONY: demo test test-long random-graphs fuzz lava-dl lint format coverage runtimes sizes train clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test-long  what takes longer: every row of docs/coverage.md"
 	@echo "make random-graphs  1000 random graphs that each simulator takes (ARGS=names, --enough N)"
 	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
+	@echo "make lava-dl  lava-dl's own environment for make test-long (2.2 GB)"
 	@echo "make lint     formatting, lint, types, layers"
 	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
 	@echo "make runtimes docs/runtimes.md anew: every family through other people's importers (about 20 minutes)"
@@ -39,7 +40,15 @@ demo: $(VENV)/.lava
 test: $(VENV)/.lava
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-test-long: $(VENV)/.lava
+# netx imports PyTorch: 0.8 GB to fetch, 2.2 GB on disk; only the tests of .net files use it.
+$(VENV)/.lava-dl: $(VENV)/.lava tests/export/lava_dl.txt
+	$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -c 'from lapilli.simulators.lava import environment; print(environment.find())')" $(VENV)/lava-dl
+	$(BIN)/uv pip install --quiet --no-deps --python $(VENV)/lava-dl/bin/python -r tests/export/lava_dl.txt
+	@touch $@
+
+lava-dl: $(VENV)/.lava-dl
+
+test-long: $(VENV)/.lava-dl
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)
 
 random-graphs: $(VENV)/.lava

@@ -332,6 +332,9 @@ def export(
     onnx_step: Annotated[
         Path | None, typer.Option(help="The .onnx file to write: one time step, state in and out.")
     ] = None,
+    net: Annotated[
+        Path | None, typer.Option(help="The .net file of lava-dl to write, if it is a chain.")
+    ] = None,
     inlined: Annotated[
         bool, typer.Option(help="Neurons in ONNX as plain operators, not as functions.")
     ] = False,
@@ -346,8 +349,8 @@ def export(
     """Write the graph in other formats; says how many neurons NIR takes before it is built."""
     from lapilli.deploy import report
 
-    if nir is None and onnx is None and onnx_step is None:
-        raise typer.BadParameter("nothing to write: give --nir, --onnx or --onnx-step")
+    if nir is None and onnx is None and onnx_step is None and net is None:
+        raise typer.BadParameter("nothing to write: give --nir, --onnx, --onnx-step or --net")
     loaded = load_network(network)
     written: list[dict[str, Any]] = []
     if nir is not None:
@@ -367,6 +370,10 @@ def export(
                 **cost,
             }
         )
+    if net is not None:
+        from lapilli.export.net import save_net
+
+        written.append({"file": str(net), "format": "net", **asdict(save_net(loaded, net))})
     for file, step in ((onnx, False), (onnx_step, True)):
         if file is not None:
             _need_onnx()

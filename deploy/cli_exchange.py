@@ -10,13 +10,14 @@ import typer
 
 from lapilli.deploy import images as image_files
 from lapilli.export.file import load_network, save_network
+from lapilli.ir.network import Network
 from lapilli.ir.ops import Reset
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 
 
 def import_nir(
-    file: Annotated[Path, typer.Argument(help="A .nir file.")],
+    file: Annotated[Path, typer.Argument(help="A .nir file, or a .net file of lava-dl.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
     reading: Annotated[
         str | None,
@@ -38,8 +39,7 @@ def import_nir(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a NIR file whose meaning is certain, or is stated here; refuse every other."""
-    from lapilli.deploy import report
+    """Read a NIR or .net file whose meaning is certain, or is stated here; refuse every other."""
     from lapilli.export.nir_facts import Stated
     from lapilli.export.nir_import import network_from_nir
     from lapilli.export.nir_meaning import Reading
@@ -49,6 +49,14 @@ def import_nir(
         raise typer.BadParameter(f"{reading!r} is none of {', '.join(names)}")
     if reset is not None and reset not in [r.value for r in Reset]:
         raise typer.BadParameter(f"{reset!r} is none of {', '.join(r.value for r in Reset)}")
+    most_bytes = None if most_mib is None else most_mib << 20
+    if file.suffix == ".net":
+        from lapilli.export.net_import import network_from_net
+
+        if (reading, dt, reset, input_range, input_exponent) != (None, None, None, None, 0):
+            raise typer.BadParameter("a .net file says all of this itself; only --T can be given")
+        _finish(network_from_net(file, steps, most_bytes), output, as_json=as_json)
+        return
     stated = Stated(
         reading=Reading(reading) if reading else None,
         dt=dt,
@@ -56,9 +64,14 @@ def import_nir(
         reset=Reset(reset) if reset else None,
         input_range=_range(input_range),
         input_exponent=input_exponent,
-        most_bytes=None if most_mib is None else most_mib << 20,
+        most_bytes=most_bytes,
     )
-    network = network_from_nir(file, stated)
+    _finish(network_from_nir(file, stated), output, as_json=as_json)
+
+
+def _finish(network: Network, output: Path, *, as_json: bool) -> None:
+    from lapilli.deploy import report
+
     save_network(network, output)
     facts = report.network_facts(network)
     if as_json:

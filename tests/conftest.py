@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.infer import infer
+from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.ops import (
     Add,
     Concat,
@@ -283,3 +285,71 @@ def _exact_on(made: Quantized, images: Any, *, live: bool = True) -> int:
             assert not live or len(np.unique(got.values[name])) > 10, name
     assert not live or len(np.unique(trace.logits)) > 3
     return compared
+
+
+@pytest.fixture(scope="session")
+def net_chain() -> Callable[..., Network]:
+    """Makes one; see `_chain`."""
+    return _chain
+
+
+@pytest.fixture(scope="session")
+def net_drive() -> Callable[[Graph], IntArray]:
+    """Random inputs of its graph: (T, 5, ...)."""
+    return _drive
+
+
+def _lif(vth: int, **options: Any) -> Neuron:
+    return Neuron(threshold=IntTensor.of([64 * vth + 1]), **options)
+
+
+def _chain(*, encoder: bool, T: int = 6) -> Network:
+    """Two convolutions, an average pool, two dense layers; neurons of every kind that netx has.
+
+    Args:
+        encoder: the input drives neurons, as lava-dl's input layers do; else a convolution.
+        T: steps of a sample.
+    """
+    rng = np.random.default_rng(5)
+
+    def drawn(low: int, high: int, *shape: int) -> IntTensor:
+        return IntTensor.of(rng.integers(low, high, shape))
+
+    ones, none = IntTensor.of(np.ones((6, 1, 3, 2), int)), IntTensor.of([0] * 6)
+    own = IntTensor.of(64 * rng.integers(-1, 3, (6, 1, 1)))
+    image = TensorType((2, 7, 6), IntRange(-8, 8), Kind.GRADED)
+    first = ("spikes",) if encoder else ("x",)
+    encoded = [Node("spikes", _lif(9, dv=512), ("x",))] if encoder else []
+    graph = Graph(
+        (
+            Node("x", Input(type=image)),
+            *encoded,
+            Node(
+                "c1",
+                Conv2d(weight=drawn(-127, 128, 4, 2, 3, 2), bias=drawn(-9, 9, 4), stride=(2, 1),
+                       padding=(1, 0), graded=not encoder),
+                first,
+            ),
+            Node("n1", _lif(60 if encoder else 300, dv=2048), ("c1",)),
+            Node("c2", Conv2d(weight=drawn(-5, 7, 6, 2, 2, 2), bias=none, groups=2), ("n1",)),
+            Node("n2", _lif(14, dv=100, du=1000, bias=own), ("c2",)),
+            Node("pool", Conv2d(weight=ones, bias=none, stride=(3, 2), groups=6), ("n2",)),
+            Node("flat", Reshape(shape=(12,)), ("pool",)),
+            Node("fc", Linear(weight=drawn(-127, 128, 10, 12), bias=drawn(-5, 5, 10), graded=True),
+                 ("flat",)),
+            Node("n3", _lif(200, dv=1024), ("fc",)),
+            Node("head", Linear(weight=drawn(0, 256, 3, 10), bias=drawn(-5, 5, 3)), ("n3",)),
+            Node("logits", Readout(), ("head",)),
+        ),
+        ("logits",),
+        T,
+    )  # fmt: skip
+    quantizer = InputQuantizer(
+        mean=(Fraction(1, 2),) * 2, std=(Fraction(1, 16),) * 2, exponent=0, lo=-8, hi=8
+    )
+    return Network(graph=graph, input=quantizer, logit_scale=Fraction(1), classes=("a", "b", "c"))
+
+
+def _drive(graph: Graph, batch: int = 5) -> IntArray:
+    shape = graph.types["x"].shape
+    return np.random.default_rng(1).integers(-8, 9, (graph.T, batch, *shape))

@@ -1,0 +1,87 @@
+"""What the synapses and neurons that netx makes can hold, as lava-nc 0.10.0 runs them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lapilli.ir.bounds import NeuronBounds
+from lapilli.ir.certificate import BIAS_BITS, STATE_BITS, THRESHOLD_BITS, TIE
+from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Neuron, Op, Reset
+from lapilli.ir.tensor import IntArray
+from lapilli.ir.types import IntRange
+
+_MOST_VTH = (1 << THRESHOLD_BITS) - 1
+_MOST_BIAS = (1 << (BIAS_BITS - 1)) - 1
+
+
+def weight_fault(weight: IntArray) -> str | None:
+    """Why a synapse would hold other weights; None if it holds these.
+
+    A synapse has 8 bits: mixed signs in [-128, 127], or even in [-256, 254]; one sign up to 255.
+    netx shifts small weights up and divides again by `weight_exp`, which is exact.
+    """
+    lo, hi = int(weight.min()), int(weight.max())
+    if lo == hi == 0:
+        return "weights that are all 0, by the largest of which netx divides"
+    if lo >= -128 and hi <= 127:
+        return None
+    if lo >= 0 and hi <= 255:
+        return None
+    if lo >= -256 and hi <= 254 and lo < 0 < hi and not np.any(weight & 1):
+        return None
+    return f"weights in [{lo}, {hi}]; 8 bits hold [-128, 127], of one sign 255, even ones 254"
+
+
+def neuron_faults(
+    op: Neuron, bounds: NeuronBounds, bias: IntArray, *, whole: bool = False
+) -> tuple[str, ...]:
+    """Why a CUBA neuron of netx cannot be this one; empty if it can.
+
+    Args:
+        op: the neuron.
+        bounds: proven of it.
+        bias: of its synapses, in synaptic units.
+        whole: it is an input layer, whose current is given as its bias.
+    """
+    faults = []
+    if op.threshold.array.size != 1:
+        faults.append("one threshold per neuron; a layer has one `vThMant`")
+    elif (theta := int(op.threshold.array.ravel()[0])) % TIE != 1 or theta // TIE > _MOST_VTH:
+        faults.append(f"threshold {theta} is not 64 * vThMant + 1 with vThMant up to {_MOST_VTH}")
+    if op.ternary:
+        faults.append("fires both ways")
+    if op.reset is not Reset.TO_ZERO:
+        faults.append("a spike must set the membrane to zero")
+    if not 1 <= op.du <= DECAY_ONE or op.dv >= DECAY_ONE:
+        faults.append(f"decays {op.du} and {op.dv}; iDecay is 1 to 4096, vDecay 0 to 4095")
+    if op.fraction_bits != LOIHI_FRACTION_BITS:
+        faults.append(f"{op.fraction_bits} fraction bits; Loihi shifts its input by 6")
+    if np.any(op.bias.array % TIE):
+        faults.append("a bias that is no multiple of 64; `bias_exp` in netx is 6")
+    given = max(bounds.current.hi, -bounds.current.lo - 1)  # of 13 bits in two's complement
+    most = given if whole else int(np.abs(bias).max())
+    if most + op.bias.range.magnitude // TIE > _MOST_BIAS:
+        faults.append(f"a bias beyond {_MOST_BIAS}, which are {BIAS_BITS} bits")
+    if op.du != DECAY_ONE and (whole or np.any(bias)):
+        faults.append("a constant in a current that decays; a bias in netx drives the membrane")
+    if whole and np.any(op.bias.array):
+        faults.append("a bias beside the input, which netx gives as the bias")
+    if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
+        faults.append(f"state needs {max(25, bounds.state_bits)} bits, there are {STATE_BITS}")
+    return tuple(faults)
+
+
+def readout_faults(proven: IntRange, bias: IntArray) -> tuple[str, ...]:
+    """Why a neuron that never fires cannot be this sum over time; empty if it can."""
+    faults = []
+    if proven.magnitude > _MOST_VTH:
+        faults.append(f"sums in [{proven.lo}, {proven.hi}]; a membrane holds {_MOST_VTH}")
+    if int(np.abs(bias).max()) > _MOST_BIAS:
+        faults.append(f"a bias beyond {_MOST_BIAS}, which are {BIAS_BITS} bits")
+    return tuple(faults)
+
+
+def bias_mantissa(op: Op, bias: IntArray, shape: tuple[int, ...]) -> IntArray:
+    """`bias_mant` of each neuron or channel: what its synapses and itself add at each step."""
+    own = op.bias.array >> LOIHI_FRACTION_BITS if isinstance(op, Neuron) else np.int64(0)
+    return np.asarray(bias.reshape(shape) + np.broadcast_to(own, shape), np.int64)

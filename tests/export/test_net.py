@@ -1,0 +1,232 @@
+"""lava-dl's `.net`: chains of layers come back with every spike; all else is refused by name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from lapilli.deploy.cli import app
+from lapilli.export.file import load_network, save_network
+from lapilli.ir.errors import FormatError, UnsupportedError
+from lapilli.ir.graph import Graph, Node
+from lapilli.ir.network import InputQuantizer, Network
+from lapilli.ir.ops import (
+    Add,
+    Gate,
+    Input,
+    Linear,
+    MaxPool2d,
+    Neuron,
+    Op,
+    Reset,
+    Sum,
+)
+from lapilli.ir.tensor import IntArray, IntTensor
+from lapilli.ir.types import IntRange, TensorType
+from lapilli.simulators.reference import Reference
+
+h5py = pytest.importorskip("h5py")
+
+from lapilli.export.net import save_net  # noqa: E402  (needs h5py)
+from lapilli.export.net_import import network_from_net  # noqa: E402
+
+Chain = Callable[..., Network]
+Drive = Callable[[Graph], IntArray]
+
+
+def lif(vth: int, **options: Any) -> Neuron:
+    return Neuron(threshold=IntTensor.of([64 * vth + 1]), **options)
+
+
+@pytest.mark.parametrize("encoder", [True, False])
+def test_a_chain_says_the_same_after_a_trip_through_the_file(
+    net_chain: Chain, net_drive: Drive, encoder: bool, tmp_path: Path
+) -> None:
+    network = net_chain(encoder=encoder)
+    facts = save_net(network, tmp_path / "a.net")
+    assert (facts.reset_interval, facts.reset_offset) == (6, 0 if encoder else 1)
+    assert facts.reads == "membrane"
+    if not encoder:  # the first convolution takes integers, which netx must be told
+        assert facts.input_message_bits == 5
+        return  # and which a file cannot say: read back, its input is spikes
+    again = network_from_net(tmp_path / "a.net")
+    assert again.graph.T == 6
+    assert (again.input.mean, again.input.std) == (network.input.mean, network.input.std)
+    x = net_drive(network.graph)
+    ours = Reference().compile(network.graph).run({"x": x}).values
+    theirs = Reference().compile(again.graph).run({"input": x}).values
+    assert len(facts.layers) == len([*again.graph.neurons, "read-out"])
+    for mine, read in zip(
+        facts.layers, (*again.graph.neurons, again.graph.outputs[0]), strict=True
+    ):
+        assert np.array_equal(ours[mine].reshape(-1), theirs[read].reshape(-1)), mine
+        if mine != "logits":
+            assert 0.03 < ours[mine].mean() < 0.97, mine
+    assert len(np.unique(ours["logits"])) > 10
+
+
+def test_spikes_are_counted_where_nothing_adds_up(net_chain: Chain, tmp_path: Path) -> None:
+    path = tmp_path / "x.net"
+    save_net(net_chain(encoder=True), path)
+    with h5py.File(path, "r+") as file:
+        for index in "345":
+            del file[f"layer/{index}"]
+    network = network_from_net(path)
+    (output,) = network.graph.outputs
+    assert network.graph.types[output].shape == (len(network.classes),) == (6 * 3 * 4,)
+    assert network.graph.types[output].range == IntRange(0, 6)
+    save_net(network, tmp_path / "again.net")
+
+
+def test_equal_networks_give_equal_bytes(net_chain: Chain, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_net(net_chain(encoder=True), tmp_path / f"{name}.net")
+    assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
+
+
+def with_op(network: Network, name: str, op: Op) -> Network:
+    nodes = tuple(replace(n, op=op) if n.name == name else n for n in network.graph.nodes)
+    return replace(network, graph=Graph(nodes, network.graph.outputs, network.graph.T))
+
+
+@pytest.mark.parametrize(
+    ("node", "change", "says"),
+    [
+        ("n1", {"threshold": IntTensor.of([640])}, "64 * vThMant + 1"),
+        ("n1", {"threshold": IntTensor.of(np.full((4, 1, 1), 641))}, "one threshold per neuron"),
+        ("n1", {"reset": Reset.BY_SUBTRACTION, "reset_by": 64}, "membrane to zero"),
+        ("n1", {"bias": IntTensor.of([32])}, "no multiple of 64"),
+        ("n1", {"bias": IntTensor.of(np.arange(80).reshape(4, 4, 5) * 64)}, "for each channel"),
+        ("n1", {"du": 2048}, "current that decays"),
+        ("n1", {"dv": 4096}, "vDecay 0 to 4095"),
+        ("n1", {"ternary": True}, "fires both ways"),
+        ("n1", {"fraction_bits": 7}, "fraction bits"),
+        ("n1", {"bias": IntTensor.of([64 * 5000])}, "13 bits"),
+        ("c1", {"weight": IntTensor.of(np.full((4, 2, 3, 2), -129))}, "weights in [-129"),
+        ("c1", {"weight": IntTensor.of(np.zeros((4, 2, 3, 2), int))}, "all 0"),
+        ("fc", {"weight": IntTensor.of(np.tile([201, -3], (10, 6)))}, "weights in [-3, 201]"),
+        ("head", {"bias": IntTensor.of([60_000, 0, 0])}, "13 bits"),
+    ],
+)
+def test_what_a_layer_cannot_hold_is_refused(
+    net_chain: Chain, node: str, change: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    network = net_chain(encoder=False)
+    found: Any = network.graph[node].op
+    broken = with_op(network, node, replace(found, **change))
+    with pytest.raises(UnsupportedError) as refused:
+        save_net(broken, tmp_path / "x.net")
+    assert says in str(refused.value)
+    assert not (tmp_path / "x.net").exists()
+
+
+def test_every_node_that_is_no_layer_is_listed(tmp_path: Path) -> None:
+    """Attention, a maximum and a shortcut in one graph: each by its name."""
+    weight, none = IntTensor.of(np.eye(4, dtype=int)), IntTensor.of([0] * 4)
+    graph = Graph(
+        (
+            Node("x", Input(type=TensorType.spikes(4, 4, 4))),
+            Node("pool", MaxPool2d(kernel=(2, 2), stride=(2, 2)), ("x",)),
+            Node("sum", Sum(axes=(1, 2)), ("pool",)),
+            Node("a", lif(1), ("sum",)),
+            Node("fc", Linear(weight=weight, bias=none), ("a",)),
+            Node("b", lif(0), ("fc",)),
+            Node("gated", Gate(), ("a", "b")),
+            Node("shortcut", Add(), ("gated", "a")),
+            Node("c", lif(1), ("shortcut",)),
+        ),
+        ("c",),
+        4,
+    )
+    quantizer = InputQuantizer(mean=(Fraction(0),), std=(Fraction(1),), exponent=0, lo=0, hi=1)
+    network = Network(graph=graph, input=quantizer, logit_scale=Fraction(1), classes=())
+    with pytest.raises(UnsupportedError) as refused:
+        save_net(network, tmp_path / "x.net")
+    assert [r.node for r in refused.value.reasons] == ["pool", "gated", "c"]
+    assert "driven by a, b" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda f: f["layer"].move("2", "7"), "layers named"),
+        (lambda f: f["layer/1"].pop("weight"), "no weight"),
+        (lambda f: f["layer/1"].create_dataset("more", data=1), "/layer/1/more: not known"),
+        (lambda f: put(f, "layer/1/type", np.bytes_("pool")), "'pool'; netx runs"),
+        (lambda f: put(f, "layer/1/neuron/type", np.bytes_("SDNN")), "type 'SDNN'"),
+        (lambda f: put(f, "layer/1/neuron/refDelay", 2), "refDelay"),
+        (lambda f: put(f, "layer/1/neuron/wgtExp", 1), "wgtExp"),
+        (lambda f: put(f, "layer/1/neuron/vDecay", 4096), "vDecay 4096"),
+        (lambda f: put(f, "layer/1/neuron/vThMant", 1 << 17), "vThMant 131072"),
+        (lambda f: put(f, "layer/1/neuron/vThMant", [1, 2]), "expected one"),
+        (lambda f: put(f, "layer/1/stride", [0, 1]), "stride"),
+        (lambda f: put(f, "layer/1/dilation", [2, 1]), "dilated"),
+        (lambda f: put(f, "layer/1/groups", 0), "groups"),
+        (lambda f: put(f, "layer/1/groups", 3), "layer.1"),
+        (lambda f: put(f, "layer/1/shape", [4, 9, 9]), "not what it makes"),
+        (lambda f: put(f, "layer/1/bias", [0.5] * 4), "not whole"),
+        (lambda f: put(f, "layer/1/bias", [np.nan] * 4), "not finite"),
+        (lambda f: put(f, "layer/4/delay", np.arange(10)), "delays"),
+        (lambda f: put(f, "layer/1/weight", np.full((4, 2, 3, 2), 999)), "weights in"),
+        (lambda f: put(f, "simulation/tSample", 0), "0 steps"),
+        (lambda f: put(f, "simulation/tSample", "four"), "text"),
+        (lambda f: put(f, "layer/0/shape", [2, 7]), "expected (neurons) or (C, H, W)"),
+        (lambda f: put(f, "layer/1/more", h5py.ExternalLink("/etc/passwd", "/")), "another file"),
+    ],
+)
+def test_a_damaged_file_is_refused(
+    net_chain: Chain, damage: Callable[[Any], None], says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.net"
+    save_net(net_chain(encoder=True), path)
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    with pytest.raises(FormatError) as refused:
+        network_from_net(path)
+    assert says in str(refused.value)
+
+
+def put(file: Any, place: str, value: Any) -> None:
+    if place in file:
+        del file[place]
+    file[place] = value
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("layer/2/neuron/vThMant", 13), ("layer/2/neuron/iDecay", 900), ("layer/4/bias", [9] * 10)],
+)
+def test_a_planted_error_changes_spikes(
+    net_chain: Chain, net_drive: Drive, place: str, value: Any, tmp_path: Path
+) -> None:
+    network, path = net_chain(encoder=True), tmp_path / "x.net"
+    save_net(network, path)
+    with h5py.File(path, "r+") as file:
+        put(file, place, value)
+    x = net_drive(network.graph)
+    want = Reference().compile(network.graph).run({"x": x}).values["n3"]
+    read = network_from_net(path)
+    got = Reference().compile(read.graph).run({"input": x}).values["layer.4"]
+    assert not np.array_equal(got, want)
+
+
+def test_on_the_command_line(net_chain: Chain, tmp_path: Path) -> None:
+    ours, theirs, back = (tmp_path / n for n in ("a.lapilli", "a.net", "b.lapilli"))
+    save_network(net_chain(encoder=True), ours)
+    run = CliRunner().invoke
+    done = run(app, ["export", str(ours), "--net", str(theirs)])
+    assert done.exit_code == 0, done.output
+    assert "reset offset 0" in done.output
+    shutil.copy(theirs, tmp_path / "copy.net")
+    done = run(app, ["import", str(tmp_path / "copy.net"), "-o", str(back), "--T", "4"])
+    assert done.exit_code == 0, done.output
+    assert load_network(back).graph.T == 4
+    assert run(app, ["import", str(theirs), "-o", str(back), "--dt", "1"]).exit_code == 2

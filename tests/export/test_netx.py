@@ -1,0 +1,161 @@
+"""lava-dl's own netx beside us: what it loads and runs, and what its wheel ships as right.
+
+Needs the environment of `make lava-dl` (which `make test-long` builds), or one named by
+LAPILLI_LAVA_DL_PYTHON.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from lapilli.ir.graph import Graph
+from lapilli.ir.network import Network
+from lapilli.ir.tensor import IntArray
+from lapilli.simulators.protocol import Recording
+from lapilli.simulators.reference import Reference
+
+h5py = pytest.importorskip("h5py")
+
+from lapilli.export.net import NetFacts, save_net  # noqa: E402  (needs h5py)
+from lapilli.export.net_import import network_from_net  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+PYTHON = Path(
+    os.environ.get("LAPILLI_LAVA_DL_PYTHON", Path(sys.prefix) / "lava-dl" / "bin" / "python")
+)
+SHIPPED = PYTHON.parents[1] / "lib/python3.10/site-packages/tests/lava/lib/dl/netx"
+WORKER = Path(__file__).with_name("run_netx.py")
+Answer = Mapping[str, npt.NDArray[Any]]
+
+
+def run_netx(file: Path, x: IntArray, **options: int) -> Answer:
+    """Spikes of each layer and the last membrane, of (steps, ...) in netx's own process."""
+    job, out = file.with_suffix(".job.npz"), file.with_suffix(".out.npz")
+    given: dict[str, Any] = {"x": x, **options}
+    np.savez(job, **given)
+    command = [PYTHON, WORKER, file, job, out]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(np.load(out))
+
+
+def mismatches(ours: Recording, theirs: Answer, facts: NetFacts) -> list[int]:
+    """Values that differ, by layer, of samples that netx was given one behind the other."""
+    found = []
+    for index, name in enumerate(facts.layers):
+        want = ours.values[name].swapaxes(0, 1)
+        want = want.reshape(-1, *want.shape[2:])
+        last = index == len(facts.layers) - 1 and facts.reads == "membrane"
+        got = theirs["membrane"] if last else theirs[str(index)]
+        got = got[index + facts.reset_offset :][: len(want)]
+        found.append(int(np.sum(got.reshape(want.shape) != (64 * want if last else want))))
+    return found
+
+
+def test_netx_runs_an_exported_chain_spike_for_spike(
+    net_chain: Callable[..., Network], net_drive: Callable[[Graph], IntArray], tmp_path: Path
+) -> None:
+    network, path = net_chain(encoder=False), tmp_path / "chain.net"
+    facts = save_net(network, path)
+    x = net_drive(network.graph)
+    ours = Reference().compile(network.graph).run({"x": x})
+    assert all(0.03 < ours.values[name].mean() < 0.97 for name in network.graph.neurons)
+    assert len(np.unique(ours.values["logits"])) > 10
+    options = {
+        "reset_interval": facts.reset_interval,
+        "reset_offset": facts.reset_offset,
+        "input_message_bits": facts.input_message_bits,
+    }
+    given = x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
+    assert mismatches(ours, run_netx(path, given, **options), facts) == [0, 0, 0, 0]
+
+    with h5py.File(path, "r+") as file:  # a planted error: one weight with the other sign
+        file["layer/1/weight"][0, 0, 1, 1] *= -1
+    assert mismatches(ours, run_netx(path, given, **options), facts)[0] > 0
+
+
+def test_netx_runs_an_exported_chain_with_an_input_layer(
+    net_chain: Callable[..., Network], tmp_path: Path
+) -> None:
+    network, path = net_chain(encoder=True, T=16), tmp_path / "chain.net"
+    facts = save_net(network, path)
+    image = np.random.default_rng(3).integers(-4, 9, (2, 7, 6))
+    x = np.broadcast_to(image, (16, 1, 2, 7, 6))
+    ours = Reference().compile(network.graph).run({"x": x})
+    assert all(0.03 < ours.values[name].mean() < 0.97 for name in network.graph.neurons)
+    theirs = run_netx(path, x[:, 0], reset_interval=16, reset_offset=facts.reset_offset)
+    assert mismatches(ours, theirs, facts) == [0] * 5
+
+
+def test_netx_and_we_read_the_mnist_net_that_lava_dl_ships(tmp_path: Path) -> None:
+    network, path = network_from_net(SHIPPED / "mnist.net"), tmp_path / "mnist.net"
+    path.write_bytes((SHIPPED / "mnist.net").read_bytes())
+    image = np.random.default_rng(4).integers(64, 140, 784)
+    T = network.graph.T
+    ours = (
+        Reference().compile(network.graph).run({"input": np.broadcast_to(image, (T, 1, 1, 1, 784))})
+    )
+    facts = NetFacts((*network.graph.neurons, *network.graph.outputs), T, 0, 0, "membrane")
+    assert all(0.001 < ours.values[name].mean() < 0.999 for name in network.graph.neurons)
+    theirs = run_netx(path, np.broadcast_to(image, (T, 784)), reset_interval=T)
+    assert mismatches(ours, theirs, facts) == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("net", "folder", "image", "T", "layers"),
+    [
+        ("tiny.net", "tinynet", "input_bias", 15, {0: "input", 1: "layer1", 2: "output"}),
+        (
+            "gts/pilotnet_lif/network.net",
+            "pilotnet_lif",
+            "image",
+            16,
+            {0: "input-s", **{i: f"conv-{i - 1}" for i in range(1, 6)},
+             **{i: f"fc-{i - 7}" for i in range(7, 10)}},
+        ),
+    ],
+)  # fmt: skip
+def test_the_ground_truth_that_lava_dl_ships(
+    net: str, folder: str, image: str, T: int, layers: Mapping[int, str]
+) -> None:
+    """Spikes of every layer at every step of a sample; of PilotNet, as Loihi computed them."""
+    network = network_from_net(SHIPPED / net, T)
+    truth = SHIPPED / "gts" / folder
+    pixels = np.load(truth / f"{image}.npy").astype(np.int64).T
+    ours = (
+        Reference()
+        .compile(network.graph)
+        .run({"input": np.broadcast_to(pixels, (T, 1, *pixels.shape))})
+    )
+    for stage, (index, file) in enumerate(layers.items()):
+        late = stage if folder == "pilotnet_lif" else 1
+        want = np.load(truth / f"{file}.npy")
+        want = np.moveaxis(want[0], -1, 0) if folder == "tinynet" else want.T
+        want = want[late : late + T].astype(np.int64)
+        got = ours.values[f"layer.{index}"][:, 0]
+        assert np.array_equal(got, want), file
+        assert 0.01 < want.mean() < 0.95, file
+        if folder == "pilotnet_lif" and stage:  # current and membrane as well
+            u, v = (np.load(truth / f"{file}-{s}.npy").T[late : late + T] for s in "uv")
+            assert np.array_equal(64 * ours.currents[f"layer.{index}"][:, 0], u), file
+            membrane = ours.membranes[f"layer.{index}"][:, 0]
+            fired = 128  # what Loihi's register holds of a neuron that has just fired
+            assert np.array_equal(np.where(got, fired, membrane), v), file
+
+
+def test_shipped_networks_that_are_not_chains_of_cuba_layers_are_refused() -> None:
+    from lapilli.ir.errors import FormatError
+
+    for net, says in [("pilotnet_sdnn/network.net", "SDNN"), ("ntidigits/ntidigits.net", "delays")]:
+        with pytest.raises(FormatError, match=says):
+            network_from_net(SHIPPED / "gts" / net)
