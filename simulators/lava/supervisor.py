@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +101,13 @@ def _attempt(worker: Worker, folder: Path, limits: Limits, progress: Progress | 
         process = worker.start(folder)
     except OSError as error:
         raise SimulatorUnavailableError(f"{worker.python} cannot be started: {error}") from error
+    shared: set[str] = set()
     try:
         lines = _Lines(process, worker.python, folder)
         _check_hello(lines.next("hello", limits.start, "start"), worker)
         lines.next("ready", limits.step, "build the network")
+        # Now, because nobody can tell any more once all its processes have died.
+        shared = segments.of_processes(segments.session_members(process.pid))
         while (said := lines.next("", limits.step, "run"))["event"] == "progress":
             if progress:
                 progress("lava", said["step"], said["of"])
@@ -112,10 +115,10 @@ def _attempt(worker: Worker, folder: Path, limits: Limits, progress: Progress | 
             process.wait(limits.stop)
         return Done(int(said["steps"]), float(said["seconds"]))
     finally:
-        end(process)
+        end(process, shared)
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[str], shared: Iterable[str] = ()) -> None:
     """Kill what is left of a worker, its children and their shared memory."""
     members = segments.session_members(process.pid)
     for pid in members:  # stopped, so that nothing new is made while we look
@@ -126,7 +129,7 @@ def end(process: subprocess.Popen[str]) -> None:
     for pid in segments.session_members(process.pid):
         _signal(pid, signal.SIGKILL)
     process.wait()
-    segments.unlink(left)
+    segments.unlink(left.union(shared))
     for pipe in (process.stdin, process.stdout):
         if pipe:
             pipe.close()
