@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert list(folder.iterdir()) == []
 
 
+def leaders(scratch: Path) -> set[int]:
+    """Workers, each of which leads a session; a process may end while we look."""
+    found = set()
+    for pid in processes(str(scratch)):
+        with suppress(ProcessLookupError):
+            found |= {pid} & {os.getsid(pid)}
+    return found
+
+
 def on_first_report(
     scratch: Path, act: Callable[[int], None], times: int
 ) -> tuple[Lava, list[str]]:
@@ -65,8 +75,7 @@ def on_first_report(
     met: set[int] = set()
 
     def progress(name: str, step: int, of: int) -> None:
-        leaders = {pid for pid in processes(str(scratch)) if os.getsid(pid) == pid}
-        for worker in leaders - met if len(met) < times else ():
+        for worker in leaders(scratch) - met if len(met) < times else ():
             met.add(worker)
             shared.extend(segments.of_processes(segments.session_members(worker)))
             act(worker)
