@@ -24,7 +24,6 @@ from lapilli.simulators.lava import environment
 from lapilli.simulators.lava.adapter import Lava
 
 SIDE, VTH = 8, 60
-ROUNDS = 4  # batches of ours, one behind the other
 PEER = Path(__file__).with_name("stock_chain.py")
 
 
@@ -55,11 +54,13 @@ def ours(graph: Graph, x: IntArray, batch: int, *, own_neurons: bool) -> tuple[f
     return float(got.seconds or 0) / (got.steps or 1), got.values[graph.outputs[0]]
 
 
-def compare(channels: int, layers: int, steps: int, pairs: int, batches: list[int]) -> None:
-    """Print medians and ratios for one width."""
+def compare(
+    channels: int, layers: int, steps: int, pairs: int, batches: list[int], rounds: int
+) -> None:
+    """Print medians and ratios for one width; `rounds` batches of ours, one behind the other."""
     rng = np.random.default_rng(0)
     weights = [2 * rng.integers(-60, 62, (channels, channels)) for _ in range(layers)]
-    x = (rng.random((steps, max(batches) * ROUNDS, channels, SIDE, SIDE)) < 0.2).astype(np.int64)
+    x = (rng.random((steps, max(batches) * rounds, channels, SIDE, SIDE)) < 0.2).astype(np.int64)
     graph = chain(weights, steps)
     peer: list[float] = []
     mine: dict[tuple[bool, int], list[float]] = {(o, b): [] for o in (False, True) for b in batches}
@@ -71,7 +72,7 @@ def compare(channels: int, layers: int, steps: int, pairs: int, batches: list[in
             seconds, want = stock(folder)
             peer.append(seconds / layers)
             for (own, batch), taken in mine.items():
-                seconds, got = ours(graph, x[:, : batch * ROUNDS], batch, own_neurons=own)
+                seconds, got = ours(graph, x[:, : batch * rounds], batch, own_neurons=own)
                 taken.append(seconds / layers)
                 if not np.array_equal(got[:, 0], want):
                     raise SystemExit("the spikes differ")
@@ -88,11 +89,12 @@ def compare(channels: int, layers: int, steps: int, pairs: int, batches: list[in
         )
 
 
-def main(pairs: int = 7, wide: bool = True) -> None:
-    """Run both widths; `--no-wide` leaves out the slow one."""
-    compare(64, 3, 100, pairs, [1, 4, 16, 32])
+def main(pairs: int = 7, narrow: bool = True, wide: bool = True) -> None:
+    """Run both widths, or leave one out."""
+    if narrow:
+        compare(64, 3, 100, pairs, [1, 4, 16, 32], rounds=4)
     if wide:
-        compare(384, 1, 10, pairs, [1, 2, 4, 8])
+        compare(384, 1, 10, pairs, [1, 2, 4, 8], rounds=16)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,8 @@ def main(images: int = 10, batches: str = "1,4,16") -> None:
         print(f"batch {batch}: {got}")
         print(
             f"  {time.perf_counter() - start:.1f} s in all, {weight.most / 2**30:.2f} GiB; Lava: "
-            f"{got.seconds / got.steps * 1e3:.1f} ms a step, {got.seconds / count:.2f} s an image"
+            f"{got.seconds / got.steps * 1e3:.1f} ms a step, {got.seconds / count:.2f} s an image, "
+            f"{got.seconds / got.steps * network.graph.T / batch:.2f} s without the way through"
         )
         got.require()
 

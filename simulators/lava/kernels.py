@@ -42,8 +42,9 @@ def _linear(op: Linear, dtype: Any) -> Kernel:
     weight, bias = op.weight.array.T.astype(dtype), op.bias.array.astype(dtype)
 
     def run(x: IntArray) -> IntArray:
-        rows = x.astype(dtype).reshape(-1, x.shape[-1])
-        return _whole(rows @ weight + bias).reshape(*x.shape[:-1], -1)
+        y = x.astype(dtype).reshape(-1, x.shape[-1]) @ weight
+        y += bias
+        return _whole(y).reshape(*x.shape[:-1], -1)
 
     return run
 
@@ -56,9 +57,10 @@ def _convolution(op: Conv2d, dtype: Any) -> Kernel:
     def run(x: IntArray) -> IntArray:
         view = _windows(x.astype(dtype), op)  # (B, C, H', W', kh, kw)
         B, _, H, W = view.shape[:4]
-        columns = view.transpose(1, 4, 5, 0, 2, 3).reshape(-1, B * H * W)
-        y = _whole(weight @ columns + bias)
-        return np.ascontiguousarray(y.reshape(out, B, H, W).transpose(1, 0, 2, 3))
+        columns = view.transpose(0, 1, 4, 5, 2, 3).reshape(B, -1, H * W)
+        y = weight @ columns
+        y += bias
+        return _whole(y).reshape(B, out, H, W)
 
     return run
 

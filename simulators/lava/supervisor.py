@@ -48,6 +48,14 @@ class Done:
     seconds: float
 
 
+# One thread for each of many processes; and freed arrays stay with their process: handed back
+# to the system, each would be cleared anew at every step.
+_SPEED = {
+    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1"),
+    **dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(32 << 20)),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """How to start a worker: its interpreter, the code it runs, and that code's digest."""
@@ -62,7 +70,6 @@ class Worker:
         Its temporary files are in `folder`, relative to it: a socket's path must be short.
         """
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
         with (folder / _LOG).open("w") as log:
             return subprocess.Popen(
                 [self.python, "-s", "-m", "lapilli.simulators.lava.worker", str(folder)],
@@ -71,7 +78,7 @@ class Worker:
                 stderr=log,
                 text=True,
                 cwd=folder,
-                env={**kept, **one_thread, "PYTHONPATH": str(self.source), "TMPDIR": "."},
+                env={**kept, **_SPEED, "PYTHONPATH": str(self.source), "TMPDIR": "."},
                 start_new_session=True,
             )
 

@@ -88,14 +88,16 @@ class Outlet:
     whole: Tape | None = None
     digests: Tape | None = None
 
-    def prepare(self, value: IntArray, step: int) -> IntArray:
-        """The message to the neuron."""
-        value = wired(value, self.wires)
+    def message(self, current: IntArray) -> IntArray:
+        """What the neuron wants of a wired value."""
+        return current << self.shift
+
+    def record(self, current: IntArray, step: int) -> None:
+        """Keep what was asked for of a wired value."""
         if self.whole:
-            self.whole.write(value, step)
+            self.whole.write(current, step)
         if self.digests:
-            self.digests.write(np.array([digest(lane) for lane in value], np.int64), step)
-        return value << self.shift
+            self.digests.write(np.array([digest(lane) for lane in current], np.int64), step)
 
 
 def wired(value: IntArray, wires: Wires) -> IntArray:

@@ -27,7 +27,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lapilli.ir.semantics import State, evaluate, integrate, membrane
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.lava.kernels import kernel
-from lapilli.simulators.lava.tape import Inlet, Outlet
+from lapilli.simulators.lava.tape import Inlet, Outlet, wired
 
 
 class _Primitive(AbstractProcess):
@@ -104,10 +104,12 @@ class _Model(PyLoihiProcessModel):
         )
 
     def give(self, value: IntArray) -> None:
-        """Send this step's value."""
+        """Send this step's value; record it while its readers are at work."""
         self.out.send(value)
         if self.outlet:
-            self.current.send(self.outlet.prepare(value, self.time_step))
+            current = wired(value, self.outlet.wires)
+            self.current.send(self.outlet.message(current))
+            self.outlet.record(current, self.time_step)
 
 
 @implements(proc=Source, protocol=LoihiProtocol)
