@@ -28,7 +28,8 @@ import nir  # noqa: E402
 import torch  # noqa: E402
 
 from lapilli.export.nir_check import check, check_file  # noqa: E402
-from lapilli.export.nir_rules import DT, IMPORTERS, Verdict  # noqa: E402
+from lapilli.export.nir_conditions import DT  # noqa: E402
+from lapilli.export.nir_rules import IMPORTERS, Verdict  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -306,6 +307,25 @@ def test_the_rules_say_what_happens(framework: str, sample: str) -> None:
     (said,) = (f for f in check(graph, framework) if f.node == "x")
 
     assert _reality(framework, graph, given, want) is said.verdict, said.reason
+
+
+@pytest.mark.parametrize(
+    ("sample", "field", "framework"),
+    [
+        ("if", "r", "spikingjelly"), ("if", "r", "norse"),
+        ("lif", "r", "spikingjelly"), ("lif", "v_leak", "spikingjelly"), ("lif r 1", "r", "norse"),
+        ("cuba", "r", "spikingjelly"), ("cuba", "w_in", "spikingjelly"), ("cuba", "r", "snntorch"),
+        ("cuba", "w_in", "snn-mlir"),
+    ],
+)  # fmt: skip
+def test_what_an_importer_takes_for_equal_is_not_exact(
+    sample: str, field: str, framework: str
+) -> None:
+    graph, node = _graph(sample)
+    value = getattr(node, field)
+    setattr(node, field, np.where(value == 0, 1e-13, value * (1 + 2.0**-30)))
+    (said,) = (f for f in check(graph, framework) if f.node == "x")
+    assert said.verdict is Verdict.APPROXIMATE, said.reason
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
