@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test test-long random-graphs fuzz lava-dl lint format coverage runtimes sizes train clean
+.PHONY: demo test test-long random-graphs fuzz lava-dl lint format adapters coverage runtimes sizes train clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
 	@echo "make lava-dl  lava-dl's own environment for make test-long (2.2 GB)"
 	@echo "make lint     formatting, lint, types, layers"
+	@echo "make adapters docs/adapters.md anew: every neuron row beside its framework"
 	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
 	@echo "make runtimes docs/runtimes.md anew: every family through other people's importers (about 20 minutes)"
 	@echo "make sizes    docs/sizes.md anew: the largest published models (about 5 minutes)"
@@ -66,6 +67,9 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+adapters: $(VENV)/.installed
+	PYTHONPATH=tests $(BIN)/python -m frameworks.page --write
 
 coverage: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.coverage docs/coverage.md
