@@ -57,10 +57,13 @@ def _convolution(op: Conv2d, dtype: Any) -> Kernel:
     def run(x: IntArray) -> IntArray:
         view = _windows(x.astype(dtype), op)  # (B, C, H', W', kh, kw)
         B, _, H, W = view.shape[:4]
-        columns = view.transpose(0, 1, 4, 5, 2, 3).reshape(B, -1, H * W)
-        y = weight @ columns
-        y += bias
-        return _whole(y).reshape(B, out, H, W)
+        sums = np.empty((B, out, H * W), np.int32)
+        for lane, y in zip(view.transpose(0, 1, 4, 5, 2, 3), sums, strict=True):
+            # One at a time: the columns of a map are many times the map.
+            floats = weight @ lane.reshape(-1, H * W)
+            floats += bias
+            y[:] = floats
+        return sums.reshape(B, out, H, W)
 
     return run
 
