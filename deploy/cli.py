@@ -22,6 +22,7 @@ from lapilli.export.file import load_network, save_network
 from lapilli.export.nir_dialect import Flavour
 from lapilli.ir import text
 from lapilli.ir.errors import InputError, LapilliError, SimulatorUnavailableError
+from lapilli.simulators.lava.run_config import SIMULATED
 from lapilli.simulators.lava.stock.running import StockExecutable
 from lapilli.simulators.protocol import Executable
 
@@ -59,6 +60,9 @@ PerSample = Annotated[
     bool, typer.Option(help="Where state leaks between samples, take batches of one.")
 ]
 Bits = Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")]
+RunConfig = Annotated[
+    str, typer.Option(help="Of Lava: PACKAGE.MODULE:NAME, or FILE.py:NAME; see docs/lava.md.")
+]
 Source = Annotated[str, typer.Option(help="'digits', or an .npz with uint8 'images', 'labels'.")]
 
 
@@ -197,13 +201,15 @@ def run(
     network: NetworkFile,
     images: Annotated[list[Path], typer.Argument(help="Picture files.")],
     simulator: Annotated[str, typer.Option(help=", ".join(NAMES))] = "reference",
+    run_config: RunConfig = SIMULATED,
     as_json: AsJson = False,
 ) -> None:
     """Classify pictures on a simulator; needs no PyTorch."""
+    _check_for_lava(run_config, [simulator])
     loaded = load_network(network)
     pixels = image_files.pictures(images, loaded)
     with Bars(quiet=as_json) as bars:
-        executable = target(simulator, bars.lava).compile(loaded.graph)
+        executable = target(simulator, bars.lava, run_config).compile(loaded.graph)
         _tell_size(executable, quiet=as_json)
         recording = executable.run(loaded.encode(pixels))
     logits = recording.values[loaded.graph.outputs[0]][-1]
@@ -246,6 +252,7 @@ def compare(
     result: Result = None,
     per_sample: PerSample = False,
     bits: Bits = 8,
+    run_config: RunConfig = SIMULATED,
     as_json: AsJson = False,
 ) -> None:
     """Compare every neuron at every step; status 1 if a single one differs.
@@ -256,6 +263,7 @@ def compare(
     from lapilli.deploy import report, runners
     from lapilli.deploy.compare import compare as compare_runs
 
+    _check_for_lava(run_config, simulator or [])
     loaded = load_network(network)
     test = image_files.test_images(images).first(count)
     expected: runners.Runner = runners.Simulated(loaded, target("reference"))
@@ -294,7 +302,7 @@ def compare(
     with Bars(quiet=as_json) as bars:
         for name in names:
             bars.stage(name, len(test.pixels))
-            runner = runners.Simulated(loaded, target(name, bars.lava))
+            runner = runners.Simulated(loaded, target(name, bars.lava, run_config))
             _tell_size(runner.executable, quiet=as_json)
             batch = len(test.pixels) if name.startswith("lava") else 60
             done.append(
@@ -434,6 +442,11 @@ def _tell_size(executable: Executable, *, quiet: bool) -> None:
     """What a stock network takes, before it is built in Lava."""
     if isinstance(executable, StockExecutable) and not quiet:
         typer.echo(f"stock Lava: {executable.size}")
+
+
+def _check_for_lava(run_config: str, simulators: list[str]) -> None:
+    if run_config != SIMULATED and not any(name.startswith("lava") for name in simulators):
+        raise InputError("--run-config is Lava's; name it: --simulator lava, or lava-stock")
 
 
 def _print_json(facts: object) -> None:

@@ -33,6 +33,7 @@ class Job:
     Attributes:
         lanes: samples that run side by side.
         own_neurons: whether our neurons stand in for those that Lava has.
+        run_config: see `run_config`.
         steps: how many Lava steps to run.
         latency: of every node.
         resets: neuron or read-out -> (interval, offset): Lava steps s at which s % interval is
@@ -43,6 +44,7 @@ class Job:
 
     lanes: int
     own_neurons: bool
+    run_config: str
     steps: int
     latency: Mapping[str, int]
     resets: Mapping[str, tuple[int, int]]

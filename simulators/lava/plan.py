@@ -45,6 +45,7 @@ class Plan:
     folder: Path
     lanes: int
     rounds: int
+    run_config: str
     own_neurons: bool = False
     latency: Mapping[str, int] = field(init=False)
     inputs: dict[str, str] = field(default_factory=dict)
@@ -118,6 +119,7 @@ class Plan:
         return Job(
             lanes=self.lanes,
             own_neurons=self.own_neurons,
+            run_config=self.run_config,
             steps=watch.step if watch else self.graph.T * self.rounds + last,
             latency=self.latency,
             resets=resets(self.graph),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import lapilli
-from lapilli.ir.errors import SimulatorFailedError, SimulatorUnavailableError
+from lapilli.ir.errors import InputError, SimulatorFailedError, SimulatorUnavailableError
 from lapilli.simulators.lava import segments
 from lapilli.simulators.lava.job import LAVA_VERSION
 
@@ -92,6 +92,7 @@ def run(worker: Worker, folder: Path, limits: Limits, progress: Progress | None 
 
     Raises:
         SimulatorUnavailableError: the interpreter cannot run Lava, or not this one.
+        InputError: its run configuration is none, or finds no hardware.
         SimulatorFailedError: it failed, or was lost twice.
     """
     lost = ""
@@ -190,6 +191,8 @@ class _Lines:
                 )
             case {"event": "error", "kind": "crash", "sentence": sentence}:
                 raise _LostError(f"ended because {sentence}{self._log()}")
+            case {"event": "error", "kind": "input", "sentence": sentence}:
+                raise InputError(str(sentence))
             case {"event": "error", "sentence": sentence}:
                 raise SimulatorFailedError(f"Lava's worker failed: {sentence}{self._log()}")
             case {"event": "progress" | "done"} if not event:

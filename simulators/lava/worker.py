@@ -21,9 +21,10 @@ import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lapilli.simulators.lava import segments
+from lapilli.ir.errors import InputError
+from lapilli.simulators.lava import run_config, segments
 
 if TYPE_CHECKING:
     from lapilli.simulators.lava.job import Watch
@@ -112,34 +113,42 @@ def _hello(channel: _Channel) -> bool:
     return True
 
 
-def _built(folder: Path) -> tuple[tuple[Any, ...], Mapping[str, Any], int, Watch | None]:
-    """The processes of either lowering, those that fire by name, the steps, whom to watch."""
+class _Network(NamedTuple):
+    """The processes of either lowering, those that fire also by name, and what to do with them."""
+
+    processes: tuple[Any, ...]
+    neurons: Mapping[str, Any]
+    steps: int
+    run_config: str
+    watch: Watch | None
+
+
+def _built(folder: Path) -> _Network:
     from lapilli.simulators.lava.stock import files
 
     if (folder / files.PAGE).is_file():
         from lapilli.simulators.lava.stock.building import build
 
         page = files.load(folder)
-        return build(page, folder), {}, page.steps, None
+        return _Network(build(page, folder), {}, page.steps, page.run_config, None)
     from lapilli.simulators.lava.job import load_job
     from lapilli.simulators.lava.lowering import lower
 
     job, graph = load_job(folder)
     lowered = lower(graph, job, folder)
-    return lowered.processes, lowered.neurons, job.steps, job.watch
+    return _Network(lowered.processes, lowered.neurons, job.steps, job.run_config, job.watch)
 
 
 def _run(folder: Path, channel: _Channel, guard: _Guard) -> None:
     import numpy as np
     from lava.magma.core.run_conditions import RunSteps
-    from lava.magma.core.run_configs import Loihi2SimCfg
 
     from lapilli.simulators.lava.job import CHANNEL_SLOTS, STATE
 
-    processes, neurons, steps, watch = _built(folder)
+    processes, neurons, steps, named, watch = _built(folder)
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * len(processes)))
     network: Any = processes[0]
-    config = Loihi2SimCfg(select_tag="fixed_pt")
+    config = run_config.load(named)
     network.create_runtime(config, compile_config={"pypy_channel_size": CHANNEL_SLOTS})
     guard.running = True
     channel.say("ready", processes=len(processes))
@@ -174,6 +183,9 @@ def main() -> int:
         return 1
     try:
         _run(folder, channel, guard)
+    except InputError as error:
+        channel.say("error", kind="input", sentence=str(error))
+        return 1
     except Exception as error:
         channel.say("error", kind="failed", sentence=f"{type(error).__name__}: {error}")
         raise

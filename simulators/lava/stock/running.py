@@ -29,11 +29,13 @@ class StockExecutable:
 
     Attributes:
         graph: the original, whose `recorded` nodes are shown.
+        run_config: see `lapilli.simulators.lava.run_config`.
     """
 
     graph: Graph
     network: Network
     run_folder: Callable[[Path], Done]
+    run_config: str
 
     @property
     def size(self) -> Size:
@@ -54,7 +56,7 @@ class StockExecutable:
         prefix = "lapilli-lava-"
         with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            files.save(self.network, inputs, folder)
+            files.save(self.network, inputs, self.run_config, folder)
             done = self.run_folder(folder)
             spikes = _spikes(self.network, folder)
         values = behind(self.network.graph, {**inputs, **spikes}, self.graph.recorded)
