@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import re
@@ -24,6 +25,7 @@ from lapilli.simulators.lava.job import LAVA_VERSION
 Progress = Callable[[str, int, int], None]
 _ATTEMPTS = 2  # Lava hangs now and then: 1 run of 18 in our measurements
 _LOG = "worker.log"
+_logger = logging.getLogger(__name__)  # unhandled, a warning goes to standard error
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class _LostError(Exception):
 
 
 def run(worker: Worker, folder: Path, limits: Limits, progress: Progress | None = None) -> Done:
-    """Run the job in `folder`, once more if the worker hangs or dies.
+    """Run the job in `folder`, once more if the worker hangs or dies, with a warning in the log.
 
     Raises:
         SimulatorUnavailableError: the interpreter cannot run Lava, or not this one.
@@ -96,7 +98,9 @@ def run(worker: Worker, folder: Path, limits: Limits, progress: Progress | None 
         SimulatorFailedError: it failed, or was lost twice.
     """
     lost = ""
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            _logger.warning("Lava's worker %s; it is started again", lost)
         try:
             return _attempt(worker, folder, limits, progress)
         except _LostError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import multiprocessing
 import os
 import platform
 import resource
@@ -20,6 +21,7 @@ import threading
 import time
 from collections.abc import Mapping
 from importlib import metadata
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,12 +49,19 @@ class _Channel:
 
 
 class _Guard(threading.Thread):
-    """Ends everything when the host is gone, or when a Lava process dies in a run."""
+    """Ends everything when the host is gone, or when a Lava process dies before its time."""
 
     def __init__(self, channel: _Channel, folder: Path) -> None:
         super().__init__(daemon=True)
         self.channel, self.folder = channel, folder
         self.running = False
+        self.known: set[BaseProcess] = set()
+
+    def meet(self) -> set[BaseProcess]:
+        """Lava's processes that live; from now on they have to."""
+        living = set(multiprocessing.active_children())
+        self.known |= living
+        return living
 
     def run(self) -> None:
         while True:
@@ -60,8 +69,10 @@ class _Guard(threading.Thread):
             if readable and not os.read(0, 1):
                 shutil.rmtree(self.folder, ignore_errors=True)
                 self._end()
-            if self.running and (how := _dead_child()):
-                self.channel.say("error", kind="crash", sentence=f"one of Lava's processes {how}")
+            known = frozenset(self.known)  # now: whom the main thread adds after we look is no loss
+            for process in known - self.meet() if self.running else ():
+                sentence = f"one of Lava's processes {_end_of(process)}"
+                self.channel.say("error", kind="crash", sentence=sentence)
                 self._end()
 
     def _end(self) -> None:
@@ -69,15 +80,15 @@ class _Guard(threading.Thread):
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _dead_child() -> str | None:
-    try:
-        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
-    if found is None:
-        return None
-    how = "exited with" if found.si_code == os.CLD_EXITED else "died by signal"
-    return f"{how} {found.si_status}"
+def _end_of(process: BaseProcess) -> str:
+    """How it ended. What its code raised, Lava keeps beside it."""
+    if raised := getattr(process, "exception", None):
+        return f"raised {type(raised[0]).__name__}: {raised[0]}"
+    code = process.exitcode or 0
+    if code >= 0:
+        return f"exited with {code}"
+    likely = {signal.SIGBUS: f" ({segments.SHARED_MEMORY} full?)", signal.SIGKILL: " (no memory?)"}
+    return f"died by signal {-code}{likely.get(signal.Signals(-code), '')}"
 
 
 def _die_with_parent() -> None:
@@ -149,8 +160,9 @@ def _run(folder: Path, channel: _Channel, guard: _Guard) -> None:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * len(processes)))
     network: Any = processes[0]
     config = run_config.load(named)
-    network.create_runtime(config, compile_config={"pypy_channel_size": CHANNEL_SLOTS})
     guard.running = True
+    network.create_runtime(config, compile_config={"pypy_channel_size": CHANNEL_SLOTS})
+    guard.meet()
     channel.say("ready", processes=len(processes))
 
     started = time.perf_counter()
