@@ -21,7 +21,7 @@ from lapilli.ir.tensor import IntArray
 from lapilli.simulators.lava import environment, segments, source, supervisor
 from lapilli.simulators.lava.job import STATE, Job, Watch, save_job
 from lapilli.simulators.lava.legality import refusals
-from lapilli.simulators.lava.plan import Plan, message_bytes
+from lapilli.simulators.lava.plan import Plan, check_inputs, shared_bytes
 from lapilli.simulators.lava.run_config import SIMULATED, located
 from lapilli.simulators.lava.stock import mapping
 from lapilli.simulators.lava.stock.running import StockExecutable
@@ -109,10 +109,11 @@ class Executable:
         Records `Graph.recorded`, and digests of what drives each neuron.
 
         Raises:
+            InputError, RangeError: inputs that the graph was not proved for.
             SimulatorFailedError: Lava failed, or hung or died twice.
             SimulatorUnavailableError: the environment is not what it should be.
         """
-        samples = next(iter(inputs.values())).shape[1]
+        samples = check_inputs(self.graph, inputs)
         lanes = min(self.options.batch, samples)
         rounds = -(-samples // lanes)
         with _folder() as folder:
@@ -149,7 +150,7 @@ class Executable:
         op = self.graph[node].op
         if not isinstance(op, Neuron):
             raise TypeError(f"node {node!r} is no neuron and has no membrane")
-        lanes = min(self.options.batch, next(iter(inputs.values())).shape[1])
+        lanes = min(self.options.batch, check_inputs(self.graph, inputs))
         before_it, lane = divmod(sample, lanes)
         with _folder() as folder:
             plan = Plan(self.graph, folder, 1, before_it + 1, self.run_config)
@@ -171,7 +172,7 @@ class Executable:
             raise SimulatorFailedError(f"Lava's state of {node!r} does not follow its rule")
 
     def _run(self, job: Job, folder: Path) -> supervisor.Done:
-        segments.check_room(message_bytes(self.graph, job.lanes))
+        segments.check_room(shared_bytes(self.graph, job.lanes))
         save_job(job, self.graph, folder)
         return _supervised(self.worker, self.options, folder)
 

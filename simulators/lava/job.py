@@ -15,7 +15,6 @@ from lapilli.ir.network import InputQuantizer, Network
 LAVA_VERSION = "0.10.0"
 _PAGE, _GRAPH = "job.json", "graph.lapilli"
 STATE = "state-{step}.npz"  # u and v of a watched neuron after a step
-CHANNEL_SLOTS = 2  # messages that a Lava channel holds; its default of 64 fills /dev/shm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -195,6 +195,11 @@ class _Lines:
                 )
             case {"event": "error", "kind": "crash", "sentence": sentence}:
                 raise _LostError(f"ended because {sentence}{self._log()}")
+            case {"event": "error", "kind": "full", "sentence": sentence}:
+                raise SimulatorUnavailableError(
+                    f"{segments.SHARED_MEMORY} or the disk filled up while Lava was at work "
+                    f"({sentence}): {segments.REMEDY}"
+                )
             case {"event": "error", "kind": "input", "sentence": sentence}:
                 raise InputError(str(sentence))
             case {"event": "error", "sentence": sentence}:

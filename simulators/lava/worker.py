@@ -8,6 +8,7 @@ the host is gone, and the worker ends with all its processes.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import multiprocessing
 import os
@@ -154,14 +155,14 @@ def _run(folder: Path, channel: _Channel, guard: _Guard) -> None:
     import numpy as np
     from lava.magma.core.run_conditions import RunSteps
 
-    from lapilli.simulators.lava.job import CHANNEL_SLOTS, STATE
+    from lapilli.simulators.lava.job import STATE
 
     processes, neurons, steps, named, watch = _built(folder)
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * len(processes)))
     network: Any = processes[0]
     config = run_config.load(named)
     guard.running = True
-    network.create_runtime(config, compile_config={"pypy_channel_size": CHANNEL_SLOTS})
+    network.create_runtime(config, compile_config={"pypy_channel_size": segments.CHANNEL_SLOTS})
     guard.meet()
     channel.say("ready", processes=len(processes))
 
@@ -199,7 +200,10 @@ def main() -> int:
         channel.say("error", kind="input", sentence=str(error))
         return 1
     except Exception as error:
-        channel.say("error", kind="failed", sentence=f"{type(error).__name__}: {error}")
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        channel.say(
+            "error", kind="full" if full else "failed", sentence=f"{type(error).__name__}: {error}"
+        )
         raise
     return 0
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lapilli.deploy.soak import Watch
-from lapilli.ir.errors import SimulatorFailedError
+from lapilli.ir.errors import SimulatorFailedError, SimulatorUnavailableError
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.conformance import attention_block
 from lapilli.simulators.lava.adapter import Lava
@@ -27,7 +27,7 @@ INPUTS = {"x": (np.random.default_rng(0).random((8, 4, 4, 6)) < 0.5).astype(np.i
 
 # Chosen by a run configuration, so that nothing of ours or of Lava's has to be changed.
 FAULTY = """
-import os, resource, signal, time
+import errno, multiprocessing.synchronize, os, resource, signal, time
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +88,15 @@ class Stubborn(PyLifResetModelBitAcc):
 
 def config(select_tag):
     return Loihi2SimCfg(select_tag=select_tag, exception_proc_model_map={LIFReset: Faulty})
+
+
+def full(select_tag):
+    '''A semaphore takes a page of /dev/shm.'''
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    multiprocessing.synchronize._multiprocessing.SemLock = no_room
+    return Loihi2SimCfg(select_tag=select_tag)
 
 
 def stubborn(select_tag):
@@ -151,6 +160,14 @@ def test_a_fault_is_told_and_the_run_repeated(
 def test_a_fault_that_returns_ends_the_run(tmp_path: Path) -> None:
     lava, _ = faulty(tmp_path, "raises", times=1000)
     with pytest.raises(SimulatorFailedError, match=r"lost 2 times; .* raised ValueError: planted"):
+        lava.compile(GRAPH).run(INPUTS)
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_shared_memory_that_fills_up_while_lava_builds(tmp_path: Path) -> None:
+    _, told = faulty(tmp_path, "hangs", times=0)
+    lava = Lava(run_config=f"{told.with_suffix('.py')}:full")
+    with pytest.raises(SimulatorUnavailableError, match=r"/dev/shm .*No space left.*fewer samples"):
         lava.compile(GRAPH).run(INPUTS)
 
 
