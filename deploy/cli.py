@@ -114,11 +114,24 @@ def demo(
 @app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="A checkpoint or a .lapilli file.")],
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Of a .lapilli file: when Lava shows each node.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a checkpoint or a graph file is, and what to run next."""
     from lapilli.deploy import report
 
+    if latency:
+        _need_scipy()
+        from lapilli.deploy.latency import lava_latencies
+
+        found = lava_latencies(load_network(file).graph)
+        if as_json:
+            _print_json(report.latency_facts(found))
+        else:
+            report.print_latencies(found)
+        return
     if file.suffix == ".lapilli":
         facts = report.network_facts(load_network(file))
         facts["next"] = f"lapilli run {file} IMAGE.png"
@@ -470,6 +483,15 @@ def _need_onnx() -> None:
     except ImportError as error:
         raise SimulatorUnavailableError(
             "writing ONNX files needs onnx: pip install 'lapilli[onnx]'"
+        ) from error
+
+
+def _need_scipy() -> None:
+    try:
+        importlib.import_module("scipy")
+    except ImportError as error:
+        raise SimulatorUnavailableError(
+            "balancing delays needs SciPy: pip install 'lapilli[lava]'"
         ) from error
 
 

@@ -116,6 +116,26 @@ def test_compare_on_both_lowerings_under_a_configuration_of_ones_own(folder: Pat
     assert (folder / "own.py.used").exists()
 
 
+def test_latency_of_each_node(folder: Path) -> None:
+    told = facts(lapilli("inspect", "net.lapilli", "--latency", "--json", cwd=folder))
+    assert told["path"] == ["conv", "fc", "head"]
+    assert (told["steps"], told["delay_bits"]) == (3, 0)
+    steps = {row["node"]: row["latency"] for row in told["nodes"]}
+    assert steps == {
+        "x": 0,
+        "conv": 1,
+        "n1": 1,
+        "flat": 1,
+        "fc": 2,
+        "n2": 2,
+        "head": 3,
+        "logits": 3,
+    }
+    done = lapilli("inspect", "net.lapilli", "--latency", cwd=folder)
+    assert done.returncode == 0
+    assert "longest path: 3 steps, conv > fc > head\n" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
