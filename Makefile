@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test test-long random-graphs fuzz lava-dl lint format adapters coverage runtimes sizes train clean
+.PHONY: demo test test-long random-graphs fuzz lava-dl lint format adapters coverage runtimes sizes train soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test-long  what takes longer: every row of docs/coverage.md"
 	@echo "make random-graphs  1000 random graphs that each simulator takes (ARGS=names, --enough N)"
 	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
+	@echo "make soak     100 runs of Lava in a row, compared; nothing may be left (ARGS=--runs N)"
 	@echo "make lava-dl  lava-dl's own environment for make test-long (2.2 GB)"
 	@echo "make lint     formatting, lint, types, layers"
 	@echo "make adapters docs/adapters.md anew: every neuron row beside its framework"
@@ -57,6 +58,9 @@ random-graphs: $(VENV)/.lava
 
 fuzz: $(VENV)/.installed
 	$(BIN)/python tests/export/fuzz.py $(ARGS)
+
+soak: $(VENV)/.lava
+	$(BIN)/python -m lapilli.deploy.soak $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

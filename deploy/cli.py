@@ -22,6 +22,7 @@ from lapilli.export.file import load_network, save_network
 from lapilli.export.nir_dialect import Flavour
 from lapilli.ir import text
 from lapilli.ir.errors import InputError, LapilliError, SimulatorUnavailableError
+from lapilli.simulators.lava.run_config import SIMULATED
 from lapilli.simulators.lava.stock.running import StockExecutable
 from lapilli.simulators.protocol import Executable
 
@@ -59,6 +60,9 @@ PerSample = Annotated[
     bool, typer.Option(help="Where state leaks between samples, take batches of one.")
 ]
 Bits = Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")]
+RunConfig = Annotated[
+    str, typer.Option(help="Of Lava: PACKAGE.MODULE:NAME, or FILE.py:NAME; see docs/lava.md.")
+]
 Source = Annotated[str, typer.Option(help="'digits', or an .npz with uint8 'images', 'labels'.")]
 
 
@@ -110,11 +114,24 @@ def demo(
 @app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="A checkpoint or a .lapilli file.")],
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Of a .lapilli file: when Lava shows each node.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a checkpoint or a graph file is, and what to run next."""
     from lapilli.deploy import report
 
+    if latency:
+        _need_scipy()
+        from lapilli.deploy.latency import lava_latencies
+
+        found = lava_latencies(load_network(file).graph)
+        if as_json:
+            _print_json(report.latency_facts(found))
+        else:
+            report.print_latencies(found)
+        return
     if file.suffix == ".lapilli":
         facts = report.network_facts(load_network(file))
         facts["next"] = f"lapilli run {file} IMAGE.png"
@@ -197,13 +214,15 @@ def run(
     network: NetworkFile,
     images: Annotated[list[Path], typer.Argument(help="Picture files.")],
     simulator: Annotated[str, typer.Option(help=", ".join(NAMES))] = "reference",
+    run_config: RunConfig = SIMULATED,
     as_json: AsJson = False,
 ) -> None:
     """Classify pictures on a simulator; needs no PyTorch."""
+    _check_for_lava(run_config, [simulator])
     loaded = load_network(network)
     pixels = image_files.pictures(images, loaded)
     with Bars(quiet=as_json) as bars:
-        executable = target(simulator, bars.lava).compile(loaded.graph)
+        executable = target(simulator, bars.lava, run_config).compile(loaded.graph)
         _tell_size(executable, quiet=as_json)
         recording = executable.run(loaded.encode(pixels))
     logits = recording.values[loaded.graph.outputs[0]][-1]
@@ -246,6 +265,7 @@ def compare(
     result: Result = None,
     per_sample: PerSample = False,
     bits: Bits = 8,
+    run_config: RunConfig = SIMULATED,
     as_json: AsJson = False,
 ) -> None:
     """Compare every neuron at every step; status 1 if a single one differs.
@@ -256,6 +276,7 @@ def compare(
     from lapilli.deploy import report, runners
     from lapilli.deploy.compare import compare as compare_runs
 
+    _check_for_lava(run_config, simulator or [])
     loaded = load_network(network)
     test = image_files.test_images(images).first(count)
     expected: runners.Runner = runners.Simulated(loaded, target("reference"))
@@ -294,7 +315,7 @@ def compare(
     with Bars(quiet=as_json) as bars:
         for name in names:
             bars.stage(name, len(test.pixels))
-            runner = runners.Simulated(loaded, target(name, bars.lava))
+            runner = runners.Simulated(loaded, target(name, bars.lava, run_config))
             _tell_size(runner.executable, quiet=as_json)
             batch = len(test.pixels) if name.startswith("lava") else 60
             done.append(
@@ -436,6 +457,11 @@ def _tell_size(executable: Executable, *, quiet: bool) -> None:
         typer.echo(f"stock Lava: {executable.size}")
 
 
+def _check_for_lava(run_config: str, simulators: list[str]) -> None:
+    if run_config != SIMULATED and not any(name.startswith("lava") for name in simulators):
+        raise InputError("--run-config is Lava's; name it: --simulator lava, or lava-stock")
+
+
 def _print_json(facts: object) -> None:
     typer.echo(json.dumps(facts, indent=2))
 
@@ -457,6 +483,15 @@ def _need_onnx() -> None:
     except ImportError as error:
         raise SimulatorUnavailableError(
             "writing ONNX files needs onnx: pip install 'lapilli[onnx]'"
+        ) from error
+
+
+def _need_scipy() -> None:
+    try:
+        importlib.import_module("scipy")
+    except ImportError as error:
+        raise SimulatorUnavailableError(
+            "balancing delays needs SciPy: pip install 'lapilli[lava]'"
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # printing needs no PyTorch and no onnx
 
     from lapilli.deploy.compare import Comparison
     from lapilli.deploy.demo import Result
+    from lapilli.deploy.latency import Latencies
 
 _console = Console()
 
@@ -138,6 +140,32 @@ def network_facts(network: Network) -> dict[str, Any]:
         "state_bits_there": STATE_BITS,
         "truncates": [b.name for b in bounds if b.truncates],
     }
+
+
+def latency_facts(found: Latencies) -> dict[str, Any]:
+    """When Lava shows each node, as JSON."""
+    return {
+        "steps": found.steps,
+        "path": list(found.path),
+        "delay_bits": found.delay_bits,
+        "nodes": [asdict(row) for row in found.rows],
+    }
+
+
+def print_latencies(found: Latencies) -> None:
+    """A row for each node, then the longest path."""
+    table = Table("node", "latency in Lava steps", "waits for later branches", "bits that wait")
+    for row in found.rows:
+        waits = (f"{row.waits}", f"{row.bits:,}") if row.waits else ("", "")
+        table.add_row(row.node, f"{row.latency}", *waits)
+    _console.print(table)
+    _console.print(
+        f"longest path: {found.steps} steps, {' > '.join(found.path)}\n"
+        f"inserted delays hold {found.delay_bits:,} bits",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def onnx_facts(model: ModelProto) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lapilli.ir.errors import LapilliError
 from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.lava.adapter import Lava
+from lapilli.simulators.lava.run_config import SIMULATED
 from lapilli.simulators.nir_runtime import Nir, NirTorch
 from lapilli.simulators.norse_runtime import Norse
 from lapilli.simulators.onnx_runtime import Onnx
@@ -28,8 +29,17 @@ class UnknownTargetError(LapilliError, KeyError):
         return f"no simulator is called {self.args[0]!r}; there are {', '.join(NAMES)}"
 
 
-def target(name: str, progress: Callable[[str, int, int], None] | None = None) -> Simulator:
-    """The simulator of this name; `progress` is told its steps if it is a slow one.
+def target(
+    name: str,
+    progress: Callable[[str, int, int], None] | None = None,
+    run_config: str = SIMULATED,
+) -> Simulator:
+    """The simulator of this name.
+
+    Args:
+        name: of `NAMES`.
+        progress: is told its steps if it is a slow one.
+        run_config: of Lava.
 
     Raises:
         UnknownTargetError: none has it.
@@ -40,9 +50,9 @@ def target(name: str, progress: Callable[[str, int, int], None] | None = None) -
         case "event-driven":
             return EventDriven()
         case "lava":
-            return Lava(progress=progress)
+            return Lava(progress=progress, run_config=run_config)
         case "lava-stock":
-            return Lava(progress=progress, lowering="stock")
+            return Lava(progress=progress, run_config=run_config, lowering="stock")
         case "nir":
             return Nir()
         case "onnx":

@@ -21,7 +21,8 @@ from lapilli.ir.tensor import IntArray
 from lapilli.simulators.lava import environment, segments, source, supervisor
 from lapilli.simulators.lava.job import STATE, Job, Watch, save_job
 from lapilli.simulators.lava.legality import refusals
-from lapilli.simulators.lava.plan import Plan, message_bytes
+from lapilli.simulators.lava.plan import Plan, check_inputs, shared_bytes
+from lapilli.simulators.lava.run_config import SIMULATED, located
 from lapilli.simulators.lava.stock import mapping
 from lapilli.simulators.lava.stock.running import StockExecutable
 from lapilli.simulators.lava.supervisor import Limits, Progress
@@ -42,6 +43,8 @@ class Lava:
         batch: samples that run side by side; the others follow them without a pause.
         balance: insert the delays that make branches meet. Without, the graph has them.
         own_neurons: run our model of the neuron, the faster one, even where Lava's can be it.
+        run_config: what chooses a model for each process, by name: `PACKAGE.MODULE:NAME` of
+            Lava's environment, or `FILE.py:NAME`; for hardware see docs/lava.md.
         limits: seconds of silence after which a run counts as hung.
         progress: called with "lava", steps done, steps to do.
     """
@@ -50,6 +53,7 @@ class Lava:
     batch: int = 8
     balance: bool = True
     own_neurons: bool = False
+    run_config: str = SIMULATED
     limits: Limits = field(default_factory=Limits)
     progress: Progress | None = None
     lowering: Literal["macro", "stock"] = "macro"
@@ -72,14 +76,18 @@ class Lava:
         Raises:
             UnsupportedError: every node that Lava cannot take, with each reason.
             SimulatorUnavailableError: no environment; says what to do.
+            InputError: `run_config` is no such name.
         """
+        named = located(self.run_config)
         if self.lowering == "stock":
             network = mapping.to_stock(graph, self.max_neurons)
-            return StockExecutable(graph, network, partial(_supervised, self._worker(), self))
+            run_folder = partial(_supervised, self._worker(), self)
+            return StockExecutable(graph, network, run_folder, named)
         if reasons := refusals(graph):
             raise UnsupportedError(self.name, reasons)
         worker = self._worker()
-        return Executable(balance_delays(graph) if self.balance else graph, self, worker)
+        balanced = balance_delays(graph) if self.balance else graph
+        return Executable(balanced, self, worker, named)
 
     def _worker(self) -> supervisor.Worker:
         python = environment.find(self.python)
@@ -93,6 +101,7 @@ class Executable:
     graph: Graph
     options: Lava
     worker: supervisor.Worker
+    run_config: str
 
     def run(self, inputs: Mapping[str, IntArray]) -> Recording:
         """Run samples (T, B, *shape) in `batch` lanes; values are shifted back by latency.
@@ -100,14 +109,16 @@ class Executable:
         Records `Graph.recorded`, and digests of what drives each neuron.
 
         Raises:
+            InputError, RangeError: inputs that the graph was not proved for.
             SimulatorFailedError: Lava failed, or hung or died twice.
             SimulatorUnavailableError: the environment is not what it should be.
         """
-        samples = next(iter(inputs.values())).shape[1]
+        samples = check_inputs(self.graph, inputs)
         lanes = min(self.options.batch, samples)
         rounds = -(-samples // lanes)
         with _folder() as folder:
-            plan = Plan(self.graph, folder, lanes, rounds, self.options.own_neurons)
+            own = self.options.own_neurons
+            plan = Plan(self.graph, folder, lanes, rounds, self.run_config, own)
             for name in self.graph.inputs:
                 plan.play(name, inputs[name])
             for name in self.graph.recorded:
@@ -139,10 +150,10 @@ class Executable:
         op = self.graph[node].op
         if not isinstance(op, Neuron):
             raise TypeError(f"node {node!r} is no neuron and has no membrane")
-        lanes = min(self.options.batch, next(iter(inputs.values())).shape[1])
+        lanes = min(self.options.batch, check_inputs(self.graph, inputs))
         before_it, lane = divmod(sample, lanes)
         with _folder() as folder:
-            plan = Plan(self.graph, folder, lanes=1, rounds=before_it + 1)
+            plan = Plan(self.graph, folder, 1, before_it + 1, self.run_config)
             for name in self.graph.inputs:
                 plan.play(name, inputs[name][:, lane : sample + 1 : lanes])
             plan.record_value(node)
@@ -161,7 +172,7 @@ class Executable:
             raise SimulatorFailedError(f"Lava's state of {node!r} does not follow its rule")
 
     def _run(self, job: Job, folder: Path) -> supervisor.Done:
-        segments.check_room(message_bytes(self.graph, job.lanes))
+        segments.check_room(shared_bytes(self.graph, job.lanes))
         save_job(job, self.graph, folder)
         return _supervised(self.worker, self.options, folder)
 

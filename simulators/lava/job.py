@@ -15,7 +15,6 @@ from lapilli.ir.network import InputQuantizer, Network
 LAVA_VERSION = "0.10.0"
 _PAGE, _GRAPH = "job.json", "graph.lapilli"
 STATE = "state-{step}.npz"  # u and v of a watched neuron after a step
-CHANNEL_SLOTS = 2  # messages that a Lava channel holds; its default of 64 fills /dev/shm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +32,7 @@ class Job:
     Attributes:
         lanes: samples that run side by side.
         own_neurons: whether our neurons stand in for those that Lava has.
+        run_config: see `run_config`.
         steps: how many Lava steps to run.
         latency: of every node.
         resets: neuron or read-out -> (interval, offset): Lava steps s at which s % interval is
@@ -43,6 +43,7 @@ class Job:
 
     lanes: int
     own_neurons: bool
+    run_config: str
     steps: int
     latency: Mapping[str, int]
     resets: Mapping[str, tuple[int, int]]

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lapilli.ir.errors import RangeError, SimulatorFailedError
+from lapilli.ir.errors import InputError, RangeError, SimulatorFailedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.ops import DECAY_ONE, Expand, Membrane, Neuron, Permute, Readout, Reshape, Slice
 from lapilli.ir.passes.delays import latencies
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
-from lapilli.simulators.lava.job import CHANNEL_SLOTS, Job, Watch
+from lapilli.simulators.lava import segments
+from lapilli.simulators.lava.job import Job, Watch
 
 
 def resets(graph: Graph) -> dict[str, tuple[int, int]]:
@@ -45,6 +46,7 @@ class Plan:
     folder: Path
     lanes: int
     rounds: int
+    run_config: str
     own_neurons: bool = False
     latency: Mapping[str, int] = field(init=False)
     inputs: dict[str, str] = field(default_factory=dict)
@@ -55,12 +57,7 @@ class Plan:
         self.latency = latencies(self.graph)
 
     def play(self, name: str, given: IntArray) -> None:
-        """Write an input; the last sample is repeated to fill the last round.
-
-        Raises:
-            RangeError: not of the type or the number of steps that the graph was proved for.
-        """
-        check_input(self.graph, name, given)
+        """Write a checked input; the last sample is repeated to fill the last round."""
         missing = self.lanes * self.rounds - given.shape[1]
         padded = np.concatenate([given, np.repeat(given[:, -1:], missing, axis=1)], axis=1)
         self.inputs[name] = f"input-{len(self.inputs)}.npy"
@@ -118,6 +115,7 @@ class Plan:
         return Job(
             lanes=self.lanes,
             own_neurons=self.own_neurons,
+            run_config=self.run_config,
             steps=watch.step if watch else self.graph.T * self.rounds + last,
             latency=self.latency,
             resets=resets(self.graph),
@@ -128,17 +126,28 @@ class Plan:
         )
 
 
-def check_input(graph: Graph, name: str, given: IntArray) -> None:
-    """Make sure that an input (T, B, *shape) is one that the graph was proved for.
+def check_inputs(graph: Graph, inputs: Mapping[str, IntArray]) -> int:
+    """The number of samples B of inputs (T, B, *shape) that the graph was proved for.
 
     Raises:
-        RangeError: not of the type or the number of steps.
+        InputError: one is missing, or there are no samples, or not of each as many.
+        RangeError: one is not of the type or the number of steps.
     """
-    kind = graph.types[name]
-    if given.shape[0] != graph.T or given.shape[2:] != kind.shape:
-        raise RangeError(name, f"input {given.shape} is not (T = {graph.T}, B) of {kind}")
-    if int(given.min()) not in kind.range or int(given.max()) not in kind.range:
-        raise RangeError(name, f"input in [{given.min()}, {given.max()}] leaves {kind}")
+    if missing := [name for name in graph.inputs if name not in inputs]:
+        raise InputError(
+            f"the graph takes {', '.join(graph.inputs)}, and no {missing[0]!r} is given"
+        )
+    for name in graph.inputs:
+        given, kind = inputs[name], graph.types[name]
+        if given.shape[:1] != (graph.T,) or given.shape[2:] != kind.shape:
+            raise RangeError(name, f"input {given.shape} is not (T = {graph.T}, B) of {kind}")
+        if given.size and not (int(given.min()) in kind.range and int(given.max()) in kind.range):
+            raise RangeError(name, f"input in [{given.min()}, {given.max()}] leaves {kind}")
+    counts = {name: inputs[name].shape[1] for name in graph.inputs}
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise InputError(f"the same number of samples is needed of each input, got {counts}")
+    samples: int = counts[graph.inputs[0]]
+    return samples
 
 
 def narrowest(values: IntRange) -> type[np.signedinteger]:
@@ -151,13 +160,10 @@ def _range(dtype: type[np.signedinteger]) -> IntRange:
     return IntRange(int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
 
 
-def message_bytes(graph: Graph, lanes: int) -> int:
-    """Shared memory that Lava's channels take, at most: 32 bits for each element and slot."""
-    channels = [
-        name
-        for node in graph.nodes
-        if not isinstance(node.op, Reshape | Permute | Expand | Slice)
-        for name in (node.name, *node.inputs)  # its operands; a recorder behind it
-    ]
-    elements = sum(math.prod(graph.types[name].shape) for name in channels)
-    return 4 * elements * lanes * CHANNEL_SLOTS
+def shared_bytes(graph: Graph, lanes: int) -> int:
+    """Shared memory that Lava takes, at most."""
+    processes = [n for n in graph.nodes if not isinstance(n.op, Reshape | Permute | Expand | Slice)]
+    # Each has channels for its operands, and one to a recorder behind it.
+    channels = [name for node in processes for name in (node.name, *node.inputs)]
+    messages = [lanes * math.prod(graph.types[name].shape) for name in channels]
+    return segments.room(messages, len(processes) + len(graph.recorded))

@@ -6,6 +6,7 @@ told from those of other runs by who has them open. Only Linux shows that.
 
 from __future__ import annotations
 
+import mmap
 import os
 import platform
 import shutil
@@ -16,6 +17,8 @@ from pathlib import Path
 from lapilli.ir.errors import SimulatorUnavailableError
 
 SHARED_MEMORY = Path("/dev/shm")  # where Python's SharedMemory lives on Linux
+CHANNEL_SLOTS = 2  # messages that a Lava channel holds; its default of 64 fills /dev/shm
+REMEDY = "run fewer samples side by side (`batch`), or enlarge it"
 _PREFIX = f"{SHARED_MEMORY}/psm_"  # the names it gives
 
 
@@ -48,6 +51,16 @@ def unlink(paths: Iterable[str]) -> None:
             os.unlink(path)
 
 
+def room(messages: Iterable[int], processes: int) -> int:
+    """Bytes of channels for messages of so many elements, of 32 bits, and of all the processes.
+
+    A channel has whole pages for its messages and, measured, three more for its semaphores. Each
+    process has two channels more, for commands and for answers.
+    """
+    sizes = [*(4 * CHANNEL_SLOTS * elements for elements in messages), *[1] * (2 * processes)]
+    return mmap.PAGESIZE * sum(-(-size // mmap.PAGESIZE) + 3 for size in sizes)
+
+
 def check_room(needed: int) -> None:
     """Make sure that `needed` bytes fit: without, Lava dies of a bus error.
 
@@ -68,6 +81,6 @@ def check_room(needed: int) -> None:
         )
     if needed > free:
         raise SimulatorUnavailableError(
-            f"Lava needs {needed / 2**20:.0f} MiB of shared memory and {SHARED_MEMORY} has "
-            f"{free / 2**20:.0f} MiB free: run fewer samples side by side (`batch`), or enlarge it"
+            f"Lava needs {needed / 2**20:.1f} MiB of shared memory and {SHARED_MEMORY} has "
+            f"{free / 2**20:.1f} MiB free: {REMEDY}"
         )

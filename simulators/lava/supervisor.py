@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import re
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import lapilli
-from lapilli.ir.errors import SimulatorFailedError, SimulatorUnavailableError
+from lapilli.ir.errors import InputError, SimulatorFailedError, SimulatorUnavailableError
 from lapilli.simulators.lava import segments
 from lapilli.simulators.lava.job import LAVA_VERSION
 
 Progress = Callable[[str, int, int], None]
 _ATTEMPTS = 2  # Lava hangs now and then: 1 run of 18 in our measurements
 _LOG = "worker.log"
+_logger = logging.getLogger(__name__)  # unhandled, a warning goes to standard error
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +90,17 @@ class _LostError(Exception):
 
 
 def run(worker: Worker, folder: Path, limits: Limits, progress: Progress | None = None) -> Done:
-    """Run the job in `folder`, once more if the worker hangs or dies.
+    """Run the job in `folder`, once more if the worker hangs or dies, with a warning in the log.
 
     Raises:
         SimulatorUnavailableError: the interpreter cannot run Lava, or not this one.
+        InputError: its run configuration is none, or finds no hardware.
         SimulatorFailedError: it failed, or was lost twice.
     """
     lost = ""
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            _logger.warning("Lava's worker %s; it is started again", lost)
         try:
             return _attempt(worker, folder, limits, progress)
         except _LostError as error:
@@ -190,6 +195,13 @@ class _Lines:
                 )
             case {"event": "error", "kind": "crash", "sentence": sentence}:
                 raise _LostError(f"ended because {sentence}{self._log()}")
+            case {"event": "error", "kind": "full", "sentence": sentence}:
+                raise SimulatorUnavailableError(
+                    f"{segments.SHARED_MEMORY} or the disk filled up while Lava was at work "
+                    f"({sentence}): {segments.REMEDY}"
+                )
+            case {"event": "error", "kind": "input", "sentence": sentence}:
+                raise InputError(str(sentence))
             case {"event": "error", "sentence": sentence}:
                 raise SimulatorFailedError(f"Lava's worker failed: {sentence}{self._log()}")
             case {"event": "progress" | "done"} if not event:

@@ -8,7 +8,9 @@ the host is gone, and the worker ends with all its processes.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
+import multiprocessing
 import os
 import platform
 import resource
@@ -20,10 +22,12 @@ import threading
 import time
 from collections.abc import Mapping
 from importlib import metadata
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lapilli.simulators.lava import segments
+from lapilli.ir.errors import InputError
+from lapilli.simulators.lava import run_config, segments
 
 if TYPE_CHECKING:
     from lapilli.simulators.lava.job import Watch
@@ -46,12 +50,19 @@ class _Channel:
 
 
 class _Guard(threading.Thread):
-    """Ends everything when the host is gone, or when a Lava process dies in a run."""
+    """Ends everything when the host is gone, or when a Lava process dies before its time."""
 
     def __init__(self, channel: _Channel, folder: Path) -> None:
         super().__init__(daemon=True)
         self.channel, self.folder = channel, folder
         self.running = False
+        self.known: set[BaseProcess] = set()
+
+    def meet(self) -> set[BaseProcess]:
+        """Lava's processes that live; from now on they have to."""
+        living = set(multiprocessing.active_children())
+        self.known |= living
+        return living
 
     def run(self) -> None:
         while True:
@@ -59,8 +70,10 @@ class _Guard(threading.Thread):
             if readable and not os.read(0, 1):
                 shutil.rmtree(self.folder, ignore_errors=True)
                 self._end()
-            if self.running and (how := _dead_child()):
-                self.channel.say("error", kind="crash", sentence=f"one of Lava's processes {how}")
+            known = frozenset(self.known)  # now: whom the main thread adds after we look is no loss
+            for process in known - self.meet() if self.running else ():
+                sentence = f"one of Lava's processes {_end_of(process)}"
+                self.channel.say("error", kind="crash", sentence=sentence)
                 self._end()
 
     def _end(self) -> None:
@@ -68,15 +81,15 @@ class _Guard(threading.Thread):
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _dead_child() -> str | None:
-    try:
-        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
-    if found is None:
-        return None
-    how = "exited with" if found.si_code == os.CLD_EXITED else "died by signal"
-    return f"{how} {found.si_status}"
+def _end_of(process: BaseProcess) -> str:
+    """How it ended. What its code raised, Lava keeps beside it."""
+    if raised := getattr(process, "exception", None):
+        return f"raised {type(raised[0]).__name__}: {raised[0]}"
+    code = process.exitcode or 0
+    if code >= 0:
+        return f"exited with {code}"
+    likely = {signal.SIGBUS: f" ({segments.SHARED_MEMORY} full?)", signal.SIGKILL: " (no memory?)"}
+    return f"died by signal {-code}{likely.get(signal.Signals(-code), '')}"
 
 
 def _die_with_parent() -> None:
@@ -112,36 +125,45 @@ def _hello(channel: _Channel) -> bool:
     return True
 
 
-def _built(folder: Path) -> tuple[tuple[Any, ...], Mapping[str, Any], int, Watch | None]:
-    """The processes of either lowering, those that fire by name, the steps, whom to watch."""
+class _Network(NamedTuple):
+    """The processes of either lowering, those that fire also by name, and what to do with them."""
+
+    processes: tuple[Any, ...]
+    neurons: Mapping[str, Any]
+    steps: int
+    run_config: str
+    watch: Watch | None
+
+
+def _built(folder: Path) -> _Network:
     from lapilli.simulators.lava.stock import files
 
     if (folder / files.PAGE).is_file():
         from lapilli.simulators.lava.stock.building import build
 
         page = files.load(folder)
-        return build(page, folder), {}, page.steps, None
+        return _Network(build(page, folder), {}, page.steps, page.run_config, None)
     from lapilli.simulators.lava.job import load_job
     from lapilli.simulators.lava.lowering import lower
 
     job, graph = load_job(folder)
     lowered = lower(graph, job, folder)
-    return lowered.processes, lowered.neurons, job.steps, job.watch
+    return _Network(lowered.processes, lowered.neurons, job.steps, job.run_config, job.watch)
 
 
 def _run(folder: Path, channel: _Channel, guard: _Guard) -> None:
     import numpy as np
     from lava.magma.core.run_conditions import RunSteps
-    from lava.magma.core.run_configs import Loihi2SimCfg
 
-    from lapilli.simulators.lava.job import CHANNEL_SLOTS, STATE
+    from lapilli.simulators.lava.job import STATE
 
-    processes, neurons, steps, watch = _built(folder)
+    processes, neurons, steps, named, watch = _built(folder)
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 20 * len(processes)))
     network: Any = processes[0]
-    config = Loihi2SimCfg(select_tag="fixed_pt")
-    network.create_runtime(config, compile_config={"pypy_channel_size": CHANNEL_SLOTS})
+    config = run_config.load(named)
     guard.running = True
+    network.create_runtime(config, compile_config={"pypy_channel_size": segments.CHANNEL_SLOTS})
+    guard.meet()
     channel.say("ready", processes=len(processes))
 
     started = time.perf_counter()
@@ -174,8 +196,14 @@ def main() -> int:
         return 1
     try:
         _run(folder, channel, guard)
+    except InputError as error:
+        channel.say("error", kind="input", sentence=str(error))
+        return 1
     except Exception as error:
-        channel.say("error", kind="failed", sentence=f"{type(error).__name__}: {error}")
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        channel.say(
+            "error", kind="full" if full else "failed", sentence=f"{type(error).__name__}: {error}"
+        )
         raise
     return 0
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from lapilli.ir.errors import RangeError, SimulatorFailedError, UnsupportedError
+from lapilli.ir.errors import InputError, RangeError, SimulatorFailedError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import (
     DECAY_ONE,
@@ -317,13 +318,43 @@ def test_integer_spikes_and_rectified_values_in_a_network() -> None:
     assert kinds == {"q": 4, "fired": 3, "again": 3, "out": 3}
 
 
-@pytest.mark.parametrize("fault", ["value", "shape", "steps"])
-def test_inputs_that_the_graph_was_not_proved_for(fault: str) -> None:
-    graph, inputs = attention_block(), samples(2)
-    x = inputs["x"]
-    bad = {"value": x * 2, "shape": x[..., :-1], "steps": x[:-1]}[fault]
-    with pytest.raises(RangeError, match="x"):
-        Lava().compile(graph).run({"x": bad})
+@pytest.mark.parametrize("lowering", ["macro", "stock"])
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("value", r"^node 'x': input in \[2, 2\] leaves spikes\[4,6\]$"),
+        ("shape", r"^node 'x': input \(8, 2, 4, 5\) is not \(T = 8, B\) of spikes\[4,6\]$"),
+        ("flat", r"^node 'x': input \(8,\) is not \(T = 8, B\) of"),
+        ("steps", r"^node 'x': input \(7, 2, 4, 6\) is not"),
+        ("missing", "^the graph takes x, and no 'x' is given$"),
+        ("none", r"^the same number of samples is needed of each input, got \{'x': 0\}$"),
+    ],
+)
+def test_inputs_that_the_graph_was_not_proved_for(
+    lowering: Literal["macro", "stock"], fault: str, sentence: str
+) -> None:
+    x = np.ones((8, 2, 4, 6), np.int64)
+    bad = {
+        "value": {"x": 2 * x},
+        "shape": {"x": x[..., :-1]},
+        "flat": {"x": x[:, 0, 0, 0]},
+        "steps": {"x": x[:-1]},
+        "missing": {"y": x},
+        "none": {"x": x[:, :0]},
+    }
+    executable = Lava(lowering=lowering).compile(attention_block())
+    with pytest.raises((InputError, RangeError), match=sentence):
+        executable.run(bad[fault])
+
+
+def test_a_state_that_leaves_its_register() -> None:
+    spikes = Node("x", Input(type=TensorType.spikes(2)))
+    weight = IntTensor.of([[1 << 17, 1 << 17], [1, -1]])
+    wide = Node("l", Linear(weight=weight, bias=IntTensor.of([0, 0])), ("x",))
+    graph = Graph((spikes, wide, Node("s", stock(dv=2048), ("l",))), ("s",), 4)
+    assert not_stock(graph) == {"s": ("state needs 26 bits, there are 24",)}
+    with pytest.raises(UnsupportedError, match=r"  s: state needs 26 bits, there are 24$"):
+        Lava(lowering="stock").compile(graph)
 
 
 def test_no_lanes() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -292,6 +294,27 @@ def test_no_room_in_shared_memory(scratch: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.undo()
     with pytest.raises(SimulatorUnavailableError, match="run fewer samples side by side"):
         segments.check_room(1 << 60)
+
+
+@pytest.mark.parametrize("lowering", ["macro", "stock"])
+def test_what_a_run_takes_of_shared_memory_is_known(
+    lowering: Literal["macro", "stock"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four pages a channel, at least; what is asked for is not a multiple of that either."""
+    asked: list[int] = []
+    taken: list[int] = []
+    monkeypatch.setattr(segments, "check_room", asked.append)
+    of_processes = segments.of_processes
+
+    def counted(pids: Iterable[int]) -> set[str]:
+        found = of_processes(pids)
+        taken.append(len(found))
+        return found
+
+    monkeypatch.setattr(segments, "of_processes", counted)
+    Lava(lowering=lowering).compile(GRAPH).run(INPUTS)
+    assert max(taken) > 30
+    assert max(taken) * 4 * mmap.PAGESIZE <= asked[0] < 2 * max(taken) * 4 * mmap.PAGESIZE
 
 
 def test_the_copied_source_is_what_we_have(tmp_path: Path) -> None:

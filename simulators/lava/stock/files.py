@@ -25,19 +25,20 @@ class Page:
     """One run.
 
     Attributes:
-        steps: of Lava.
+        steps: of Lava. run_config: see `lapilli.simulators.lava.run_config`.
         populations: registers of each. axons: each without its weights.
         played: inputs, as axons name them. watched: populations to record.
     """
 
     steps: int
+    run_config: str
     populations: list[dict[str, int]]
     axons: list[dict[str, int]]
     played: list[int]
     watched: list[int]
 
 
-def save(network: Network, inputs: Mapping[str, IntArray], folder: Path) -> Page:
+def save(network: Network, inputs: Mapping[str, IntArray], run_config: str, folder: Path) -> Page:
     """Write everything for a run of samples (T, B, *shape), one after the other."""
     graph = network.graph
     samples = next(iter(inputs.values())).shape[1]
@@ -64,6 +65,7 @@ def save(network: Network, inputs: Mapping[str, IntArray], folder: Path) -> Page
         np.save(folder / INPUT.format(i), whole)
     page = Page(
         steps=steps,
+        run_config=run_config,
         populations=[
             {**asdict(p.registers), "vth": p.vth, "size": p.size} for p in network.populations
         ],

@@ -15,8 +15,7 @@ from lapilli.ir.ops import Neuron, Readout
 from lapilli.ir.semantics import evaluate
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.lava import segments
-from lapilli.simulators.lava.job import CHANNEL_SLOTS
-from lapilli.simulators.lava.plan import check_input
+from lapilli.simulators.lava.plan import check_inputs
 from lapilli.simulators.lava.stock import files
 from lapilli.simulators.lava.stock.network import Network, Size
 from lapilli.simulators.lava.supervisor import Done
@@ -29,11 +28,13 @@ class StockExecutable:
 
     Attributes:
         graph: the original, whose `recorded` nodes are shown.
+        run_config: see `lapilli.simulators.lava.run_config`.
     """
 
     graph: Graph
     network: Network
     run_folder: Callable[[Path], Done]
+    run_config: str
 
     @property
     def size(self) -> Size:
@@ -44,17 +45,16 @@ class StockExecutable:
         """Run samples (T, B, *shape) one after the other; values are shifted back by latency.
 
         Raises:
-            RangeError: an input that the graph was not proved for.
+            InputError, RangeError: an input that the graph was not proved for.
             SimulatorFailedError: Lava failed, or hung or died twice.
             SimulatorUnavailableError: the environment is not what it should be.
         """
-        for name in self.graph.inputs:
-            check_input(self.graph, name, inputs[name])
-        segments.check_room(_message_bytes(self.network))
+        check_inputs(self.graph, inputs)
+        segments.check_room(shared_bytes(self.network))
         prefix = "lapilli-lava-"
         with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            files.save(self.network, inputs, folder)
+            files.save(self.network, inputs, self.run_config, folder)
             done = self.run_folder(folder)
             spikes = _spikes(self.network, folder)
         values = behind(self.network.graph, {**inputs, **spikes}, self.graph.recorded)
@@ -106,8 +106,9 @@ def behind(
     return {name: values[name] for name in wanted}
 
 
-def _message_bytes(network: Network) -> int:
-    """Shared memory that Lava's channels take: 32 bits for each element and slot."""
-    elements = sum(sum(axon.weights.shape) for axon in network.axons)
-    elements += sum(network.populations[i].size for i in network.watched)
-    return 4 * elements * CHANNEL_SLOTS
+def shared_bytes(network: Network) -> int:
+    """Shared memory that Lava takes, at most."""
+    watched = [network.populations[i].size for i in network.watched]
+    messages = [size for axon in network.axons for size in axon.weights.shape]
+    processes = len(network.axons) + 2 * len(network.populations) + len(network.graph.inputs)
+    return segments.room([*messages, *watched], processes + len(watched))
