@@ -55,7 +55,7 @@ random-graphs: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.random_graphs $(ARGS)
 
 fuzz: $(VENV)/.installed
-	$(BIN)/python tests/export/fuzz.py $(ARGS)
+	$(BIN)/python tests/export/fuzz $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
