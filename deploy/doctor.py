@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import platform
 from collections.abc import Callable
@@ -66,3 +67,23 @@ def fix(progress: Callable[[str], None]) -> None:
         SimulatorUnavailableError: no uv, or no Python 3.10 to build it with.
     """
     environment.build(progress)
+
+
+_NEEDS = {
+    "onnx": "ONNX files need onnx",
+    "torch": "this command needs PyTorch (run, show and inspect of a .lapilli file work without)",
+}
+
+
+def need(package: str) -> None:
+    """Check that a package can be imported.
+
+    Raises:
+        SimulatorUnavailableError: it can not; says what needs it, and the command that mends it.
+    """
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise SimulatorUnavailableError(
+            f"{_NEEDS[package]}: pip install 'lapilli[{package}]'"
+        ) from error

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 from lapilli.export.onnx import FORMAT, LARGEST
+from lapilli.export.onnx_neuron import DOMAIN
 from lapilli.ir.errors import FormatError
 from lapilli.ir.network import InputQuantizer
 
@@ -113,6 +114,10 @@ def _file(model: ModelProto) -> OnnxFile:
     _known("states", states, inputs)
     if kind == "scan" and states:
         raise _MalformedError("metadata: states of a model that takes all steps at once")
+    functions = tuple(_text(f.name, "a function") for f in model.functions)
+    called = {_text(n.op_type, "a node") for n in step.node if n.domain == DOMAIN}
+    if lost := sorted(called - set(functions)):
+        raise _MalformedError(f"calls the function {lost[0][:40]!r}, which it lacks: truncated?")
     opsets = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
     if len(opsets) != 1:
         raise _MalformedError(f"imports {len(opsets)} versions of ONNX's operators")
@@ -123,7 +128,7 @@ def _file(model: ModelProto) -> OnnxFile:
         T=int(T),
         opset=opsets[0],
         ir_version=model.ir_version,
-        functions=tuple(_text(f.name, "a function") for f in model.functions),
+        functions=functions,
         inputs=inputs,
         outputs=outputs,
         answers=_names("outputs", about, outputs),
