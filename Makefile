@@ -57,7 +57,7 @@ random-graphs: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.random_graphs $(ARGS)
 
 fuzz: $(VENV)/.installed
-	$(BIN)/python tests/export/fuzz.py $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 soak: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.soak $(ARGS)

@@ -1,7 +1,8 @@
 """Compare a runtime with golden vectors: `python check_golden.py golden.npz yours.npz`.
 
 yours.npz has `logits` (B, classes) at the last step and any of the golden `spikes:<node>`
-(T, B, ...). Exit status 0 if all are equal; needs NumPy alone.
+(T, B, ...); `digest`, if the runtime's file says it. Exit status 0 if all are equal; needs
+NumPy alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ def check(golden: Any, yours: Any) -> str | int:
     names = [n for n in golden.files if n == "logits" or n.startswith("spikes:")]  # in graph order
     if odd := {"logits"} - set(yours.files) | set(yours.files) - set(golden.files):
         return f"missing, or of no node: {', '.join(sorted(odd))}"
+    if "digest" in yours.files and str(yours["digest"]) != str(golden["digest"]):
+        return f"of another network: digest {yours['digest']}, expected {golden['digest']}"
     found = []
     for order, name in enumerate(n for n in names if n in yours.files):
         want, got = golden[name], yours[name]

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from lapilli import __version__
-from lapilli.deploy import cli_exchange
+from lapilli.deploy import cli_exchange, cli_files
 from lapilli.deploy import images as image_files
-from lapilli.deploy.doctor import examine, fix
+from lapilli.deploy.cli_files import AsJson, NetworkFile, print_json
+from lapilli.deploy.doctor import examine, fix, need
 from lapilli.deploy.progress import Bars
 from lapilli.deploy.targets import NAMES, target
 from lapilli.export.file import load_network, save_network
-from lapilli.export.nir_dialect import Flavour
-from lapilli.ir import text
-from lapilli.ir.errors import InputError, LapilliError, SimulatorUnavailableError
+from lapilli.ir.errors import InputError, LapilliError
 from lapilli.simulators.lava.run_config import SIMULATED
 from lapilli.simulators.lava.stock.running import StockExecutable
 from lapilli.simulators.protocol import Executable
@@ -35,9 +32,9 @@ app = typer.Typer(
 _errors = Console(stderr=True)
 app.command("import")(cli_exchange.import_nir)
 app.command()(cli_exchange.golden)
+for command in (cli_files.inspect, cli_files.show, cli_files.export, cli_files.check):
+    app.command()(command)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
-NetworkFile = Annotated[Path, typer.Argument(help="A .lapilli file.")]
 Config = Annotated[
     str | None, typer.Option(help="The model's configuration as JSON, if the file has none.")
 ]
@@ -91,7 +88,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """The whole flow on real images: two trained networks, PyTorch to Lava and back."""
-    _need_torch()
+    need("torch")
     from lapilli.deploy import report
     from lapilli.deploy.demo import demo as run
 
@@ -103,47 +100,12 @@ def demo(
                 bars.hide()
                 report.print_result(result)
     if as_json:
-        _print_json({"models": [report.result_facts(r) for r in results]})
+        print_json({"models": [report.result_facts(r) for r in results]})
     else:
         picture, network = out / "digit.png", results[0].files[0]
         typer.echo(f"\nnow try: lapilli run {network} {picture}\n         lapilli show {network}")
     if not all(r.exact for r in results):
         raise typer.Exit(1)
-
-
-@app.command()
-def inspect(
-    file: Annotated[Path, typer.Argument(help="A checkpoint or a .lapilli file.")],
-    latency: Annotated[
-        bool, typer.Option("--latency", help="Of a .lapilli file: when Lava shows each node.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say what a checkpoint or a graph file is, and what to run next."""
-    from lapilli.deploy import report
-
-    if latency:
-        _need_scipy()
-        from lapilli.deploy.latency import lava_latencies
-
-        found = lava_latencies(load_network(file).graph)
-        if as_json:
-            _print_json(report.latency_facts(found))
-        else:
-            report.print_latencies(found)
-        return
-    if file.suffix == ".lapilli":
-        facts = report.network_facts(load_network(file))
-        facts["next"] = f"lapilli run {file} IMAGE.png"
-    else:
-        _need_torch()
-        from lapilli.deploy.inspection import checkpoint_facts
-
-        facts = checkpoint_facts(file)
-    if as_json:
-        _print_json(facts)
-    else:
-        report.print_facts(str(file), facts)
 
 
 @app.command()
@@ -175,7 +137,7 @@ def quantize(
     as_json: AsJson = False,
 ) -> None:
     """Turn a checkpoint, or a model of your own, into an integer graph."""
-    _need_torch()
+    need("torch")
     from lapilli.deploy import flow, modules, report
 
     training = image_files.training_images(calibration)
@@ -204,7 +166,7 @@ def quantize(
     save_network(quantized.network, output)
     facts = {**report.network_facts(quantized.network), "notes": list(quantized.notes)}
     if as_json:
-        _print_json({**facts, "file": str(output)})
+        print_json({**facts, "file": str(output)})
     else:
         report.print_facts(str(output), facts)
 
@@ -228,7 +190,7 @@ def run(
     logits = recording.values[loaded.graph.outputs[0]][-1]
     answers = loaded.classify(logits)
     if as_json:
-        _print_json(
+        print_json(
             [
                 {"image": str(i), "answer": a, "logits": row, "simulator": simulator}
                 for i, a, row in zip(images, answers, logits.tolist(), strict=True)
@@ -283,7 +245,7 @@ def compare(
     if arg and module is None:
         raise InputError("--arg is for a class of your own; name it: --module FILE.py:CLASS")
     if checkpoint is not None or module is not None:
-        _need_torch()
+        need("torch")
         from lapilli.deploy import flow, modules
 
         training = image_files.training_images(calibration)
@@ -324,111 +286,11 @@ def compare(
                 )
             )
     if as_json:
-        _print_json({"comparisons": [report.comparison_facts(c) for c in done]})
+        print_json({"comparisons": [report.comparison_facts(c) for c in done]})
     else:
         report.print_comparisons(done)
         report.print_rates(done[0])
     if not all(c.exact for c in done):
-        raise typer.Exit(1)
-
-
-@app.command()
-def show(network: NetworkFile, as_json: AsJson = False) -> None:
-    """Print the graph, a line per node, with what is proved of each value."""
-    loaded = load_network(network)
-    listing = text.dumps(loaded.graph)
-    if as_json:
-        _print_json({"digest": loaded.graph.digest, "graph": listing.splitlines()})
-    else:
-        typer.echo(listing, nl=False)
-
-
-@app.command()
-def export(
-    network: NetworkFile,
-    nir: Annotated[Path | None, typer.Option(help="The .nir file to write.")] = None,
-    onnx: Annotated[
-        Path | None, typer.Option(help="The .onnx file to write: all time steps in one Scan.")
-    ] = None,
-    onnx_step: Annotated[
-        Path | None, typer.Option(help="The .onnx file to write: one time step, state in and out.")
-    ] = None,
-    net: Annotated[
-        Path | None, typer.Option(help="The .net file of lava-dl to write, if it is a chain.")
-    ] = None,
-    inlined: Annotated[
-        bool, typer.Option(help="Neurons in ONNX as plain operators, not as functions.")
-    ] = False,
-    flavour: Annotated[
-        Flavour, typer.Option(help="For whom: integers as they are; every importer; chain readers.")
-    ] = Flavour.CANONICAL,
-    max_neurons: Annotated[
-        int, typer.Option(min=1, help="Refuse a NIR graph of more binary neurons than this.")
-    ] = 1_000_000,
-    as_json: AsJson = False,
-) -> None:
-    """Write the graph in other formats; says how many neurons NIR takes before it is built."""
-    from lapilli.deploy import report
-
-    if nir is None and onnx is None and onnx_step is None and net is None:
-        raise typer.BadParameter("nothing to write: give --nir, --onnx, --onnx-step or --net")
-    loaded = load_network(network)
-    written: list[dict[str, Any]] = []
-    if nir is not None:
-        from lapilli.export.nir import save_nir
-        from lapilli.ir.passes.binary import size
-
-        found = size(loaded.graph)
-        if not as_json:
-            typer.echo(f"as binary neurons: {found}")
-        save_nir(loaded, nir, max_neurons, flavour)
-        cost = {"neurons": found.neurons, "depth": found.depth, "synapses": found.synapses}
-        written.append(
-            {
-                "file": str(nir),
-                "format": f"nir {flavour.value}",
-                "bytes": nir.stat().st_size,
-                **cost,
-            }
-        )
-    if net is not None:
-        from lapilli.export.net import save_net
-
-        written.append({"file": str(net), "format": "net", **asdict(save_net(loaded, net))})
-    for file, step in ((onnx, False), (onnx_step, True)):
-        if file is not None:
-            _need_onnx()
-            from lapilli.export.onnx import save_onnx
-
-            model = save_onnx(loaded, file, step=step, inlined=inlined)
-            written.append({"file": str(file), **report.onnx_facts(model)})
-    if as_json:
-        _print_json({"files": written})
-        return
-    for facts in written:
-        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()
-                         if key != "file" and value != [])  # fmt: skip
-        typer.echo(f"wrote {facts['file']}: {told}")
-
-
-@app.command()
-def check(
-    file: Annotated[Path, typer.Argument(help="A .nir file, of lapilli or not.")],
-    framework: Annotated[str, typer.Option("--for", help="Whose importer: snntorch, norse, ...")],
-    as_json: AsJson = False,
-) -> None:
-    """Say what a framework's importer makes of each node of a .nir file; status 1 unless exact."""
-    from lapilli.export.nir_check import check_file
-    from lapilli.export.nir_rules import Verdict
-
-    findings = check_file(file, framework)
-    if as_json:
-        facts = [{**asdict(f), "verdict": f.verdict.value} for f in findings]
-        _print_json({"file": str(file), "for": framework, "nodes": facts})
-    else:
-        for f in findings:
-            typer.echo(f"{f.node:30} {f.kind:10} {f.verdict.value}: {f.reason}")
-    if any(f.verdict is not Verdict.EXACT for f in findings):
         raise typer.Exit(1)
 
 
@@ -442,7 +304,7 @@ def doctor(
         fix(lambda step: _errors.print(f"lapilli: {step}", markup=False))
     findings = examine()
     if as_json:
-        _print_json({"lapilli": __version__, "findings": [asdict(f) for f in findings]})
+        print_json({"lapilli": __version__, "findings": [asdict(f) for f in findings]})
     else:
         for f in findings:
             state = f.version or f"missing; {f.remedy}"
@@ -462,10 +324,6 @@ def _check_for_lava(run_config: str, simulators: list[str]) -> None:
         raise InputError("--run-config is Lava's; name it: --simulator lava, or lava-stock")
 
 
-def _print_json(facts: object) -> None:
-    typer.echo(json.dumps(facts, indent=2))
-
-
 def _index_or_key(result: str | None) -> int | str | None:
     return int(result) if result and result.isdecimal() else result
 
@@ -475,31 +333,3 @@ def _numbers(given: str) -> tuple[float, ...]:
         return tuple(float(part) for part in given.split(",") if part)
     except ValueError as error:
         raise typer.BadParameter(f"{given!r} is no list of numbers") from error
-
-
-def _need_onnx() -> None:
-    try:
-        importlib.import_module("onnx")
-    except ImportError as error:
-        raise SimulatorUnavailableError(
-            "writing ONNX files needs onnx: pip install 'lapilli[onnx]'"
-        ) from error
-
-
-def _need_scipy() -> None:
-    try:
-        importlib.import_module("scipy")
-    except ImportError as error:
-        raise SimulatorUnavailableError(
-            "balancing delays needs SciPy: pip install 'lapilli[lava]'"
-        ) from error
-
-
-def _need_torch() -> None:
-    try:
-        importlib.import_module("torch")
-    except ImportError as error:
-        raise SimulatorUnavailableError(
-            "this command needs PyTorch: pip install 'lapilli[torch]' "
-            "(run, show and inspect of a .lapilli file work without)"
-        ) from error

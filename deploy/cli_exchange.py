@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lapilli.deploy import images as image_files
+from lapilli.deploy.cli_files import AsJson, print_json
 from lapilli.export.file import load_network, save_network
 from lapilli.ir.network import Network
 from lapilli.ir.ops import Reset
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 
 
 def import_nir(
@@ -75,7 +73,7 @@ def _finish(network: Network, output: Path, *, as_json: bool) -> None:
     save_network(network, output)
     facts = report.network_facts(network)
     if as_json:
-        typer.echo(json.dumps({**facts, "file": str(output)}, indent=2))
+        print_json({**facts, "file": str(output)})
     else:
         report.print_facts(str(output), facts)
 
@@ -110,7 +108,7 @@ def golden(
         "silent": silent,
     }
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         typer.echo(f"wrote {made.files[0]}: {made.values:,} values of {len(pixels)} images")
         typer.echo(f"compare: python {made.files[1]} {made.files[0]} YOURS.npz")

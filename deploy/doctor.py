@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import platform
 from collections.abc import Callable
@@ -66,3 +67,26 @@ def fix(progress: Callable[[str], None]) -> None:
         SimulatorUnavailableError: no uv, or no Python 3.10 to build it with.
     """
     environment.build(progress)
+
+
+_NEEDS = {  # package -> what needs it, and the extra that brings it
+    "onnx": ("ONNX files need onnx", "onnx"),
+    "scipy": ("balancing delays needs SciPy", "lava"),
+    "torch": (
+        "this command needs PyTorch (run, show and inspect of a .lapilli file work without)",
+        "torch",
+    ),
+}
+
+
+def need(package: str) -> None:
+    """Check that a package can be imported.
+
+    Raises:
+        SimulatorUnavailableError: it can not; says what needs it, and the command that mends it.
+    """
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        why, extra = _NEEDS[package]
+        raise SimulatorUnavailableError(f"{why}: pip install 'lapilli[{extra}]'") from error

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # printing needs no PyTorch and no onnx
     from lapilli.deploy.compare import Comparison
     from lapilli.deploy.demo import Result
     from lapilli.deploy.latency import Latencies
+    from lapilli.export.onnx_reader import OnnxFile
 
 _console = Console()
 
@@ -178,6 +179,28 @@ def onnx_facts(model: ModelProto) -> dict[str, Any]:
         "ir_version": model.ir_version,
         "functions": [f.name for f in model.functions],
         "int64_states": json.loads(props["int64_states"]),
+    }
+
+
+def onnx_file_facts(file: OnnxFile) -> dict[str, Any]:
+    """What `inspect` says of an ONNX file of ours."""
+    return {
+        "kind": f"onnx {file.model}",
+        "digest": file.digest,
+        "T": file.T,
+        "lapilli": file.version,
+        "opset": file.opset,
+        "ir_version": file.ir_version,
+        "functions": list(file.functions),
+        "inputs": [f"{name}: {kind}" for name, kind in file.inputs.items()],
+        "outputs": [f"{name}: {kind}" for name, kind in file.outputs.items()],
+        "answer": next(iter(file.answers.values()), ""),
+        "classes": list(file.classes),
+        "logit_scale": None if file.logit_scale is None else str(file.logit_scale),
+        "recorded": len(file.values),
+        "states": len(file.states),
+        "int64_states": list(file.int64_states),
+        "next": "lapilli golden NETWORK.lapilli, then docs/onnx.md: vectors for any runtime",
     }
 
 

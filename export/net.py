@@ -13,6 +13,7 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -271,7 +272,8 @@ def _write_neuron(group: Any, op: Op) -> None:
 def _transform(network: Network) -> dict[str, int]:
     """The `weight` and `bias` of an input layer: bias = weight x + bias, if they are integers."""
     quantizer = network.input
-    pairs = {(2**quantizer.exponent / s, -m * 2**quantizer.exponent / s)
+    unit = Fraction(2) ** quantizer.exponent
+    pairs = {(unit / s, -m * unit / s)
              for m, s in zip(quantizer.mean, quantizer.std, strict=True)}  # fmt: skip
     if len(pairs) != 1 or network.graph.types[network.graph.inputs[0]].kind is not Kind.GRADED:
         return {}

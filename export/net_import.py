@@ -23,6 +23,7 @@ from lapilli.ir.types import IntRange, Kind, TensorType
 
 _MOST_STEPS = 1 << 16
 _MOST_VALUES = 1 << 26
+_MOST_ANSWERS = 1 << 16
 _MOST_VTH = (1 << THRESHOLD_BITS) - 1
 _BIAS = IntRange(-(1 << (BIAS_BITS - 1)), (1 << (BIAS_BITS - 1)) - 1)
 
@@ -84,7 +85,9 @@ class _Walk:
             raise RefusedError(f"{last.name}: is last, and has no neurons")
         graph = Graph(tuple(self.nodes), (self.nodes[-1].name,), self.T)
         check_registers(graph)
-        classes = tuple(str(i) for i in range(math.prod(self.shape)))
+        if (answers := math.prod(self.shape)) > _MOST_ANSWERS:
+            raise RefusedError(f"{last.name}: {answers} answers; at most {_MOST_ANSWERS} are read")
+        classes = tuple(str(i) for i in range(answers))
         return Network(graph=graph, input=quantizer, logit_scale=Fraction(1), classes=classes)
 
     def input(self, layer: NetLayer) -> InputQuantizer:

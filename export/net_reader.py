@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lapilli.export.hdf5 import RefusedError, Tree, show
+from lapilli.export.hdf5 import RefusedError, Tree, parse_tree, show
 from lapilli.export.hdf5_worker import read_tree
 from lapilli.ir.errors import FormatError
 from lapilli.ir.tensor import IntArray
@@ -59,6 +59,15 @@ def read_net(path: Path, most_bytes: int | None = None) -> NetFile:
         return _file(tree)
     except RefusedError as error:
         raise FormatError(path, str(error)) from error
+
+
+def parse_net(data: bytes, most_bytes: int) -> NetFile:
+    """The same from memory.
+
+    Raises:
+        RefusedError: a sentence, without the path.
+    """
+    return _file(parse_tree(data, most_bytes))
 
 
 def _file(tree: Tree) -> NetFile:

@@ -13,8 +13,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import onnx
-import onnx.inliner
 from onnx import ModelProto, helper
 
 import lapilli
@@ -93,24 +91,23 @@ def to_onnx(
         UnsupportedError: lists every node whose sums ONNX's integers cannot hold.
     """
     _check(graph)
-    body = Body(graph, suffix="" if step else "[t]")
+    body = Body(graph, "" if step else "[t]", inlined)
     for node in graph.nodes:
         emit(body, node)
     shown = outputs_of(body)
     made = step_model(body, shown) if step else scan_model(body, shown)
     made.doc_string = (_ABOUT_STEP if step else _ABOUT_SCAN).format(T=graph.T)
+    domains = {"": OPSET} if inlined else {"": OPSET, DOMAIN: 1}
     model = helper.make_model(
         made,
-        functions=list(body.functions.values()),
-        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
+        functions=[] if inlined else list(body.functions.values()),
+        opset_imports=[helper.make_opsetid(*domain) for domain in domains.items()],
         ir_version=IR_VERSION,
         producer_name="lapilli",
         producer_version=lapilli.__version__,
         domain=DOMAIN,
         doc_string=made.doc_string,
     )
-    if inlined:
-        model = onnx.inliner.inline_local_functions(model)
     facts = {
         **(about or {}),
         "format": FORMAT,

@@ -83,6 +83,7 @@ class Body:
 
     Attributes:
         graph: what is said; suffix: of each value's name.
+        inlined: whether a call of a function is its lines.
         constants: weights, thresholds and the like; functions: by the rule they compute.
         membranes: neuron -> the value that is its membrane before reset.
         values: type and shape of what has a meaning in the graph, by name.
@@ -91,6 +92,7 @@ class Body:
 
     graph: Graph
     suffix: str = ""
+    inlined: bool = False
     nodes: list[NodeProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)
     functions: dict[tuple[object, ...], FunctionProto] = field(default_factory=dict)
@@ -145,11 +147,23 @@ class Body:
         return out
 
     def call(self, function: FunctionProto, inputs: list[str], outputs: list[str], of: str) -> None:
-        """Add a call of a function of ours."""
-        name = self.fresh(f"{of}/{function.name}")
-        self.nodes.append(
-            helper.make_node(function.name, inputs, outputs, name=name, domain=function.domain)
-        )
+        """Add a call of a function of ours; inlined, its lines as operators of the node `of`."""
+        if not self.inlined:
+            name = self.fresh(f"{of}/{function.name}")
+            self.nodes.append(
+                helper.make_node(function.name, inputs, outputs, name=name, domain=function.domain)
+            )
+            return
+        actual = dict(zip(function.input, inputs, strict=True))
+        actual |= dict(zip(function.output, outputs, strict=True))
+        for line in function.node:
+            node = NodeProto()
+            node.CopyFrom(line)
+            node.name = self.fresh(f"{of}/{line.op_type}")
+            actual.setdefault(line.output[0], node.name + self.suffix)
+            node.input[:] = [actual[value] for value in line.input]
+            node.output[:] = [actual[value] for value in line.output]
+            self.nodes.append(node)
 
     def constant(self, name: str, array: npt.NDArray[Any], carrier: int) -> str:
         """Add an array that the file carries."""

@@ -1,7 +1,7 @@
 """Neurons as functions of our own domain, each with a body of plain integer operators.
 
-A runtime that does not know the domain runs the body; `onnx.inliner` puts it in the place
-of each call. Decays are `Div`, which truncates toward zero, as the definition does.
+A runtime that does not know the domain runs the body. Decays are `Div`, which truncates toward
+zero, as the definition does.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class _Lines:
 
     def add(self, op: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
         out = out or f"{op}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, list(inputs), [out], **attributes))
+        self.nodes.append(helper.make_node(op, list(inputs), [out], name=out, **attributes))
         return out
 
     def number(self, value: int, carrier: int | None = None) -> str:

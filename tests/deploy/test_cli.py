@@ -149,6 +149,23 @@ def test_export_onnx_without_torch(folder: Path) -> None:
         assert file["functions"] == []
 
 
+def test_inspect_of_an_onnx_file_without_torch(folder: Path) -> None:
+    files = ("--onnx", "told.onnx", "--onnx-step", "told_step.onnx")
+    assert lapilli("export", "net.lapilli", *files, cwd=folder, torch=False).returncode == 0
+    network = load_network(folder / "net.lapilli")
+    for name, model in (("told.onnx", "scan"), ("told_step.onnx", "step")):
+        told = facts(lapilli("inspect", name, "--json", cwd=folder, torch=False))
+        assert told["kind"] == f"onnx {model}"
+        assert told["digest"] == network.graph.digest
+        assert (told["T"], told["opset"], told["ir_version"]) == (4, 21, 10)
+        assert told["classes"] == list(network.classes)
+        assert told["answer"] == "logits"
+        assert told["recorded"] == len(network.graph.firing)
+        assert bool(told["states"]) is (model == "step")
+    done = lapilli("inspect", "told.onnx", cwd=folder, torch=False)
+    assert "image: int8 (4, batch, 1, 8, 8)" in done.stdout
+
+
 def test_onnx_compares_exact_and_classifies_without_torch(folder: Path, test_split: Split) -> None:
     compared = ("compare", "net.lapilli", "--simulator", "onnx", "--count", 4, "--json")
     (comparison,) = facts(lapilli(*compared, cwd=folder))["comparisons"]
@@ -170,6 +187,7 @@ def test_export_onnx_without_the_package(folder: Path) -> None:
     for arguments in (
         ("export", "net.lapilli", "--onnx", "x.onnx"),
         ("run", "net.lapilli", "0.png", "--simulator", "onnx"),
+        ("inspect", "x.onnx"),
     ):
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
@@ -227,6 +245,8 @@ BAD_INPUT = (
     (("run", "net.lapilli", "0.png", "--simulator", "loihi3"), "no simulator is called 'loihi3'"),
     (("run", "cut.lapilli", "0.png"), "cut.lapilli: truncated"),
     (("inspect", "absent.pt"), "absent.pt: no such file"),
+    (("inspect", "absent.onnx"), "absent.onnx: no such file"),
+    (("inspect", "cut.onnx"), "cut.onnx: truncated, or no ONNX file"),
     (("inspect", "cut.pt"), "cut.pt: "),
     (("quantize", "bare.safetensors", "-o", "x.lapilli"), "bare.safetensors: does not say"),
     (("compare", "net.lapilli", "--images", "absent.npz"), "absent.npz: expected 'digits'"),
@@ -240,6 +260,7 @@ BAD_INPUT = (
 def test_bad_input_is_one_sentence(folder: Path, arguments: tuple[str, ...], sentence: str) -> None:
     (folder / "cut.lapilli").write_bytes((folder / "net.lapilli").read_bytes()[:1000])
     (folder / "cut.pt").write_bytes(b"PK\x03\x04 this is no checkpoint")
+    (folder / "cut.onnx").write_bytes((folder / "net.lapilli").read_bytes()[:1000])
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(folder / "large.png")
     from safetensors.numpy import save_file
 

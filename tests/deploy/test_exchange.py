@@ -125,6 +125,13 @@ def test_what_does_not_fit_is_said(made: Golden, tmp_path: Path) -> None:
     assert _check(made, floats, tmp_path)[0] == 1
 
 
+def test_a_runtime_of_another_network_is_told_so(made: Golden, tmp_path: Path) -> None:
+    digest = _network().graph.digest
+    assert _check(made, {**_answers(), "digest": np.array(digest)}, tmp_path)[0] == 0
+    status, line = _check(made, {**_answers(), "digest": np.array("0" * 64)}, tmp_path)
+    assert (status, line) == (1, f"of another network: digest {'0' * 64}, expected {digest}")
+
+
 def test_equal_networks_give_equal_bytes(made: Golden, tmp_path: Path) -> None:
     again = write_golden(_network(), _pixels(), tmp_path / "again")
     assert again.files[0].read_bytes() == made.files[0].read_bytes()

@@ -1,7 +1,8 @@
-"""Damaged files by the thousand: `fuzz.py` says what is looked for."""
+"""Damaged files by the thousand: `fuzz/` says what is looked for."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +10,22 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("nir")
+pytest.importorskip("onnx")
+
+TESTS = str(Path(__file__).parents[1])
+FORMATS = ("lapilli", "nir", "net", "onnx")
 
 
 def _fuzz(count: int) -> None:
-    command = [sys.executable, str(Path(__file__).with_name("fuzz.py")), "--count", str(count)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    command = [sys.executable, "-m", "fuzz", "--count", str(count)]
+    here = os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": here}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
-    lapilli, nir = done.stdout.splitlines()[:2]
-    assert lapilli.startswith(f"lapilli: {count // 2} files: ")
-    assert nir.startswith(f"nir: {count // 2} files: ")
-    assert "accepted" in nir  # damage that changes nothing, or another valid file
-    assert "refused" in lapilli
-    assert "refused" in nir
+    for kind, line in zip(FORMATS, done.stdout.splitlines(), strict=False):
+        assert line.startswith(f"{kind}: {count // len(FORMATS)} files: ")
+        assert "refused" in line
+        assert "accepted" in line  # damage that changes nothing, or another valid file
 
 
 def test_a_thousand() -> None:

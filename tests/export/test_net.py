@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -84,6 +85,16 @@ def test_spikes_are_counted_where_nothing_adds_up(net_chain: Chain, tmp_path: Pa
     assert network.graph.types[output].shape == (len(network.classes),) == (6 * 3 * 4,)
     assert network.graph.types[output].range == IntRange(0, 6)
     save_net(network, tmp_path / "again.net")
+
+
+@pytest.mark.parametrize("exponent", [-2, 0, 3])
+def test_the_scale_of_the_input_is_kept(net_chain: Chain, exponent: int, tmp_path: Path) -> None:
+    network = net_chain(encoder=True)
+    source = replace(network.input, exponent=exponent)
+    save_net(replace(network, input=source), tmp_path / "a.net")
+    again = network_from_net(tmp_path / "a.net").input
+    assert again.mean == source.mean
+    assert again.std == tuple(std / Fraction(2) ** exponent for std in source.std)
 
 
 def test_equal_networks_give_equal_bytes(net_chain: Chain, tmp_path: Path) -> None:
@@ -192,6 +203,23 @@ def test_a_damaged_file_is_refused(
     with pytest.raises(FormatError) as refused:
         network_from_net(path)
     assert says in str(refused.value)
+
+
+def test_a_small_file_makes_no_large_graph(net_chain: Chain, tmp_path: Path) -> None:
+    """A convolution of nothing but padding, whose every neuron would be an answer."""
+    path = tmp_path / "x.net"
+    save_net(net_chain(encoder=True), path)
+    with h5py.File(path, "r+") as file:
+        for index in "2345":
+            del file[f"layer/{index}"]
+        put(file, "layer/1/padding", [2000, 1000])
+        put(file, "layer/1/shape", [4, 2003, 2005])
+    tracemalloc.start()
+    with pytest.raises(FormatError, match=r"layer.1: 16064060 answers; at most 65536"):
+        network_from_net(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 def put(file: Any, place: str, value: Any) -> None:

@@ -196,6 +196,11 @@ def _edges(*more: list[str]) -> Callable[[Any], None]:
     return _set("node/edges", rows, dtype=h5py.string_dtype())
 
 
+def _edges_without(source: str) -> Callable[[Any], None]:
+    rows = np.array([edge for edge in _EDGES if edge[0] != source], object)
+    return _set("node/edges", rows, dtype=h5py.string_dtype())
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -213,6 +218,7 @@ def _edges(*more: list[str]) -> Callable[[Any], None]:
         (_one_text_often, "/node/edges: the file asks for more than"),
         (_filter, "/node/nodes/fc/weight: filter 3; only gzip, shuffle and lzf"),
         (_set("version", "2.0"), "written by nir 2.0; this lapilli reads version 1"),
+        (_set("version", "10.4.1"), "written by nir 10.4.1; this lapilli reads version 1"),
         (_set("version", 3), "/version: expected text"),
         (_drop("node"), "/node: is missing"),
         (_drop("node/edges"), "/node/edges: is missing"),
@@ -228,6 +234,7 @@ def _edges(*more: list[str]) -> Callable[[Any], None]:
         (_set("node/nodes/lif/r", [np.inf, 1, 1]), "node 'lif': r: a number that is not finite"),
         (_set("node/nodes/lif/r", "r"), "node 'lif': r: expected numbers"),
         (_set("node/nodes/lif/r", [1j]), "/node/nodes/lif/r: values of type"),
+        (_set(f"{_FC}/weight", np.full((3, 2), np.nan)), "node 'fc': weight: a number that is not"),
         (_set(f"{_FC}/weight", np.zeros(3)), "node 'fc': weight of shape [3]; expected 2 axes"),
         (_set(f"{_FC}/bias", np.zeros(4)), "node 'fc': bias of shape [4] does not fit"),
         (_set(f"{_FC}/bias", h5py.Empty("f8")), "/node/nodes/fc/bias: an empty dataspace"),
@@ -237,6 +244,8 @@ def _edges(*more: list[str]) -> Callable[[Any], None]:
         (_set("node/nodes/x/shape", [1.5]), "node 'x': shape: expected small whole numbers"),
         (_edges(["x", "ghost"]), "edge 'x' -> 'ghost': no such node"),
         (_edges(["x", "fc"]), "edge 'x' -> 'fc': listed twice"),
+        (_edges_without("x"), "node 'fc': no edge leads to it"),
+        (_edges_without("lif"), "node 'lif': no edge leads on from it"),
         (_edges(["y", "fc"]), "node 'y': an edge on the wrong side"),
         (_set("node/edges", np.array([["x", "fc"]], object), dtype=h5py.string_dtype()),
          "node 'fc': no edge leads on from it"),

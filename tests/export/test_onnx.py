@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -159,6 +160,47 @@ def test_names_keep_the_hierarchy() -> None:
     assert {"q.linear/MatMulInteger", "q.linear/Add", "q/LIF_1", "head/MatMulInteger"} <= names
     assert {"q.linear/weight", "q/threshold"} <= {t.name for t in model.graph.initializer}
     assert "q[t]" in {o for n in step_of(model).node for o in n.output}
+
+
+@pytest.mark.parametrize(("step", "inlined"), VARIANTS)
+def test_every_name_is_readable_and_stands_once(step: bool, inlined: bool) -> None:
+    """What a viewer shows: `<node of the graph>/<operator>`, and no bare counters."""
+    model = to_onnx(BLOCK, step=step, inlined=inlined)
+    inner = step_of(model)
+    graphs = [model.graph] if step else [model.graph, inner]
+    for graph in graphs:
+        names = [n.name for n in graph.node]
+        assert len(set(names)) == len(names) > 10
+    for name in (n.name for n in inner.node):
+        node, operator = name.rsplit("/", 1)
+        assert node in BLOCK.types, name
+        assert re.fullmatch(r"[A-Z][A-Za-z]+(_\d+)?", operator), name
+    values = [o for g in graphs for n in g.node for o in n.output]
+    values += [i.name for g in graphs for i in g.input]
+    values += [t.name for t in model.graph.initializer]
+    assert len(set(values)) == len(values)
+    roots = {*BLOCK.types, "steps", "batch", *(np.dtype(t).name for t in (np.int32, np.int64))}
+    for value in values:
+        assert re.split(r"/|\[t\]", value)[0] in roots, value
+    for function in model.functions:
+        assert all(n.name for n in function.node)
+        assert function.doc_string
+
+
+def test_inlined_lines_keep_away_from_names_of_the_graph() -> None:
+    fire = Neuron(threshold=IntTensor.of([64]), dv=2048)
+    odd = ("y/Cast", "y/Where", "y/v", "y/membrane", "y")
+    nodes = [Node("x", Input(type=TensorType.spikes(2)))]
+    nodes += [Node(name, fire, ("x",)) for name in odd]
+    graph = Graph(tuple(nodes), odd, T=3)
+    x = spikes((3, 2, 2))
+    want = Reference().compile(graph).run({"x": x}).values
+    for step in (False, True):
+        onnx.checker.check_model(to_onnx(graph, step=step, inlined=True), full_check=True)
+    made = session(to_onnx(graph, inlined=True).SerializeToString())
+    for name, got in zip(odd, made.run(None, {"x": x.astype(np.uint8)}), strict=True):
+        assert np.array_equal(got, want[name]), name
+    assert 0 < want["y"].mean() < 1
 
 
 def test_a_name_of_the_graph_is_never_taken() -> None:

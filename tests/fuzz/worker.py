@@ -1,0 +1,100 @@
+"""Damaged files through one reader, within limits: -m fuzz.worker FORMAT FIRST COUNT FOLDER.
+
+A process for a run of numbers; HDF5's library may loop in it, or end it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import resource
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from fuzz.damage import damaged
+from fuzz.files import HDF5, honest
+
+from lapilli.export import net_import, nir_import
+from lapilli.export.file import load_network
+from lapilli.export.hdf5 import RefusedError
+from lapilli.export.net_reader import parse_net
+from lapilli.export.nir_facts import NOTHING, Stated
+from lapilli.export.nir_meaning import Reading
+from lapilli.export.nir_reader import parse_nir
+from lapilli.export.onnx_reader import read_onnx
+from lapilli.ir.errors import FormatError, GraphError
+from lapilli.ir.ops import Reset
+
+MEMORY, SECONDS = 64 << 20, 2.0  # of the processor
+MOST = 16 << 20  # bytes that the numbers of such a file may take
+_STATED = Stated(reading=Reading.SNNTORCH, dt=1e-4, T=4, reset=Reset.TO_ZERO, input_range=(0, 1))
+
+
+def _read(kind: str, data: bytes, path: Path) -> str:
+    try:
+        match kind:
+            case "nir":
+                file = parse_nir(data, MOST)
+                stated = _STATED if file.facts is None else NOTHING
+                nir_import._Import(file, stated).network()
+            case "net":
+                net_import._network(parse_net(data, MOST), None)
+            case "onnx":
+                path.write_bytes(data)
+                read_onnx(path)
+            case _:
+                path.write_bytes(data)
+                load_network(path)
+    except (FormatError, RefusedError, GraphError):
+        return "refused"
+    return "accepted"
+
+
+def work(kind: str, numbers: range, folder: Path) -> None:
+    """Read these files; a line for each: number, outcome, bytes of memory at the peak."""
+    files = honest(kind, folder)
+    for data in files:  # whatever is imported late is imported now
+        assert _read(kind, data, folder / "honest") == "accepted"
+    for number in range(20):
+        damaged(kind, files, number)
+    codecs.lookup("ascii")  # Python opens a file for this one, when h5py first asks
+    path = folder / "damaged"
+    opened: list[str] = []
+    watching = False
+
+    def watch(event: str, given: tuple[Any, ...]) -> None:
+        if watching and event == "open" and given[0] != str(path) and given[0] != path:
+            opened.append(str(given[0]))
+
+    sys.addaudithook(watch)
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limits = {resource.RLIMIT_AS: mapped + MEMORY, resource.RLIMIT_CORE: 0}
+    if kind in HDF5:
+        limits[resource.RLIMIT_NOFILE] = 0  # for HDF5, which no audit hook sees
+    for limit, value in limits.items():
+        resource.setrlimit(limit, (value, resource.getrlimit(limit)[1]))
+    for number in numbers:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        data = damaged(kind, files, number)
+        watching = True
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        try:
+            outcome = _read(kind, data, path)
+        except BaseException:  # everything that is not ours is what we look for
+            watching = False  # a traceback shows lines of source files
+            outcome = "FAILED " + traceback.format_exc().strip().replace("\n", " | ")
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        watching = False
+        if opened:
+            outcome = f"FAILED opened {opened}"
+            opened.clear()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(number, peak, outcome, flush=True)
+
+
+if __name__ == "__main__":
+    work(
+        sys.argv[1], range(int(sys.argv[2]), int(sys.argv[2]) + int(sys.argv[3])), Path(sys.argv[4])
+    )
