@@ -1,0 +1,130 @@
+"""Synapses and sums as NIR nodes, wherever their inputs live."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from lapilli.export import nir_nodes
+from lapilli.export.nir_emission import Emission
+from lapilli.export.nir_layout import Placed, RefusedError, pooled, tokens
+from lapilli.export.nir_meetings import move
+from lapilli.export.nir_moves import Weights, onto_elements
+from lapilli.ir.ops import Conv2d, Linear, Sum
+from lapilli.ir.tensor import IntArray, IntTensor
+
+
+def linear(file: Emission, name: str, op: Linear, x: Placed) -> Placed:
+    """Weights, dealt out to wherever their inputs live, so that order never matters."""
+    w, bias = op.weight.array, op.bias.array
+    reach = _reach(op, x)
+    if w.shape == (1, 1):  # elementwise: stays where it lives
+        if bias.any() and len(x.shape) not in (1, 3):
+            size = (math.prod(x.shape),)
+            home, flat = x.home, nir_nodes.flatten(x.shape)
+            x = replace(file.put(f"{name}.flatten", flat, x, size), home=home)
+        layer = nir_nodes.scaled(x.shape, int(w[0, 0]), int(bias[0]))
+        return replace(file.put(name, layer, x, x.shape, reach), home=x.home)
+    if x.home.ndim == 1 and w.any() and (file.say.FLATTENS or len(x.shape) == 1):
+        row, length = x, math.prod(x.shape)
+        if len(x.shape) > 1:
+            row = file.put(f"{name}.flatten", nir_nodes.flatten(x.shape), x, (length,))
+        dealt = _deal(w, x.home, length)
+        return file.put(name, nir_nodes.affine(dealt, bias), row, bias.shape, reach)
+    try:
+        channel, pixel = tokens(x)
+    except RefusedError:
+        return _linear_of_elements(file, name, op, x, reach)
+    layer = nir_nodes.pointwise(_deal(w, channel, x.shape[0]), bias, x.shape[1:])
+    y = file.put(name, layer, x, (len(bias), *x.shape[1:]), reach)
+    home = pixel[..., None] + np.arange(len(bias)) * math.prod(x.shape[1:])
+    return Placed(y.terms, y.shape, home, reach)
+
+
+def _linear_of_elements(file: Emission, name: str, op: Linear, x: Placed, reach: int) -> Placed:
+    """One weight for each pair of elements, token by token."""
+    w, out = op.weight.array, len(op.bias.array)
+    sources = x.home.reshape(-1, 1, w.shape[1])
+    rows = np.arange(len(sources) * out).reshape(-1, out, 1)
+    spread = (a.ravel() for a in np.broadcast_arrays(rows, sources, w[None]))
+    bias = np.tile(op.bias.array, len(sources))
+    stages = onto_elements(Weights(*spread), bias, x.shape)
+    return file.elements(name, stages, x, (*x.home.shape[:-1], out), reach)
+
+
+def convolve(file: Emission, name: str, op: Conv2d, x: Placed) -> Placed:
+    """A convolution of a map."""
+    if not x.is_plain and op.weight.shape[1:] == (x.home.shape[0], 1, 1) and _is_still(op):
+        # Token by token: where they lie does not matter.
+        w = IntTensor.of(op.weight.array[:, :, 0, 0])
+        features = replace(x, home=np.moveaxis(x.home, 0, -1))
+        y = linear(file, name, Linear(weight=w, bias=op.bias), features)
+        return replace(y, home=np.moveaxis(y.home, -1, 0))
+    x = _as_map(file, name, x)
+    shape = file.graph.types[name].shape
+    if _counts(op):  # each channel's windows, added up
+        pool = nir_nodes.count(op.weight.shape[2:], op.stride, op.padding)
+        sizes = zip(x.shape[1:], op.weight.shape[2:], op.stride, op.padding, strict=True)
+        made = (shape[0], *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes))
+        y = file.put(name, pool, x, made, _reach(op, x))
+    else:
+        layer = nir_nodes.convolution(op, x.shape[1:])
+        made = tuple(int(n) for n in layer.output_type["output"])
+        y = file.put(name, layer, x, made, _reach(op, x))
+    kept = np.arange(math.prod(made)).reshape(made)[:, : shape[1], : shape[2]]
+    return replace(y, home=kept)
+
+
+def _as_map(file: Emission, name: str, x: Placed) -> Placed:
+    """The value as a tensor of its own shape (C, H, W), or with zeros at ends of the map."""
+    if len(x.shape) == 3 and x.is_plain:
+        return x
+    shape = x.home.shape
+    return move(file, f"{name}.map", x, shape, np.arange(x.home.size).reshape(shape))
+
+
+def add_up(file: Emission, name: str, op: Sum, x: Placed) -> Placed:
+    """A sum over axes: a pool, where they are a map."""
+    shape = file.graph.types[name].shape
+    count = x.home.size // math.prod(shape)
+    reach = x.reach * count
+    try:
+        home = pooled(x, op.axes, op.keepdims)
+    except RefusedError:
+        sources = np.moveaxis(x.home, op.axes, range(-len(op.axes), 0)).reshape(-1, count)
+        rows = np.broadcast_to(np.arange(len(sources))[:, None], sources.shape)
+        weights = Weights.of_moves(rows, sources)
+        stages = onto_elements(weights, np.zeros(len(sources), np.int64), x.shape)
+        return file.elements(name, stages, x, shape, reach)
+    C, *size = x.shape
+    pool = nir_nodes.count(tuple(size), tuple(size), (0, 0))
+    y = file.put(name, pool, x, (C, 1, 1), reach)
+    return Placed(y.terms, y.shape, home, reach)
+
+
+def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
+    """Columns to where their inputs live; two that live in one place add up."""
+    dealt = np.zeros((len(weight), size), np.int64)
+    np.add.at(dealt.T, home, weight.T)
+    return dealt
+
+
+def _reach(op: Linear | Conv2d, x: Placed) -> int:
+    """No partial sum of the synapses of one output is larger."""
+    fan_in = math.prod(op.weight.shape[1:])  # Python's integers: int64 could wrap unnoticed
+    weight = op.weight.range.magnitude * fan_in
+    if weight < 1 << 62:
+        weight = int(np.abs(op.weight.array).reshape(len(op.weight.array), -1).sum(axis=1).max())
+    return weight * x.reach + op.bias.range.magnitude
+
+
+def _is_still(op: Conv2d) -> bool:
+    return op.stride == (1, 1) and op.padding == (0, 0)
+
+
+def _counts(op: Conv2d) -> bool:
+    """Whether it is a sum over each window of each channel."""
+    depthwise = op.groups == op.weight.shape[0] and op.weight.shape[1] == 1
+    return depthwise and bool((op.weight.array == 1).all()) and not op.bias.array.any()
