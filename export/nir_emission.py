@@ -16,6 +16,7 @@ from lapilli.export.nir_layout import Placed, RefusedError
 from lapilli.export.nir_moves import Stage
 from lapilli.ir.graph import Graph
 from lapilli.ir.tensor import IntArray
+from lapilli.ir.types import IntRange
 
 
 class Emission:
@@ -36,7 +37,7 @@ class Emission:
         self.layouts: dict[str, Any] = {}
 
     def put(
-        self, name: str, node: Any, x: Placed, shape: tuple[int, ...], reach: int | None = None
+        self, name: str, node: Any, x: Placed, shape: tuple[int, ...], reach: IntRange | None = None
     ) -> Placed:
         """A node behind a value: it gives a tensor of this shape, and as its reach, if stated."""
         key = self.name(name)
@@ -56,7 +57,7 @@ class Emission:
         return replace(x, home=home)
 
     def elements(
-        self, name: str, stages: list[Stage], x: Placed, shape: tuple[int, ...], reach: int
+        self, name: str, stages: list[Stage], x: Placed, shape: tuple[int, ...], reach: IntRange
     ) -> Placed:
         """The result of `onto_elements`, as a value of this shape."""
         home = np.arange(math.prod(shape)).reshape(shape)

@@ -20,6 +20,7 @@ import numpy as np
 from lapilli.ir.ops import Wiring
 from lapilli.ir.semantics import wire
 from lapilli.ir.tensor import IntArray
+from lapilli.ir.types import IntRange
 
 
 class RefusedError(Exception):
@@ -34,16 +35,16 @@ class Placed:
         terms: NIR nodes; the sum of their outputs is the physical tensor.
         shape: of that tensor, and of each term.
         home: of the value's own shape: the position in that tensor of each element.
-        reach: bound on the magnitude of its partial sums, in whatever order they are taken.
+        reach: where all its partial sums lie, in whatever order they are taken; 0 is inside.
     """
 
     terms: tuple[str, ...]
     shape: tuple[int, ...]
     home: IntArray
-    reach: int
+    reach: IntRange
 
     @classmethod
-    def whole(cls, term: str, shape: tuple[int, ...], reach: int) -> Placed:
+    def whole(cls, term: str, shape: tuple[int, ...], reach: IntRange) -> Placed:
         """The output of one NIR node, element by element."""
         return cls((term,), shape, np.arange(math.prod(shape)).reshape(shape), reach)
 

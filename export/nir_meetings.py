@@ -68,7 +68,7 @@ def join(file: Emission, name: str, op: Concat, inputs: list[Placed]) -> Placed:
         move(file, f"{name}.{side}", p, tensor, part)
         for side, p, part in zip("ab", inputs, np.split(home, [cut], op.axis), strict=True)
     )
-    return Placed((*a.terms, *b.terms), tensor, home, max(a.reach, b.reach))
+    return Placed((*a.terms, *b.terms), tensor, home, a.reach | b.reach)
 
 
 def _spread(file: Emission, name: str, x: Placed, over: Placed) -> Placed:

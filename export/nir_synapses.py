@@ -14,6 +14,7 @@ from lapilli.export.nir_meetings import move
 from lapilli.export.nir_moves import Weights, onto_elements
 from lapilli.ir.ops import Conv2d, Linear, Sum
 from lapilli.ir.tensor import IntArray, IntTensor
+from lapilli.ir.types import IntRange
 
 
 def linear(file: Emission, name: str, op: Linear, x: Placed) -> Placed:
@@ -43,7 +44,9 @@ def linear(file: Emission, name: str, op: Linear, x: Placed) -> Placed:
     return Placed(y.terms, y.shape, home, reach)
 
 
-def _linear_of_elements(file: Emission, name: str, op: Linear, x: Placed, reach: int) -> Placed:
+def _linear_of_elements(
+    file: Emission, name: str, op: Linear, x: Placed, reach: IntRange
+) -> Placed:
     """One weight for each pair of elements, token by token."""
     w, out = op.weight.array, len(op.bias.array)
     sources = x.home.reshape(-1, 1, w.shape[1])
@@ -89,7 +92,7 @@ def add_up(file: Emission, name: str, op: Sum, x: Placed) -> Placed:
     """A sum over axes: a pool, where they are a map."""
     shape = file.graph.types[name].shape
     count = x.home.size // math.prod(shape)
-    reach = x.reach * count
+    reach = x.reach.times(count)
     try:
         home = pooled(x, op.axes, op.keepdims)
     except RefusedError:
@@ -111,13 +114,18 @@ def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
     return dealt
 
 
-def _reach(op: Linear | Conv2d, x: Placed) -> int:
-    """No partial sum of the synapses of one output is larger."""
-    fan_in = math.prod(op.weight.shape[1:])  # Python's integers: int64 could wrap unnoticed
-    weight = op.weight.range.magnitude * fan_in
-    if weight < 1 << 62:
-        weight = int(np.abs(op.weight.array).reshape(len(op.weight.array), -1).sum(axis=1).max())
-    return weight * x.reach + op.bias.range.magnitude
+def _reach(op: Linear | Conv2d, x: Placed) -> IntRange:
+    """All partial sums of the synapses of one output lie here."""
+    w, lo, hi = op.weight.array, x.reach.lo, x.reach.hi
+    rows = w.reshape(len(w), -1)
+    # Python's integers: a product may be longer than 64 bits.
+    positive, negative, bias = (
+        a.astype(object)
+        for a in (rows.clip(min=0).sum(axis=1), rows.clip(max=0).sum(axis=1), op.bias.array)
+    )
+    most = hi * positive + lo * negative + np.maximum(bias, 0)
+    least = lo * positive + hi * negative + np.minimum(bias, 0)
+    return IntRange(int(least.min()), int(most.max()))
 
 
 def _is_still(op: Conv2d) -> bool:

@@ -42,6 +42,7 @@ from lapilli.ir.ops import (
     Staircase,
     Sum,
 )
+from lapilli.ir.types import IntRange
 
 
 class Walk:
@@ -67,7 +68,7 @@ class Walk:
         if not faults and len(inputs) == len(node.inputs):
             try:
                 placed = self._emit(node, inputs)
-                self.file.check_exact(placed.reach)
+                self.file.check_exact(placed.reach.magnitude)
                 self._placed[node.name] = placed
             except RefusedError as refused:
                 faults = [str(refused)]
@@ -114,7 +115,7 @@ class Walk:
             case Input(type=t):
                 key = self.file.name(name)
                 self.file.nodes[key] = nir.Input(np.array(t.shape))
-                return Placed.whole(key, t.shape, t.range.magnitude)
+                return Placed.whole(key, t.shape, t.range | IntRange(0, 0))
             case Reshape() | Permute() | Expand() | Slice() | Delay():
                 return inputs[0].wired(op)
             case Readout():
