@@ -33,7 +33,8 @@ class Said:
         nodes, edges: of the NIR graph; nodes in topological order.
         names: NIR name -> the name it stands for; helpers are called `<node>.<role>`.
         layouts: name of each value that a NIR neuron shows -> where its elements are.
-        output: the same of the graph's output, and whether the host accumulates it.
+        output: the same of the graph's output, and whether the host accumulates it; of one in limbs
+            what a unit of each is worth, and the layout has an axis more in front.
     """
 
     nodes: Mapping[str, Any]

@@ -10,6 +10,7 @@ import numpy as np
 from lapilli.export import nir_nodes
 from lapilli.export.nir_emission import Emission
 from lapilli.export.nir_layout import Placed, RefusedError, pooled, tokens
+from lapilli.export.nir_limbs import limbs, stacked
 from lapilli.export.nir_meetings import move
 from lapilli.export.nir_moves import Weights, onto_elements
 from lapilli.ir.ops import Conv2d, Linear, Sum
@@ -17,36 +18,48 @@ from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange
 
 
+def read_out(file: Emission, name: str, op: Linear, x: Placed) -> tuple[Placed, tuple[int, ...]]:
+    """Weights whose results only the host reads, in as many limbs as the floats need.
+
+    Returns:
+        (limbs, ...), or one number as it is, and what a unit of each is worth.
+    """
+    parts = limbs(op, lambda part: reach(part, x).magnitude < file.say.EXACT)
+    if len(parts) == 1:
+        return linear(file, name, op, x), (1,)
+    y = linear(file, name, stacked(parts), x)
+    rows = y.home.reshape(*y.home.shape[:-1], len(parts), len(op.bias.array))
+    return replace(y, home=np.moveaxis(rows, -2, 0)), tuple(unit for unit, _ in parts)
+
+
 def linear(file: Emission, name: str, op: Linear, x: Placed) -> Placed:
     """Weights, dealt out to wherever their inputs live, so that order never matters."""
     w, bias = op.weight.array, op.bias.array
-    reach = _reach(op, x)
+    most = reach(op, x)
     if w.shape == (1, 1):  # elementwise: stays where it lives
         if bias.any() and len(x.shape) not in (1, 3):
             size = (math.prod(x.shape),)
             home, flat = x.home, nir_nodes.flatten(x.shape)
             x = replace(file.put(f"{name}.flatten", flat, x, size), home=home)
         layer = nir_nodes.scaled(x.shape, int(w[0, 0]), int(bias[0]))
-        return replace(file.put(name, layer, x, x.shape, reach), home=x.home)
+        return replace(file.put(name, layer, x, x.shape, most), home=x.home)
     if x.home.ndim == 1 and w.any() and (file.say.FLATTENS or len(x.shape) == 1):
         row, length = x, math.prod(x.shape)
         if len(x.shape) > 1:
             row = file.put(f"{name}.flatten", nir_nodes.flatten(x.shape), x, (length,))
         dealt = _deal(w, x.home, length)
-        return file.put(name, nir_nodes.affine(dealt, bias), row, bias.shape, reach)
+        return file.put(name, nir_nodes.affine(dealt, bias), row, bias.shape, most)
     try:
         channel, pixel = tokens(x)
     except RefusedError:
-        return _linear_of_elements(file, name, op, x, reach)
+        return _linear_of_elements(file, name, op, x, most)
     layer = nir_nodes.pointwise(_deal(w, channel, x.shape[0]), bias, x.shape[1:])
-    y = file.put(name, layer, x, (len(bias), *x.shape[1:]), reach)
+    y = file.put(name, layer, x, (len(bias), *x.shape[1:]), most)
     home = pixel[..., None] + np.arange(len(bias)) * math.prod(x.shape[1:])
-    return Placed(y.terms, y.shape, home, reach)
+    return Placed(y.terms, y.shape, home, most)
 
 
-def _linear_of_elements(
-    file: Emission, name: str, op: Linear, x: Placed, reach: IntRange
-) -> Placed:
+def _linear_of_elements(file: Emission, name: str, op: Linear, x: Placed, most: IntRange) -> Placed:
     """One weight for each pair of elements, token by token."""
     w, out = op.weight.array, len(op.bias.array)
     sources = x.home.reshape(-1, 1, w.shape[1])
@@ -54,7 +67,7 @@ def _linear_of_elements(
     spread = (a.ravel() for a in np.broadcast_arrays(rows, sources, w[None]))
     bias = np.tile(op.bias.array, len(sources))
     stages = onto_elements(Weights(*spread), bias, x.shape)
-    return file.elements(name, stages, x, (*x.home.shape[:-1], out), reach)
+    return file.elements(name, stages, x, (*x.home.shape[:-1], out), most)
 
 
 def convolve(file: Emission, name: str, op: Conv2d, x: Placed) -> Placed:
@@ -71,11 +84,11 @@ def convolve(file: Emission, name: str, op: Conv2d, x: Placed) -> Placed:
         pool = nir_nodes.count(op.weight.shape[2:], op.stride, op.padding)
         sizes = zip(x.shape[1:], op.weight.shape[2:], op.stride, op.padding, strict=True)
         made = (shape[0], *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes))
-        y = file.put(name, pool, x, made, _reach(op, x))
+        y = file.put(name, pool, x, made, reach(op, x))
     else:
         layer = nir_nodes.convolution(op, x.shape[1:])
         made = tuple(int(n) for n in layer.output_type["output"])
-        y = file.put(name, layer, x, made, _reach(op, x))
+        y = file.put(name, layer, x, made, reach(op, x))
     kept = np.arange(math.prod(made)).reshape(made)[:, : shape[1], : shape[2]]
     return replace(y, home=kept)
 
@@ -92,7 +105,7 @@ def add_up(file: Emission, name: str, op: Sum, x: Placed) -> Placed:
     """A sum over axes: a pool, where they are a map."""
     shape = file.graph.types[name].shape
     count = x.home.size // math.prod(shape)
-    reach = x.reach.times(count)
+    most = x.reach.times(count)
     try:
         home = pooled(x, op.axes, op.keepdims)
     except RefusedError:
@@ -100,11 +113,11 @@ def add_up(file: Emission, name: str, op: Sum, x: Placed) -> Placed:
         rows = np.broadcast_to(np.arange(len(sources))[:, None], sources.shape)
         weights = Weights.of_moves(rows, sources)
         stages = onto_elements(weights, np.zeros(len(sources), np.int64), x.shape)
-        return file.elements(name, stages, x, shape, reach)
+        return file.elements(name, stages, x, shape, most)
     C, *size = x.shape
     pool = nir_nodes.count(tuple(size), tuple(size), (0, 0))
-    y = file.put(name, pool, x, (C, 1, 1), reach)
-    return Placed(y.terms, y.shape, home, reach)
+    y = file.put(name, pool, x, (C, 1, 1), most)
+    return Placed(y.terms, y.shape, home, most)
 
 
 def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
@@ -114,7 +127,7 @@ def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
     return dealt
 
 
-def _reach(op: Linear | Conv2d, x: Placed) -> IntRange:
+def reach(op: Linear | Conv2d, x: Placed) -> IntRange:
     """All partial sums of the synapses of one output lie here."""
     w, lo, hi = op.weight.array, x.reach.lo, x.reach.hi
     rows = w.reshape(len(w), -1)

@@ -7,6 +7,7 @@ is two edges into whatever uses it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import nir
 import numpy as np
@@ -17,7 +18,7 @@ from lapilli.export.nir_emission import Emission
 from lapilli.export.nir_firing import fire
 from lapilli.export.nir_layout import Placed, RefusedError, describe
 from lapilli.export.nir_meetings import add, join
-from lapilli.export.nir_synapses import add_up, convolve, linear
+from lapilli.export.nir_synapses import add_up, convolve, linear, read_out
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import (
@@ -59,6 +60,8 @@ class Walk:
         self.file = Emission(graph, say)
         self._placed: dict[str, Placed | None] = {}  # None: unknown, after a refusal
         self._reasons = list(refused)
+        self._read_out = _only_read_out(graph)
+        self._units: tuple[int, ...] = (1,)  # of what the output is made of
 
     def visit(self, node: Node) -> None:
         """Emit a node, or note why not; a refusal hides no later one."""
@@ -91,11 +94,13 @@ class Walk:
             raise UnsupportedError("nir", tuple(reasons))
         if len(value.terms) > 1:  # importers do not add up what arrives at an output
             value = self.file.same(f"{name}.same", value)
-        output = {
+        output: dict[str, Any] = {
             "name": name,
             "layout": describe(value),
             "accumulate": isinstance(self.graph[name].op, Readout),
         }
+        if len(self._units) > 1:
+            output["units"] = list(self._units)
         self.file.put("output", nir.Output(np.array(value.shape)), value, value.shape)
         return Said(
             self.file.nodes, tuple(self.file.edges), self.file.names, self.file.layouts, output
@@ -120,6 +125,9 @@ class Walk:
                 return inputs[0].wired(op)
             case Readout():
                 return inputs[0]
+            case Linear() if name in self._read_out:
+                placed, self._units = read_out(self.file, name, op, inputs[0])
+                return placed
             case Linear():
                 return linear(self.file, name, op, inputs[0])
             case Conv2d():
@@ -144,6 +152,13 @@ class Walk:
                 raise TypeError(f"{type(op).__name__} is lowered before NIR sees it")
             case _:
                 assert_never(op)
+
+
+def _only_read_out(graph: Graph) -> set[str]:
+    """Names of the nodes that nothing reads but the host."""
+    inside = {i for node in graph.nodes if not isinstance(node.op, Readout) for i in node.inputs}
+    shown = {*graph.outputs, *(i for o in graph.outputs for i in graph[o].inputs)}
+    return shown - inside
 
 
 def ancestors(graph: Graph) -> set[str]:

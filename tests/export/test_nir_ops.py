@@ -72,7 +72,7 @@ def test_refusals_name_every_node() -> None:
         Node("y", Input(type=square)),
         Node("row", Reshape(shape=(16,)), ("y",)),
         Node("huge", Linear(weight=IntTensor.of([[1 << 53] * 16]), bias=_ONE), ("row",)),
-        Node("huge.theta", Neuron(threshold=IntTensor.of([1 << 60])), ("y",)),
+        Node("huge.theta", Neuron(threshold=IntTensor.of([1 << 60])), ("huge",)),
         Node("early", Readout(), ("x",)),
         Node("late", Neuron(threshold=_ONE), ("early",)),
         Node("nowhere", Neuron(threshold=_ONE), ("x",)),
