@@ -35,6 +35,7 @@ class Emission:
         self.edges: list[tuple[str, str]] = []
         self.names: dict[str, str] = {}
         self.layouts: dict[str, Any] = {}
+        self._moved: dict[Any, Placed] = {}  # by where from and where to
 
     def put(
         self, name: str, node: Any, x: Placed, shape: tuple[int, ...], reach: IntRange | None = None
@@ -51,10 +52,18 @@ class Emission:
 
     def stages(self, name: str, stages: list[Stage], x: Placed, home: IntArray) -> Placed:
         """Nodes in a row; the last one has the name."""
-        for i, (node, shape) in enumerate(stages, start=1):
+        for i, stage in enumerate(stages, start=1):
             own = name if i == len(stages) else f"{name}.{i}"
-            x = self.put(own, node, x, shape)
+            x = self.put(own, stage.make(), x, stage.shape)
         return replace(x, home=home)
+
+    def moved(self, name: str, stages: list[Stage], x: Placed, home: IntArray) -> Placed:
+        """The same of weights of 0 and 1 alone: a way that was gone before is not gone again."""
+        shapes = tuple(stage.shape for stage in stages)
+        key = (x.terms, shapes, x.home.tobytes(), home.tobytes())
+        if key not in self._moved:
+            self._moved[key] = self.stages(name, stages, x, home)
+        return self._moved[key]
 
     def elements(
         self, name: str, stages: list[Stage], x: Placed, shape: tuple[int, ...], reach: IntRange

@@ -6,17 +6,21 @@ both to a third layout.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 from lapilli.export import nir_nodes
 from lapilli.export.nir_emission import Emission
 from lapilli.export.nir_layout import Placed, RefusedError, spreads
-from lapilli.export.nir_moves import moved
+from lapilli.export.nir_moves import Stage, moved
+from lapilli.export.nir_places import Layout, beside, given_layouts, made_layouts, within
 from lapilli.ir.ops import Concat
 from lapilli.ir.tensor import IntArray
 
+_DEAR = 1 << 22  # weights for which another layout is looked for
+_AHEAD = 16  # so often weights from each channel to each come behind
 _MOST_TERMS = 4  # importers take time that grows with the square of the edges, or worse
 
 
@@ -34,41 +38,64 @@ def add(file: Emission, name: str, a: Placed, b: Placed) -> Placed:
     return total if len(total.terms) <= _MOST_TERMS else file.same(f"{name}.same", total)
 
 
-def _meet(file: Emission, name: str, a: Placed, b: Placed) -> tuple[Placed, Placed]:
-    """Two values in one layout: that of one of them, if it repeats nothing, or a new one."""
-    count, maps = a.home.size, len(a.shape) == len(b.shape) == 3
-    row = ((count, 1, 1) if maps else (count,), np.arange(count).reshape(a.home.shape))
-    layouts = [(p.shape, p.home) for p in (a, b) if len(np.unique(p.home)) == count]
-    if not maps:
-        layouts = [(shape, home) for shape, home in layouts if len(shape) == 1]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Way:
+    """Two values to one layout: the stages of each, and where their elements are at the end."""
+
+    stages: tuple[list[Stage], list[Stage]]
+    home: IntArray
+    channels: int
+
+    @property
+    def weights(self) -> int:
+        return sum(stage.weights for stages in self.stages for stage in stages)
+
+
+def _ways(a: Placed, b: Placed, layouts: Iterable[Layout]) -> tuple[list[_Way], RefusedError]:
+    """Those of the layouts that both can get to, and why one of the others is none."""
+    ways = []
     reason = RefusedError("its operands do not lie alike, and no square kernel moves them so")
-    for shape, home in (*layouts, row):
+    for shape, home in layouts:
         try:
-            stages = [[] if p.home is home else moved(p, shape, home) for p in (a, b)]
+            left, right = ([] if p.home is home else moved(p, shape, home) for p in (a, b))
         except RefusedError as refused:
             reason = refused
             continue
-        if all(not s or s[-1][1] == shape for s in stages):
-            left, right = (
-                file.stages(f"{name}.{side}", s, p, home)
-                for side, s, p in zip("ab", stages, (a, b), strict=True)
-            )
-            return left, right
-    raise reason
+        ends = {stages[-1].shape if stages else shape for stages in (left, right)}
+        if len(ends) == 1:
+            ways.append(_Way((left, right), within(home, shape, ends.pop()), shape[0]))
+    return ways, reason
+
+
+def _meet(file: Emission, name: str, a: Placed, b: Placed) -> tuple[Placed, Placed]:
+    """Two values in one layout: the one that takes the fewest weights to get both there."""
+    ways, refused = _ways(a, b, given_layouts(a, b))
+    best = min(ways, key=lambda way: way.weights, default=None)
+    if best is None or best.weights > _DEAR:
+        made, _ = _ways(a, b, made_layouts(a, b))
+        best = min(
+            [*ways, *made],
+            key=lambda way: way.weights + _AHEAD * way.channels**2,
+            default=None,
+        )
+    if best is None:
+        raise refused
+    left, right = (
+        file.moved(f"{name}.{side}", stages, p, best.home)
+        for side, stages, p in zip("ab", best.stages, (a, b), strict=True)
+    )
+    return left, right
 
 
 def join(file: Emission, name: str, op: Concat, inputs: list[Placed]) -> Placed:
     """Each part to its place among zeros, and the sum of both."""
-    shape = file.graph.types[name].shape
-    count = math.prod(shape)
-    home = np.arange(count).reshape(shape)
-    cut = inputs[0].home.shape[op.axis]
-    tensor = (count, 1, 1) if all(len(p.shape) == 3 for p in inputs) else (count,)
+    tensor, homes = beside(inputs[0], inputs[1])
     a, b = (
         move(file, f"{name}.{side}", p, tensor, part)
-        for side, p, part in zip("ab", inputs, np.split(home, [cut], op.axis), strict=True)
+        for side, p, part in zip("ab", inputs, homes, strict=True)
     )
-    return Placed((*a.terms, *b.terms), tensor, home, a.reach | b.reach)
+    home = np.concatenate([a.home, b.home], op.axis)
+    return Placed((*a.terms, *b.terms), a.shape, home, a.reach | b.reach)
 
 
 def _spread(file: Emission, name: str, x: Placed, over: Placed) -> Placed:
@@ -79,8 +106,4 @@ def _spread(file: Emission, name: str, x: Placed, over: Placed) -> Placed:
 def move(file: Emission, name: str, x: Placed, shape: tuple[int, ...], home: IntArray) -> Placed:
     """Each element to its home in a tensor of this shape, or of one with zeros at its ends."""
     stages = moved(x, shape, home)
-    made = stages[-1][1]
-    if made != shape:
-        rows = np.arange(math.prod(made)).reshape(made)
-        home = rows[:, : shape[1], : shape[2]].ravel()[home]
-    return file.stages(name, stages, x, home)
+    return file.moved(name, stages, x, within(home, shape, stages[-1].shape))

@@ -9,10 +9,10 @@ import numpy as np
 
 from lapilli.export import nir_nodes
 from lapilli.export.nir_emission import Emission
-from lapilli.export.nir_layout import Placed, RefusedError, pooled, tokens
+from lapilli.export.nir_layout import Placed, RefusedError, columns, pooled, tokens
 from lapilli.export.nir_limbs import limbs, stacked
 from lapilli.export.nir_meetings import move
-from lapilli.export.nir_moves import Weights, onto_elements
+from lapilli.export.nir_moves import Weights, need_few, onto_elements
 from lapilli.ir.ops import Conv2d, Linear, Sum
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange
@@ -35,6 +35,8 @@ def read_out(file: Emission, name: str, op: Linear, x: Placed) -> tuple[Placed, 
 def linear(file: Emission, name: str, op: Linear, x: Placed) -> Placed:
     """Weights, dealt out to wherever their inputs live, so that order never matters."""
     w, bias = op.weight.array, op.bias.array
+    if _chooses(op):  # wiring, in the form of weights
+        return replace(x, home=x.home[..., w.argmax(axis=1)])
     most = reach(op, x)
     if w.shape == (1, 1):  # elementwise: stays where it lives
         if bias.any() and len(x.shape) not in (1, 3):
@@ -50,13 +52,20 @@ def linear(file: Emission, name: str, op: Linear, x: Placed) -> Placed:
         dealt = _deal(w, x.home, length)
         return file.put(name, nir_nodes.affine(dealt, bias), row, bias.shape, most)
     try:
-        channel, pixel = tokens(x)
+        return _at_each_pixel(file, name, op, x, most)
     except RefusedError:
         return _linear_of_elements(file, name, op, x, most)
-    layer = nir_nodes.pointwise(_deal(w, channel, x.shape[0]), bias, x.shape[1:])
-    y = file.put(name, layer, x, (len(bias), *x.shape[1:]), most)
-    home = pixel[..., None] + np.arange(len(bias)) * math.prod(x.shape[1:])
-    return Placed(y.terms, y.shape, home, most)
+
+
+def _at_each_pixel(file: Emission, name: str, op: Linear, x: Placed, most: IntRange) -> Placed:
+    """The same weights at each pixel, once for each group of channels that tokens lie in."""
+    read, (C, *size), out = tokens(x), x.shape, len(op.bias.array)
+    need_few(len(read.groups) * out * C)
+    weight = np.concatenate([_deal(op.weight.array, channels, C) for channels in read.groups])
+    layer = nir_nodes.pointwise(weight, np.tile(op.bias.array, len(read.groups)), tuple(size))
+    y = file.put(name, layer, x, (len(weight), *size), most)
+    channel = read.group[..., None] * out + np.arange(out)
+    return replace(y, home=channel * math.prod(size) + read.pixel[..., None])
 
 
 def _linear_of_elements(file: Emission, name: str, op: Linear, x: Placed, most: IntRange) -> Placed:
@@ -102,22 +111,45 @@ def _as_map(file: Emission, name: str, x: Placed) -> Placed:
 
 
 def add_up(file: Emission, name: str, op: Sum, x: Placed) -> Placed:
-    """A sum over axes: a pool, where they are a map."""
+    """A sum over axes: a pool where they are a map or one side of it, weights elsewhere."""
     shape = file.graph.types[name].shape
     count = x.home.size // math.prod(shape)
     most = x.reach.times(count)
-    try:
-        home = pooled(x, op.axes, op.keepdims)
-    except RefusedError:
-        sources = np.moveaxis(x.home, op.axes, range(-len(op.axes), 0)).reshape(-1, count)
-        rows = np.broadcast_to(np.arange(len(sources))[:, None], sources.shape)
-        weights = Weights.of_moves(rows, sources)
-        stages = onto_elements(weights, np.zeros(len(sources), np.int64), x.shape)
-        return file.elements(name, stages, x, shape, most)
+    for way in (_over_maps, _over_lines, _over_channels):
+        try:
+            y = way(file, name, op, x, most)
+        except RefusedError:
+            continue
+        return replace(y, home=y.home.reshape(shape))
+    sources = np.moveaxis(x.home, op.axes, range(-len(op.axes), 0)).reshape(-1, count)
+    rows = np.broadcast_to(np.arange(len(sources))[:, None], sources.shape)
+    weights = Weights.of_moves(rows, sources)
+    stages = onto_elements(weights, np.zeros(len(sources), np.int64), x.shape)
+    return file.elements(name, stages, x, shape, most)
+
+
+def _over_maps(file: Emission, name: str, op: Sum, x: Placed, most: IntRange) -> Placed:
+    home = pooled(x, op.axes)
     C, *size = x.shape
     pool = nir_nodes.count(tuple(size), tuple(size), (0, 0))
-    y = file.put(name, pool, x, (C, 1, 1), most)
-    return Placed(y.terms, y.shape, home, most)
+    return replace(file.put(name, pool, x, (C, 1, 1), most), home=home)
+
+
+def _over_lines(file: Emission, name: str, op: Sum, x: Placed, most: IntRange) -> Placed:
+    window, home = columns(x, op.axes)
+    if math.prod(window) & math.prod(window) - 1:
+        raise RefusedError("importers take the sum of a line where it has 2^n elements")
+    C, H, W = x.shape
+    pool = nir_nodes.count(window, window, (0, 0))
+    return replace(file.put(name, pool, x, (C, H // window[0], W // window[1]), most), home=home)
+
+
+def _over_channels(file: Emission, name: str, op: Sum, x: Placed, most: IntRange) -> Placed:
+    rows = np.moveaxis(x.home, op.axes, range(-len(op.axes), 0))
+    rows = rows.reshape(*rows.shape[: rows.ndim - len(op.axes)], -1)
+    ones = IntTensor.of(np.ones((1, rows.shape[-1]), np.int64))
+    total = Linear(weight=ones, bias=IntTensor.of([0]), graded=True)
+    return _at_each_pixel(file, name, total, replace(x, home=rows), most)
 
 
 def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
@@ -139,6 +171,14 @@ def reach(op: Linear | Conv2d, x: Placed) -> IntRange:
     most = hi * positive + lo * negative + np.maximum(bias, 0)
     least = lo * positive + hi * negative + np.minimum(bias, 0)
     return IntRange(int(least.min()), int(most.max()))
+
+
+def _chooses(op: Linear) -> bool:
+    """Whether each result is one of the features."""
+    w = op.weight.array
+    return (
+        bool((w.sum(axis=1) == 1).all() and ((w == 0) | (w == 1)).all()) and not op.bias.array.any()
+    )
 
 
 def _is_still(op: Conv2d) -> bool:

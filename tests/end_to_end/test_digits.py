@@ -126,7 +126,7 @@ def test_importers_of_others_fire_every_spike_of_the_spike_driven_network(
 def test_importers_of_others_fire_every_spike_of_the_spikformer(
     spikformer: Quantized, test_split: Split, simulator: Simulator
 ) -> None:
-    """The same of attention by matrix products: AND neurons, one for each query, key and channel."""
+    """The same of attention by matrix products, which are AND neurons in NIR."""
     for package in ("nirtorch", "snntorch", "spikingjelly"):
         pytest.importorskip(package)
     network = spikformer.network
