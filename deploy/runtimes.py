@@ -1,5 +1,7 @@
 """Which runtime is exact on which family: `python -m lapilli.deploy.runtimes docs/runtimes.md`.
 
+Names of families behind the path make their rows anew, and no others.
+
 The other side of coverage.py: there PyTorch is compared with our simulators, here the integer
 graph with what reads our files, in other people's software.
 """
@@ -7,6 +9,7 @@ graph with what reads our files, in other people's software.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,5 +113,16 @@ def page() -> str:
     return _HEAD + head + rule + "".join(f"{row(n, examine(n))}\n" for n in SMALL)
 
 
+def renewed(page: str, names: Sequence[str]) -> str:
+    """A page with the rows of these families anew."""
+    lines = page.splitlines()
+    for name in names:
+        at = next(i for i, line in enumerate(lines) if line.startswith(f"| {name} |"))
+        lines[at] = row(name, examine(name))
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
-    write_whole(Path(sys.argv[1]), page().encode())
+    path, *names = sys.argv[1:]
+    text = renewed(Path(path).read_text(), names) if names else page()
+    write_whole(Path(path), text.encode())

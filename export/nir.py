@@ -2,7 +2,9 @@
 
 Reading order: `nir_layout` (where values live), `nir_moves` (how they get elsewhere),
 `nir_dialect` (what must be said in more than one way), `nir_nodes` and `nir_portable` (the two
-ways), `nir_walk` (from node to node), `nir_fused` (a chain instead), this file (the whole).
+ways), `nir_emission` (the file in the making), `nir_meetings`, `nir_synapses`, `nir_firing`
+(values that meet, weights, neurons), `nir_walk` (from node to node), `nir_fused` (a chain
+instead), this file (the whole).
 What NIR has no place for (T, dt, how to discretise, our names and shapes, the scale of the
 logits) stands as JSON in the metadata, under the key "lapilli".
 """

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from lapilli.ir.bounds import fraction_loss
 from lapilli.ir.ops import DECAY_ONE, Neuron
 from lapilli.ir.tensor import IntArray
+from lapilli.ir.types import IntRange
 
 
 class Flavour(enum.Enum):
@@ -32,7 +33,8 @@ class Said:
         nodes, edges: of the NIR graph; nodes in topological order.
         names: NIR name -> the name it stands for; helpers are called `<node>.<role>`.
         layouts: name of each value that a NIR neuron shows -> where its elements are.
-        output: the same of the graph's output, and whether the host accumulates it.
+        output: the same of the graph's output, and whether the host accumulates it; of one in limbs
+            what a unit of each is worth, and the layout has an axis more in front.
     """
 
     nodes: Mapping[str, Any]
@@ -82,6 +84,23 @@ class Dialect(Protocol):
     def neuron_faults(self, op: Neuron, T: int) -> list[str]: ...  # noqa: D102
     def neurons(self, op: Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]: ...  # noqa: D102
     def dressed(self, node: Any, shape: tuple[int, ...]) -> Any: ...  # noqa: D102
+
+
+def lowest_steps(op: Neuron, threshold: IntArray, T: int) -> IntArray:
+    """The lowest membrane that fires, in its finest steps; thresholds in state units."""
+    return -(-threshold >> (op.fraction_bits - finest_bits(op, T)))
+
+
+def state_reach(op: Neuron, threshold: IntArray, T: int, x: IntRange) -> int:
+    """The largest whole number that a reader's floats must hold to step a membrane and compare it.
+
+    In the membrane's finest steps. Euler's r x - v is coarser by the bit by which it is larger;
+    where the membrane is forgotten at once, it is a difference of two currents. A threshold
+    lies between two steps and takes a bit more, unless no membrane gets there.
+    """
+    membrane = x.magnitude * holds(op, T) << finest_bits(op, T)
+    between = 2 * int(lowest_steps(op, threshold, T).max()) - 1
+    return max(membrane, x.hi - x.lo, min(2 * membrane, between))
 
 
 def finest_bits(op: Neuron, T: int) -> int:

@@ -18,6 +18,7 @@ FORMATS = ("lapilli-nir/1",)
 _MOST_STEPS = _MOST_CHANNELS = 1 << 16
 _MOST_EXPONENT = 64
 _MOST_SECONDS = 1e6
+_MOST_UNIT = 1 << 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class Facts:
         self.output_name = str(output.get("name", "output"))
         self.accumulates = output.get("accumulate", not self.ours) is True
         self.output_layout = _layout(output["layout"]) if "layout" in output else None
+        self.output_units = _units(output["units"], self.output_layout) if "units" in output else ()
 
     def _get(self, key: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
         value = self.facts.get(key, default)
@@ -152,6 +154,17 @@ def _fraction(text: object) -> Fraction:
     if not isinstance(text, str) or len(text) > 200 or "e" in text.lower():
         raise ValueError("no fraction")
     return Fraction(text)
+
+
+def _units(units: object, layout: tuple[tuple[int, ...], ...] | None) -> tuple[int, ...]:
+    """What a unit of each limb of the output is worth."""
+    if not isinstance(units, list) or not all(
+        isinstance(n, int) and 0 < n < _MOST_UNIT for n in units
+    ):
+        raise RefusedError("metadata: the output's units are not what lapilli writes")
+    if layout is None or layout[0][:1] != (len(units),) or len(layout[0]) < 2:
+        raise RefusedError("metadata: the output's layout has not an entry for each of its units")
+    return tuple(units)
 
 
 def _layout(layout: object) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -21,7 +21,7 @@ import nir
 import numpy as np
 
 from lapilli.export import nir_nodes, nir_portable
-from lapilli.export.nir_dialect import Said, finest_bits, holds
+from lapilli.export.nir_dialect import Said, state_reach
 from lapilli.export.nir_layout import Placed, describe
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
@@ -29,6 +29,7 @@ from lapilli.ir.linear import Cone, cone, response
 from lapilli.ir.ops import Neuron, Readout
 from lapilli.ir.passes.binary.thresholds import OR
 from lapilli.ir.tensor import IntArray
+from lapilli.ir.types import BINARY, IntRange
 
 LIMIT = 1 << 26  # weights of all matrices together: 256 MiB of float32
 
@@ -69,7 +70,7 @@ def fuse(graph: Graph, limit: int = LIMIT) -> Said:
 
     nodes: dict[str, Any] = {"input": nir.Input(np.array([levels[0].size]))}
     layouts: dict[str, Any] = {}
-    reach = graph.types[source].range.magnitude
+    reach = graph.types[source].range | IntRange(0, 0)
     for depth in range(1, len(levels)):
         before, level, key = levels[depth - 1], levels[depth], f"level_{depth}"
         blocks = [_receives(graph, cones.get(name), name, before, level) for name in level.names]
@@ -77,9 +78,9 @@ def fuse(graph: Graph, limit: int = LIMIT) -> Said:
         nodes[f"synapses_{depth}"] = _affine(blocks)
         nodes[key] = _neurons(graph, level)
         layouts |= {name: _shown(graph, name, key, level.offsets[name]) for name in level.fresh}
-        reach = 1
+        reach = BINARY
     bias, weight = _block(graph, out, levels[-1])
-    _refuse(_rounded(read, _most(bias, weight, reach)))
+    _refuse(_rounded(read, _reach(bias, weight, reach).magnitude))
     nodes["synapses_out"] = _affine([(bias, weight)])
     nodes["output"] = nir.Output(np.array([_size(graph, read)]))
     chain = list(nodes)
@@ -184,21 +185,25 @@ def _affine(blocks: Sequence[tuple[IntArray, IntArray]]) -> Any:
 
 
 def _inexact(
-    graph: Graph, level: _Level, blocks: Sequence[tuple[IntArray, IntArray]], reach: int
+    graph: Graph, level: _Level, blocks: Sequence[tuple[IntArray, IntArray]], reach: IntRange
 ) -> list[Unsupported]:
     """Neurons whose sums or membranes float32 could round."""
     faults = []
     for name, (bias, weight) in zip(level.names, blocks, strict=True):
         if name in level.fresh:
             op = _neuron(graph, name)
-            need = 2 * _most(bias, weight, reach) * holds(op, graph.T)
-            faults += _rounded(name, need << finest_bits(op, graph.T))
+            x = _reach(bias, weight, reach)
+            need = max(x.magnitude, state_reach(op, op.threshold.array, graph.T, x))
+            faults += _rounded(name, need)
     return faults
 
 
-def _most(bias: IntArray, weight: IntArray, reach: int) -> int:
-    """No partial sum of these synapses is larger."""
-    return int((np.abs(weight).sum(axis=1) * reach + np.abs(bias)).max())
+def _reach(bias: IntArray, weight: IntArray, reach: IntRange) -> IntRange:
+    """All partial sums of these synapses lie here."""
+    positive, negative = weight.clip(min=0).sum(axis=1), weight.clip(max=0).sum(axis=1)
+    most = reach.hi * positive + reach.lo * negative + bias.clip(min=0)
+    least = reach.lo * positive + reach.hi * negative + bias.clip(max=0)
+    return IntRange(int(least.min()), int(most.max()))
 
 
 def _rounded(name: str, need: int) -> list[Unsupported]:
@@ -234,7 +239,7 @@ def _shown(graph: Graph, name: str, key: str, offset: int) -> dict[str, Any]:
     home = offset + np.arange(math.prod(shape)).reshape(shape)
     op = graph[name].op
     bits = {"fraction_bits": op.fraction_bits} if isinstance(op, Neuron) else {}
-    return {"node": key, "layout": describe(Placed((), shape, home, 1)), **bits}
+    return {"node": key, "layout": describe(Placed((), shape, home, BINARY)), **bits}
 
 
 def _size(graph: Graph, name: str) -> int:

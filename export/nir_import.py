@@ -299,10 +299,22 @@ class _Import:
     def _answer(self, value: _Value) -> _Value:
         if (layout := self.facts.output_layout) is not None:
             value = self._wired(value, *layout)
+        if units := self.facts.output_units:
+            value = self._whole(value, units)
         if self.facts.accumulates:
             name = self._name(self.facts.output_name)
             value = _Value(self._add(name, Readout(), value.name), value.unit)
         return value
+
+    def _whole(self, x: _Value, units: tuple[int, ...]) -> _Value:
+        """One number of the limbs (limbs, ...) of each."""
+        _, *shape = self.types[x.name].shape
+        axes = (*range(1, len(shape) + 1), 0)
+        last = self._add(self._name("output.limbs"), Permute(axes=axes), x.name)
+        op = Linear(weight=IntTensor.of([units]), bias=IntTensor.of([0]), graded=True)
+        whole = self._add(self._name("output.whole"), op, last)
+        plain = self._add(self._name("output.numbers"), Reshape(shape=tuple(shape)), whole)
+        return _Value(plain, x.unit)
 
     def _wired(self, x: _Value, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Value:
         """Undo wiring that a permutation of axes can say."""

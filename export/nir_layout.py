@@ -20,6 +20,7 @@ import numpy as np
 from lapilli.ir.ops import Wiring
 from lapilli.ir.semantics import wire
 from lapilli.ir.tensor import IntArray
+from lapilli.ir.types import IntRange
 
 
 class RefusedError(Exception):
@@ -34,16 +35,16 @@ class Placed:
         terms: NIR nodes; the sum of their outputs is the physical tensor.
         shape: of that tensor, and of each term.
         home: of the value's own shape: the position in that tensor of each element.
-        reach: bound on the magnitude of its partial sums, in whatever order they are taken.
+        reach: where all its partial sums lie, in whatever order they are taken; 0 is inside.
     """
 
     terms: tuple[str, ...]
     shape: tuple[int, ...]
     home: IntArray
-    reach: int
+    reach: IntRange
 
     @classmethod
-    def whole(cls, term: str, shape: tuple[int, ...], reach: int) -> Placed:
+    def whole(cls, term: str, shape: tuple[int, ...], reach: IntRange) -> Placed:
         """The output of one NIR node, element by element."""
         return cls((term,), shape, np.arange(math.prod(shape)).reshape(shape), reach)
 
@@ -58,7 +59,7 @@ class Placed:
         return replace(self, home=wire(op, self.home[None])[0])
 
 
-def pooled(x: Placed, axes: tuple[int, ...], keepdims: bool) -> IntArray:
+def pooled(x: Placed, axes: tuple[int, ...]) -> IntArray:
     """Positions, after a pool over the whole map, of the sums over `axes`.
 
     Returns:
@@ -77,24 +78,59 @@ def pooled(x: Placed, axes: tuple[int, ...], keepdims: bool) -> IntArray:
     channel = np.asarray(rows[..., 0] // size, np.int64)
     if not np.array_equal(rows, channel[..., None] * size + np.arange(size)):
         raise RefusedError("a sum that is not over exactly the map of one channel")
-    return np.expand_dims(channel, axes) if keepdims else channel
+    return channel
 
 
-def tokens(x: Placed) -> tuple[IntArray, IntArray]:
-    """Read (..., in) as tokens on a map: channel of each feature, pixel of each token.
+def columns(x: Placed, axes: tuple[int, ...]) -> tuple[tuple[int, int], IntArray]:
+    """Read sums over `axes` as pools over one side of the map.
+
+    Returns:
+        The window, and the home of the result, whose map has one line.
 
     Raises:
-        RefusedError: features are not channels, or tokens are not pixels.
+        RefusedError: some sum is not over exactly one side of one channel's map.
+    """
+    if len(x.shape) == 3:
+        _, H, W = x.shape
+        rows = np.moveaxis(x.home, axes, range(-len(axes), 0))
+        rows = np.sort(rows.reshape(*rows.shape[: rows.ndim - len(axes)], -1), axis=-1)
+        channel, pixel = np.divmod(rows[..., 0], H * W)
+        if np.array_equal(rows, rows[..., :1] + W * np.arange(H)) and (pixel < W).all():
+            return (H, 1), channel * W + pixel
+        if np.array_equal(rows, rows[..., :1] + np.arange(W)) and (pixel % W == 0).all():
+            return (1, W), channel * H + pixel // W
+    raise RefusedError("a sum that is not over exactly one side of a map")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """A value (..., in) whose features are channels of a map, at the token's pixel.
+
+    Attributes:
+        groups: (groups, in), the channels; tokens at one pixel lie in different ones.
+        group, pixel: (...), of each token.
+    """
+
+    groups: IntArray
+    group: IntArray
+    pixel: IntArray
+
+
+def tokens(x: Placed) -> Tokens:
+    """Read (..., in) as tokens on a map.
+
+    Raises:
+        RefusedError: the features of a token are not at one pixel.
     """
     if len(x.shape) != 3:
         raise RefusedError(f"one weight for each token of a tensor {list(x.shape)}; tokens must "
                            "lie on a map (C, H, W)")  # fmt: skip
     channel, pixel = np.divmod(x.home, x.shape[1] * x.shape[2])
-    first = channel.reshape(-1, channel.shape[-1])[0]
-    if not (np.array_equal(channel, np.broadcast_to(first, channel.shape))
-            and np.array_equal(pixel, np.broadcast_to(pixel[..., :1], pixel.shape))):  # fmt: skip
+    if not np.array_equal(pixel, np.broadcast_to(pixel[..., :1], pixel.shape)):
         raise RefusedError("its features are not the channels of a map")
-    return first, pixel[..., 0]
+    rows = channel.reshape(-1, channel.shape[-1])
+    groups, group = np.unique(rows, axis=0, return_inverse=True)
+    return Tokens(groups, group.reshape(channel.shape[:-1]), pixel[..., 0])
 
 
 def spreads(x: Placed, over: Placed) -> bool:

@@ -16,7 +16,7 @@ import nir
 import numpy as np
 import numpy.typing as npt
 
-from lapilli.export.nir_dialect import Part, finest_bits
+from lapilli.export.nir_dialect import Part, finest_bits, lowest_steps
 from lapilli.export.nir_layout import RefusedError
 from lapilli.ir.ops import DECAY_ONE, Conv2d, Neuron, Reset
 from lapilli.ir.tensor import IntArray
@@ -75,9 +75,8 @@ def between_steps(op: Neuron, threshold: IntArray, T: int) -> npt.NDArray[np.flo
     2^(1 - T) with a leak of one half. NIR's threshold is the middle between two of them, so
     that NIR's > and our >= agree, and no rounding of an importer can matter.
     """
-    step_bits = op.fraction_bits - finest_bits(op, T)
-    steps = -(-threshold >> step_bits)  # rounded up: the lowest membrane that fires
-    return np.ldexp((2 * steps - 1).astype(np.float64), step_bits - op.fraction_bits - 1)
+    steps = lowest_steps(op, threshold, T)
+    return np.ldexp((2 * steps - 1).astype(np.float64), -finest_bits(op, T) - 1)
 
 
 def cuba_lif(tau: int | IntArray, v_threshold: npt.NDArray[np.float64]) -> Any:

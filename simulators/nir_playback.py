@@ -84,7 +84,7 @@ class Playback:
         values = {name: value for name, value in values.items() if name in self.graph.types}
         output = self.facts["output"]
         answer = self._integers(output["name"], seen[""], output["layout"])
-        values[output["name"]] = answer.cumsum(axis=0) if output["accumulate"] else answer
+        values[output["name"]] = read_out(answer, output)
         return Recording(values, seconds=seconds)
 
     def _steps(self, given: IntArray, shown: Mapping[str, Any]) -> dict[str, _Floats]:
@@ -123,6 +123,13 @@ def integers(framework: str, name: str, rows: _Floats, home: IntArray) -> IntArr
         at = tuple(int(i) for i in np.argwhere(~exact)[0])
         raise MismatchError(f"{framework} computes {floats[at]!r} for {name}{list(at)}: no integer")
     return np.asarray(floats, np.int64)
+
+
+def read_out(shown: IntArray, output: Mapping[str, Any]) -> IntArray:
+    """What the host makes of an output (T, B, ...): its limbs as one number, added up over time."""
+    units = output.get("units")
+    answer = shown if units is None else np.tensordot(shown, units, axes=(2, 0))
+    return np.asarray(answer.cumsum(axis=0) if output["accumulate"] else answer, np.int64)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,15 @@ from lapilli.export.nir_dialect import Flavour
 from lapilli.ir.errors import MismatchError
 from lapilli.ir.graph import Graph
 from lapilli.ir.tensor import IntArray
-from lapilli.simulators.nir_playback import Imported, Playback, from_rest, integers, need, played
+from lapilli.simulators.nir_playback import (
+    Imported,
+    Playback,
+    from_rest,
+    integers,
+    need,
+    played,
+    read_out,
+)
 from lapilli.simulators.protocol import Recording
 
 if TYPE_CHECKING:
@@ -158,7 +166,7 @@ class _Executable:
         values = {name: value for name, value in values.items() if name in self.graph.types}
         output = self.facts["output"]
         answer = _integers(output["name"], out, positions(output["layout"]))
-        values[output["name"]] = answer.cumsum(axis=0) if output["accumulate"] else answer
+        values[output["name"]] = read_out(answer, output)
         return Recording(values, membranes, currents, seconds=seconds)
 
 

@@ -119,6 +119,28 @@ def test_importers_of_others_fire_every_spike_of_the_spike_driven_network(
     assert found.compared > 1_800_000
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "simulator", [NirTorch(), SnnTorch(), SpikingJelly()], ids=lambda s: s.name
+)
+def test_importers_of_others_fire_every_spike_of_the_spikformer(
+    spikformer: Quantized, test_split: Split, simulator: Simulator
+) -> None:
+    """The same of attention by matrix products, which are AND neurons in NIR."""
+    for package in ("nirtorch", "snntorch", "spikingjelly"):
+        pytest.importorskip(package)
+    network = spikformer.network
+    found = compare(
+        network,
+        PyTorch(network, spikformer.reference),
+        Simulated(network, simulator),
+        test_split.images[:120],
+    )
+    found.require()
+    assert found.images == 120
+    assert found.compared > 7_000_000
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_pools_see_spikes(quantized: Get, model: str) -> None:
     graph = quantized(model).network.graph

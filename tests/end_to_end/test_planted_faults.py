@@ -21,8 +21,11 @@ from lapilli.model.digits import Split
 from lapilli.quantize import Quantized
 from lapilli.simulators.lava import plan
 from lapilli.simulators.lava.adapter import Lava
+from lapilli.simulators.nir_runtime import NirTorch
 from lapilli.simulators.protocol import Simulator
 from lapilli.simulators.reference import Reference
+from lapilli.simulators.snntorch_runtime import SnnTorch
+from lapilli.simulators.spikingjelly_runtime import SpikingJelly
 
 Get = Callable[[str], Quantized]
 MODELS = ("spikformer", "spike_driven")
@@ -194,6 +197,25 @@ def test_a_neuron_that_does_not_reset_on_a_spike(
     found = _against_pytorch(q, q.network.graph, test_split, wrong)
     assert found.first is not None
     assert (found.first.kind, found.first.t) == ("membrane", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "simulator", [NirTorch(), SnnTorch(), SpikingJelly()], ids=lambda s: s.name
+)
+@pytest.mark.parametrize(
+    ("model", "layer"), [("spikformer", "block.1.attn.proj_linear"), ("spike_driven", "head")]
+)
+def test_one_weight_in_a_portable_file(
+    quantized: Get, test_split: Split, simulator: Simulator, model: str, layer: str
+) -> None:
+    for package in ("nirtorch", "snntorch", "spikingjelly"):
+        pytest.importorskip(package)
+    q = quantized(model)
+    found = _against_pytorch(q, _weight_plus_one(q, layer, test_split), test_split, simulator)
+    assert found.first is not None
+    assert layer in found.first.suspects
+    assert not found.exact
 
 
 def test_an_off_grid_weight_in_pytorch(spikformer: Quantized, test_split: Split) -> None:

@@ -256,7 +256,7 @@ def test_refusals_name_every_node(flavour: Flavour) -> None:
 
 @pytest.mark.parametrize("flavour", [Flavour.PORTABLE, Flavour.FUSED])
 def test_what_float32_would_round_is_refused(flavour: Flavour) -> None:
-    """Thirteen bits of fraction behind a leak of one half, over fourteen steps."""
+    """Fourteen bits of fraction behind a leak of one half, over fifteen steps."""
     weight = IntTensor.of(np.full((2, 8), 100))
     synapse = Linear(weight=weight, bias=IntTensor.of([0, 0]))
     nodes = (
@@ -264,10 +264,43 @@ def test_what_float32_would_round_is_refused(flavour: Flavour) -> None:
         Node("y", synapse, ("x",)),
         Node("s", Neuron(threshold=_ONE, dv=2048, fraction_bits=20), ("y",)),
     )
-    assert to_nir(Graph(nodes, ("s",), 12), flavour=flavour)
+    assert to_nir(Graph(nodes, ("s",), 14), flavour=flavour)
     with pytest.raises(UnsupportedError, match=r"s: its sums can need 25 bits; float32 is exact"):
-        to_nir(Graph(nodes, ("s",), 14), flavour=flavour)
-    assert to_nir(Graph(nodes, ("s",), 14))  # float64
+        to_nir(Graph(nodes, ("s",), 15), flavour=flavour)
+    assert to_nir(Graph(nodes, ("s",), 15))  # float64
+
+
+def _rising(weight: int, theta: int) -> Case:
+    """A membrane that halves and gains for fourteen steps, down to its last bit."""
+    synapse = Linear(weight=IntTensor.of(np.full((2, 8), weight)), bias=IntTensor.of([0, 0]))
+    fire = Neuron(threshold=IntTensor.of([theta]), dv=2048, fraction_bits=13)
+    nodes = (
+        Node("x", Input(type=TensorType.spikes(8))),
+        Node("y", synapse, ("x",)),
+        Node("s", fire, ("y",)),
+    )
+    x = np.ones((14, 2, 8), np.int64)
+    return Case("rising", "the last bit of float32", Graph(nodes, ("s",), 14), {"x": x})
+
+
+@each_simulator
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_the_last_bit_of_float32_decides(simulator: Simulator, beyond: int) -> None:
+    """It fires in the last step, or by one unit in the last place never."""
+    tried = _rising(64, 512 * (2**14 - 1) + beyond)
+    assert check(simulator, tried) > 0
+    fired = simulator.compile(tried.graph).run(tried.inputs).values["s"]
+    assert fired.sum() == (1 - beyond) * fired[-1].size
+
+
+@pytest.mark.parametrize("flavour", [Flavour.PORTABLE, Flavour.FUSED])
+def test_a_threshold_that_lies_between_no_two_floats_is_refused(flavour: Flavour) -> None:
+    reached, beyond = 800 * (2**14 - 1), 800 * 2**15
+    with pytest.raises(UnsupportedError, match="s: its sums can need 25 bits"):
+        to_nir(_rising(100, reached).graph, flavour=flavour)
+    with pytest.raises(UnsupportedError, match="s: its sums can need 25 bits"):
+        to_nir(_rising(100, beyond).graph, flavour=flavour)
+    assert to_nir(_rising(63, beyond).graph, flavour=flavour)  # half of what a float holds
 
 
 def test_sizes_are_refused_before_they_are_built(networks: ModuleType) -> None:
