@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test test-long random-graphs fuzz lava-dl lint format adapters coverage runtimes sizes train soak clean
+.PHONY: demo test test-long random-graphs fuzz lava-dl lint format adapters coverage runtimes sizes train soak lava-dl-full clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
 	@echo "make soak     100 runs of Lava in a row, compared; nothing may be left (ARGS=--runs N)"
 	@echo "make lava-dl  lava-dl's own environment for make test-long (2.2 GB)"
+	@echo "make lava-dl-full  the same with all that lava-dl asks for, to train with slayer (5.4 GB)"
 	@echo "make lint     formatting, lint, types, layers"
 	@echo "make adapters docs/adapters.md anew: every neuron row beside its framework"
 	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
@@ -49,6 +50,14 @@ $(VENV)/.lava-dl: $(VENV)/.lava tests/export/lava_dl.txt
 	@touch $@
 
 lava-dl: $(VENV)/.lava-dl
+
+# What trains with slayer: torch 2.3 and CUDA. No test needs it; each can be pointed at it.
+$(VENV)/.lava-dl-full: $(VENV)/.lava tests/export/lava_dl_full.txt
+	$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -c 'from lapilli.simulators.lava import environment; print(environment.find())')" $(VENV)/lava-dl-full
+	$(BIN)/uv pip install --quiet --no-deps --python $(VENV)/lava-dl-full/bin/python -r tests/export/lava_dl_full.txt
+	@touch $@
+
+lava-dl-full: $(VENV)/.lava-dl-full
 
 test-long: $(VENV)/.lava-dl
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)

@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lapilli.ir.certificate import STATE_BITS, certify
+from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
 from lapilli.ir.ops import Conv2d, Firing, Linear
+from lapilli.simulators.lava.legality import not_stock
 
 if TYPE_CHECKING:  # printing needs no PyTorch and no onnx
     from onnx import ModelProto
@@ -140,6 +142,7 @@ def network_facts(network: Network) -> dict[str, Any]:
         "state_bits": max((b.state_bits for b in bounds), default=0),
         "state_bits_there": STATE_BITS,
         "truncates": [b.name for b in bounds if b.truncates],
+        "simulator_only": _simulator_only(graph),
     }
 
 
@@ -167,6 +170,15 @@ def print_latencies(found: Latencies) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _simulator_only(graph: Graph) -> list[str]:
+    """Each reason why Lava's own neurons cannot be some, with their names."""
+    named: dict[str, list[str]] = {}
+    for name, reasons in not_stock(graph).items():
+        for reason in reasons:
+            named.setdefault(reason, []).append(name)
+    return [f"{reason}: {', '.join(names)}" for reason, names in named.items()]
 
 
 def onnx_facts(model: ModelProto) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lapilli.export.hdf5 import RefusedError
+from lapilli.export.net_delays import delayed, per_synapse
 from lapilli.export.net_reader import NetFile, NetLayer, read_net
 from lapilli.export.net_registers import weight_fault
 from lapilli.ir.certificate import BIAS_BITS, THRESHOLD_BITS, TIE, check_registers
@@ -133,8 +134,6 @@ class _Walk:
             raise RefusedError(
                 f"{name}: {layer.kind[:20]!r}; netx runs input, conv, flatten, dense"
             )
-        if "delay" in layer.fields and np.any(layer.fields["delay"]):
-            raise RefusedError(f"{name}: delays of synapses; the graph has none")
         if "weight" not in layer.fields:
             raise RefusedError(f"{name}: no weight")
         before = self.nodes[-1].name
@@ -150,12 +149,24 @@ class _Walk:
             )
         sums = layer.neuron is None or (last and _adds_up(layer.neuron, proven))
         if sums and isinstance(op, Linear):
-            op = replace(op, bias=IntTensor.of(bias))
-            self.nodes.append(Node(f"{name}.synapse", op, (before,)))
+            self._synapse(name, layer, replace(op, bias=IntTensor.of(bias)), before)
             self.nodes.append(Node(name, Readout(), (f"{name}.synapse",)))
         else:
-            self.nodes.append(Node(f"{name}.synapse", op, (before,)))
+            self._synapse(name, layer, op, before)
             self._neurons(name, layer, bias=bias)
+
+    def _synapse(self, name: str, layer: NetLayer, op: Linear | Conv2d, before: str) -> None:
+        delay = layer.fields.get("delay", np.zeros(1, np.int64))
+        if not delay.any():
+            self.nodes.append(Node(f"{name}.synapse", op, (before,)))
+            return
+        if isinstance(op, Conv2d):
+            raise RefusedError(f"{name}: delays of a convolution, which netx runs without them")
+        try:
+            late = per_synapse(delay, op.weight.shape)
+        except RefusedError as error:
+            raise RefusedError(f"{name}: {error}") from error
+        self.nodes += delayed(f"{name}.synapse", op, late, before, self.T)
 
     def _dense(self, name: str, layer: NetLayer) -> Linear:
         _only(name, layer, {"shape", "weight", "bias", "delay", "inFeatures", "outFeatures"})

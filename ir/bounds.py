@@ -39,11 +39,14 @@ def neuron_bounds(name: str, op: Neuron, x: TensorType, T: int) -> NeuronBounds:
     u = v = IntRange(0, 0)  # before the step
     u_all = v_all = after = IntRange(0, 0)
     for _ in range(T):
+        before = u, v
         u = _decayed(u, op.du) + x.range.shifted(op.fraction_bits)
         h = _decayed(v, op.dv) + u + op.bias.range
         u_all, v_all = u_all | u, v_all | h
         v = _after_reset(op, h)
         after |= v
+        if (u, v) == before:  # and so are all further steps
+            break
     return NeuronBounds(name, x.range, u_all, v_all, after, finest_bit(op, T) < 0)
 
 

@@ -185,7 +185,11 @@ def test_every_node_that_is_no_layer_is_listed(tmp_path: Path) -> None:
         (lambda f: put(f, "layer/1/shape", [4, 9, 9]), "not what it makes"),
         (lambda f: put(f, "layer/1/bias", [0.5] * 4), "not whole"),
         (lambda f: put(f, "layer/1/bias", [np.nan] * 4), "not finite"),
-        (lambda f: put(f, "layer/4/delay", np.arange(10)), "delays"),
+        (lambda f: put(f, "layer/2/delay", 3), "delays of a convolution"),
+        (lambda f: put(f, "layer/4/delay", 63), "layer.4: delays in [63, 63]"),
+        (lambda f: put(f, "layer/4/delay", -1), "delays in [-1, -1]"),
+        (lambda f: put(f, "layer/4/delay", np.arange(11)), "delays of shape [11]"),
+        (lambda f: put(f, "layer/4/delay", 0.5), "not whole"),
         (lambda f: put(f, "layer/1/weight", np.full((4, 2, 3, 2), 999)), "weights in"),
         (lambda f: put(f, "simulation/tSample", 0), "0 steps"),
         (lambda f: put(f, "simulation/tSample", "four"), "text"),
@@ -226,6 +230,30 @@ def put(file: Any, place: str, value: Any) -> None:
     if place in file:
         del file[place]
     file[place] = value
+
+
+def test_delays_are_those_of_their_synapses(
+    net_chain: Chain, net_drive: Drive, tmp_path: Path
+) -> None:
+    """The current of a delayed layer, added up here from the spikes that drive it."""
+    path, rng = tmp_path / "late.net", np.random.default_rng(7)
+    save_net(net_chain(encoder=True, T=9), path)
+    with h5py.File(path, "r+") as file:
+        weight = file["layer/4/weight"][()].astype(np.int64)
+        delay = rng.integers(0, 12, weight.shape)  # some beyond the sample
+        file["layer/4/delay"], file["layer/5/delay"] = delay, np.arange(3)
+    graph = network_from_net(path).graph
+    found = Reference().compile(graph).run({"input": net_drive(net_chain(encoder=True, T=9).graph)})
+    spikes = found.values["layer.2"].reshape(9, 5, -1)
+    assert 0.03 < spikes.mean() < 0.97
+    want = np.zeros((9, 5, 10), np.int64)
+    for t in range(9):
+        for late in range(t + 1):
+            want[t] += spikes[t - late] @ np.where(delay == late, weight, 0).T
+    assert np.array_equal(found.currents["layer.4"], want)
+    waited = found.values["layer.5.synapse.late2.spike"][..., 0]
+    assert np.array_equal(waited[2:], found.values["layer.4"][:-2])
+    assert not waited[:2].any()
 
 
 @pytest.mark.parametrize(

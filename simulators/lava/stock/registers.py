@@ -51,8 +51,6 @@ def neuron_faults(op: Neuron) -> tuple[str, ...]:
         faults.append(f"threshold {wrong[0]} is not 64 * vth + 1, so that >= and > would differ")
     if (most := int(theta.max()) // TIE) >= 1 << THRESHOLD_BITS:
         faults.append(f"vth {most} needs more than {THRESHOLD_BITS} bits")
-    if (least := int(theta.min())) < 1:
-        faults.append(f"threshold {least}; vth has no sign")
     return tuple(faults)
 
 
