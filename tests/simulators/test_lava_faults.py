@@ -81,6 +81,15 @@ class Faulty(PyLifResetModelBitAcc):
         super().run_spk()
 
 
+class Unborn(PyLifResetModelBitAcc):
+    def __init__(self, registers):
+        if not TOLD.read_text():
+            time.sleep(1)
+            TOLD.write_text("1")
+            FAULT()
+        super().__init__(registers)
+
+
 class Stubborn(PyLifResetModelBitAcc):
     def _stop(self):
         hangs()
@@ -97,6 +106,10 @@ def full(select_tag):
 
     multiprocessing.synchronize._multiprocessing.SemLock = no_room
     return Loihi2SimCfg(select_tag=select_tag)
+
+
+def unborn(select_tag):
+    return Loihi2SimCfg(select_tag=select_tag, exception_proc_model_map={LIFReset: Unborn})
 
 
 def stubborn(select_tag):
@@ -161,6 +174,28 @@ def test_a_fault_that_returns_ends_the_run(tmp_path: Path) -> None:
     lava, _ = faulty(tmp_path, "raises", times=1000)
     with pytest.raises(SimulatorFailedError, match=r"lost 2 times; .* raised ValueError: planted"):
         lava.compile(GRAPH).run(INPUTS)
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("is_killed", "one of Lava's processes died by signal 9"),
+        pytest.param(
+            "hangs",
+            "said nothing for 10 s while it should build the network",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_fault_while_lava_builds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str, sentence: str
+) -> None:
+    _, told = faulty(tmp_path, fault)
+    lava = Lava(run_config=f"{told.with_suffix('.py')}:unborn", limits=Limits(step=10))
+    assert_exact(lava.compile(GRAPH).run(INPUTS), INPUTS)
+    (warning,) = caplog.records
+    assert sentence in warning.getMessage()
 
 
 @pytest.mark.usefixtures("nothing_left")
