@@ -16,6 +16,7 @@ import numpy as np
 from lapilli.ir.bounds import neuron_bounds
 from lapilli.ir.certificate import STATE_BITS
 from lapilli.ir.errors import Unsupported, UnsupportedError
+from lapilli.ir.fractions import with_fraction_bits
 from lapilli.ir.graph import Graph
 from lapilli.ir.ops import LOIHI_FRACTION_BITS, Neuron, Reset
 from lapilli.ir.passes.binary import origin, to_binary_neurons
@@ -29,7 +30,6 @@ from lapilli.simulators.lava.stock.populations import gathered, input_place
 from lapilli.simulators.lava.stock.registers import (
     at_zero,
     biases,
-    in_units_of_loihi,
     neuron_faults,
     registers_of,
     thresholds,
@@ -71,7 +71,8 @@ class _Mapping:
         self.ops: dict[str, Neuron] = {}
         for node in graph.nodes:
             if isinstance(node.op, Neuron):
-                self.ops[node.name] = in_units_of_loihi(node.op, graph.T)
+                bits = max(LOIHI_FRACTION_BITS, node.op.fraction_bits)
+                self.ops[node.name] = with_fraction_bits(node.op, graph.T, bits) or node.op
         self.ranges = {name: graph.types[name].range for name in graph.inputs}
         self.reasons: dict[Unsupported, None] = {}  # each once: copies of a neuron share theirs
         self.current_bits = 1
