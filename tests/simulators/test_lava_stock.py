@@ -197,6 +197,18 @@ def test_relays_wide_weights_and_a_constant_current() -> None:
     assert 0 < end[..., 0].mean() < 1
 
 
+def test_an_image_cannot_be_relayed() -> None:
+    """Delays end at 62 steps, and what relays a spike has no value to pass on."""
+    nodes = _chain(70).nodes
+    again = [replace(n, inputs=("x", n.inputs[1])) if n.name == "both" else n for n in nodes]
+    linear = next(n for n in nodes if n.name == "l")
+    assert isinstance(linear.op, Linear)
+    image = Node("l", replace(linear.op, graded=True), linear.inputs)
+    graph = Graph(tuple(image if n.name == "l" else n for n in again), ("logits",), 4)
+    with pytest.raises(UnsupportedError, match="end: reads graded 'x' 70 steps late"):
+        to_stock(graph, 1000)
+
+
 def test_every_reason_of_every_neuron() -> None:
     nodes = [Node("x", Input(type=TensorType((2,), IntRange(-9, 9), Kind.GRADED)))]
     theta = IntTensor.of([64 * 5 + 1])

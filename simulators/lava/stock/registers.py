@@ -10,7 +10,6 @@ from lapilli.ir.bounds import trailing_zeros
 from lapilli.ir.certificate import BIAS_BITS, THRESHOLD_BITS, TIE
 from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Neuron
 from lapilli.ir.tensor import IntArray, IntTensor
-from lapilli.simulators.lava.stock.currents import Affine
 from lapilli.simulators.lava.stock.network import Registers
 
 _MOST_BIAS_EXPONENT = 7
@@ -60,7 +59,7 @@ def registers_of(op: Neuron, level: int, T: int) -> Registers:
 
 
 def biases(
-    op: Neuron, current: Affine, shape: tuple[int, ...]
+    op: Neuron, constant: IntArray, shape: tuple[int, ...]
 ) -> tuple[IntArray, IntArray, IntArray]:
     """Mantissas and exponents of the bias registers, and what is left for a constant current.
 
@@ -71,7 +70,7 @@ def biases(
     """
     own = np.broadcast_to(op.bias.array, shape).ravel()
     mantissa, exponent, rest = (np.zeros(len(own), np.int64) for _ in range(3))
-    for i, (bias, c) in enumerate(zip(own.tolist(), current.constant.tolist(), strict=True)):
+    for i, (bias, c) in enumerate(zip(own.tolist(), constant.tolist(), strict=True)):
         both = _bias_register(bias + (c << op.fraction_bits)) if op.du == DECAY_ONE else None
         if both is None:
             rest[i], both = c, _bias_register(bias)
