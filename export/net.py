@@ -21,10 +21,17 @@ import h5py
 import numpy as np
 
 from lapilli.export.file import write_whole
-from lapilli.export.net_registers import bias_mantissa, neuron_faults, readout_faults, weight_fault
-from lapilli.ir.bounds import NeuronBounds
-from lapilli.ir.certificate import THRESHOLD_BITS, certify
+from lapilli.export.net_registers import (
+    bias_mantissa,
+    held,
+    neuron_faults,
+    readout_faults,
+    weight_fault,
+)
+from lapilli.ir.bounds import neuron_bounds
+from lapilli.ir.certificate import THRESHOLD_BITS
 from lapilli.ir.errors import Unsupported, UnsupportedError
+from lapilli.ir.fractions import with_fraction_bits
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import Network
 from lapilli.ir.ops import (
@@ -88,7 +95,7 @@ def save_net(network: Network, path: Path) -> NetFacts:
         _write(out, graph, stages, _transform(network))
     write_whole(path, file.getvalue())
     first = graph.types[graph.inputs[0]]
-    encoded = isinstance(graph[stages[0]].op, Neuron) and graph[stages[0]].inputs == graph.inputs
+    encoded = _is_encoder(graph, graph[stages[0]])
     graded = not encoded and not first.is_binary
     return NetFacts(
         layers=stages,
@@ -107,7 +114,6 @@ def _stages(graph: Graph) -> tuple[str, ...]:
     if len(graph.inputs) != 1:
         reasons.append(Unsupported(", ".join(graph.inputs), "netx gives one input to one layer"))
     sources = _sources(graph)
-    bounds = {b.name: b for b in certify(graph)}
     stages = tuple(n.name for n in graph.nodes if isinstance(n.op, (Neuron, Readout)))
     before = graph.inputs[0]
     for name in stages:
@@ -116,7 +122,7 @@ def _stages(graph: Graph) -> tuple[str, ...]:
             met = ", ".join(sorted(sources[name]))
             reasons.append(Unsupported(name, f"is driven by {met}; netx by {before} alone"))
         elif all(isinstance(n.op, _LINEAR) for n in _between(graph, before, node)):
-            reasons.extend(Unsupported(name, r) for r in _faults(graph, before, node, bounds))
+            reasons.extend(Unsupported(name, r) for r in _faults(graph, before, node))
         before = name
     if not stages or graph.outputs != (before,):
         reasons.append(Unsupported(", ".join(graph.outputs), "netx returns its last neurons alone"))
@@ -127,24 +133,39 @@ def _stages(graph: Graph) -> tuple[str, ...]:
     return stages
 
 
-def _faults(
-    graph: Graph, before: str, node: Node, bounds: Mapping[str, NeuronBounds]
-) -> tuple[str, ...]:
+def _faults(graph: Graph, before: str, node: Node) -> tuple[str, ...]:
     """What of one layer its registers cannot hold."""
-    if node.inputs == (before,) and before in graph.inputs and isinstance(node.op, Neuron):
-        return neuron_faults(node.op, bounds[node.name], np.zeros(1, np.int64), whole=True)
+    if _is_encoder(graph, node):
+        own = _encoder(graph, node)
+        bounds = neuron_bounds(node.name, own, graph.types[before], graph.T)
+        return neuron_faults(own, bounds, np.zeros(1, np.int64), whole=True)
     sizes = [math.prod(graph.types[n].shape) for n in (before, node.name)]
-    if _as_conv(graph, before, node) is None and math.prod(sizes) > MOST_WEIGHTS:
+    conv = _as_conv(graph, before, node)
+    if conv is None and math.prod(sizes) > MOST_WEIGHTS:
         return (f"a dense layer of {sizes[1]} x {sizes[0]} weights; at most {MOST_WEIGHTS}",)
     weight, bias = _weights(graph, before, node)
-    faults = [fault] if (fault := weight_fault(weight)) else []
     if isinstance(node.op, Readout):
+        faults = [fault] if (fault := weight_fault(weight)) else []
         return (*faults, *readout_faults(graph.types[node.name].range, bias))
     if not isinstance(node.op, Neuron):
         raise TypeError(f"{type(node.op).__name__} is no population")
-    if _as_conv(graph, before, node) is not None and node.op.bias.shape[-2:] not in _UNIFORM:
-        return (*faults, "a bias for each neuron of a convolution; here one for each channel")
-    return (*faults, *neuron_faults(node.op, bounds[node.name], bias))
+    layer = held(node.op, graph.T, graph.types[node.inputs[0]], weight, bias)
+    if conv is not None and node.op.bias.shape[-2:] not in _UNIFORM:
+        one = "a bias for each neuron of a convolution; here one for each channel"
+        return (*layer.faults, one)
+    return layer.faults
+
+
+def _is_encoder(graph: Graph, node: Node) -> bool:
+    """Whether the input drives a population with no synapse in between."""
+    return isinstance(node.op, Neuron) and node.inputs == graph.inputs
+
+
+def _encoder(graph: Graph, node: Node) -> Neuron:
+    """The neuron of an input layer, with Loihi's fraction bits if it can have them."""
+    if not isinstance(node.op, Neuron):
+        raise TypeError(f"{type(node.op).__name__} is no population")
+    return with_fraction_bits(node.op, graph.T, LOIHI_FRACTION_BITS) or node.op
 
 
 def _sources(graph: Graph) -> dict[str, set[str]]:
@@ -229,14 +250,17 @@ def _write(out: Any, graph: Graph, stages: tuple[str, ...], transform: Mapping[s
     flat = len(graph.types[before].shape) == 1
     for name in stages:
         node, shape = graph[name], graph.types[name].shape
-        if node.inputs == (before,) and before in graph.inputs and isinstance(node.op, Neuron):
-            _write_neuron(first, node.op)
+        if _is_encoder(graph, node):
+            _write_neuron(first, _encoder(graph, node))
             for key, value in transform.items():
                 first[key] = np.array([value])
             before = name
             continue
         weight, bias = _weights(graph, before, node)
-        conv = _as_conv(graph, before, node)
+        op, conv = node.op, _as_conv(graph, before, node)
+        if isinstance(op, Neuron):
+            fits = held(op, graph.T, graph.types[node.inputs[0]], weight, bias)
+            weight, bias, op = fits.weight, fits.bias, fits.op
         if conv is not None:
             group = layer("conv", shape)
             group["inChannels"], group["outChannels"] = graph.types[before].shape[0], shape[0]
@@ -250,8 +274,8 @@ def _write(out: Any, graph: Graph, stages: tuple[str, ...], transform: Mapping[s
             group = layer("dense", (len(weight),))
             group["inFeatures"], group["outFeatures"] = weight.shape[1], len(weight)
         group.create_dataset("weight", data=weight.astype(np.int32), compression="gzip")
-        _write_neuron(group, node.op)
-        mantissa = bias_mantissa(node.op, bias, shape if conv is None else (shape[0], 1, 1))
+        _write_neuron(group, op)
+        mantissa = bias_mantissa(op, bias, shape if conv is None else (shape[0], 1, 1))
         group["bias"] = mantissa.reshape(-1).astype(np.int32)
         before = name
     simulation = out.create_group("simulation")

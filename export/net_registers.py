@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
-from lapilli.ir.bounds import NeuronBounds
+from lapilli.ir.bounds import NeuronBounds, neuron_bounds
 from lapilli.ir.certificate import BIAS_BITS, STATE_BITS, THRESHOLD_BITS, TIE
+from lapilli.ir.fractions import with_fraction_bits
 from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Neuron, Op, Reset
 from lapilli.ir.tensor import IntArray
-from lapilli.ir.types import IntRange
+from lapilli.ir.types import IntRange, Kind, TensorType
 
 _MOST_VTH = (1 << THRESHOLD_BITS) - 1
 _MOST_BIAS = (1 << (BIAS_BITS - 1)) - 1
+_MOST_MOVED = 7  # bits of which a weight of 1 takes 8
 
 
 def weight_fault(weight: IntArray) -> str | None:
@@ -30,6 +34,54 @@ def weight_fault(weight: IntArray) -> str | None:
     if lo >= -256 and hi <= 254 and lo < 0 < hi and not np.any(weight & 1):
         return None
     return f"weights in [{lo}, {hi}]; 8 bits hold [-128, 127], of one sign 255, even ones 254"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """A layer as netx holds it, and why it cannot; `faults` is empty if it can."""
+
+    weight: IntArray
+    bias: IntArray
+    op: Neuron
+    faults: tuple[str, ...]
+
+
+def held(op: Neuron, T: int, x: TensorType, weight: IntArray, bias: IntArray) -> Held:
+    """The layer with Loihi's 6 fraction bits, what it needs beyond them moved into its weights.
+
+    Args:
+        op: the neuron.
+        T: steps of a sample.
+        x: what its synapses give.
+        weight: of its synapses.
+        bias: of its synapses.
+    """
+    found = [
+        _moved(own, more, T, x, weight, bias)
+        for more in range(_MOST_MOVED + 1)
+        if (own := with_fraction_bits(op, T, LOIHI_FRACTION_BITS + more)) is not None
+    ]
+    if fits := next((h for h in found if not h.faults), None):
+        return fits
+    if with_fraction_bits(op, T, LOIHI_FRACTION_BITS) is not None:
+        return found[0]
+    asis = neuron_faults(op, neuron_bounds("", op, x, T), bias)
+    moved = found[0].faults if found else ()
+    return Held(weight, bias, op, tuple(dict.fromkeys((*asis, *moved))))
+
+
+def _moved(op: Neuron, more: int, T: int, x: TensorType, weight: IntArray, bias: IntArray) -> Held:
+    """The same state, whose input comes `more` bits larger from the synapses."""
+    own, bias = replace(op, fraction_bits=LOIHI_FRACTION_BITS), bias << more
+    given = replace(x, range=x.range.shifted(more), kind=Kind.GRADED)
+    faults = list(neuron_faults(own, neuron_bounds("", own, given, T), bias))
+    if fault := weight_fault(weight << more):
+        moved = (
+            f"; {more} fraction bits beyond Loihi's {LOIHI_FRACTION_BITS} are in them, so that "
+            f"weights of {9 - more} bits would fit"
+        )
+        faults.insert(0, fault + moved * (more > 0))
+    return Held(weight << more, bias, own, tuple(faults))
 
 
 def neuron_faults(

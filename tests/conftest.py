@@ -303,12 +303,13 @@ def _lif(vth: int, **options: Any) -> Neuron:
     return Neuron(threshold=IntTensor.of([64 * vth + 1]), **options)
 
 
-def _chain(*, encoder: bool, T: int = 6) -> Network:
+def _chain(*, encoder: bool, T: int = 6, fine: int = 0) -> Network:
     """Two convolutions, an average pool, two dense layers; neurons of every kind that netx has.
 
     Args:
         encoder: the input drives neurons, as lava-dl's input layers do; else a convolution.
         T: steps of a sample.
+        fine: fraction bits beyond Loihi's 6, of the neurons behind convolutions.
     """
     rng = np.random.default_rng(5)
 
@@ -316,7 +317,7 @@ def _chain(*, encoder: bool, T: int = 6) -> Network:
         return IntTensor.of(rng.integers(low, high, shape))
 
     ones, none = IntTensor.of(np.ones((6, 1, 3, 2), int)), IntTensor.of([0] * 6)
-    own = IntTensor.of(64 * rng.integers(-1, 3, (6, 1, 1)))
+    own = IntTensor.of(64 * rng.integers(-1, 3, (6, 1, 1)) << fine)
     image = TensorType((2, 7, 6), IntRange(-8, 8), Kind.GRADED)
     first = ("spikes",) if encoder else ("x",)
     encoded = [Node("spikes", _lif(9, dv=512), ("x",))] if encoder else []
@@ -330,9 +331,11 @@ def _chain(*, encoder: bool, T: int = 6) -> Network:
                        padding=(1, 0), graded=not encoder),
                 first,
             ),
-            Node("n1", _lif(60 if encoder else 300, dv=2048), ("c1",)),
+            Node("n1", _lif((60 if encoder else 300) << fine, dv=2048, fraction_bits=6 + fine),
+                 ("c1",)),
             Node("c2", Conv2d(weight=drawn(-5, 7, 6, 2, 2, 2), bias=none, groups=2), ("n1",)),
-            Node("n2", _lif(14, dv=100, du=1000, bias=own), ("c2",)),
+            Node("n2", _lif(14 << fine, dv=100, du=1000, bias=own, fraction_bits=6 + fine),
+                 ("c2",)),
             Node("pool", Conv2d(weight=ones, bias=none, stride=(3, 2), groups=6), ("n2",)),
             Node("flat", Reshape(shape=(12,)), ("pool",)),
             Node("fc", Linear(weight=drawn(-127, 128, 10, 12), bias=drawn(-5, 5, 10), graded=True),

@@ -114,12 +114,15 @@ def with_op(network: Network, name: str, op: Op) -> Network:
         ("n1", {"threshold": IntTensor.of([640])}, "64 * vThMant + 1"),
         ("n1", {"threshold": IntTensor.of(np.full((4, 1, 1), 641))}, "one threshold per neuron"),
         ("n1", {"reset": Reset.BY_SUBTRACTION, "reset_by": 64}, "membrane to zero"),
-        ("n1", {"bias": IntTensor.of([32])}, "no multiple of 64"),
+        ("n1", {"bias": IntTensor.of([1])}, "no multiple of 64"),
         ("n1", {"bias": IntTensor.of(np.arange(80).reshape(4, 4, 5) * 64)}, "for each channel"),
         ("n1", {"du": 2048}, "current that decays"),
         ("n1", {"dv": 4096}, "vDecay 0 to 4095"),
         ("n1", {"ternary": True}, "fires both ways"),
-        ("n1", {"fraction_bits": 7}, "fraction bits"),
+        ("n1", {"fraction_bits": 9, "dv": 1}, "9 fraction bits"),
+        ("n1", {"fraction_bits": 9, "dv": 1}, "weights in [-1016, 1016]"),
+        ("n1", {"fraction_bits": 9, "dv": 1}, "weights of 6 bits would fit"),
+        ("n1", {"fraction_bits": 5, "dv": 1}, "5 fraction bits; Loihi shifts"),
         ("n1", {"bias": IntTensor.of([64 * 5000])}, "13 bits"),
         ("c1", {"weight": IntTensor.of(np.full((4, 2, 3, 2), -129))}, "weights in [-129"),
         ("c1", {"weight": IntTensor.of(np.zeros((4, 2, 3, 2), int))}, "all 0"),
@@ -137,6 +140,25 @@ def test_what_a_layer_cannot_hold_is_refused(
         save_net(broken, tmp_path / "x.net")
     assert says in str(refused.value)
     assert not (tmp_path / "x.net").exists()
+
+
+def test_fraction_bits_beyond_six_go_into_the_weights(
+    net_chain: Chain, net_drive: Drive, tmp_path: Path
+) -> None:
+    """Of each layer as many as its threshold needs; the others are free, as no decay truncates."""
+    network, path = net_chain(encoder=True, fine=3), tmp_path / "fine.net"
+    save_net(network, path)
+    with h5py.File(path) as file:
+        for index, (name, more) in enumerate((("c1", 0), ("c2", 3)), 1):
+            own: Any = network.graph[name].op
+            assert np.array_equal(file[f"layer/{index}/weight"], own.weight.array << more), name
+    x = net_drive(network.graph)
+    ours = Reference().compile(network.graph).run({"x": x}).values
+    again = network_from_net(path).graph
+    theirs = Reference().compile(again).run({"input": x}).values
+    for mine, read in (("n1", "layer.1"), ("n2", "layer.2"), ("n3", "layer.4")):
+        assert np.array_equal(ours[mine], theirs[read]), mine
+        assert 0.03 < ours[mine].mean() < 0.97, mine
 
 
 def test_every_node_that_is_no_layer_is_listed(tmp_path: Path) -> None:

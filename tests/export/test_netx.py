@@ -21,6 +21,7 @@ import pytest
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
 from lapilli.ir.tensor import IntArray
+from lapilli.ir.text import dumps
 from lapilli.simulators.protocol import Recording
 from lapilli.simulators.reference import Reference
 
@@ -63,10 +64,14 @@ def mismatches(ours: Recording, theirs: Answer, facts: NetFacts) -> list[int]:
     return found
 
 
+@pytest.mark.parametrize("fine", [0, 3])
 def test_netx_runs_an_exported_chain_spike_for_spike(
-    net_chain: Callable[..., Network], net_drive: Callable[[Graph], IntArray], tmp_path: Path
+    net_chain: Callable[..., Network],
+    net_drive: Callable[[Graph], IntArray],
+    fine: int,
+    tmp_path: Path,
 ) -> None:
-    network, path = net_chain(encoder=False), tmp_path / "chain.net"
+    network, path = net_chain(encoder=False, fine=fine), tmp_path / "chain.net"
     facts = save_net(network, path)
     x = net_drive(network.graph)
     ours = Reference().compile(network.graph).run({"x": x})
@@ -85,17 +90,65 @@ def test_netx_runs_an_exported_chain_spike_for_spike(
     assert mismatches(ours, run_netx(path, given, **options), facts)[0] > 0
 
 
+@pytest.mark.parametrize(("T", "fine"), [(16, 0), (6, 3)])
 def test_netx_runs_an_exported_chain_with_an_input_layer(
-    net_chain: Callable[..., Network], tmp_path: Path
+    net_chain: Callable[..., Network], T: int, fine: int, tmp_path: Path
 ) -> None:
-    network, path = net_chain(encoder=True, T=16), tmp_path / "chain.net"
+    network, path = net_chain(encoder=True, T=T, fine=fine), tmp_path / "chain.net"
     facts = save_net(network, path)
     image = np.random.default_rng(3).integers(-4, 9, (2, 7, 6))
-    x = np.broadcast_to(image, (16, 1, 2, 7, 6))
+    x = np.broadcast_to(image, (T, 1, 2, 7, 6))
     ours = Reference().compile(network.graph).run({"x": x})
     assert all(0.03 < ours.values[name].mean() < 0.97 for name in network.graph.neurons)
-    theirs = run_netx(path, x[:, 0], reset_interval=16, reset_offset=facts.reset_offset)
+    theirs = run_netx(path, x[:, 0], reset_interval=T, reset_offset=facts.reset_offset)
     assert mismatches(ours, theirs, facts) == [0] * 5
+
+
+def test_netx_runs_what_quantize_makes_of_six_bits(tmp_path: Path) -> None:
+    """A leak of a half over four steps takes 9 fraction bits: weights of 8 bits leave no room."""
+    torch = pytest.importorskip("torch")
+    from lapilli.ir.errors import UnsupportedError
+    from lapilli.model.neuron import LIF
+    from lapilli.quantize import quantize
+
+    T, path = 4, tmp_path / "six.net"
+
+    class Chain(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1 = torch.nn.Conv2d(3, 8, 3, 2, 1)
+            self.conv2 = torch.nn.Conv2d(8, 16, 3, 2, 1)
+            self.lif1, self.lif2 = LIF(), LIF()
+            self.head = torch.nn.Linear(256, 10)
+
+        def forward(self, x: Any) -> Any:
+            x = x.unsqueeze(0).repeat(T, 1, 1, 1, 1)
+            x = self.lif1(self.conv1(x.flatten(0, 1)).reshape(T, -1, 8, 8, 8))
+            x = self.lif2(self.conv2(x.flatten(0, 1)).reshape(T, -1, 16, 4, 4))
+            return self.head(x.flatten(2)).mean(0)
+
+    torch.manual_seed(0)
+    model, images = Chain().eval(), 4 * torch.randn(8, 3, 16, 16)
+    with torch.no_grad():
+        model.conv2.weight *= 4
+    with pytest.raises(UnsupportedError, match="weights of 6 bits would fit"):
+        save_net(quantize(model, images).network, path)
+    network = quantize(model, images, weight_bits=6).network
+    facts = save_net(network, path)
+    assert "fraction_bits=9" in dumps(network.graph)
+    q = np.rint(images[:3].numpy() * 2.0**network.input.exponent).astype(np.int64)
+    q = q.clip(network.input.lo, network.input.hi)
+    x = np.broadcast_to(q, (T, *q.shape))
+    ours = Reference().compile(network.graph).run({network.graph.inputs[0]: x})
+    assert all(0.03 < ours.values[name].mean() < 0.97 for name in network.graph.neurons)
+    theirs = run_netx(
+        path,
+        x.swapaxes(0, 1).reshape(-1, 3, 16, 16),
+        reset_interval=T,
+        reset_offset=facts.reset_offset,
+        input_message_bits=facts.input_message_bits,
+    )
+    assert mismatches(ours, theirs, facts) == [0, 0, 0]
 
 
 def test_netx_and_we_read_the_mnist_net_that_lava_dl_ships(tmp_path: Path) -> None:

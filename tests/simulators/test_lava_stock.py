@@ -14,7 +14,6 @@ from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import DECAY_ONE, Add, Input, Linear, Neuron, Readout
 from lapilli.ir.passes.binary import to_binary_neurons
-from lapilli.ir.semantics import State, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, attention_block, check
@@ -23,7 +22,6 @@ from lapilli.simulators.lava.stock.axons import _digits
 from lapilli.simulators.lava.stock.currents import currents
 from lapilli.simulators.lava.stock.mapping import to_stock
 from lapilli.simulators.lava.stock.network import MOST_DELAY, Network
-from lapilli.simulators.lava.stock.registers import in_units_of_loihi
 from lapilli.simulators.lava.stock.running import StockExecutable
 from lapilli.simulators.reference import Reference
 
@@ -93,27 +91,6 @@ def test_axons_say_every_weight(weights: list[int]) -> None:
     assert np.array_equal(sum(d << e for d, e in axons), given_)
     assert all(d.min() >= -128 and d.max() <= 127 and 0 <= e <= 8 for d, e in axons)
     assert len(axons) == 1 or max(map(abs, weights)) >= 128
-
-
-@given(
-    st.integers(1, 700),
-    st.sampled_from([0, 2048, 3072, DECAY_ONE]),
-    st.integers(0, 12),
-    st.integers(1, 5),
-    st.randoms(use_true_random=False),
-)
-def test_units_of_loihi_change_no_spike(
-    theta: int, dv: int, f: int, T: int, random: object
-) -> None:
-    op = Neuron(threshold=IntTensor.of([theta << max(0, f - 4)]), dv=dv, fraction_bits=f)
-    other = in_units_of_loihi(op, T)
-    rng = np.random.default_rng(random.randrange(1 << 30))  # type: ignore[attr-defined]
-    one = two = State.rest((50,))
-    for _ in range(T):
-        x = rng.integers(-50, 51, 50)
-        first, second = integrate(op, x, one), integrate(other, x, two)
-        assert np.array_equal(first.spikes, second.spikes)
-        one, two = first.state, second.state
 
 
 def samples(count: int) -> dict[str, IntArray]:
@@ -218,6 +195,18 @@ def test_relays_wide_weights_and_a_constant_current() -> None:
     assert wrong(executable, inputs) == []
     end = Reference().compile(graph).run(inputs).values["end"]
     assert 0 < end[..., 0].mean() < 1
+
+
+def test_an_image_cannot_be_relayed() -> None:
+    """Delays end at 62 steps, and what relays a spike has no value to pass on."""
+    nodes = _chain(70).nodes
+    again = [replace(n, inputs=("x", n.inputs[1])) if n.name == "both" else n for n in nodes]
+    linear = next(n for n in nodes if n.name == "l")
+    assert isinstance(linear.op, Linear)
+    image = Node("l", replace(linear.op, graded=True), linear.inputs)
+    graph = Graph(tuple(image if n.name == "l" else n for n in again), ("logits",), 4)
+    with pytest.raises(UnsupportedError, match="end: reads graded 'x' 70 steps late"):
+        to_stock(graph, 1000)
 
 
 def test_every_reason_of_every_neuron() -> None:

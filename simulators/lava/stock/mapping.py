@@ -16,6 +16,7 @@ import numpy as np
 from lapilli.ir.bounds import neuron_bounds
 from lapilli.ir.certificate import STATE_BITS
 from lapilli.ir.errors import Unsupported, UnsupportedError
+from lapilli.ir.fractions import with_fraction_bits
 from lapilli.ir.graph import Graph
 from lapilli.ir.ops import LOIHI_FRACTION_BITS, Neuron, Reset
 from lapilli.ir.passes.binary import origin, to_binary_neurons
@@ -29,7 +30,6 @@ from lapilli.simulators.lava.stock.populations import gathered, input_place
 from lapilli.simulators.lava.stock.registers import (
     at_zero,
     biases,
-    in_units_of_loihi,
     neuron_faults,
     registers_of,
     thresholds,
@@ -71,7 +71,8 @@ class _Mapping:
         self.ops: dict[str, Neuron] = {}
         for node in graph.nodes:
             if isinstance(node.op, Neuron):
-                self.ops[node.name] = in_units_of_loihi(node.op, graph.T)
+                bits = max(LOIHI_FRACTION_BITS, node.op.fraction_bits)
+                self.ops[node.name] = with_fraction_bits(node.op, graph.T, bits) or node.op
         self.ranges = {name: graph.types[name].range for name in graph.inputs}
         self.reasons: dict[Unsupported, None] = {}  # each once: copies of a neuron share theirs
         self.current_bits = 1
@@ -83,8 +84,8 @@ class _Mapping:
         for name in self.graph.neurons:
             self._shift(name)
         levels = self._with_relays(self._levels())
-        found = self._biases(levels)
         self._refuse()
+        found = self._biases(levels)
         T = self.graph.T
         registers = {name: registers_of(op, levels[name], T) for name, op in self.ops.items()}
         vth = {name: thresholds(op, self._shape(name)) for name, op in self.ops.items()}
@@ -126,6 +127,10 @@ class _Mapping:
         if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
             bits = max(STATE_BITS + 1, bounds.state_bits)
             self._fault(name, f"state needs {bits} bits, there are {STATE_BITS}")
+        try:
+            biases(_moved(op), self.driven[name].constant << more, self._shape(name))
+        except OverflowError as error:
+            self._fault(name, str(error))
 
     def _proven(self, name: str) -> IntRange | None:
         """The original's interval, often tighter, of a current that is still the same."""
@@ -139,7 +144,7 @@ class _Mapping:
         """Move fraction bits beyond Lava's own 6 into the weights."""
         op, current = self.ops[name], self.driven[name]
         more = 1 << (op.fraction_bits - LOIHI_FRACTION_BITS)
-        self.ops[name] = at_zero(replace(op, fraction_bits=LOIHI_FRACTION_BITS))
+        self.ops[name] = _moved(op)
         weights = {source: w * more for source, w in current.weights.items()}
         self.driven[name] = Affine(weights, current.constant * more)
 
@@ -199,11 +204,8 @@ class _Mapping:
 
         found = {}
         for name, current in list(self.driven.items()):
-            try:
-                mantissa, exponent, rest = biases(self.ops[name], current, self._shape(name))
-            except OverflowError as error:
-                self._fault(name, str(error))
-                continue
+            constant, shape = current.constant, self._shape(name)
+            mantissa, exponent, rest = biases(self.ops[name], constant, shape)
             found[name] = mantissa, exponent
             if rest.any():
                 weights = {**current.weights, _ONE: csr_array(rest[:, None])}
@@ -211,10 +213,15 @@ class _Mapping:
         one = Affine({}, np.ones(1, np.int64))
         if any(_ONE in current.weights for current in self.driven.values()):
             self.ops[_ONE], self.driven[_ONE], levels[_ONE] = OR, one, 0
-            found[_ONE] = biases(OR, one, (1,))[:2]
+            found[_ONE] = biases(OR, one.constant, (1,))[:2]
         return found
 
     def _shape(self, name: str) -> tuple[int, ...]:
         if name in self.graph.types:
             return self.graph.types[name].shape
         return self.driven[name].constant.shape  # ours, in one row
+
+
+def _moved(op: Neuron) -> Neuron:
+    """With Lava's own fraction bits: the others are in the weights."""
+    return at_zero(replace(op, fraction_bits=LOIHI_FRACTION_BITS))

@@ -6,35 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from lapilli.ir.bounds import finest_bit, trailing_zeros
+from lapilli.ir.bounds import trailing_zeros
 from lapilli.ir.certificate import BIAS_BITS, THRESHOLD_BITS, TIE
 from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Neuron
 from lapilli.ir.tensor import IntArray, IntTensor
-from lapilli.simulators.lava.stock.currents import Affine
 from lapilli.simulators.lava.stock.network import Registers
 
 _MOST_BIAS_EXPONENT = 7
-
-
-def in_units_of_loihi(op: Neuron, T: int) -> Neuron:
-    """The same neuron with 6 fraction bits at least, and thresholds 64 * vth + 1 where it can be.
-
-    Both are free where no decay truncates: every membrane is then a multiple of a power of two,
-    and a threshold means the same anywhere between two of them.
-    """
-    finest = finest_bit(op, T)
-    if finest < 0:
-        return op
-    finer = max(0, LOIHI_FRACTION_BITS - op.fraction_bits)
-    unit = 1 << (finest + finer)
-    reached = -(-(op.threshold.array << finer) // unit) * unit
-    tied = (reached - 1) // TIE * TIE + 1
-    return replace(
-        op,
-        threshold=IntTensor(np.where(tied > reached - unit, tied, reached)),
-        bias=IntTensor(op.bias.array << finer),
-        fraction_bits=op.fraction_bits + finer,
-    )
 
 
 def neuron_faults(op: Neuron) -> tuple[str, ...]:
@@ -81,7 +59,7 @@ def registers_of(op: Neuron, level: int, T: int) -> Registers:
 
 
 def biases(
-    op: Neuron, current: Affine, shape: tuple[int, ...]
+    op: Neuron, constant: IntArray, shape: tuple[int, ...]
 ) -> tuple[IntArray, IntArray, IntArray]:
     """Mantissas and exponents of the bias registers, and what is left for a constant current.
 
@@ -92,7 +70,7 @@ def biases(
     """
     own = np.broadcast_to(op.bias.array, shape).ravel()
     mantissa, exponent, rest = (np.zeros(len(own), np.int64) for _ in range(3))
-    for i, (bias, c) in enumerate(zip(own.tolist(), current.constant.tolist(), strict=True)):
+    for i, (bias, c) in enumerate(zip(own.tolist(), constant.tolist(), strict=True)):
         both = _bias_register(bias + (c << op.fraction_bits)) if op.du == DECAY_ONE else None
         if both is None:
             rest[i], both = c, _bias_register(bias)
