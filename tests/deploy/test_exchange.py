@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lapilli.deploy.cli import main
 from lapilli.deploy.golden import Golden, write_golden
 from lapilli.export.file import load_network, save_network
 from lapilli.ir.errors import InputError
@@ -223,3 +225,57 @@ def test_import_from_outside(tmp_path: Path) -> None:
     network = load_network(out)
     assert network.graph.T == json.loads(done.stdout)["T"] == 4
     assert network.graph.neurons == ("lif",)
+
+
+def _text(file: Any, place: str, value: object) -> None:
+    del file[place]
+    file[place] = value
+
+
+BAD_NIR: dict[str, tuple[Callable[[Any], None], str]] = {
+    "a newer NIR": (lambda f: _text(f, "version", "2.1.0"), "written by nir 2.1.0; this lapilli"),
+    "a node of an unknown type": (
+        lambda f: _text(f, "node/nodes/fc/type", "Softmax"), "node 'fc': unknown type 'Softmax'"
+    ),
+    "a missing edge": (
+        lambda f: _text(f, "node/edges", [[b"fc", b"lif"], [b"lif", b"y"]]),
+        "node 'fc': no edge leads to it",
+    ),
+    "weights that are no numbers": (
+        lambda f: _text(f, "node/nodes/fc/weight", np.full((2, 2), np.nan)),
+        "node 'fc': weight: a number that is not finite",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", BAD_NIR)
+@pytest.mark.parametrize("command", [("import", "-o", "out.lapilli"), ("check", "--for", "norse")])
+def test_a_bad_nir_file_is_one_sentence(
+    fault: str,
+    command: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nir, h5py = pytest.importorskip("nir"), pytest.importorskip("h5py")
+    two = np.ones(2)
+    nodes = {
+        "x": nir.Input(np.array([2])),
+        "fc": nir.Linear(weight=np.array([[0.5, 1], [1, -0.25]])),
+        "lif": nir.LIF(tau=two * 2e-4, r=two * 2, v_leak=two * 0, v_threshold=two),
+        "y": nir.Output(np.array([2])),
+    }
+    edges = [("x", "fc"), ("fc", "lif"), ("lif", "y")]
+    nir.write(tmp_path / "x.nir", nir.NIRGraph(nodes, edges))
+    damage, sentence = BAD_NIR[fault]
+    with h5py.File(tmp_path / "x.nir", "r+") as file:
+        damage(file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lapilli", command[0], "x.nir", *command[1:]])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"lapilli: x.nir: {sentence}")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out.lapilli").exists()
