@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lapilli.deploy.cli import main
 from lapilli.deploy.golden import Golden, write_golden
@@ -279,3 +280,37 @@ def test_a_bad_nir_file_is_one_sentence(
     assert said.startswith(f"lapilli: x.nir: {sentence}")
     assert said.count("\n") == 1
     assert not (tmp_path / "out.lapilli").exists()
+
+
+@pytest.mark.parametrize("command", ["inspect", "show", "run", "export"])
+def test_names_of_a_stranger_are_no_orders_to_a_terminal(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Colours, rich's own markup, and halves of characters."""
+    odd = "[/b]\x1b[31m\ud800"
+    network = _network()
+    nodes = tuple(
+        Node(n.name.replace("flat", odd), n.op, tuple(i.replace("flat", odd) for i in n.inputs))
+        for n in network.graph.nodes
+    )
+    named = Network(
+        graph=Graph(nodes, ("logits",), 4),
+        input=network.input,
+        logit_scale=network.logit_scale,
+        classes=(odd, odd, odd),
+    )
+    save_network(named, tmp_path / "x.lapilli")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "x.png")
+    arguments = {"run": ["x.png"], "export": ["--onnx", "x.onnx"]}.get(command, [])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lapilli", command, "x.lapilli", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr()
+    assert left.value.code == (2 if command == "export" else 0), said.err
+    assert "[/b]\\x1b[31m\\ud800" in said.out + said.err
+    assert "\x1b" not in said.out + said.err
+    assert not (tmp_path / "x.onnx").exists()
