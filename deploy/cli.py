@@ -16,6 +16,7 @@ from lapilli.deploy import images as image_files
 from lapilli.deploy.cli_files import AsJson, NetworkFile, print_json
 from lapilli.deploy.doctor import examine, fix, need
 from lapilli.deploy.progress import Bars
+from lapilli.deploy.report import printable
 from lapilli.deploy.targets import NAMES, target
 from lapilli.export.file import load_network, save_network
 from lapilli.ir.errors import InputError, LapilliError
@@ -73,7 +74,8 @@ def main() -> None:
     except LapilliError as error:
         if debug:
             raise
-        _errors.print(f"lapilli: {error}", markup=False, highlight=False, soft_wrap=True)
+        said = printable(f"lapilli: {error}")
+        _errors.print(said, markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         _errors.print("lapilli: interrupted")
@@ -198,7 +200,7 @@ def run(
         )
         return
     for image, answer in zip(images, answers, strict=True):
-        typer.echo(f"{image}: {answer}")
+        typer.echo(printable(f"{image}: {answer}"))
 
 
 @app.command()

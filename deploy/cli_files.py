@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lapilli.deploy.doctor import need
+from lapilli.deploy.report import printable
 from lapilli.export.file import load_network
 from lapilli.export.nir_dialect import Flavour
 from lapilli.ir import text
@@ -71,7 +72,7 @@ def show(network: NetworkFile, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"digest": loaded.graph.digest, "graph": listing.splitlines()})
     else:
-        typer.echo(listing, nl=False)
+        typer.echo(printable(listing), nl=False)
 
 
 def export(
@@ -156,6 +157,6 @@ def check(
         print_json({"file": str(file), "for": framework, "nodes": facts})
     else:
         for f in findings:
-            typer.echo(f"{f.node:30} {f.kind:10} {f.verdict.value}: {f.reason}")
+            typer.echo(printable(f"{f.node:30} {f.kind:10} {f.verdict.value}: {f.reason}"))
     if any(f.verdict is not Verdict.EXACT for f in findings):
         raise typer.Exit(1)

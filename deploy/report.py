@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lapilli.ir.certificate import STATE_BITS, certify
 from lapilli.ir.graph import Graph
@@ -79,7 +80,7 @@ def print_rates(comparison: Comparison) -> None:
     """Firing rate of every neuron node."""
     table = Table("neurons", "spikes per neuron and step")
     for name, rate in comparison.rates.items():
-        table.add_row(name, f"{rate:.2%}")
+        table.add_row(Text(printable(name)), f"{rate:.2%}")
     _console.print(table)
 
 
@@ -212,7 +213,7 @@ def onnx_file_facts(file: OnnxFile) -> dict[str, Any]:
         "recorded": len(file.values),
         "states": len(file.states),
         "int64_states": list(file.int64_states),
-        "next": "lapilli golden NETWORK.lapilli, then docs/onnx.md: vectors for any runtime",
+        "next": "lapilli golden NETWORK.lapilli, then docs/golden.md",
     }
 
 
@@ -228,5 +229,12 @@ def print_facts(title: str, facts: dict[str, Any]) -> None:
     table = Table("", title, show_header=True)
     for key, value in facts.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        table.add_row(key.replace("_", " "), text or "none")
+        table.add_row(key.replace("_", " "), Text(printable(text) or "none"))
     _console.print(table)
+
+
+def printable(text: str) -> str:
+    """Text of a stranger's file, without what a terminal would obey or could not show."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )

@@ -125,7 +125,8 @@ def _whole(value: object, where: str) -> IntArray:
     """Integers of any dtype, as netx takes them by `astype(int)`, which must lose nothing."""
     if not isinstance(value, np.ndarray):
         raise RefusedError(f"{where}: text, expected numbers")
-    if value.size == 0 or not np.all(np.isfinite(value)) or np.any(np.abs(value) >= _MOST):
+    size = np.abs(value.astype(np.float64))  # in its own type the bound, or -2**63, may overflow
+    if value.size == 0 or not np.all(np.isfinite(size)) or np.any(size >= _MOST):
         raise RefusedError(f"{where}: empty, not finite or beyond 32 bits")
     whole = value.astype(np.int64)
     if np.any(whole != value):

@@ -129,6 +129,11 @@ def _text(fact: object) -> str:
 
 def _check(graph: Graph) -> None:
     reasons = [Unsupported(n.name, fault) for n in graph.nodes for fault in faults(n, graph)]
+    reasons += [
+        Unsupported(ascii(n.name), "a name that UTF-8, and so ONNX, cannot say")
+        for n in graph.nodes
+        if any("\ud800" <= c <= "\udfff" for c in n.name)
+    ]
     sizes = {
         n.name: n.op.weight.array.size * max(1, -(-n.op.weight.range.bits // 8))
         for n in graph.nodes

@@ -94,7 +94,7 @@ def load(model: ModelProto, graph: Graph) -> _Executable:
         opsets = ", ".join(f"{o.domain or 'ai.onnx'} {o.version}" for o in model.opset_import)
         raise SimulatorUnavailableError(
             f"onnxruntime {onnxruntime.__version__} cannot run the model (IR {model.ir_version}, "
-            f"opsets {opsets}): {str(error).strip()}; a newer one may: "
+            f"opsets {opsets}): {' '.join(str(error).split())}; a newer one may: "
             "pip install --upgrade 'lapilli[onnx]'"
         ) from error
     return _Executable(graph, session, shown, facts)

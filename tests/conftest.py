@@ -287,6 +287,20 @@ def _exact_on(made: Quantized, images: Any, *, live: bool = True) -> int:
     return compared
 
 
+@pytest.fixture
+def nir_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read NIR in this process: a worker for each file is for strangers (test_nir_reader.py)."""
+    pytest.importorskip("h5py")
+    from lapilli.export import nir_reader
+    from lapilli.export.hdf5 import Tree, parse_tree
+
+    def read_tree(path: Path, most_bytes: int | None = None) -> Tree:
+        assert most_bytes is None
+        return parse_tree(path.read_bytes(), 1 << 24)
+
+    monkeypatch.setattr(nir_reader, "read_tree", read_tree)
+
+
 @pytest.fixture(scope="session")
 def net_chain() -> Callable[..., Network]:
     """Makes one; see `_chain`."""

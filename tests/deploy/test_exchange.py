@@ -6,13 +6,16 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from lapilli.deploy.cli import main
 from lapilli.deploy.golden import Golden, write_golden
 from lapilli.export.file import load_network, save_network
 from lapilli.ir.errors import InputError
@@ -223,3 +226,91 @@ def test_import_from_outside(tmp_path: Path) -> None:
     network = load_network(out)
     assert network.graph.T == json.loads(done.stdout)["T"] == 4
     assert network.graph.neurons == ("lif",)
+
+
+def _text(file: Any, place: str, value: object) -> None:
+    del file[place]
+    file[place] = value
+
+
+BAD_NIR: dict[str, tuple[Callable[[Any], None], str]] = {
+    "a newer NIR": (lambda f: _text(f, "version", "2.1.0"), "written by nir 2.1.0; this lapilli"),
+    "a node of an unknown type": (
+        lambda f: _text(f, "node/nodes/fc/type", "Softmax"), "node 'fc': unknown type 'Softmax'"
+    ),
+    "a missing edge": (
+        lambda f: _text(f, "node/edges", [[b"fc", b"lif"], [b"lif", b"y"]]),
+        "node 'fc': no edge leads to it",
+    ),
+    "weights that are no numbers": (
+        lambda f: _text(f, "node/nodes/fc/weight", np.full((2, 2), np.nan)),
+        "node 'fc': weight: a number that is not finite",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", BAD_NIR)
+@pytest.mark.parametrize("command", [("import", "-o", "out.lapilli"), ("check", "--for", "norse")])
+def test_a_bad_nir_file_is_one_sentence(
+    fault: str,
+    command: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nir, h5py = pytest.importorskip("nir"), pytest.importorskip("h5py")
+    two = np.ones(2)
+    nodes = {
+        "x": nir.Input(np.array([2])),
+        "fc": nir.Linear(weight=np.array([[0.5, 1], [1, -0.25]])),
+        "lif": nir.LIF(tau=two * 2e-4, r=two * 2, v_leak=two * 0, v_threshold=two),
+        "y": nir.Output(np.array([2])),
+    }
+    edges = [("x", "fc"), ("fc", "lif"), ("lif", "y")]
+    nir.write(tmp_path / "x.nir", nir.NIRGraph(nodes, edges))
+    damage, sentence = BAD_NIR[fault]
+    with h5py.File(tmp_path / "x.nir", "r+") as file:
+        damage(file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lapilli", command[0], "x.nir", *command[1:]])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"lapilli: x.nir: {sentence}")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out.lapilli").exists()
+
+
+@pytest.mark.parametrize("command", ["inspect", "show", "run", "export"])
+def test_names_of_a_stranger_are_no_orders_to_a_terminal(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Colours, rich's own markup, and halves of characters."""
+    odd = "[/b]\x1b[31m\ud800"
+    network = _network()
+    nodes = tuple(
+        Node(n.name.replace("flat", odd), n.op, tuple(i.replace("flat", odd) for i in n.inputs))
+        for n in network.graph.nodes
+    )
+    named = Network(
+        graph=Graph(nodes, ("logits",), 4),
+        input=network.input,
+        logit_scale=network.logit_scale,
+        classes=(odd, odd, odd),
+    )
+    save_network(named, tmp_path / "x.lapilli")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "x.png")
+    arguments = {"run": ["x.png"], "export": ["--onnx", "x.onnx"]}.get(command, [])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lapilli", command, "x.lapilli", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr()
+    assert left.value.code == (2 if command == "export" else 0), said.err
+    assert "[/b]\\x1b[31m\\ud800" in said.out + said.err
+    assert "\x1b" not in said.out + said.err
+    assert not (tmp_path / "x.onnx").exists()

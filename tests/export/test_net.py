@@ -212,6 +212,8 @@ def test_every_node_that_is_no_layer_is_listed(tmp_path: Path) -> None:
         (lambda f: put(f, "layer/4/delay", -1), "delays in [-1, -1]"),
         (lambda f: put(f, "layer/4/delay", np.arange(11)), "delays of shape [11]"),
         (lambda f: put(f, "layer/4/delay", 0.5), "not whole"),
+        (lambda f: put(f, "layer/1/bias", np.full(4, -(1 << 63))), "beyond 32 bits"),
+        (lambda f: put(f, "layer/1/bias", np.full(4, 0.5, np.float16)), "not whole"),
         (lambda f: put(f, "layer/1/weight", np.full((4, 2, 3, 2), 999)), "weights in"),
         (lambda f: put(f, "simulation/tSample", 0), "0 steps"),
         (lambda f: put(f, "simulation/tSample", "four"), "text"),

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from lapilli.export import onnx as exporter
 from lapilli.export.onnx import save_onnx, to_onnx
+from lapilli.export.onnx_neuron import OPSET
 from lapilli.export.onnx_products import SATURATES
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.graph import Graph, Node
@@ -162,29 +163,45 @@ def test_names_keep_the_hierarchy() -> None:
     assert "q[t]" in {o for n in step_of(model).node for o in n.output}
 
 
+def names_stand_once(model: onnx.ModelProto, graph: Graph) -> list[str]:
+    """Each operator is called `<node>/<operator>`, and no value has another's name: all values."""
+    inner = step_of(model)
+    bodies = [model.graph] if inner is model.graph else [model.graph, inner]
+    for body in bodies:
+        operators = [n.name for n in body.node]
+        assert len(set(operators)) == len(operators)
+        assert all(operators)
+    for name in (n.name for n in inner.node):
+        node, operator = name.rsplit("/", 1)
+        assert node in graph.types, name
+        assert re.fullmatch(r"[A-Z][A-Za-z]+(_\d+)*", operator), name
+    values = [o for body in bodies for n in body.node for o in n.output]
+    values += [i.name for body in bodies for i in body.input]
+    values += [t.name for t in model.graph.initializer]
+    assert len(set(values)) == len(values)
+    return values
+
+
 @pytest.mark.parametrize(("step", "inlined"), VARIANTS)
 def test_every_name_is_readable_and_stands_once(step: bool, inlined: bool) -> None:
     """What a viewer shows: `<node of the graph>/<operator>`, and no bare counters."""
     model = to_onnx(BLOCK, step=step, inlined=inlined)
-    inner = step_of(model)
-    graphs = [model.graph] if step else [model.graph, inner]
-    for graph in graphs:
-        names = [n.name for n in graph.node]
-        assert len(set(names)) == len(names) > 10
-    for name in (n.name for n in inner.node):
-        node, operator = name.rsplit("/", 1)
-        assert node in BLOCK.types, name
-        assert re.fullmatch(r"[A-Z][A-Za-z]+(_\d+)?", operator), name
-    values = [o for g in graphs for n in g.node for o in n.output]
-    values += [i.name for g in graphs for i in g.input]
-    values += [t.name for t in model.graph.initializer]
-    assert len(set(values)) == len(values)
+    values = names_stand_once(model, BLOCK)
+    assert len(values) > 40
     roots = {*BLOCK.types, "steps", "batch", *(np.dtype(t).name for t in (np.int32, np.int64))}
     for value in values:
         assert re.split(r"/|\[t\]", value)[0] in roots, value
     for function in model.functions:
         assert all(n.name for n in function.node)
         assert function.doc_string
+
+
+def test_the_page_states_the_versions() -> None:
+    root = Path(__file__).resolve().parents[2]
+    page, pins = (root / "docs" / "onnx.md").read_text(), (root / "constraints.txt").read_text()
+    pinned = dict(re.findall(r"^(onnx|onnxruntime)==(\S+)$", pins, re.MULTILINE))
+    assert f"Opset {OPSET}, IR {exporter.IR_VERSION} " in page
+    assert f"tested with onnx {pinned['onnx']} and onnxruntime {pinned['onnxruntime']} " in page
 
 
 def test_inlined_lines_keep_away_from_names_of_the_graph() -> None:
@@ -231,7 +248,9 @@ def test_random_graphs_are_valid_models(
 ) -> None:
     graph = data.draw(graphs)
     step, inlined = data.draw(st.sampled_from(VARIANTS))
-    onnx.checker.check_model(to_onnx(graph, step=step, inlined=inlined), full_check=True)
+    model = to_onnx(graph, step=step, inlined=inlined)
+    onnx.checker.check_model(model, full_check=True)
+    names_stand_once(model, graph)
 
 
 def test_signed_weights_meet_small_activations_alone() -> None:

@@ -2,8 +2,8 @@
 
 Half of the files are edited in their structure (JSON, sizes, links, types, filters), half in
 their bytes. For each the reader must accept or raise an error of ours, within 64 MiB and two
-seconds, without opening any other file. HDF5's library may loop or die: the reader keeps it in
-a process of its own, as do we; how often that happens is counted.
+seconds, without a warning and without opening any other file. HDF5's library may loop or die:
+the reader keeps it in a process of its own, as do we; how often that happens is counted.
 
 A number is a file: `--only nir --first 4711 --count 1` does it again.
 """
@@ -31,7 +31,7 @@ def run(kind: str, numbers: range) -> tuple[Counter[str], list[str], float]:
     grown = 0
     while numbers:
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "fuzz.worker", kind,
+            command = [sys.executable, "-W", "error", "-m", "fuzz.worker", kind,
                        str(numbers.start), str(len(numbers)), folder]  # fmt: skip
             worker = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

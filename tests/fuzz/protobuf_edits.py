@@ -21,7 +21,7 @@ def damaged_onnx(data: bytes, rng: Rng) -> bytes:
     """A few edits of the metadata or of any message; sometimes thousands of empty messages."""
     model = onnx.ModelProto.FromString(data)
     for _ in range(rng.integers(1, 4)):
-        with suppress(ValueError, TypeError, LookupError):  # the last edit left nothing to edit
+        with suppress(ValueError, TypeError, LookupError, RecursionError):  # edited before
             match rng.integers(10):
                 case 0 | 1 | 2:
                     _edit_content(model, rng)
@@ -111,7 +111,8 @@ def _edit_message(model: onnx.ModelProto, rng: Rng) -> None:
         case _ if field.type == field.TYPE_MESSAGE:
             inner = value[0] if field.is_repeated else value
             others = [m for m in messages if type(m) is type(inner)]
-            inner.CopyFrom(others[rng.integers(len(others))])
+            other = others[rng.integers(len(others))]
+            inner.ParseFromString(other.SerializeToString())  # may be part of it
         case _ if field.is_repeated:
             value[int(rng.integers(len(value)))] = odd(rng)
         case _:
