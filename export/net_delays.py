@@ -17,6 +17,7 @@ from lapilli.ir.ops import Add, Expand, Linear, Neuron, Reset, Reshape
 from lapilli.ir.tensor import IntArray, IntTensor
 
 MOST_DELAY = 62  # beyond, netx clips
+MOST_WEIGHTS = 1 << 26  # of all delays: each has a matrix of its own
 _NONE = IntTensor.of([0])
 _HOLD = Neuron(
     threshold=IntTensor.of([1, 2, 3]), dv=2048, fraction_bits=1, reset=Reset.NONE
@@ -58,9 +59,14 @@ def delayed(name: str, op: Linear, delay: IntArray, before: str, T: int) -> Iter
         delay: of each weight, as `per_synapse` gives them.
         before: the node of spikes (in,) that the layer reads.
         T: steps of a sample; what arrives later is not there.
+
+    Raises:
+        RefusedError: so many delays of so many weights that a file should not ask for.
     """
     weight = np.where(delay < T, op.weight.array, 0)
     steps = np.unique(delay[weight != 0]).tolist() or [0]
+    if len(steps) * weight.size > MOST_WEIGHTS:
+        raise RefusedError(f"{len(steps)} delays of {weight.size} weights; {MOST_WEIGHTS} in all")
     size = weight.shape[1]
     waiting, total = before, ""
     for late in range(steps[-1] + 1):

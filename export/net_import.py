@@ -164,9 +164,9 @@ class _Walk:
             raise RefusedError(f"{name}: delays of a convolution, which netx runs without them")
         try:
             late = per_synapse(delay, op.weight.shape)
+            self.nodes += delayed(f"{name}.synapse", op, late, before, self.T)
         except RefusedError as error:
             raise RefusedError(f"{name}: {error}") from error
-        self.nodes += delayed(f"{name}.synapse", op, late, before, self.T)
 
     def _dense(self, name: str, layer: NetLayer) -> Linear:
         _only(name, layer, {"shape", "weight", "bias", "delay", "inFeatures", "outFeatures"})

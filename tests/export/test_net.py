@@ -256,6 +256,17 @@ def put(file: Any, place: str, value: Any) -> None:
     file[place] = value
 
 
+def test_delays_cannot_ask_for_more_than_there_is(
+    net_chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_net(net_chain(encoder=True), tmp_path / "x.net")
+    with h5py.File(tmp_path / "x.net", "r+") as file:
+        file["layer/4/delay"] = np.arange(10)
+    monkeypatch.setattr("lapilli.export.net_delays.MOST_WEIGHTS", 6 * 720 - 1)
+    with pytest.raises(FormatError, match=r"layer\.4: 6 delays of 720 weights"):
+        network_from_net(tmp_path / "x.net")
+
+
 def test_delays_are_those_of_their_synapses(
     net_chain: Chain, net_drive: Drive, tmp_path: Path
 ) -> None:
