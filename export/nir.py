@@ -2,9 +2,9 @@
 
 Reading order: `nir_layout` (where values live), `nir_moves` (how they get elsewhere),
 `nir_dialect` (what must be said in more than one way), `nir_nodes` and `nir_portable` (the two
-ways), `nir_emission` (the file in the making), `nir_meetings`, `nir_synapses`, `nir_firing`
-(values that meet, weights, neurons), `nir_walk` (from node to node), `nir_fused` (a chain
-instead), this file (the whole).
+ways), `nir_emission` (the file in the making), `nir_places` and `nir_meetings` (values that
+meet), `nir_limbs` and `nir_synapses` (weights), `nir_firing` (neurons), `nir_walk` (from node to
+node), `nir_fused` (a chain instead), this file (the whole).
 What NIR has no place for (T, dt, how to discretise, our names and shapes, the scale of the
 logits) stands as JSON in the metadata, under the key "lapilli".
 """
@@ -76,7 +76,7 @@ def to_nir(
         about: facts for the metadata, of types that JSON has.
         max_neurons: refuse what would be larger, before any of it is made.
         flavour: for whom; see docs/nir.md.
-        max_weights: the same limit on a fused file, whose matrices are dense.
+        max_weights: the same of the weights of all nodes together.
 
     Returns:
         A `nir.NIRGraph` with one input and one output. The output carries the value of each
@@ -134,9 +134,11 @@ def _read(graph: Graph) -> Graph:
 def _said(graph: Graph, reasons: list[Unsupported], flavour: Flavour, max_weights: int) -> Said:
     match flavour:
         case Flavour.CANONICAL:
-            return _walked(graph, nir_nodes, reasons)
+            return _walked(graph, nir_nodes, reasons, max_weights)
         case Flavour.PORTABLE:
-            return in_order(nir_portable.in_floats(_walked(graph, nir_portable, reasons)))
+            return in_order(
+                nir_portable.in_floats(_walked(graph, nir_portable, reasons, max_weights))
+            )
         case Flavour.FUSED:
             if reasons:
                 raise UnsupportedError("fused nir", tuple(reasons))
@@ -145,8 +147,8 @@ def _said(graph: Graph, reasons: list[Unsupported], flavour: Flavour, max_weight
             assert_never(flavour)
 
 
-def _walked(graph: Graph, dialect: Dialect, reasons: list[Unsupported]) -> Said:
-    walk = Walk(graph, dialect, reasons)
+def _walked(graph: Graph, dialect: Dialect, reasons: list[Unsupported], max_weights: int) -> Said:
+    walk = Walk(graph, dialect, max_weights, reasons)
     for node in graph.nodes:
         walk.visit(node)
     return walk.finish()

@@ -8,12 +8,13 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import nir
 import numpy as np
 
 from lapilli.export import nir_nodes
 from lapilli.export.nir_dialect import Dialect
 from lapilli.export.nir_layout import Placed, RefusedError
-from lapilli.export.nir_moves import Stage
+from lapilli.export.nir_moves import Branches, Stage
 from lapilli.ir.graph import Graph
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
@@ -26,23 +27,35 @@ class Emission:
         graph: what they say; say: how.
         nodes, edges: of NIR; names: NIR name -> ours.
         layouts: of each value that a NIR neuron shows.
+        weights: how many all nodes have; max_weights: how many they may.
     """
 
-    def __init__(self, graph: Graph, say: Dialect) -> None:
+    def __init__(self, graph: Graph, say: Dialect, max_weights: int) -> None:
         self.graph = graph
         self.say = say
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.names: dict[str, str] = {}
         self.layouts: dict[str, Any] = {}
+        self.weights, self.max_weights = 0, max_weights
         self._moved: dict[Any, Placed] = {}  # by where from and where to
 
     def put(
         self, name: str, node: Any, x: Placed, shape: tuple[int, ...], reach: IntRange | None = None
     ) -> Placed:
-        """A node behind a value: it gives a tensor of this shape, and as its reach, if stated."""
+        """A node behind a value: it gives a tensor of this shape, and as its reach, if stated.
+
+        Raises:
+            RefusedError: the dialect has no such node, or the file would have too many weights.
+        """
+        made = self.say.dressed(node, x.shape)
+        self.weights += made.weight.size if isinstance(made, nir.Affine | nir.Conv2d) else 0
+        if self.weights > self.max_weights:
+            raise RefusedError(
+                f"the file passes {self.max_weights:,} weights here; no more are written"
+            )
         key = self.name(name)
-        self.nodes[key] = self.say.dressed(node, x.shape)
+        self.nodes[key] = made
         self.edges += [(term, key) for term in x.terms]
         return Placed.whole(key, shape, x.reach if reach is None else reach)
 
@@ -57,12 +70,19 @@ class Emission:
             x = self.put(own, stage.make(), x, stage.shape)
         return replace(x, home=home)
 
-    def moved(self, name: str, stages: list[Stage], x: Placed, home: IntArray) -> Placed:
-        """The same of weights of 0 and 1 alone: a way that was gone before is not gone again."""
-        shapes = tuple(stage.shape for stage in stages)
+    def moved(self, name: str, branches: Branches, x: Placed, home: IntArray) -> Placed:
+        """The sum of what branches of moves give. What was moved there before is not again."""
+        shapes = tuple(stage.shape for stages in branches for stage in stages)
         key = (x.terms, shapes, x.home.tobytes(), home.tobytes())
+        if not branches:
+            return replace(x, home=home)
         if key not in self._moved:
-            self._moved[key] = self.stages(name, stages, x, home)
+            ends = [
+                self.stages(f"{name}.part{i}" if len(branches) > 1 else name, stages, x, home)
+                for i, stages in enumerate(branches)
+            ]
+            terms = tuple(term for end in ends for term in end.terms)
+            self._moved[key] = replace(ends[0], terms=terms)
         return self._moved[key]
 
     def elements(

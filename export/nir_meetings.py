@@ -14,7 +14,7 @@ import numpy as np
 from lapilli.export import nir_nodes
 from lapilli.export.nir_emission import Emission
 from lapilli.export.nir_layout import Placed, RefusedError, spreads
-from lapilli.export.nir_moves import Stage, moved
+from lapilli.export.nir_moves import Branches, moved, weights_of
 from lapilli.export.nir_places import Layout, beside, given_layouts, made_layouts, within
 from lapilli.ir.ops import Concat
 from lapilli.ir.tensor import IntArray
@@ -40,15 +40,15 @@ def add(file: Emission, name: str, a: Placed, b: Placed) -> Placed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Way:
-    """Two values to one layout: the stages of each, and where their elements are at the end."""
+    """Two values to one layout: the branches of each, and where their elements are at the end."""
 
-    stages: tuple[list[Stage], list[Stage]]
+    branches: tuple[Branches, Branches]
     home: IntArray
     channels: int
 
     @property
     def weights(self) -> int:
-        return sum(stage.weights for stages in self.stages for stage in stages)
+        return sum(weights_of(branches) for branches in self.branches)
 
 
 def _ways(a: Placed, b: Placed, layouts: Iterable[Layout]) -> tuple[list[_Way], RefusedError]:
@@ -61,7 +61,7 @@ def _ways(a: Placed, b: Placed, layouts: Iterable[Layout]) -> tuple[list[_Way], 
         except RefusedError as refused:
             reason = refused
             continue
-        ends = {stages[-1].shape if stages else shape for stages in (left, right)}
+        ends = {way[-1][-1].shape if way else shape for way in (left, right)}
         if len(ends) == 1:
             ways.append(_Way((left, right), within(home, shape, ends.pop()), shape[0]))
     return ways, reason
@@ -81,8 +81,8 @@ def _meet(file: Emission, name: str, a: Placed, b: Placed) -> tuple[Placed, Plac
     if best is None:
         raise refused
     left, right = (
-        file.moved(f"{name}.{side}", stages, p, best.home)
-        for side, stages, p in zip("ab", best.stages, (a, b), strict=True)
+        file.moved(f"{name}.{side}", branches, p, best.home)
+        for side, branches, p in zip("ab", best.branches, (a, b), strict=True)
     )
     return left, right
 
@@ -105,5 +105,5 @@ def _spread(file: Emission, name: str, x: Placed, over: Placed) -> Placed:
 
 def move(file: Emission, name: str, x: Placed, shape: tuple[int, ...], home: IntArray) -> Placed:
     """Each element to its home in a tensor of this shape, or of one with zeros at its ends."""
-    stages = moved(x, shape, home)
-    return file.moved(name, stages, x, within(home, shape, stages[-1].shape))
+    branches = moved(x, shape, home)
+    return file.moved(name, branches, x, within(home, shape, branches[-1][-1].shape))

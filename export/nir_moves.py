@@ -4,7 +4,8 @@ NIR cannot permute, repeat or join. Where elements do not lie as a node needs th
 moved by weights of 0 and 1: at each pixel alone where pixels stay, else through a kernel as
 large as the map. A map (C, H, W) becomes N values (N, 1, 1) and these a map again, always by
 convolutions of square kernels; a vector only ever becomes a vector. Channels that are all alike
-are moved once and repeated at the end, so that repeated values cost what they cost once.
+are moved once and repeated at the end, so that repeated values cost what they cost once; a large
+move goes some channels at a time, in branches that add up.
 
 Shape letters: C channels, H x W map, N elements. Positions count in row-major order.
 """
@@ -22,6 +23,8 @@ from lapilli.export import nir_nodes
 from lapilli.export.nir_layout import Placed, RefusedError
 from lapilli.ir.tensor import IntArray
 
+_CHEAP = 1 << 22  # weights for which a move is not split
+_PARTS = (1, 4, 8, 16, 32)
 MOST_WEIGHTS = 1 << 26  # of one node; NIR has no sparse weights
 
 
@@ -38,6 +41,9 @@ class Stage:
     shape: tuple[int, ...]
     weights: int
     make: Callable[[], Any]
+
+
+Branches = list[list[Stage]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,10 +122,13 @@ def onto_map(weights: Weights, count: int, shape: tuple[int, int, int]) -> Stage
     return Stage(made, C * count * side * side, make)
 
 
-def moved(x: Placed, shape: tuple[int, ...], home: IntArray) -> list[Stage]:
+def moved(x: Placed, shape: tuple[int, ...], home: IntArray) -> Branches:
     """Bring each element to its `home` in a tensor of this shape; the rest of it is 0.
 
-    The tensor that the last stage gives may have zeros more at the end of a side of its map.
+    The tensor that the last stages give may have zeros more at the end of a side of its map.
+
+    Returns:
+        Branches from x, whose ends add up.
 
     Raises:
         RefusedError: a vector cannot become a map, or a matrix is too large.
@@ -128,10 +137,72 @@ def moved(x: Placed, shape: tuple[int, ...], home: IntArray) -> list[Stage]:
     sources = x.home.ravel()[first]  # elements that share a home are one
     if len(shape) != 3:
         none = np.zeros(math.prod(shape), np.int64)
-        return onto_elements(Weights.of_moves(targets, sources), none, x.shape)
+        return [onto_elements(Weights.of_moves(targets, sources), none, x.shape)]
     if len(x.shape) != 3:
         raise RefusedError(f"moves elements of a tensor {list(x.shape)} to a map {list(shape)}")
-    return _between_maps(x.shape, sources, (shape[0], shape[1], shape[2]), targets)
+    to = (shape[0], shape[1], shape[2])
+    if (stage := _pixelwise(x.shape, sources, to, targets)) is not None:
+        return [[stage]]
+    content = np.full((to[0], to[1] * to[2]), -1)
+    content.ravel()[targets] = sources
+    alike, which = np.unique(content, axis=0, return_inverse=True)
+    reason = RefusedError("")
+    found: Branches | None = None
+    for parts in _PARTS:
+        try:
+            ways = _in_parts(x.shape, alike, to, which.ravel(), parts)
+        except RefusedError as refused:
+            reason = refused
+            continue
+        if found is None or weights_of(ways) < weights_of(found):
+            found = ways
+        if weights_of(found) <= _CHEAP:
+            break
+    if found is None:
+        raise reason
+    return found
+
+
+def weights_of(branches: Branches) -> int:
+    """What a way costs."""
+    return sum(stage.weights for stages in branches for stage in stages)
+
+
+def _in_parts(
+    given: tuple[int, ...],
+    alike: IntArray,
+    shape: tuple[int, int, int],
+    which: IntArray,
+    parts: int,
+) -> Branches:
+    """Some channels at a time, so that what one does not need is nowhere a weight of zero.
+
+    Args:
+        given: shape of the tensor that is there.
+        alike: (channels, pixels), sources of the channels that differ; -1 where there is none.
+        shape: of the tensor wanted.
+        which: (C,), the one of them that each channel is.
+        parts: at most so many branches.
+    """
+    branches, size = [], given[1] * given[2]
+    for rows in np.array_split(np.arange(len(alike)), min(parts, len(alike))):
+        content = alike[rows]
+        there = np.flatnonzero(content.ravel() >= 0)
+        if not len(there):
+            continue
+        sources, stages, tensor = content.ravel()[there], [], given
+        used, channel = np.unique(sources // size, return_inverse=True)
+        if len(used) < given[0] and parts > 1:
+            stages.append(_chosen(np.arange(len(used)), used, len(used), given))
+            sources, tensor = channel.ravel() * size + sources % size, stages[-1].shape
+        part = (len(rows), shape[1], shape[2])
+        stages += _between_maps(tensor, sources, part, there)
+        column = np.searchsorted(rows, which).clip(max=len(rows) - 1)
+        into = np.flatnonzero(rows[column] == which)
+        if len(into) < shape[0] or len(rows) < shape[0] or (column != np.arange(shape[0])).any():
+            stages.append(_chosen(into, column[into], shape[0], stages[-1].shape))
+        branches.append(stages)
+    return branches
 
 
 def _between_maps(
@@ -139,20 +210,9 @@ def _between_maps(
 ) -> list[Stage]:
     if (stage := _pixelwise(given, sources, shape, targets)) is not None:
         return [stage]
-    C, size = shape[0], shape[1] * shape[2]
-    content = np.full((C, size), -1)
-    content.ravel()[targets] = sources
-    alike, which = np.unique(content, axis=0, return_inverse=True)
-    if len(alike) < C:
-        once = np.flatnonzero(alike.ravel() >= 0)
-        stages = _between_maps(given, alike.ravel()[once], (len(alike), *shape[1:]), once)
-        need_few(C * len(alike))
-        repeat = np.zeros((C, len(alike)), np.int64)
-        repeat[np.arange(C), which.ravel()] = 1
-        return [*stages, _at_each_pixel(repeat, stages[-1].shape)]
     if shape[1:] == (1, 1):
         weights = Weights.of_moves(targets, sources)
-        return onto_elements(weights, np.zeros(C, np.int64), given)
+        return onto_elements(weights, np.zeros(shape[0], np.int64), given)
     if given[1:] == (1, 1):
         return [onto_map(Weights.of_moves(targets, sources), given[0], shape)]
     used, element = np.unique(sources, return_inverse=True)
@@ -175,19 +235,19 @@ def _pixelwise(
     feeds[target] = source
     if not np.array_equal(feeds[target], source):
         return None
-    need_few(shape[0] * given[0])
-    weight = np.zeros((shape[0], given[0]), np.int64)
-    weight[target, source] = 1
-    return _at_each_pixel(weight, given)
+    return _chosen(target, source, shape[0], given)
 
 
-def _at_each_pixel(weight: IntArray, given: tuple[int, ...]) -> Stage:
-    none = np.zeros(len(weight), np.int64)
-    return Stage(
-        (len(weight), *given[1:]),
-        weight.size,
-        lambda: nir_nodes.pointwise(weight, none, given[1:]),
-    )
+def _chosen(target: IntArray, source: IntArray, count: int, given: tuple[int, ...]) -> Stage:
+    """Channels of a tensor, each to its place among `count`; the others are 0."""
+    need_few(count * given[0])
+
+    def make() -> Any:
+        weight = np.zeros((count, given[0]), np.int64)
+        weight[target, source] = 1
+        return nir_nodes.pointwise(weight, np.zeros(count, np.int64), given[1:])
+
+    return Stage((count, *given[1:]), count * given[0], make)
 
 
 def _matrix(weights: Weights, rows: int, columns: int) -> IntArray:

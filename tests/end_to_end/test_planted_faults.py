@@ -203,19 +203,22 @@ def test_a_neuron_that_does_not_reset_on_a_spike(
 @pytest.mark.parametrize(
     "simulator", [NirTorch(), SnnTorch(), SpikingJelly()], ids=lambda s: s.name
 )
-@pytest.mark.parametrize(
-    ("model", "layer"), [("spikformer", "block.1.attn.proj_linear"), ("spike_driven", "head")]
-)
-def test_one_weight_in_a_portable_file(
-    quantized: Get, test_split: Split, simulator: Simulator, model: str, layer: str
+@pytest.mark.parametrize("by", [-1, 1])
+def test_one_threshold_in_a_portable_file(
+    spikformer: Quantized, test_split: Split, simulator: Simulator, by: int
 ) -> None:
     for package in ("nirtorch", "snntorch", "spikingjelly"):
         pytest.importorskip(package)
-    q = quantized(model)
-    found = _against_pytorch(q, _weight_plus_one(q, layer, test_split), test_split, simulator)
+    node = "block.0.attn.attn_lif"
+
+    def moved(op: Op) -> Op:
+        assert isinstance(op, Neuron)
+        return replace(op, threshold=IntTensor.of(op.threshold.array + 64 * by))
+
+    graph = _changed(spikformer.network.graph, node, moved)
+    found = _against_pytorch(spikformer, graph, test_split, simulator)
     assert found.first is not None
-    assert layer in found.first.suspects
-    assert not found.exact
+    assert (found.first.node, found.first.kind) == (node, "spikes")
 
 
 def test_an_off_grid_weight_in_pytorch(spikformer: Quantized, test_split: Split) -> None:

@@ -1,0 +1,152 @@
+"""What wiring costs in NIR: each element comes home, and large moves stay affordable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lapilli.export.nir_dialect import Flavour
+from lapilli.ir.errors import MismatchError, UnsupportedError
+from lapilli.ir.graph import Graph, Node
+from lapilli.ir.ops import Input, Linear, Neuron, Permute, Reshape, ShiftSum
+from lapilli.ir.tensor import IntArray, IntTensor
+from lapilli.ir.types import BINARY, TensorType
+from lapilli.simulators import nir_runtime, snntorch_runtime, spikingjelly_runtime
+from lapilli.simulators.conformance import Case, check
+from lapilli.simulators.nir_playback import Imported, Playback, played
+from lapilli.simulators.reference import Reference
+
+for package in ("nir", "nirtorch", "torch", "snntorch", "spikingjelly"):
+    pytest.importorskip(package)
+
+import torch  # noqa: E402
+
+from lapilli.export import nir_moves  # noqa: E402  (needs nir)
+from lapilli.export.nir import to_nir  # noqa: E402
+from lapilli.export.nir_layout import Placed  # noqa: E402
+from lapilli.export.nir_places import within  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+def _run(stages: list[nir_moves.Stage], x: IntArray) -> IntArray:
+    y = torch.from_numpy(x.astype(np.float64))[None]
+    for stage in stages:
+        node = stage.make()
+        assert node.weight.size == stage.weights
+        weight = torch.from_numpy(node.weight.astype(np.float64))
+        y = torch.nn.functional.conv2d(
+            y, weight, stride=tuple(node.stride), padding=tuple(node.padding)
+        )
+        assert tuple(y.shape[1:]) == stage.shape
+    return np.asarray(y.numpy()[0], np.int64)
+
+
+@pytest.mark.parametrize("cheap", [nir_moves._CHEAP, 0], ids=["whole", "in parts"])
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [
+        ((6, 2, 3), (5, 3, 3)),
+        ((6, 3, 3), (7, 3, 3)),
+        ((24, 1, 1), (6, 2, 4)),
+        ((4, 3, 2), (24, 1, 1)),
+        ((4, 2, 2), (9, 1, 5)),
+        ((4, 4, 1), (12, 4, 4)),
+    ],
+)
+@pytest.mark.parametrize("repeats", [False, True])
+def test_each_element_comes_home(
+    given: tuple[int, ...],
+    shape: tuple[int, ...],
+    repeats: bool,
+    cheap: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(nir_moves, "_CHEAP", cheap)
+    rng = np.random.default_rng(0)
+    count = min(math.prod(given), math.prod(shape)) - 1
+    home = rng.permutation(math.prod(shape))[:count]
+    sources = rng.permutation(math.prod(given))[: count // 3 if repeats else count]
+    if repeats:  # all channels of the target see the same few
+        sources = sources[home % (shape[1] * shape[2]) % len(sources)]
+    x = rng.integers(1, 99, given)
+
+    branches = nir_moves.moved(Placed(("x",), given, sources, BINARY), shape, home)
+
+    (made,) = {stages[-1].shape for stages in branches}
+    got = np.sum([_run(stages, x) for stages in branches], axis=0)
+    want = np.zeros(made, np.int64)
+    want.ravel()[within(home, shape, made)] = x.ravel()[sources]
+    assert np.array_equal(got, want)
+    if cheap == 0 and not repeats and shape[1] > 1:
+        assert len(branches) > 1
+
+
+def _attention(tokens: int) -> Case:
+    """Scores and values of the spikes on a map, BSA's Shiftmax, and a neuron."""
+    side = math.isqrt(tokens)
+    rng = np.random.default_rng(tokens)
+
+    def synapses(out: int) -> Linear:
+        weight = IntTensor.of(rng.integers(-2, 3, (out, 4)))
+        return Linear(weight=weight, bias=IntTensor.of([0] * out))
+
+    nodes = (
+        Node("in", Input(type=TensorType.spikes(4, side, side))),
+        Node("flat", Reshape(shape=(4, tokens)), ("in",)),
+        Node("tokens", Permute(axes=(1, 0)), ("flat",)),
+        Node("scores", synapses(tokens), ("tokens",)),
+        Node("values", synapses(3), ("tokens",)),
+        Node("mixed", ShiftSum(window=6, reach=4), ("scores", "values")),
+        Node("fire", Neuron(threshold=IntTensor.of([64]), dv=2048), ("mixed",)),
+    )
+    x = rng.integers(0, 2, (2, 6, 4, side, side))
+    return Case("attention", "of many tokens", Graph(nodes, ("fire",), 2), {"in": x})
+
+
+RUNTIMES: tuple[tuple[str, Callable[[Any], Imported]], ...] = (
+    ("nirtorch", nir_runtime.load_portable),
+    ("snntorch", snntorch_runtime.load),
+    ("spikingjelly", spikingjelly_runtime.load),
+)
+
+
+class Played:
+    """A portable file that somebody may have changed, in one of the runtimes."""
+
+    def __init__(
+        self,
+        name: str,
+        load: Callable[[Any], Imported],
+        change: Callable[[Any], None] = lambda read: None,
+    ) -> None:
+        self.name, self.load, self.change = name, load, change
+
+    def compile(self, graph: Graph) -> Playback:
+        return played(graph, Flavour.PORTABLE, self.load, self.change)
+
+
+@pytest.mark.parametrize(("name", "load"), RUNTIMES, ids=[name for name, _ in RUNTIMES])
+def test_attention_over_nine_tokens(name: str, load: Callable[[Any], Imported]) -> None:
+    tried = _attention(9)
+    assert 0 < Reference().compile(tried.graph).run(tried.inputs).values["fire"].mean() < 1
+    assert check(Played(name, load), tried) == 2 * 2 * 6 * 9 * 3
+
+
+def test_a_lost_part_of_a_move_is_caught() -> None:
+    def change(read: Any) -> None:
+        (move, *_) = (node for key, node in sorted(read.nodes.items()) if "_sum_b" in key)
+        move.weight[:] = 0
+
+    with pytest.raises(MismatchError, match="values differ"):
+        check(Played(*RUNTIMES[1], change), _attention(9))
+
+
+@pytest.mark.parametrize("flavour", [Flavour.CANONICAL, Flavour.PORTABLE])
+def test_a_file_with_too_many_weights_is_refused(flavour: Flavour) -> None:
+    with pytest.raises(UnsupportedError, match="mixed: the file passes 5,000 weights here"):
+        to_nir(_attention(4).graph, flavour=flavour, max_weights=5_000)
