@@ -24,6 +24,7 @@ import lapilli
 from lapilli.export import nir_nodes, nir_portable
 from lapilli.export.file import write_whole
 from lapilli.export.nir_dialect import Dialect, Flavour, Said, in_order
+from lapilli.export.nir_emission import MOST_WEIGHTS
 from lapilli.export.nir_fused import LIMIT, fuse
 from lapilli.export.nir_walk import Walk, ancestors
 from lapilli.ir.errors import Unsupported, UnsupportedError
@@ -67,7 +68,7 @@ def to_nir(
     about: Mapping[str, Any] | None = None,
     max_neurons: int | None = None,
     flavour: Flavour = Flavour.CANONICAL,
-    max_weights: int = LIMIT,
+    max_weights: int | None = None,
 ) -> Any:
     """Say `graph` in NIR.
 
@@ -76,7 +77,8 @@ def to_nir(
         about: facts for the metadata, of types that JSON has.
         max_neurons: refuse what would be larger, before any of it is made.
         flavour: for whom; see docs/nir.md.
-        max_weights: the same of the weights of all nodes together.
+        max_weights: the same of the weights of all nodes together; None: 2^27, or of a fused
+            file 2^26.
 
     Returns:
         A `nir.NIRGraph` with one input and one output. The output carries the value of each
@@ -131,7 +133,9 @@ def _read(graph: Graph) -> Graph:
     return Graph(tuple(n for n in graph.nodes if n.name in read), graph.outputs, graph.T)
 
 
-def _said(graph: Graph, reasons: list[Unsupported], flavour: Flavour, max_weights: int) -> Said:
+def _said(
+    graph: Graph, reasons: list[Unsupported], flavour: Flavour, max_weights: int | None
+) -> Said:
     match flavour:
         case Flavour.CANONICAL:
             return _walked(graph, nir_nodes, reasons, max_weights)
@@ -142,13 +146,15 @@ def _said(graph: Graph, reasons: list[Unsupported], flavour: Flavour, max_weight
         case Flavour.FUSED:
             if reasons:
                 raise UnsupportedError("fused nir", tuple(reasons))
-            return in_order(nir_portable.in_floats(fuse(graph, max_weights)))
+            return in_order(nir_portable.in_floats(fuse(graph, max_weights or LIMIT)))
         case _:
             assert_never(flavour)
 
 
-def _walked(graph: Graph, dialect: Dialect, reasons: list[Unsupported], max_weights: int) -> Said:
-    walk = Walk(graph, dialect, max_weights, reasons)
+def _walked(
+    graph: Graph, dialect: Dialect, reasons: list[Unsupported], max_weights: int | None
+) -> Said:
+    walk = Walk(graph, dialect, max_weights or MOST_WEIGHTS, reasons)
     for node in graph.nodes:
         walk.visit(node)
     return walk.finish()

@@ -19,6 +19,8 @@ from lapilli.ir.graph import Graph
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
 
+MOST_WEIGHTS = 1 << 27  # of all nodes together: 512 MiB of float32
+
 
 class Emission:
     """The nodes so far.
