@@ -90,8 +90,9 @@ ROWS = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SM
 def _documented() -> dict[str, tuple[int, ...]]:
     """The rows of docs/lava.md: the numbers behind width and image."""
     page = (Path(__file__).parents[2] / "docs" / "lava.md").read_text()
-    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
-    return {row[0]: tuple(int(n.replace(",", "")) for n in row[3:]) for row in rows[1:]}
+    _, _, table = page.partition("| network | width |")
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    return {row[0]: tuple(int(n.replace(",", "")) for n in row[3:]) for row in rows}
 
 
 DOCUMENTED = _documented()
