@@ -32,6 +32,7 @@ GRAPH = attention_block()
 INPUTS = {"x": (np.random.default_rng(0).random((8, 30, 4, 6)) < 0.5).astype(np.int64)}
 # For runs that never get to their end: so long that a busy host still interrupts them in time.
 LONG = {"x": np.tile(INPUTS["x"], (1, 40, 1, 1))}
+SECONDS = {"x": LONG["x"][:, :300]}  # a run of some seconds, which ends after all
 
 
 def processes(word: str) -> list[int]:
@@ -101,9 +102,9 @@ def kill_a_child(worker: int) -> None:
 def test_a_killed_worker_is_tried_once_more(scratch: Path, act: Callable[[int], None]) -> None:
     lava, shared = on_first_report(scratch, act, times=1)
     began = time.monotonic()
-    got = lava.compile(GRAPH).run(INPUTS)
+    got = lava.compile(GRAPH).run(SECONDS)
     assert time.monotonic() - began < lava.limits.step / 2  # seen, not waited for
-    want = Reference().compile(GRAPH).run(INPUTS)
+    want = Reference().compile(GRAPH).run(SECONDS)
     assert all(np.array_equal(v, want.values[n]) for n, v in got.values.items())
     assert shared
     assert not any(os.path.exists(path) for path in shared)
@@ -130,7 +131,7 @@ def test_an_interrupted_run_leaves_nothing(scratch: Path) -> None:
 
     lava, shared = on_first_report(scratch, interrupt, times=1)
     with pytest.raises(KeyboardInterrupt):
-        lava.compile(GRAPH).run(INPUTS)
+        lava.compile(GRAPH).run(LONG)
     assert shared
     assert not any(os.path.exists(path) for path in shared)
 
