@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from lapilli.deploy.compare import compare
@@ -98,6 +99,19 @@ def test_onnxruntime_fires_every_spike_of_pytorch(
     assert found.compared > 10_000_000
 
 
+def _exact_in(simulator: Simulator, made: Quantized, images: npt.NDArray[np.uint8]) -> int:
+    """How many values of all images the importer and PyTorch share."""
+    for package in ("nirtorch", "snntorch", "spikingjelly"):
+        pytest.importorskip(package)
+    network = made.network
+    found = compare(
+        network, PyTorch(network, made.reference), Simulated(network, simulator), images
+    )
+    found.require()
+    assert found.images == len(images)
+    return found.compared
+
+
 @pytest.mark.parametrize(
     "simulator", [NirTorch(), SnnTorch(), SpikingJelly()], ids=lambda s: s.name
 )
@@ -105,18 +119,7 @@ def test_importers_of_others_fire_every_spike_of_the_spike_driven_network(
     spike_driven: Quantized, test_split: Split, simulator: Simulator
 ) -> None:
     """The portable file, through importers that we did not write, in float32."""
-    for package in ("nirtorch", "snntorch", "spikingjelly"):
-        pytest.importorskip(package)
-    network = spike_driven.network
-    found = compare(
-        network,
-        PyTorch(network, spike_driven.reference),
-        Simulated(network, simulator),
-        test_split.images[:32],
-    )
-    found.require()
-    assert found.images == 32
-    assert found.compared > 1_800_000
+    assert _exact_in(simulator, spike_driven, test_split.images[:32]) > 1_800_000
 
 
 @pytest.mark.slow
@@ -127,18 +130,7 @@ def test_importers_of_others_fire_every_spike_of_the_spikformer(
     spikformer: Quantized, test_split: Split, simulator: Simulator
 ) -> None:
     """The same of attention by matrix products, which are AND neurons in NIR."""
-    for package in ("nirtorch", "snntorch", "spikingjelly"):
-        pytest.importorskip(package)
-    network = spikformer.network
-    found = compare(
-        network,
-        PyTorch(network, spikformer.reference),
-        Simulated(network, simulator),
-        test_split.images[:120],
-    )
-    found.require()
-    assert found.images == 120
-    assert found.compared > 7_000_000
+    assert _exact_in(simulator, spikformer, test_split.images[:120]) > 7_000_000
 
 
 @pytest.mark.parametrize("model", MODELS)
