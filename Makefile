@@ -32,7 +32,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt frameworks.txt
 	@touch $@
 
 # The environment itself lives in the user's cache; `lapilli doctor` says where.
-$(VENV)/.lava: $(VENV)/.installed simulators/lava/requirements.txt
+$(VENV)/.lava: $(VENV)/.installed simulators/lava/host/requirements.txt
 	@echo "[2/2] Lava's own environment (Python 3.10)"
 	$(BIN)/lapilli doctor --fix
 	@touch $@
@@ -45,7 +45,7 @@ test: $(VENV)/.lava
 
 # netx imports PyTorch: 0.8 GB to fetch, 2.2 GB on disk; only the tests of .net files use it.
 $(VENV)/.lava-dl: $(VENV)/.lava tests/export/lava_dl.txt
-	$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -c 'from lapilli.simulators.lava import environment; print(environment.find())')" $(VENV)/lava-dl
+	$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -c 'from lapilli.simulators.lava.host import environment; print(environment.find())')" $(VENV)/lava-dl
 	$(BIN)/uv pip install --quiet --no-deps --python $(VENV)/lava-dl/bin/python -r tests/export/lava_dl.txt
 	@touch $@
 
@@ -53,7 +53,7 @@ lava-dl: $(VENV)/.lava-dl
 
 # What trains with slayer: torch 2.3 and CUDA. No test needs it; each can be pointed at it.
 $(VENV)/.lava-dl-full: $(VENV)/.lava tests/export/lava_dl_full.txt
-	$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -c 'from lapilli.simulators.lava import environment; print(environment.find())')" $(VENV)/lava-dl-full
+	$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -c 'from lapilli.simulators.lava.host import environment; print(environment.find())')" $(VENV)/lava-dl-full
 	$(BIN)/uv pip install --quiet --no-deps --python $(VENV)/lava-dl-full/bin/python -r tests/export/lava_dl_full.txt
 	@touch $@
 
@@ -63,13 +63,13 @@ test-long: $(VENV)/.lava-dl
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(ARGS)
 
 random-graphs: $(VENV)/.lava
-	$(BIN)/python -m lapilli.deploy.random_graphs $(ARGS)
+	$(BIN)/python -m lapilli.deploy.surveys.random_graphs $(ARGS)
 
 fuzz: $(VENV)/.installed
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 soak: $(VENV)/.lava
-	$(BIN)/python -m lapilli.deploy.soak $(ARGS)
+	$(BIN)/python -m lapilli.deploy.surveys.soak $(ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -85,13 +85,13 @@ adapters: $(VENV)/.installed
 	PYTHONPATH=tests $(BIN)/python -m frameworks.page --write
 
 coverage: $(VENV)/.lava
-	$(BIN)/python -m lapilli.deploy.coverage docs/coverage.md
+	$(BIN)/python -m lapilli.deploy.surveys.coverage docs/coverage.md
 
 runtimes: $(VENV)/.installed
-	$(BIN)/python -m lapilli.deploy.runtimes docs/runtimes.md
+	$(BIN)/python -m lapilli.deploy.surveys.runtimes docs/runtimes.md
 
 sizes: $(VENV)/.installed
-	$(BIN)/python -m lapilli.deploy.sizes docs/sizes.md
+	$(BIN)/python -m lapilli.deploy.surveys.sizes docs/sizes.md
 
 train: $(VENV)/.installed
 	$(BIN)/python -m lapilli.model.train spikformer model/checkpoints/digits_spikformer.safetensors

@@ -20,8 +20,8 @@ from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import Conv2d, Input, Neuron
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import TensorType
-from lapilli.simulators.lava import environment
-from lapilli.simulators.lava.adapter import Lava
+from lapilli.simulators.lava.host import environment
+from lapilli.simulators.lava.host.adapter import Lava
 
 SIDE, VTH = 8, 60
 PEER = Path(__file__).with_name("stock_chain.py")

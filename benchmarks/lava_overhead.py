@@ -23,8 +23,8 @@ from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import Input, Linear, Neuron
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import TensorType
-from lapilli.simulators.lava import environment
-from lapilli.simulators.lava.adapter import Lava
+from lapilli.simulators.lava.host import environment
+from lapilli.simulators.lava.host.adapter import Lava
 
 WIDTH, T, VTH, WEIGHT = 8, 40, 60, 80
 SIZES = (4, 8, 16, 32, 64, 128)

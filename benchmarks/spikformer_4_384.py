@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from lapilli.deploy.compare import compare
-from lapilli.deploy.runners import PyTorch, Simulated
-from lapilli.model.presets import PRESETS
+from lapilli.deploy.comparison.compare import compare
+from lapilli.deploy.comparison.runners import PyTorch, Simulated
+from lapilli.model.families.presets import PRESETS
 from lapilli.model.trial import alive, trial_images
 from lapilli.quantize import quantize
-from lapilli.simulators.lava.adapter import Lava
+from lapilli.simulators.lava.host.adapter import Lava
 
 PRESET, SIZE = "spikformer-cifar10-4-384", 32
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lapilli.model.preprocess import Preprocessing
+from lapilli.model.loading.preprocess import Preprocessing
 
 TEST_IMAGES = 360
 # Mean and deviation of pixel / 255 over the training images, rounded to one digit.

@@ -14,10 +14,10 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lapilli.model.checkpoint import save_checkpoint
 from lapilli.model.digits import PREPROCESSING, Split, load_digits
-from lapilli.model.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer
-from lapilli.model.spikformer import Spikformer, SpikformerConfig
+from lapilli.model.families.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer
+from lapilli.model.families.spikformer import Spikformer, SpikformerConfig
+from lapilli.model.loading.checkpoint import save_checkpoint
 
 # One pool, on spikes, in the third stem stage: 8 x 8 pixels become 4 x 4 tokens.
 SPIKFORMER = SpikformerConfig(in_channels=1, embed_dim=40, heads=5, depth=2, pooling="0010")

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lapilli.model.a2os2a import A2OS2AConfig
-from lapilli.model.e_spikeformer import ESpikeFormerConfig
-from lapilli.model.families import Config, make
-from lapilli.model.meta_spikeformer import MetaSpikeFormerConfig
-from lapilli.model.qkformer import QKFormerConfig
-from lapilli.model.semm import BareEMSA, SEMMConfig, SEMMImageNetConfig
-from lapilli.model.spike_driven import SpikeDrivenConfig
-from lapilli.model.spikformer import SpikformerConfig
-from lapilli.model.spikingformer import SpikingformerConfig
+from lapilli.model.families.a2os2a import A2OS2AConfig
+from lapilli.model.families.e_spikeformer import ESpikeFormerConfig
+from lapilli.model.families.meta_spikeformer import MetaSpikeFormerConfig
+from lapilli.model.families.qkformer import QKFormerConfig
+from lapilli.model.families.semm import BareEMSA, SEMMConfig, SEMMImageNetConfig
+from lapilli.model.families.spike_driven import SpikeDrivenConfig
+from lapilli.model.families.spikformer import SpikformerConfig
+from lapilli.model.families.spikingformer import SpikingformerConfig
+from lapilli.model.families.table import Config, make
 
 _WIDTHS = {"widths": (16, 32, 32, 48), "heads": 2, "classes": 5, "depths": (1, 1)}
 # Family and layout -> configuration, and the height and width of its images.

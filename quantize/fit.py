@@ -15,7 +15,7 @@ from lapilli.ir.certificate import beyond_registers
 from lapilli.ir.errors import RangeError
 from lapilli.ir.ops import Neuron
 from lapilli.ir.types import Kind, TensorType
-from lapilli.model.program import (
+from lapilli.model.capture.program import (
     Broadcast,
     Call,
     Captured,

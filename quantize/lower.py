@@ -36,8 +36,8 @@ from lapilli.ir.ops import (
 )
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import Kind, TensorType
-from lapilli.model.axes import step_shape
-from lapilli.model.program import (
+from lapilli.model.capture.axes import step_shape
+from lapilli.model.capture.program import (
     Affine,
     BatchNorm,
     Broadcast,
@@ -62,7 +62,7 @@ from lapilli.model.program import (
     View,
     Weigh,
 )
-from lapilli.model.rule import NeuronRule
+from lapilli.model.neurons.rule import NeuronRule
 from lapilli.quantize.neurons import IntegerNeuron, Room, integer_neuron
 from lapilli.quantize.plan import common_scale, read_out
 from lapilli.quantize.shiftmax import IntegerShiftmax, integer_shiftmax

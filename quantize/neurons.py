@@ -33,7 +33,7 @@ from lapilli.ir.bounds import fraction_loss
 from lapilli.ir.certificate import STATE_BITS, TIE
 from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Firing, Neuron, Reset
 from lapilli.ir.tensor import IntTensor
-from lapilli.model.rule import NeuronRule, Rule, StaircaseRule
+from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule
 from lapilli.quantize.staircase import staircase
 
 _MOST_FRACTION_BITS = 9  # beyond, 24-bit registers have no room for the current itself

@@ -16,16 +16,16 @@ from lapilli.ir.errors import QuantizeError
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.passes.wiring import fuse_wiring
 from lapilli.ir.types import IntRange, Kind, TensorType
-from lapilli.model.adapters import Description, describe
-from lapilli.model.capture import capture
-from lapilli.model.probe import probe_all
-from lapilli.model.signature import Signature
-from lapilli.quantize.agreement import check_agreement
+from lapilli.model.capture.capture import capture
+from lapilli.model.capture.probe import probe_all
+from lapilli.model.capture.signature import Signature
+from lapilli.model.neurons.adapters import Description, describe
 from lapilli.quantize.fit import fit
-from lapilli.quantize.merge import merge
+from lapilli.quantize.merging.merge import merge
 from lapilli.quantize.plan import plan
-from lapilli.quantize.reference import PyTorchReference
-from lapilli.quantize.runnable import runnable
+from lapilli.quantize.pytorch.agreement import check_agreement
+from lapilli.quantize.pytorch.reference import PyTorchReference
+from lapilli.quantize.pytorch.runnable import runnable
 from lapilli.quantize.shiftmax import set_shiftmaxes
 
 

@@ -15,8 +15,8 @@ from fractions import Fraction
 import numpy as np
 
 from lapilli.ir.errors import QuantizeError
-from lapilli.model.axes import step_axes, step_shape
-from lapilli.model.program import (
+from lapilli.model.capture.axes import step_axes, step_shape
+from lapilli.model.capture.program import (
     Affine,
     BatchNorm,
     Call,
@@ -38,7 +38,7 @@ from lapilli.model.program import (
     View,
     Weigh,
 )
-from lapilli.model.rule import NeuronRule
+from lapilli.model.neurons.rule import NeuronRule
 
 
 @dataclass(frozen=True, slots=True)

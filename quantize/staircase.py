@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from lapilli.ir.ops import Staircase
 from lapilli.ir.tensor import IntTensor
-from lapilli.model.rule import StaircaseRule
+from lapilli.model.neurons.rule import StaircaseRule
 
 
 def staircase(rule: StaircaseRule, scale: Fraction) -> Staircase:

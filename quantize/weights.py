@@ -13,7 +13,7 @@ from torch import nn
 
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.tensor import IntTensor
-from lapilli.model.program import BatchNorm, Captured, Synapse
+from lapilli.model.capture.program import BatchNorm, Captured, Synapse
 from lapilli.quantize.plan import Plan, Unit
 
 FloatArray = npt.NDArray[np.float64]

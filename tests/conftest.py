@@ -48,8 +48,8 @@ from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
 if TYPE_CHECKING:
-    from lapilli.model.checkpoint import Checkpoint
     from lapilli.model.digits import Split
+    from lapilli.model.loading.checkpoint import Checkpoint
     from lapilli.quantize import Quantized
 
 settings.register_profile("lapilli", derandomize=True, deadline=None)
@@ -81,7 +81,7 @@ def checkpoint() -> Callable[[str], Checkpoint]:
     """Load "spikformer" or "spike_driven", trained on the digits."""
     pytest.importorskip("torch")
     import lapilli.model
-    from lapilli.model.checkpoint import load_checkpoint
+    from lapilli.model.loading.checkpoint import load_checkpoint
 
     folder = Path(lapilli.model.__file__).parent / "checkpoints"
     return lambda name: load_checkpoint(folder / f"digits_{name}.safetensors")
@@ -92,8 +92,8 @@ def quantized(
     checkpoint: Callable[[str], Checkpoint], training: Split
 ) -> Callable[[str], Quantized]:
     """Quantize a checkpoint, calibrated on training images only; each name once."""
-    from lapilli.model.checkpoint import build
     from lapilli.model.digits import PREPROCESSING
+    from lapilli.model.loading.checkpoint import build
     from lapilli.quantize import quantize
 
     made: dict[str, Quantized] = {}
@@ -291,8 +291,8 @@ def _exact_on(made: Quantized, images: Any, *, live: bool = True) -> int:
 def nir_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read NIR in this process: a worker for each file is for strangers (test_nir_reader.py)."""
     pytest.importorskip("h5py")
-    from lapilli.export import nir_reader
-    from lapilli.export.hdf5 import Tree, parse_tree
+    from lapilli.export.hdf5.parser import Tree, parse_tree
+    from lapilli.export.nir.read import reader as nir_reader
 
     def read_tree(path: Path, most_bytes: int | None = None) -> Tree:
         assert most_bytes is None

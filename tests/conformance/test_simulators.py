@@ -31,13 +31,13 @@ from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.simulators.conformance import CASES, Case, check
 from lapilli.simulators.event_driven import EventDriven
-from lapilli.simulators.nir_runtime import Nir, NirTorch
-from lapilli.simulators.norse_runtime import Norse
-from lapilli.simulators.onnx_runtime import Onnx
+from lapilli.simulators.nir.nirtorch import Nir, NirTorch
+from lapilli.simulators.nir.norse import Norse
+from lapilli.simulators.nir.snntorch import SnnTorch
+from lapilli.simulators.nir.spikingjelly import SpikingJelly
+from lapilli.simulators.onnx import Onnx
 from lapilli.simulators.protocol import Executable, Recording, Simulator
 from lapilli.simulators.reference import Reference
-from lapilli.simulators.snntorch_runtime import SnnTorch
-from lapilli.simulators.spikingjelly_runtime import SpikingJelly
 
 Inputs = tuple[IntArray, ...]
 SIMULATORS: tuple[Simulator, ...] = (

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lapilli.deploy.demo import CHECKPOINTS
-from lapilli.export.file import load_network, save_network
+from lapilli.deploy.cli.demo import CHECKPOINTS
+from lapilli.export.native import load_network, save_network
 from lapilli.model.digits import Split
 from lapilli.quantize import Quantized
 
@@ -23,12 +23,12 @@ SPIKFORMER = CHECKPOINTS / "digits_spikformer.safetensors"
 # A Python in which torch cannot be imported: what runs next to the chip.
 WITHOUT_TORCH = (
     "import sys; sys.modules['torch'] = None; sys.modules['sklearn'] = None;"
-    "from lapilli.deploy.cli import main; sys.argv[0] = 'lapilli'; main()"
+    "from lapilli.deploy.cli.app import main; sys.argv[0] = 'lapilli'; main()"
 )
 
 
 def lapilli(*arguments: object, cwd: Path, torch: bool = True) -> subprocess.CompletedProcess[str]:
-    code = "from lapilli.deploy.cli import main; main()" if torch else WITHOUT_TORCH
+    code = "from lapilli.deploy.cli.app import main; main()" if torch else WITHOUT_TORCH
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lapilli.export.file import save_network
+from lapilli.export.native import save_network
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.ops import Conv2d, Input, Linear, Neuron, Readout, Reshape
@@ -29,7 +29,12 @@ HARDWARE = "lava.magma.core.run_configs:Loihi2HwCfg"
 
 def lapilli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from lapilli.deploy.cli import main; main()", *map(str, arguments)],
+        [
+            sys.executable,
+            "-c",
+            "from lapilli.deploy.cli.app import main; main()",
+            *map(str, arguments),
+        ],
         capture_output=True,
         text=True,
         check=False,

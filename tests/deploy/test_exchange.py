@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lapilli.deploy.cli import main
-from lapilli.deploy.golden import Golden, write_golden
-from lapilli.export.file import load_network, save_network
+from lapilli.deploy.cli.app import main
+from lapilli.deploy.comparison.golden import Golden, write_golden
+from lapilli.export.native import load_network, save_network
 from lapilli.ir.errors import InputError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
@@ -165,7 +165,7 @@ def test_a_name_that_no_archive_takes(tmp_path: Path) -> None:
 
 
 def _lapilli(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from lapilli.deploy.cli import main; main()"
+    code = "from lapilli.deploy.cli.app import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,

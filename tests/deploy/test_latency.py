@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lapilli.deploy.latency import Row, lava_latencies
+from lapilli.deploy.cli.latency import Row, lava_latencies
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import Add, Gate, Input, Linear, Neuron
 from lapilli.ir.passes.delays import balance_delays, delay_bits
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import TensorType
 from lapilli.simulators.conformance import attention_block
-from lapilli.simulators.lava.adapter import Executable, Lava
+from lapilli.simulators.lava.host.adapter import Executable, Lava
 
 
 def test_by_hand() -> None:

@@ -17,9 +17,9 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from lapilli.deploy.cli import app  # noqa: E402
-from lapilli.deploy.images import Images  # noqa: E402
-from lapilli.deploy.modules import (  # noqa: E402
+from lapilli.deploy.cli.app import app  # noqa: E402
+from lapilli.deploy.cli.images import Images  # noqa: E402
+from lapilli.deploy.cli.modules import (  # noqa: E402
     ModuleFileError,
     OwnModel,
     arguments_from,
@@ -27,17 +27,17 @@ from lapilli.deploy.modules import (  # noqa: E402
     is_source,
     quantize_own,
 )
-from lapilli.export.file import load_network  # noqa: E402
+from lapilli.export.native import load_network  # noqa: E402
 from lapilli.ir.errors import CaptureError, CheckpointError, InputError  # noqa: E402
-from lapilli.model.preprocess import Preprocessing  # noqa: E402
-from lapilli.model.signature import Signature  # noqa: E402
+from lapilli.model.capture.signature import Signature  # noqa: E402
+from lapilli.model.loading.preprocess import Preprocessing  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
 _MODEL = """
 from dataclasses import dataclass
 from torch import nn
-from lapilli.model.neuron import LIF
+from lapilli.model.families.lif import LIF
 from layers import Head
 
 @dataclass

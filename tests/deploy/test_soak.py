@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lapilli.deploy.soak import LeftoverError, Watch, soak
+from lapilli.deploy.surveys.soak import LeftoverError, Watch, soak
 
 pytestmark = pytest.mark.lava
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lapilli.deploy.golden import write_golden
+from lapilli.deploy.comparison.golden import write_golden
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.ops import Conv2d, Input, Linear, Neuron, Permute, Readout, Reshape, SpikeMatmul
@@ -32,9 +32,9 @@ nir = pytest.importorskip("nir")
 for _package in ("onnxruntime", "nirtorch", "snntorch"):
     pytest.importorskip(_package)
 
-from lapilli.export.nir import save_nir  # noqa: E402  (needs nir)
-from lapilli.export.nir_dialect import Flavour  # noqa: E402
-from lapilli.export.onnx import save_onnx  # noqa: E402  (needs onnx)
+from lapilli.export.nir.write.dialect import Flavour  # noqa: E402
+from lapilli.export.nir.write.writer import save_nir  # noqa: E402  (needs nir)
+from lapilli.export.onnx.writer import save_onnx  # noqa: E402  (needs onnx)
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "golden.md"
 SCAN, STEP, NIR = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)

@@ -16,9 +16,9 @@ from lapilli.ir.network import Network  # noqa: E402
 from lapilli.ir.ops import Neuron, Reset, ShiftSum  # noqa: E402
 from lapilli.ir.passes.binary import Size, size, to_binary_neurons  # noqa: E402
 from lapilli.ir.tensor import IntArray  # noqa: E402
-from lapilli.model.a2os2a import A2OS2AConfig  # noqa: E402
-from lapilli.model.families import Config  # noqa: E402
-from lapilli.model.spikingformer import SpikingformerConfig  # noqa: E402
+from lapilli.model.families.a2os2a import A2OS2AConfig  # noqa: E402
+from lapilli.model.families.spikingformer import SpikingformerConfig  # noqa: E402
+from lapilli.model.families.table import Config  # noqa: E402
 from lapilli.model.trial import SMALL, alive, trial_images  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
@@ -155,7 +155,7 @@ def test_bipolar_attention_is_exact_in_nir() -> None:
 
 def compared_in_nir(made: Network, x: IntArray, at_least: int = 20_000) -> None:
     pytest.importorskip("nirtorch")
-    from lapilli.simulators.nir_runtime import Nir
+    from lapilli.simulators.nir.nirtorch import Nir
 
     graph = made.graph
     inputs = {graph.inputs[0]: x}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lapilli.deploy.coverage import examine
+from lapilli.deploy.surveys.coverage import examine
 from lapilli.model.trial import SMALL
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "coverage.md").read_text().splitlines()

@@ -8,19 +8,19 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lapilli.deploy.compare import compare
-from lapilli.deploy.runners import PyTorch, Simulated
+from lapilli.deploy.comparison.compare import compare
+from lapilli.deploy.comparison.runners import PyTorch, Simulated
 from lapilli.ir.ops import MaxPool2d, Neuron
-from lapilli.model.checkpoint import Checkpoint, build
 from lapilli.model.digits import PREPROCESSING, TEST_IMAGES, Split, load_digits
+from lapilli.model.loading.checkpoint import Checkpoint, build
 from lapilli.quantize import Quantized, quantize
-from lapilli.simulators.lava.adapter import Lava
-from lapilli.simulators.nir_runtime import Nir, NirTorch
-from lapilli.simulators.onnx_runtime import Onnx
+from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.nir.nirtorch import Nir, NirTorch
+from lapilli.simulators.nir.snntorch import SnnTorch
+from lapilli.simulators.nir.spikingjelly import SpikingJelly
+from lapilli.simulators.onnx import Onnx
 from lapilli.simulators.protocol import Simulator
 from lapilli.simulators.reference import Reference
-from lapilli.simulators.snntorch_runtime import SnnTorch
-from lapilli.simulators.spikingjelly_runtime import SpikingJelly
 
 Get = Callable[[str], Quantized]
 MODELS = ("spikformer", "spike_driven")

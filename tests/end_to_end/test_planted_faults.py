@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from lapilli.deploy.compare import Comparison, compare
-from lapilli.deploy.runners import PyTorch, Simulated
+from lapilli.deploy.comparison.compare import Comparison, compare
+from lapilli.deploy.comparison.runners import PyTorch, Simulated
 from lapilli.ir.graph import Graph
 from lapilli.ir.ops import Conv2d, Delay, Gate, Linear, Neuron, Op, SpikeMatmul
 from lapilli.ir.passes.delays import balance_delays
 from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
-from lapilli.model import neuron
 from lapilli.model.digits import Split
+from lapilli.model.families import lif as neuron
 from lapilli.quantize import Quantized
-from lapilli.simulators.lava import plan
-from lapilli.simulators.lava.adapter import Lava
-from lapilli.simulators.nir_runtime import NirTorch
+from lapilli.simulators.lava.host import plan
+from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.nir.nirtorch import NirTorch
+from lapilli.simulators.nir.snntorch import SnnTorch
+from lapilli.simulators.nir.spikingjelly import SpikingJelly
 from lapilli.simulators.protocol import Simulator
 from lapilli.simulators.reference import Reference
-from lapilli.simulators.snntorch_runtime import SnnTorch
-from lapilli.simulators.spikingjelly_runtime import SpikingJelly
 
 Get = Callable[[str], Quantized]
 MODELS = ("spikformer", "spike_driven")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lapilli.deploy.runtimes import MODELS, examine, row
+from lapilli.deploy.surveys.runtimes import MODELS, examine, row
 
 for package in ("nir", "nirtorch", "snntorch", "spikingjelly", "norse"):
     pytest.importorskip(package)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from lapilli.deploy.sizes import LARGEST, row
+from lapilli.deploy.surveys.sizes import LARGEST, row
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "sizes.md"
 MOST_GIB, MOST_BITS, MOST_SECONDS = 12, 24, 120

@@ -19,22 +19,22 @@ from lapilli.ir.graph import Graph  # noqa: E402
 from lapilli.ir.passes.binary import to_binary_neurons  # noqa: E402
 from lapilli.ir.tensor import IntArray  # noqa: E402
 from lapilli.model import trial  # noqa: E402
-from lapilli.model.a2os2a import A2OS2AConfig  # noqa: E402
-from lapilli.model.e_spikeformer import ESpikeFormerConfig  # noqa: E402
-from lapilli.model.families import Config  # noqa: E402
-from lapilli.model.meta_spikeformer import MetaSpikeFormerConfig  # noqa: E402
-from lapilli.model.qkformer import QKFormerConfig  # noqa: E402
-from lapilli.model.semm import SEMMConfig, SEMMImageNetConfig  # noqa: E402
-from lapilli.model.spike_driven import SpikeDrivenConfig  # noqa: E402
-from lapilli.model.spikformer import SpikformerConfig  # noqa: E402
-from lapilli.model.spikingformer import SpikingformerConfig  # noqa: E402
+from lapilli.model.families.a2os2a import A2OS2AConfig  # noqa: E402
+from lapilli.model.families.e_spikeformer import ESpikeFormerConfig  # noqa: E402
+from lapilli.model.families.meta_spikeformer import MetaSpikeFormerConfig  # noqa: E402
+from lapilli.model.families.qkformer import QKFormerConfig  # noqa: E402
+from lapilli.model.families.semm import SEMMConfig, SEMMImageNetConfig  # noqa: E402
+from lapilli.model.families.spike_driven import SpikeDrivenConfig  # noqa: E402
+from lapilli.model.families.spikformer import SpikformerConfig  # noqa: E402
+from lapilli.model.families.spikingformer import SpikingformerConfig  # noqa: E402
+from lapilli.model.families.table import Config  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
-from lapilli.simulators.lava.adapter import Lava  # noqa: E402
+from lapilli.simulators.lava.host.adapter import Lava  # noqa: E402
+from lapilli.simulators.lava.host.stock import StockExecutable  # noqa: E402
+from lapilli.simulators.lava.host.supervisor import Limits  # noqa: E402
 from lapilli.simulators.lava.stock.currents import currents  # noqa: E402
 from lapilli.simulators.lava.stock.mapping import to_stock  # noqa: E402
 from lapilli.simulators.lava.stock.network import MOST_DELAY  # noqa: E402
-from lapilli.simulators.lava.stock.running import StockExecutable  # noqa: E402
-from lapilli.simulators.lava.supervisor import Limits  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lapilli.export.file import load_network, save_network
+from lapilli.export.native import load_network, save_network
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.ops import Delay, Input

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lapilli.export.file import load_network, save_network
+from lapilli.export.native import load_network, save_network
 from lapilli.ir.errors import FormatError
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.simulators.conformance import attention_block

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lapilli.deploy.cli import app
-from lapilli.export.file import load_network, save_network
+from lapilli.deploy.cli.app import app
+from lapilli.export.native import load_network, save_network
 from lapilli.ir.errors import FormatError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
@@ -36,8 +36,8 @@ from lapilli.simulators.reference import Reference
 
 h5py = pytest.importorskip("h5py")
 
-from lapilli.export.net import save_net  # noqa: E402  (needs h5py)
-from lapilli.export.net_import import network_from_net  # noqa: E402
+from lapilli.export.net.importer import network_from_net  # noqa: E402
+from lapilli.export.net.writer import save_net  # noqa: E402  (needs h5py)
 
 Chain = Callable[..., Network]
 Drive = Callable[[Graph], IntArray]
@@ -262,7 +262,7 @@ def test_delays_cannot_ask_for_more_than_there_is(
     save_net(net_chain(encoder=True), tmp_path / "x.net")
     with h5py.File(tmp_path / "x.net", "r+") as file:
         file["layer/4/delay"] = np.arange(10)
-    monkeypatch.setattr("lapilli.export.net_delays.MOST_WEIGHTS", 6 * 720 - 1)
+    monkeypatch.setattr("lapilli.export.net.delays.MOST_WEIGHTS", 6 * 720 - 1)
     with pytest.raises(FormatError, match=r"layer\.4: 6 delays of 720 weights"):
         network_from_net(tmp_path / "x.net")
 

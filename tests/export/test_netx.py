@@ -27,8 +27,8 @@ from lapilli.simulators.reference import Reference
 
 h5py = pytest.importorskip("h5py")
 
-from lapilli.export.net import NetFacts, save_net  # noqa: E402  (needs h5py)
-from lapilli.export.net_import import network_from_net  # noqa: E402
+from lapilli.export.net.importer import network_from_net  # noqa: E402
+from lapilli.export.net.writer import NetFacts, save_net  # noqa: E402  (needs h5py)
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +108,7 @@ def test_netx_runs_what_quantize_makes_of_six_bits(tmp_path: Path) -> None:
     """A leak of a half over four steps takes 9 fraction bits: weights of 8 bits leave no room."""
     torch = pytest.importorskip("torch")
     from lapilli.ir.errors import UnsupportedError
-    from lapilli.model.neuron import LIF
+    from lapilli.model.families.lif import LIF
     from lapilli.quantize import quantize
 
     T, path = 4, tmp_path / "six.net"

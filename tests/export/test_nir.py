@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lapilli.export.nir_facts import Stated
-from lapilli.export.nir_import import from_nir
-from lapilli.export.nir_layout import positions
+from lapilli.export.nir.read.importer import from_nir
+from lapilli.export.nir.read.metadata import Stated
+from lapilli.export.nir.write.placement import positions
 from lapilli.ir.errors import MismatchError, SimulatorUnavailableError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
@@ -38,14 +38,14 @@ from lapilli.ir.ops import (
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import Case, check
-from lapilli.simulators.nir_runtime import Nir, load
+from lapilli.simulators.nir.nirtorch import Nir, load
 from lapilli.simulators.reference import Reference
 
 nir = pytest.importorskip("nir")
 pytest.importorskip("nirtorch")
 pytest.importorskip("torch")
 
-from lapilli.export.nir import save_nir, to_nir  # noqa: E402  (needs nir)
+from lapilli.export.nir.write.writer import save_nir, to_nir  # noqa: E402  (needs nir)
 
 pytestmark = pytest.mark.torch
 

@@ -27,9 +27,9 @@ for package in ("nir", "nirtorch", "torch", "snntorch", "spikingjelly", "norse",
 import nir  # noqa: E402
 import torch  # noqa: E402
 
-from lapilli.export.nir_check import check, check_file  # noqa: E402
-from lapilli.export.nir_conditions import DT  # noqa: E402
-from lapilli.export.nir_rules import IMPORTERS, Verdict  # noqa: E402
+from lapilli.export.nir.check.check import check, check_file  # noqa: E402
+from lapilli.export.nir.check.frameworks import IMPORTERS, Verdict  # noqa: E402
+from lapilli.export.nir.check.predicates import DT  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lapilli.export.nir_facts import Stated
-from lapilli.export.nir_import import from_nir
-from lapilli.export.nir_meaning import Reading
+from lapilli.export.nir.read.dynamics import Reading
+from lapilli.export.nir.read.importer import from_nir
+from lapilli.export.nir.read.metadata import Stated
 from lapilli.ir.errors import FormatError
 from lapilli.ir.graph import Graph
 from lapilli.ir.ops import Neuron, Reset

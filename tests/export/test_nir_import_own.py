@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lapilli.export.nir_facts import Stated
-from lapilli.export.nir_import import from_nir, network_from_nir
-from lapilli.export.nir_meaning import Reading
+from lapilli.export.nir.read.dynamics import Reading
+from lapilli.export.nir.read.importer import from_nir, network_from_nir
+from lapilli.export.nir.read.metadata import Stated
 from lapilli.ir.errors import FormatError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
@@ -22,7 +22,7 @@ from lapilli.simulators.reference import Reference
 
 nir = pytest.importorskip("nir")
 
-from lapilli.export.nir import save_nir, to_nir  # noqa: E402  (needs nir)
+from lapilli.export.nir.write.writer import save_nir, to_nir  # noqa: E402  (needs nir)
 
 pytestmark = pytest.mark.usefixtures("nir_in_process")
 

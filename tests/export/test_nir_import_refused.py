@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lapilli.export.nir_facts import Stated
-from lapilli.export.nir_import import from_nir
-from lapilli.export.nir_meaning import Reading
+from lapilli.export.nir.read.dynamics import Reading
+from lapilli.export.nir.read.importer import from_nir
+from lapilli.export.nir.read.metadata import Stated
 from lapilli.ir.errors import FormatError
 from lapilli.ir.ops import Linear
 from lapilli.simulators.reference import Reference

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lapilli.export.nir_dialect import Flavour
+from lapilli.export.nir.write.dialect import Flavour
 from lapilli.ir.errors import MismatchError, SimulatorUnavailableError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import (
@@ -35,16 +35,19 @@ from lapilli.ir.ops import (
 )
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
-from lapilli.simulators import nir_runtime, norse_runtime, snntorch_runtime, spikingjelly_runtime
 from lapilli.simulators.conformance import Case, check
-from lapilli.simulators.nir_playback import Imported, Playback, played
+from lapilli.simulators.nir import nirtorch as nir_runtime
+from lapilli.simulators.nir import norse as norse_runtime
+from lapilli.simulators.nir import snntorch as snntorch_runtime
+from lapilli.simulators.nir import spikingjelly as spikingjelly_runtime
+from lapilli.simulators.nir.playback import Imported, Playback, played
 from lapilli.simulators.protocol import Simulator
 from lapilli.simulators.reference import Reference
 
 for package in ("nir", "nirtorch", "torch", "snntorch", "spikingjelly", "norse"):
     pytest.importorskip(package)
 
-from lapilli.export.nir import to_nir  # noqa: E402  (needs nir)
+from lapilli.export.nir.write.writer import to_nir  # noqa: E402  (needs nir)
 
 pytestmark = pytest.mark.torch
 

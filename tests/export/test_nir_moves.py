@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lapilli.export.nir_dialect import Flavour
+from lapilli.export.nir.write.dialect import Flavour
 from lapilli.ir.errors import MismatchError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import Input, Linear, Neuron, Permute, Reshape, ShiftSum
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import BINARY, TensorType
-from lapilli.simulators import nir_runtime, snntorch_runtime, spikingjelly_runtime
 from lapilli.simulators.conformance import Case, check
-from lapilli.simulators.nir_playback import Imported, Playback, played
+from lapilli.simulators.nir import nirtorch as nir_runtime
+from lapilli.simulators.nir import snntorch as snntorch_runtime
+from lapilli.simulators.nir import spikingjelly as spikingjelly_runtime
+from lapilli.simulators.nir.playback import Imported, Playback, played
 from lapilli.simulators.reference import Reference
 
 for package in ("nir", "nirtorch", "torch", "snntorch", "spikingjelly"):
@@ -25,10 +27,10 @@ for package in ("nir", "nirtorch", "torch", "snntorch", "spikingjelly"):
 
 import torch  # noqa: E402
 
-from lapilli.export import nir_moves  # noqa: E402  (needs nir)
-from lapilli.export.nir import to_nir  # noqa: E402
-from lapilli.export.nir_layout import Placed  # noqa: E402
-from lapilli.export.nir_places import within  # noqa: E402
+from lapilli.export.nir.write import routing as nir_moves  # noqa: E402  (needs nir)
+from lapilli.export.nir.write.layouts import within  # noqa: E402
+from lapilli.export.nir.write.placement import Placed  # noqa: E402
+from lapilli.export.nir.write.writer import to_nir  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -37,14 +37,14 @@ from lapilli.ir.ops import (
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, check
-from lapilli.simulators.nir_runtime import Nir
+from lapilli.simulators.nir.nirtorch import Nir
 from lapilli.simulators.reference import Reference
 
 pytest.importorskip("nir")
 pytest.importorskip("nirtorch")
 pytest.importorskip("torch")
 
-from lapilli.export.nir import to_nir
+from lapilli.export.nir.write.writer import to_nir
 
 pytestmark = pytest.mark.torch
 

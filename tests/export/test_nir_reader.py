@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lapilli.export.hdf5 import RefusedError
-from lapilli.export.hdf5_worker import justified
-from lapilli.export.nir_reader import parse_nir, read_nir
+from lapilli.export.hdf5.parser import RefusedError
+from lapilli.export.hdf5.process import justified
+from lapilli.export.nir.read.reader import parse_nir, read_nir
 from lapilli.ir.errors import FormatError
 
 nir = pytest.importorskip("nir")
@@ -304,7 +304,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_a_library_that_does_not_end_is_ended(
     honest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lapilli.export import hdf5_worker
+    from lapilli.export.hdf5 import process as hdf5_worker
 
     monkeypatch.setattr(hdf5_worker, "_CODE", "while True: pass")
     monkeypatch.setattr(hdf5_worker, "_PATIENCE", 1.0)

@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from lapilli.export import onnx as exporter
-from lapilli.export.onnx import save_onnx, to_onnx
-from lapilli.export.onnx_neuron import OPSET
-from lapilli.export.onnx_products import SATURATES
+from lapilli.export.onnx import writer as exporter
+from lapilli.export.onnx.neuron import OPSET
+from lapilli.export.onnx.products import SATURATES
+from lapilli.export.onnx.writer import save_onnx, to_onnx
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network

@@ -17,8 +17,8 @@ from lapilli.simulators.conformance import attention_block
 
 onnx = pytest.importorskip("onnx")
 
-from lapilli.export.onnx import save_onnx, to_onnx  # noqa: E402  (needs onnx)
-from lapilli.export.onnx_reader import read_onnx  # noqa: E402
+from lapilli.export.onnx.reader import read_onnx  # noqa: E402
+from lapilli.export.onnx.writer import save_onnx, to_onnx  # noqa: E402  (needs onnx)
 
 BLOCK = attention_block()
 SOURCE = InputQuantizer(mean=(Fraction(1, 3),), std=(Fraction(7, 22),), exponent=-2, lo=-9, hi=9)

@@ -63,7 +63,7 @@ def integrated(module: Any, x: Tensor) -> Tensor:
 
 
 def lapilli() -> list[Example]:
-    from lapilli.model.neuron import LIF, PLIF, IntegerSpike, TernaryLIF
+    from lapilli.model.families.lif import LIF, PLIF, IntegerSpike, TernaryLIF
 
     return [
         Example("LIF()", LIF(), whole),

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from lapilli.ir.ops import Neuron, Reset
 from lapilli.ir.semantics import State, evaluate, integrate
-from lapilli.model.adapters import adapter_of
-from lapilli.model.rule import Adapter, NeuronRule, Rule, StaircaseRule
-from lapilli.model.simulate import simulate
+from lapilli.model.neurons.adapters import adapter_of
+from lapilli.model.neurons.rule import Adapter, NeuronRule, Rule, StaircaseRule
+from lapilli.model.neurons.simulate import simulate
 from lapilli.quantize.neurons import IntegerNeuron, integer_neuron
 
 LANES, NEURONS = 4, 512

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from lapilli.ir.ops import Reset
-from lapilli.model.rule import Rule, StaircaseRule
+from lapilli.model.neurons.rule import Rule, StaircaseRule
 
 
 def faulty(rule: Rule) -> Iterator[tuple[str, Rule]]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import nir
 import numpy as np
 
-from lapilli.export.file import save_network
-from lapilli.export.net import save_net
-from lapilli.export.nir import save_nir
-from lapilli.export.onnx import save_onnx
+from lapilli.export.native import save_network
+from lapilli.export.net.writer import save_net
+from lapilli.export.nir.write.writer import save_nir
+from lapilli.export.onnx.writer import save_onnx
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.ops import Add, Conv2d, Input, Linear, MaxPool2d, Neuron, Readout, Reshape

@@ -16,14 +16,15 @@ from typing import Any
 from fuzz.damage import damaged
 from fuzz.files import HDF5, honest
 
-from lapilli.export import net_import, nir_import
-from lapilli.export.file import load_network
-from lapilli.export.hdf5 import RefusedError
-from lapilli.export.net_reader import parse_net
-from lapilli.export.nir_facts import NOTHING, Stated
-from lapilli.export.nir_meaning import Reading
-from lapilli.export.nir_reader import parse_nir
-from lapilli.export.onnx_reader import read_onnx
+from lapilli.export.hdf5.parser import RefusedError
+from lapilli.export.native import load_network
+from lapilli.export.net import importer as net_import
+from lapilli.export.net.reader import parse_net
+from lapilli.export.nir.read import importer as nir_import
+from lapilli.export.nir.read.dynamics import Reading
+from lapilli.export.nir.read.metadata import NOTHING, Stated
+from lapilli.export.nir.read.reader import parse_nir
+from lapilli.export.onnx.reader import read_onnx
 from lapilli.ir.errors import FormatError, GraphError
 from lapilli.ir.ops import Reset
 

@@ -16,13 +16,13 @@ torch = pytest.importorskip("torch")
 from networks.two_neurons import Net, compared, quantized  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from lapilli.model.adapters import adapter_of, rule_of  # noqa: E402
-from lapilli.model.neuron import LIF, IntegerSpike, TernaryLIF  # noqa: E402
-from lapilli.model.program import Fire  # noqa: E402
-from lapilli.quantize.listening import listening  # noqa: E402
+from lapilli.model.capture.program import Fire  # noqa: E402
+from lapilli.model.families.lif import LIF, IntegerSpike, TernaryLIF  # noqa: E402
+from lapilli.model.neurons.adapters import adapter_of, rule_of  # noqa: E402
 from lapilli.quantize.neurons import integer_neuron  # noqa: E402
-from lapilli.quantize.stand_in import StandIn  # noqa: E402
-from lapilli.simulators.lava.adapter import Lava  # noqa: E402
+from lapilli.quantize.pytorch.integer_neuron import StandIn  # noqa: E402
+from lapilli.quantize.pytorch.recorder import listening  # noqa: E402
+from lapilli.simulators.lava.host.adapter import Lava  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -109,7 +109,7 @@ def test_a_rounded_threshold_survives_reset_net() -> None:
         def set_reset_value(self, name: str, value: float) -> None:
             self._memories_rv[name] = value
 
-    from lapilli.model.rows.spikingjelly import LIF as ROW
+    from lapilli.model.neurons.frameworks.spikingjelly import LIF as ROW
 
     module = Memory()
     ROW.set_threshold(module, 1.25)

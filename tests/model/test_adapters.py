@@ -20,9 +20,9 @@ from torch import nn  # noqa: E402
 
 from lapilli.ir.errors import CaptureError  # noqa: E402
 from lapilli.ir.ops import Reset  # noqa: E402
-from lapilli.model.adapters import adapter_of, rule_of  # noqa: E402
-from lapilli.model.probe import probe  # noqa: E402
-from lapilli.model.rule import NeuronRule, StaircaseRule  # noqa: E402
+from lapilli.model.capture.probe import probe  # noqa: E402
+from lapilli.model.neurons.adapters import adapter_of, rule_of  # noqa: E402
+from lapilli.model.neurons.rule import NeuronRule, StaircaseRule  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -58,11 +58,13 @@ def test_every_row_is_what_its_framework_does(seen: dict[str, list[Any]]) -> Non
 
 
 def test_every_class_of_the_table_was_run(seen: dict[str, list[Any]]) -> None:
-    from lapilli.model.adapters import ADAPTERS
+    from lapilli.model.neurons.adapters import ADAPTERS
 
     run = {fact.kind for facts in seen.values() for fact in facts}
     again = {"utils.node.LIFNode", "utils.node.PLIFNode"}  # STEP, from another folder
-    assert run | again | {"lapilli.model.adapters.Described"} == set(ADAPTERS)  # the last is below
+    assert run | again | {"lapilli.model.neurons.adapters.Described"} == set(
+        ADAPTERS
+    )  # the last is below
 
 
 def test_the_page_is_what_was_seen(seen: dict[str, list[Any]]) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
-from lapilli.model import axes
-from lapilli.model.axes import Dims, Factor, MixError
+from lapilli.model.capture import axes
+from lapilli.model.capture.axes import Dims, Factor, MixError
 
 pytestmark = pytest.mark.torch
 

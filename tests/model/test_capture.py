@@ -14,11 +14,11 @@ from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import CaptureError  # noqa: E402
 from lapilli.ir.types import Kind  # noqa: E402
-from lapilli.model.axes import show  # noqa: E402
-from lapilli.model.capture import capture  # noqa: E402
-from lapilli.model.checkpoint import Checkpoint, build  # noqa: E402
-from lapilli.model.neuron import LIF  # noqa: E402
-from lapilli.model.program import Fire, Image  # noqa: E402
+from lapilli.model.capture.axes import show  # noqa: E402
+from lapilli.model.capture.capture import capture  # noqa: E402
+from lapilli.model.capture.program import Fire, Image  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
+from lapilli.model.loading.checkpoint import Checkpoint, build  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 

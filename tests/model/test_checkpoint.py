@@ -18,16 +18,16 @@ from safetensors.torch import save_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import CheckpointError  # noqa: E402
-from lapilli.model.checkpoint import (  # noqa: E402
+from lapilli.model.digits import PREPROCESSING  # noqa: E402
+from lapilli.model.families.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer  # noqa: E402
+from lapilli.model.families.spikformer import Spikformer, SpikformerConfig  # noqa: E402
+from lapilli.model.loading.checkpoint import (  # noqa: E402
     Checkpoint,
     build,
     load_checkpoint,
     load_state,
     save_checkpoint,
 )
-from lapilli.model.digits import PREPROCESSING  # noqa: E402
-from lapilli.model.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer  # noqa: E402
-from lapilli.model.spikformer import Spikformer, SpikformerConfig  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import CaptureError, QuantizeError  # noqa: E402
 from lapilli.ir.ops import Reset  # noqa: E402
-from lapilli.model.adapters import Description, describe  # noqa: E402
-from lapilli.model.neuron import LIF  # noqa: E402
-from lapilli.model.probe import probe  # noqa: E402
-from lapilli.model.rule import NeuronRule, Rule  # noqa: E402
+from lapilli.model.capture.probe import probe  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
+from lapilli.model.neurons.adapters import Description, describe  # noqa: E402
+from lapilli.model.neurons.rule import NeuronRule, Rule  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

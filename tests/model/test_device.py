@@ -12,10 +12,10 @@ from torch import Tensor, nn  # noqa: E402
 from torch._lazy import ts_backend  # noqa: E402
 
 from lapilli.ir.errors import CaptureError  # noqa: E402
-from lapilli.model import capture as capturing  # noqa: E402
-from lapilli.model.capture import capture  # noqa: E402
-from lapilli.model.device import on_cpu  # noqa: E402
-from lapilli.model.neuron import LIF  # noqa: E402
+from lapilli.model.capture import capture as capturing  # noqa: E402
+from lapilli.model.capture.capture import capture  # noqa: E402
+from lapilli.model.capture.device import on_cpu  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch

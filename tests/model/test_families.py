@@ -19,20 +19,22 @@ from safetensors.torch import save_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from lapilli.deploy.cli import app  # noqa: E402
-from lapilli.deploy.flow import Overrides, open_checkpoint  # noqa: E402
+from lapilli.deploy.cli.app import app  # noqa: E402
+from lapilli.deploy.cli.flow import Overrides, open_checkpoint  # noqa: E402
 from lapilli.ir.errors import CheckpointError  # noqa: E402
-from lapilli.model.a2os2a import A2OS2AConfig  # noqa: E402
-from lapilli.model.bsa import Shiftmax  # noqa: E402
-from lapilli.model.checkpoint import (  # noqa: E402
-    Checkpoint,
-    build,
-    load_checkpoint,
-    save_checkpoint,
-)
 from lapilli.model.digits import PREPROCESSING  # noqa: E402
-from lapilli.model.e_spikeformer import ESpikeFormerConfig  # noqa: E402
-from lapilli.model.families import (  # noqa: E402
+from lapilli.model.families.a2os2a import A2OS2AConfig  # noqa: E402
+from lapilli.model.families.bsa import Shiftmax  # noqa: E402
+from lapilli.model.families.e_spikeformer import ESpikeFormerConfig  # noqa: E402
+from lapilli.model.families.layers import encode  # noqa: E402
+from lapilli.model.families.lif import LIF, IntegerSpike, TernaryLIF  # noqa: E402
+from lapilli.model.families.meta_spikeformer import MetaSpikeFormerConfig, PaddedBatchNorm  # noqa: E402
+from lapilli.model.families.presets import PRESETS, assumed, fitting, normalisation  # noqa: E402
+from lapilli.model.families.qkformer import QKFormerConfig  # noqa: E402
+from lapilli.model.families.spike_driven import SpikeDrivenConfig  # noqa: E402
+from lapilli.model.families.spikformer import SpikformerConfig  # noqa: E402
+from lapilli.model.families.spikingformer import SpikingformerConfig  # noqa: E402
+from lapilli.model.families.table import (  # noqa: E402
     FAMILIES,
     Config,
     check,
@@ -42,14 +44,12 @@ from lapilli.model.families import (  # noqa: E402
     matched,
     unused,
 )
-from lapilli.model.layers import encode  # noqa: E402
-from lapilli.model.meta_spikeformer import MetaSpikeFormerConfig, PaddedBatchNorm  # noqa: E402
-from lapilli.model.neuron import LIF, IntegerSpike, TernaryLIF  # noqa: E402
-from lapilli.model.presets import PRESETS, assumed, fitting, normalisation  # noqa: E402
-from lapilli.model.qkformer import QKFormerConfig  # noqa: E402
-from lapilli.model.spike_driven import SpikeDrivenConfig  # noqa: E402
-from lapilli.model.spikformer import SpikformerConfig  # noqa: E402
-from lapilli.model.spikingformer import SpikingformerConfig  # noqa: E402
+from lapilli.model.loading.checkpoint import (  # noqa: E402
+    Checkpoint,
+    build,
+    load_checkpoint,
+    save_checkpoint,
+)
 from lapilli.model.trial import SMALL, alive, trial_images  # noqa: E402
 
 pytestmark = pytest.mark.torch

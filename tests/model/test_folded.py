@@ -11,12 +11,12 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from lapilli.deploy.compare import compare  # noqa: E402
-from lapilli.deploy.runners import PyTorch, Simulated  # noqa: E402
+from lapilli.deploy.comparison.compare import compare  # noqa: E402
+from lapilli.deploy.comparison.runners import PyTorch, Simulated  # noqa: E402
 from lapilli.ir.errors import CaptureError  # noqa: E402
-from lapilli.model.adapters import ADAPTERS, Adapter  # noqa: E402
-from lapilli.model.neuron import LIF  # noqa: E402
-from lapilli.model.rows import own  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
+from lapilli.model.neurons.adapters import ADAPTERS, Adapter  # noqa: E402
+from lapilli.model.neurons.frameworks import own  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 
 
 from lapilli.ir.ops import Staircase  # noqa: E402
-from lapilli.model.rule import StaircaseRule  # noqa: E402
-from lapilli.model.simulate import simulate  # noqa: E402
+from lapilli.model.neurons.rule import StaircaseRule  # noqa: E402
+from lapilli.model.neurons.simulate import simulate  # noqa: E402
 from lapilli.quantize.neurons import integer_neuron  # noqa: E402
 from lapilli.quantize.staircase import staircase  # noqa: E402
 

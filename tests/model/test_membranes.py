@@ -14,9 +14,9 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from lapilli.deploy.compare import compare, compare_all  # noqa: E402
-from lapilli.deploy.runners import PyTorch, Simulated  # noqa: E402
-from lapilli.export.file import load_network, save_network  # noqa: E402
+from lapilli.deploy.comparison.compare import compare, compare_all  # noqa: E402
+from lapilli.deploy.comparison.runners import PyTorch, Simulated  # noqa: E402
+from lapilli.export.native import load_network, save_network  # noqa: E402
 from lapilli.ir.errors import (  # noqa: E402
     CaptureError,
     LapilliError,
@@ -25,10 +25,10 @@ from lapilli.ir.errors import (  # noqa: E402
 )
 from lapilli.ir.graph import Graph  # noqa: E402
 from lapilli.ir.ops import Membrane, Reset  # noqa: E402
-from lapilli.model.adapters import ADAPTERS  # noqa: E402
+from lapilli.model.neurons.adapters import ADAPTERS  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.simulators.event_driven import EventDriven  # noqa: E402
-from lapilli.simulators.lava.adapter import Lava  # noqa: E402
+from lapilli.simulators.lava.host.adapter import Lava  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -223,7 +223,7 @@ def test_a_file_keeps_it(tutorial: Quantized, tmp_path: Path) -> None:
 
 
 def test_nir_refuses_it_by_name(tutorial: Quantized) -> None:
-    to_nir = pytest.importorskip("lapilli.export.nir").to_nir
+    to_nir = pytest.importorskip("lapilli.export.nir.write.writer").to_nir
     with pytest.raises(UnsupportedError, match=r"lif2.membrane: shows a membrane"):
         to_nir(tutorial.network.graph)
 

@@ -14,13 +14,13 @@ sj = pytest.importorskip("spikingjelly.activation_based.neuron")
 from torch import Tensor, nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from lapilli.deploy.cli import app  # noqa: E402
+from lapilli.deploy.cli.app import app  # noqa: E402
 from lapilli.ir.errors import CheckpointError  # noqa: E402
-from lapilli.model.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint  # noqa: E402
 from lapilli.model.digits import PREPROCESSING  # noqa: E402
-from lapilli.model.families import make  # noqa: E402
-from lapilli.model.neuron import LIF, PLIF  # noqa: E402
-from lapilli.model.presets import PRESETS, fitting  # noqa: E402
+from lapilli.model.families.lif import LIF, PLIF  # noqa: E402
+from lapilli.model.families.presets import PRESETS, fitting  # noqa: E402
+from lapilli.model.families.table import make  # noqa: E402
+from lapilli.model.loading.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint  # noqa: E402
 from lapilli.model.trial import SMALL, alive, trial_images  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import CaptureError  # noqa: E402
-from lapilli.model.capture import capture  # noqa: E402
-from lapilli.model.program import Fire  # noqa: E402
+from lapilli.model.capture.capture import capture  # noqa: E402
+from lapilli.model.capture.program import Fire  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lapilli.ir.ops import Conv2d, Linear
 from lapilli.ir.tensor import IntArray
-from lapilli.model.neuron import LIF
+from lapilli.model.families.lif import LIF
 from lapilli.quantize import Quantized
 from lapilli.simulators.reference import Reference
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lapilli.deploy.compare import compare_all
-from lapilli.deploy.runners import PyTorch, Simulated
+from lapilli.deploy.comparison.compare import compare_all
+from lapilli.deploy.comparison.runners import PyTorch, Simulated
 from lapilli.quantize import Quantized, quantize
 from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.reference import Reference

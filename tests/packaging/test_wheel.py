@@ -43,7 +43,7 @@ def test_the_demo_runs_from_an_installed_wheel(wheel: Path, tmp_path: Path) -> N
     subprocess.run([sys.executable, *install], check=True, capture_output=True)
     code = (
         "import lapilli, sys; print(lapilli.__file__, file=sys.stderr);"
-        "from lapilli.deploy.cli import main; main()"
+        "from lapilli.deploy.cli.app import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "demo", "--no-lava", "--json"],

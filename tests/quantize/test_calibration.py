@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch")
 
 from networks.tiny import Tiny, compare, images, integers, tiny  # noqa: E402
 
-from lapilli.model.checkpoint import Checkpoint, build  # noqa: E402
 from lapilli.model.digits import PREPROCESSING, Split  # noqa: E402
-from lapilli.model.neuron import LIF  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
+from lapilli.model.loading.checkpoint import Checkpoint, build  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -17,7 +17,7 @@ import lapilli.quantize.fit as fitting  # noqa: E402
 from lapilli.ir.certificate import check_registers  # noqa: E402
 from lapilli.ir.errors import RangeError  # noqa: E402
 from lapilli.ir.ops import Linear, Neuron  # noqa: E402
-from lapilli.model.neuron import LIF  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.quantize.lower import Lowered  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402

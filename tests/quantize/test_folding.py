@@ -15,7 +15,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from lapilli.ir.ops import Conv2d  # noqa: E402
-from lapilli.model.capture import capture  # noqa: E402
+from lapilli.model.capture.capture import capture  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 from lapilli.quantize.plan import plan  # noqa: E402
 from lapilli.quantize.weights import fold, round_units  # noqa: E402

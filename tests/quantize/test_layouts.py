@@ -12,12 +12,12 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from lapilli.deploy.compare import compare  # noqa: E402
-from lapilli.deploy.runners import PyTorch, Simulated  # noqa: E402
+from lapilli.deploy.comparison.compare import compare  # noqa: E402
+from lapilli.deploy.comparison.runners import PyTorch, Simulated  # noqa: E402
 from lapilli.ir.errors import CaptureError, InputError, QuantizeError  # noqa: E402
 from lapilli.ir.ops import Conv2d, Input  # noqa: E402
 from lapilli.ir.types import Kind  # noqa: E402
-from lapilli.model.neuron import LIF  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 

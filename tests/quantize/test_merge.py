@@ -14,13 +14,14 @@ from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import MismatchError, QuantizeError  # noqa: E402
 from lapilli.ir.ops import Conv2d, Linear  # noqa: E402
-from lapilli.model.capture import capture  # noqa: E402
-from lapilli.model.neuron import LIF  # noqa: E402
-from lapilli.quantize import agreement, quantize  # noqa: E402
-from lapilli.quantize.agreement import check_agreement  # noqa: E402
-from lapilli.quantize.interpreter import Program  # noqa: E402
-from lapilli.quantize.linear import added, composed, form_of  # noqa: E402
-from lapilli.quantize.merge import merge  # noqa: E402
+from lapilli.model.capture.capture import capture  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
+from lapilli.quantize import quantize  # noqa: E402
+from lapilli.quantize.merging.linear_map import added, composed, form_of  # noqa: E402
+from lapilli.quantize.merging.merge import merge  # noqa: E402
+from lapilli.quantize.pytorch import agreement  # noqa: E402
+from lapilli.quantize.pytorch.agreement import check_agreement  # noqa: E402
+from lapilli.quantize.pytorch.interpreter import Program  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -155,7 +156,7 @@ def test_the_merged_program_computes_what_the_author_wrote(name: str) -> None:
     torch.manual_seed(0)
     model = build(MIDDLES[name]()).double()
     merged = merge(capture(model, (1, 7, 7)))
-    from lapilli.model.program import Synapse
+    from lapilli.model.capture.program import Synapse
 
     weights = {
         c.name: (
@@ -246,7 +247,7 @@ def test_kernels_compose_as_their_convolutions() -> None:
     with torch.no_grad():
         forms = []
         for conv in (first, second):
-            from lapilli.model.program import Synapse
+            from lapilli.model.capture.program import Synapse
 
             op = Synapse(weight="w", bias="b", space=2, stride=conv.stride,  # type: ignore[arg-type]
                          padding=conv.padding, groups=2)  # type: ignore[arg-type]  # fmt: skip

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from lapilli.ir.ops import DECAY_ONE, Neuron, Reset
 from lapilli.ir.semantics import State, integrate
-from lapilli.model.rule import NeuronRule
+from lapilli.model.neurons.rule import NeuronRule
 from lapilli.quantize.neurons import IntegerNeuron, Room, coarser, integer_neuron
 
 pytestmark = pytest.mark.torch

@@ -14,7 +14,7 @@ from networks.tiny import Tiny, images, integer_weights, integers, tiny  # noqa:
 
 from lapilli.ir.errors import MismatchError  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
-from lapilli.quantize.stand_in import on_grid  # noqa: E402
+from lapilli.quantize.pytorch.integer_neuron import on_grid  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

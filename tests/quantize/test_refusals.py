@@ -13,7 +13,7 @@ from networks.tiny import Tiny, images, tiny  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import QuantizeError  # noqa: E402
-from lapilli.model.neuron import LIF  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -13,7 +13,7 @@ from torch import Tensor, nn  # noqa: E402
 from lapilli.ir.certificate import check_registers  # noqa: E402
 from lapilli.ir.errors import RangeError  # noqa: E402
 from lapilli.ir.ops import Linear, Neuron  # noqa: E402
-from lapilli.model.neuron import LIF  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 

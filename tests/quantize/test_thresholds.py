@@ -15,14 +15,14 @@ snn = pytest.importorskip("snntorch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from lapilli.deploy.targets import target  # noqa: E402
+from lapilli.deploy.comparison.targets import target  # noqa: E402
 from lapilli.ir.errors import CaptureError, MismatchError  # noqa: E402
 from lapilli.ir.ops import Neuron, Reset  # noqa: E402
-from lapilli.model.adapters import NeuronRule, Thresholds, rule_of  # noqa: E402
-from lapilli.model.probe import probe  # noqa: E402
+from lapilli.model.capture.probe import probe  # noqa: E402
+from lapilli.model.neurons.adapters import NeuronRule, Thresholds, rule_of  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.quantize.neurons import Room, coarser, integer_neuron  # noqa: E402
-from lapilli.simulators.lava.legality import not_stock  # noqa: E402
+from lapilli.simulators.lava.shared.legality import not_stock  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -95,8 +95,8 @@ def test_one_wrong_threshold_is_caught(exact_on: Callable[..., int]) -> None:
 
 @pytest.mark.lava
 def test_learned_thresholds_are_exact_on_lava() -> None:
-    from lapilli.deploy.compare import compare_recordings
-    from lapilli.deploy.runners import PyTorch
+    from lapilli.deploy.comparison.compare import compare_recordings
+    from lapilli.deploy.comparison.runners import PyTorch
 
     made, images = _quantized()
     network = made.network

@@ -8,7 +8,7 @@ import pytest
 from lapilli.ir.ops import Conv2d, Linear, Neuron, Op, Reset, SpikeMatmul
 from lapilli.ir.semantics import State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
-from lapilli.simulators.lava.kernels import kernel, membranes
+from lapilli.simulators.lava.worker.kernels import kernel, membranes
 
 _RNG = np.random.default_rng(7)
 _LIMITS = [1 << 20, (1 << 24) - 1, 1 << 24, (1 << 53) - 1, 1 << 53]  # each way of computing

@@ -32,9 +32,9 @@ from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, attention_block, check, neuron_case
 from lapilli.simulators.digest import digests
-from lapilli.simulators.lava import plan
-from lapilli.simulators.lava.adapter import Lava, membrane
-from lapilli.simulators.lava.legality import not_stock
+from lapilli.simulators.lava.host import plan
+from lapilli.simulators.lava.host.adapter import Lava, membrane
+from lapilli.simulators.lava.shared.legality import not_stock
 from lapilli.simulators.protocol import ReadsMembranes, Recording
 from lapilli.simulators.reference import Reference
 

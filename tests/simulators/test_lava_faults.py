@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lapilli.deploy.soak import Watch
+from lapilli.deploy.surveys.soak import Watch
 from lapilli.ir.errors import SimulatorFailedError, SimulatorUnavailableError
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.conformance import attention_block
-from lapilli.simulators.lava.adapter import Lava
-from lapilli.simulators.lava.supervisor import Limits
+from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.supervisor import Limits
 from lapilli.simulators.protocol import Recording
 from lapilli.simulators.reference import Reference
 

@@ -17,12 +17,12 @@ from lapilli.ir.passes.binary import to_binary_neurons
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, attention_block, check
-from lapilli.simulators.lava.adapter import Lava
+from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.stock import StockExecutable
 from lapilli.simulators.lava.stock.axons import _digits
 from lapilli.simulators.lava.stock.currents import currents
 from lapilli.simulators.lava.stock.mapping import to_stock
 from lapilli.simulators.lava.stock.network import MOST_DELAY, Network
-from lapilli.simulators.lava.stock.running import StockExecutable
 from lapilli.simulators.reference import Reference
 
 STOCK = Lava(lowering="stock")

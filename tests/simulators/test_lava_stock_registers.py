@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lapilli.deploy.report import network_facts
+from lapilli.deploy.cli.report import network_facts
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import Network
 from lapilli.ir.ops import DECAY_ONE, Input, Linear, Neuron, Reset
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
-from lapilli.simulators.lava.adapter import Lava
+from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.stock import StockExecutable
 from lapilli.simulators.lava.stock import network as stock
 from lapilli.simulators.lava.stock.mapping import to_stock
-from lapilli.simulators.lava.stock.running import StockExecutable
 from lapilli.simulators.reference import Reference
 
 T, MOST = 5, (1 << 17) - 1

@@ -21,9 +21,10 @@ import pytest
 import lapilli
 from lapilli.ir.errors import SimulatorFailedError, SimulatorUnavailableError
 from lapilli.simulators.conformance import attention_block
-from lapilli.simulators.lava import environment, segments, source
-from lapilli.simulators.lava.adapter import Lava
-from lapilli.simulators.lava.supervisor import Limits
+from lapilli.simulators.lava.host import environment
+from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.supervisor import Limits
+from lapilli.simulators.lava.shared import segments, source
 from lapilli.simulators.reference import Reference
 
 pytestmark = pytest.mark.lava
@@ -140,7 +141,7 @@ def test_the_worker_ends_when_its_host_is_killed(scratch: Path) -> None:
     script = """
         import numpy as np
         from lapilli.simulators.conformance import attention_block
-        from lapilli.simulators.lava.adapter import Lava
+        from lapilli.simulators.lava.host.adapter import Lava
         progress = lambda *_: print("running", flush=True)
         x = {"x": np.zeros((8, 5000, 4, 6), np.int64)}
         Lava(batch=1, progress=progress).compile(attention_block()).run(x)

@@ -14,9 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from lapilli.deploy.compare import compare_recordings
-from lapilli.export import onnx as exporter
-from lapilli.export.onnx import to_onnx
+from lapilli.deploy.comparison.compare import compare_recordings
+from lapilli.export.onnx import writer as exporter
+from lapilli.export.onnx.writer import to_onnx
 from lapilli.ir.errors import MismatchError, RangeError, SimulatorUnavailableError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.ops import (
@@ -37,7 +37,7 @@ from lapilli.ir.ops import (
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import Case, attention_block, check
-from lapilli.simulators.onnx_runtime import Onnx, load
+from lapilli.simulators.onnx import Onnx, load
 from lapilli.simulators.reference import Reference
 
 Feed = Callable[[Graph, int], dict[str, IntArray]]

@@ -8,15 +8,15 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from lapilli.deploy.random_graphs import SLOW, survey
-from lapilli.deploy.targets import NAMES
+from lapilli.deploy.comparison.targets import NAMES
+from lapilli.deploy.surveys.random_graphs import SLOW, survey
 from lapilli.ir.errors import MismatchError
 from lapilli.ir.ops import Neuron, Op
 from lapilli.ir.semantics import Fired, State, integrate
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.conformance import check
+from lapilli.simulators.conformance.random_graphs import random_case
 from lapilli.simulators.event_driven import EventDriven
-from lapilli.simulators.random_graphs import random_case
 from lapilli.simulators.reference import Reference
 
 

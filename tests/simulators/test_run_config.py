@@ -11,8 +11,8 @@ import pytest
 from lapilli.ir.errors import InputError
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.conformance import attention_block
-from lapilli.simulators.lava.adapter import Lava
-from lapilli.simulators.lava.run_config import located
+from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.shared.run_config import located
 from lapilli.simulators.protocol import ReadsMembranes, Recording
 from lapilli.simulators.reference import Reference
 

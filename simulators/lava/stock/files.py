@@ -25,7 +25,7 @@ class Page:
     """One run.
 
     Attributes:
-        steps: of Lava. run_config: see `lapilli.simulators.lava.run_config`.
+        steps: of Lava. run_config: see `lapilli.simulators.lava.shared.run_config`.
         populations: registers of each. axons: each without its weights.
         played: inputs, as axons name them. watched: populations to record.
     """

@@ -1,0 +1,127 @@
+"""Commands for what comes from other tools, and goes to other runtimes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lapilli.deploy.cli import images as image_files
+from lapilli.deploy.cli.files import AsJson, print_json
+from lapilli.export.native import load_network, save_network
+from lapilli.ir.network import Network
+from lapilli.ir.ops import Reset
+
+
+def import_nir(
+    file: Annotated[Path, typer.Argument(help="A .nir file, or a .net file of lava-dl.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
+    reading: Annotated[
+        str | None,
+        typer.Option(help="Whose file it is: euler, snntorch, norse, spikingjelly, sinabs."),
+    ] = None,
+    dt: Annotated[float | None, typer.Option(help="Seconds; a step.")] = None,
+    steps: Annotated[int | None, typer.Option("--T", help="Steps of a sample.")] = None,
+    reset: Annotated[
+        str | None, typer.Option(help="Of its neurons, if the exporter drops it: zero, subtract.")
+    ] = None,
+    input_range: Annotated[
+        str | None, typer.Option(help="LO,HI of the integers that it is given.")
+    ] = None,
+    input_exponent: Annotated[
+        int, typer.Option(help="A real input is an integer times 2^-exponent.")
+    ] = 0,
+    most_mib: Annotated[
+        int | None, typer.Option(help="Memory for a file that you trust; else 64 times its size.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a NIR or .net file whose meaning is certain, or is stated here; refuse every other."""
+    from lapilli.export.nir.read.dynamics import Reading
+    from lapilli.export.nir.read.importer import network_from_nir
+    from lapilli.export.nir.read.metadata import Stated
+
+    names = [r.value for r in Reading]
+    if reading is not None and reading not in names:
+        raise typer.BadParameter(f"{reading!r} is none of {', '.join(names)}")
+    if reset is not None and reset not in [r.value for r in Reset]:
+        raise typer.BadParameter(f"{reset!r} is none of {', '.join(r.value for r in Reset)}")
+    most_bytes = None if most_mib is None else most_mib << 20
+    if file.suffix == ".net":
+        from lapilli.export.net.importer import network_from_net
+
+        if (reading, dt, reset, input_range, input_exponent) != (None, None, None, None, 0):
+            raise typer.BadParameter("a .net file says all of this itself; only --T can be given")
+        _finish(network_from_net(file, steps, most_bytes), output, as_json=as_json)
+        return
+    stated = Stated(
+        reading=Reading(reading) if reading else None,
+        dt=dt,
+        T=steps,
+        reset=Reset(reset) if reset else None,
+        input_range=_range(input_range),
+        input_exponent=input_exponent,
+        most_bytes=most_bytes,
+    )
+    _finish(network_from_nir(file, stated), output, as_json=as_json)
+
+
+def _finish(network: Network, output: Path, *, as_json: bool) -> None:
+    from lapilli.deploy.cli import report
+
+    save_network(network, output)
+    facts = report.network_facts(network)
+    if as_json:
+        print_json({**facts, "file": str(output)})
+    else:
+        report.print_facts(str(output), facts)
+
+
+def golden(
+    network: Annotated[Path, typer.Argument(help="A .lapilli file.")],
+    images: Annotated[list[Path] | None, typer.Argument(help="Picture files.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder.")] = Path("golden"),
+    source: Annotated[
+        str, typer.Option(help="Without pictures: 'digits', or an .npz with uint8 'images'.")
+    ] = image_files.DIGITS,
+    count: Annotated[int, typer.Option(min=1, help="How many of those.")] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Write input, every spike and the logits of some images, and a script that compares."""
+    from lapilli.deploy.comparison.golden import write_golden
+
+    loaded = load_network(network)
+    pixels = (
+        image_files.pictures(images, loaded)
+        if images
+        else image_files.test_images(source).first(count).pixels
+    )
+    made = write_golden(loaded, pixels, output)
+    silent = [name for name, rate in made.rates.items() if rate == 0]
+    facts = {
+        "files": [str(f) for f in made.files],
+        "digest": loaded.graph.digest,
+        "images": len(pixels),
+        "values": made.values,
+        "rates": dict(made.rates),
+        "silent": silent,
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        typer.echo(f"wrote {made.files[0]}: {made.values:,} values of {len(pixels)} images")
+        typer.echo(f"compare: python {made.files[1]} {made.files[0]} YOURS.npz")
+    if silent:
+        typer.echo(f"never fire on these images, and show nothing: {', '.join(silent)}", err=True)
+        raise typer.Exit(1)
+
+
+def _range(given: str | None) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    try:
+        low, high = (int(part) for part in given.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"{given!r} is no LO,HI") from error
+    return low, high

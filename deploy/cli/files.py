@@ -1,0 +1,162 @@
+"""Commands that read one file and say what it is, or write it in another format."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lapilli.deploy.cli.doctor import need
+from lapilli.deploy.cli.report import printable
+from lapilli.export.native import load_network
+from lapilli.export.nir.write.dialect import Flavour
+from lapilli.ir import text
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+NetworkFile = Annotated[Path, typer.Argument(help="A .lapilli file.")]
+
+
+def print_json(facts: object) -> None:
+    """What --json asks for."""
+    typer.echo(json.dumps(facts, indent=2))
+
+
+def inspect(
+    file: Annotated[
+        Path, typer.Argument(help="A checkpoint, a .lapilli file, or a .onnx file of lapilli.")
+    ],
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Of a .lapilli file: when Lava shows each node.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a checkpoint, a .lapilli or a .onnx file is, and what to run next."""
+    from lapilli.deploy.cli import report
+
+    if latency:
+        need("scipy")
+        from lapilli.deploy.cli.latency import lava_latencies
+
+        found = lava_latencies(load_network(file).graph)
+        if as_json:
+            print_json(report.latency_facts(found))
+        else:
+            report.print_latencies(found)
+        return
+    if file.suffix == ".lapilli":
+        facts = report.network_facts(load_network(file))
+        facts["next"] = f"lapilli run {file} IMAGE.png"
+    elif file.suffix == ".onnx":
+        need("onnx")
+        from lapilli.export.onnx.reader import read_onnx
+
+        facts = report.onnx_file_facts(read_onnx(file))
+    else:
+        need("torch")
+        from lapilli.deploy.cli.inspection import checkpoint_facts
+
+        facts = checkpoint_facts(file)
+    if as_json:
+        print_json(facts)
+    else:
+        report.print_facts(str(file), facts)
+
+
+def show(network: NetworkFile, as_json: AsJson = False) -> None:
+    """Print the graph, a line per node, with what is proved of each value."""
+    loaded = load_network(network)
+    listing = text.dumps(loaded.graph)
+    if as_json:
+        print_json({"digest": loaded.graph.digest, "graph": listing.splitlines()})
+    else:
+        typer.echo(printable(listing), nl=False)
+
+
+def export(
+    network: NetworkFile,
+    nir: Annotated[Path | None, typer.Option(help="The .nir file to write.")] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(help="The .onnx file to write: all time steps in one Scan.")
+    ] = None,
+    onnx_step: Annotated[
+        Path | None, typer.Option(help="The .onnx file to write: one time step, state in and out.")
+    ] = None,
+    net: Annotated[
+        Path | None, typer.Option(help="The .net file of lava-dl to write, if it is a chain.")
+    ] = None,
+    inlined: Annotated[
+        bool, typer.Option(help="Neurons in ONNX as plain operators, not as functions.")
+    ] = False,
+    flavour: Annotated[
+        Flavour, typer.Option(help="For whom: integers as they are; every importer; chain readers.")
+    ] = Flavour.CANONICAL,
+    max_neurons: Annotated[
+        int, typer.Option(min=1, help="Refuse a NIR graph of more binary neurons than this.")
+    ] = 1_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """Write the graph in other formats; says how many neurons NIR takes before it is built."""
+    from lapilli.deploy.cli import report
+
+    if nir is None and onnx is None and onnx_step is None and net is None:
+        raise typer.BadParameter("nothing to write: give --nir, --onnx, --onnx-step or --net")
+    loaded = load_network(network)
+    written: list[dict[str, Any]] = []
+    if nir is not None:
+        from lapilli.export.nir.write.writer import save_nir
+        from lapilli.ir.passes.binary import size
+
+        found = size(loaded.graph)
+        if not as_json:
+            typer.echo(f"as binary neurons: {found}")
+        save_nir(loaded, nir, max_neurons, flavour)
+        cost = {"neurons": found.neurons, "depth": found.depth, "synapses": found.synapses}
+        written.append(
+            {
+                "file": str(nir),
+                "format": f"nir {flavour.value}",
+                "bytes": nir.stat().st_size,
+                **cost,
+            }
+        )
+    if net is not None:
+        from lapilli.export.net.writer import save_net
+
+        written.append({"file": str(net), "format": "net", **asdict(save_net(loaded, net))})
+    for file, step in ((onnx, False), (onnx_step, True)):
+        if file is not None:
+            need("onnx")
+            from lapilli.export.onnx.writer import save_onnx
+
+            model = save_onnx(loaded, file, step=step, inlined=inlined)
+            written.append({"file": str(file), **report.onnx_facts(model)})
+    if as_json:
+        print_json({"files": written})
+        return
+    for facts in written:
+        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()
+                         if key != "file" and value != [])  # fmt: skip
+        typer.echo(f"wrote {facts['file']}: {told}")
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="A .nir file, of lapilli or not.")],
+    framework: Annotated[str, typer.Option("--for", help="Whose importer: snntorch, norse, ...")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a framework's importer makes of each node of a .nir file; status 1 unless exact."""
+    from lapilli.export.nir.check.check import check_file
+    from lapilli.export.nir.check.frameworks import Verdict
+
+    findings = check_file(file, framework)
+    if as_json:
+        facts = [{**asdict(f), "verdict": f.verdict.value} for f in findings]
+        print_json({"file": str(file), "for": framework, "nodes": facts})
+    else:
+        for f in findings:
+            typer.echo(printable(f"{f.node:30} {f.kind:10} {f.verdict.value}: {f.reason}"))
+    if any(f.verdict is not Verdict.EXACT for f in findings):
+        raise typer.Exit(1)

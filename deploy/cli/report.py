@@ -1,0 +1,240 @@
+"""What the commands print: tables for people, and the same facts as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lapilli.ir.certificate import STATE_BITS, certify
+from lapilli.ir.graph import Graph
+from lapilli.ir.network import Network
+from lapilli.ir.ops import Conv2d, Firing, Linear
+from lapilli.simulators.lava.shared.legality import not_stock
+
+if TYPE_CHECKING:  # printing needs no PyTorch and no onnx
+    from onnx import ModelProto
+
+    from lapilli.deploy.cli.demo import Result
+    from lapilli.deploy.cli.latency import Latencies
+    from lapilli.deploy.comparison.compare import Comparison
+    from lapilli.export.onnx.reader import OnnxFile
+
+_console = Console()
+
+
+def comparison_facts(comparison: Comparison) -> dict[str, Any]:
+    """One comparison as JSON."""
+    first = comparison.first
+    return {
+        "expected": comparison.expected,
+        "got": comparison.got,
+        "images": comparison.images,
+        "compared": comparison.compared,
+        "mismatches": comparison.mismatches,
+        "exact": comparison.exact,
+        "vacuous": list(comparison.vacuous),
+        "rates": comparison.rates,
+        "synops": comparison.synops,
+        "steps": comparison.steps,
+        "seconds": comparison.seconds,
+        "first": None
+        if first is None
+        else {
+            "node": first.node,
+            "kind": first.kind,
+            "t": first.t,
+            "sample": first.sample,
+            "index": list(first.index),
+            "expected": first.expected,
+            "got": first.got,
+            "membranes": list(first.membranes),
+            "currents": list(first.currents),
+            "threshold": first.threshold,
+            "cause": first.cause,
+        },
+    }
+
+
+def print_comparisons(comparisons: Sequence[Comparison]) -> None:
+    """A row for each; the first divergence below; firing rates if all is well."""
+    table = Table("simulator", "against", "images", "values compared", "mismatches", "verdict")
+    for c in comparisons:
+        verdict = "[green]exact[/]" if c.exact else "[red]vacuous[/]"
+        if c.mismatches:
+            verdict = "[red]differs[/]"
+        numbers = (f"{c.images}", f"{c.compared:,}", f"{c.mismatches:,}")
+        table.add_row(c.got, c.expected, *numbers, verdict)
+    _console.print(table)
+    for c in comparisons:
+        if not c.exact:
+            _console.print(str(c), markup=False, soft_wrap=True)
+
+
+def print_rates(comparison: Comparison) -> None:
+    """Firing rate of every neuron node."""
+    table = Table("neurons", "spikes per neuron and step")
+    for name, rate in comparison.rates.items():
+        table.add_row(Text(printable(name)), f"{rate:.2%}")
+    _console.print(table)
+
+
+def result_facts(result: Result) -> dict[str, Any]:
+    """One model of the demo as JSON."""
+    return {
+        "model": result.model,
+        "images": result.images,
+        "float_right": result.float_right,
+        "int_right": result.int_right,
+        "exact": result.exact,
+        "simulators": {
+            c.got: {"compared": c.compared, "mismatches": c.mismatches, **comparison_facts(c)}
+            for c in result.comparisons
+        },
+        "seconds": result.seconds,
+        "notes": list(result.notes),
+        "files": [str(f) for f in result.files],
+    }
+
+
+def print_result(result: Result) -> None:
+    """One model of the demo."""
+    _console.rule(f"[bold]{result.model}")
+    share = result.images / 100
+    _console.print(
+        f"accuracy: float {result.float_right / share:.2f} %, int8 {result.int_right / share:.2f} %"
+        f" ({result.float_right} and {result.int_right} of {result.images} test images)"
+    )
+    print_comparisons(result.comparisons)
+    for c in result.comparisons:
+        if c.steps and c.seconds:
+            rate = c.steps / c.seconds
+            _console.print(f"{c.got}: {c.steps} steps in {c.seconds:.1f} s, {rate:.0f} steps/s")
+    if result.comparisons:
+        rates = result.comparisons[0].rates.values()
+        _console.print(f"firing rates: {min(rates):.1%} to {max(rates):.1%} in {len(rates)} layers")
+    for note in result.notes:
+        _console.print(f"note: {note}", markup=False)
+    stages = ", ".join(f"{name} {s:.1f} s" for name, s in result.seconds.items())
+    _console.print(f"time: {stages}")
+    _console.print("files: " + ", ".join(map(str, result.files)), markup=False, soft_wrap=True)
+
+
+def network_facts(network: Network) -> dict[str, Any]:
+    """What `inspect` says of a graph file."""
+    graph = network.graph
+    synapses = [n.op for n in graph.nodes if isinstance(n.op, Linear | Conv2d)]
+    bounds = certify(graph)
+    return {
+        "kind": "network",
+        "digest": graph.digest,
+        "T": graph.T,
+        "nodes": len(graph.nodes),
+        "neurons": sum(_size(network, n.name) for n in graph.nodes if isinstance(n.op, Firing)),
+        "weights": sum(op.weight.array.size for op in synapses),
+        "weight_bits": max((op.weight.range.bits for op in synapses), default=0),
+        "input": list(graph.types[graph.inputs[0]].shape),
+        "classes": list(network.classes),
+        "state_bits": max((b.state_bits for b in bounds), default=0),
+        "state_bits_there": STATE_BITS,
+        "truncates": [b.name for b in bounds if b.truncates],
+        "simulator_only": _simulator_only(graph),
+    }
+
+
+def latency_facts(found: Latencies) -> dict[str, Any]:
+    """When Lava shows each node, as JSON."""
+    return {
+        "steps": found.steps,
+        "path": list(found.path),
+        "delay_bits": found.delay_bits,
+        "nodes": [asdict(row) for row in found.rows],
+    }
+
+
+def print_latencies(found: Latencies) -> None:
+    """A row for each node, then the longest path."""
+    table = Table("node", "latency in Lava steps", "waits for later branches", "bits that wait")
+    for row in found.rows:
+        waits = (f"{row.waits}", f"{row.bits:,}") if row.waits else ("", "")
+        table.add_row(row.node, f"{row.latency}", *waits)
+    _console.print(table)
+    _console.print(
+        f"longest path: {found.steps} steps, {' > '.join(found.path)}\n"
+        f"inserted delays hold {found.delay_bits:,} bits",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _simulator_only(graph: Graph) -> list[str]:
+    """Each reason why Lava's own neurons cannot be some, with their names."""
+    named: dict[str, list[str]] = {}
+    for name, reasons in not_stock(graph).items():
+        for reason in reasons:
+            named.setdefault(reason, []).append(name)
+    return [f"{reason}: {', '.join(names)}" for reason, names in named.items()]
+
+
+def onnx_facts(model: ModelProto) -> dict[str, Any]:
+    """What `export` says of an ONNX file: versions, and which neurons need int64."""
+    props = {p.key.removeprefix("lapilli."): p.value for p in model.metadata_props}
+    return {
+        "format": f"onnx {props['model']}",
+        "bytes": model.ByteSize(),
+        "opset": next(o.version for o in model.opset_import if not o.domain),
+        "ir_version": model.ir_version,
+        "functions": [f.name for f in model.functions],
+        "int64_states": json.loads(props["int64_states"]),
+    }
+
+
+def onnx_file_facts(file: OnnxFile) -> dict[str, Any]:
+    """What `inspect` says of an ONNX file of ours."""
+    return {
+        "kind": f"onnx {file.model}",
+        "digest": file.digest,
+        "T": file.T,
+        "lapilli": file.version,
+        "opset": file.opset,
+        "ir_version": file.ir_version,
+        "functions": list(file.functions),
+        "inputs": [f"{name}: {kind}" for name, kind in file.inputs.items()],
+        "outputs": [f"{name}: {kind}" for name, kind in file.outputs.items()],
+        "answer": next(iter(file.answers.values()), ""),
+        "classes": list(file.classes),
+        "logit_scale": None if file.logit_scale is None else str(file.logit_scale),
+        "recorded": len(file.values),
+        "states": len(file.states),
+        "int64_states": list(file.int64_states),
+        "next": "lapilli golden NETWORK.lapilli, then docs/golden.md",
+    }
+
+
+def _size(network: Network, node: str) -> int:
+    size = 1
+    for n in network.graph.types[node].shape:
+        size *= n
+    return size
+
+
+def print_facts(title: str, facts: dict[str, Any]) -> None:
+    """Any flat facts, a row each."""
+    table = Table("", title, show_header=True)
+    for key, value in facts.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(key.replace("_", " "), Text(printable(text) or "none"))
+    _console.print(table)
+
+
+def printable(text: str) -> str:
+    """Text of a stranger's file, without what a terminal would obey or could not show."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )

@@ -1,0 +1,78 @@
+"""Golden vectors: what any runtime of an exported network must answer, spike for spike."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lapilli.export.native import write_whole
+from lapilli.ir.errors import InputError
+from lapilli.ir.network import Network
+from lapilli.ir.tensor import IntArray
+from lapilli.simulators.reference import Reference
+
+NAME, SCRIPT = "golden.npz", "check_golden.py"
+_DTYPES = (np.int8, np.int16, np.int32, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """What was written.
+
+    Attributes:
+        files: the vectors, and the script that compares with them.
+        rates: node -> events for each neuron and step; a node at 0 shows nothing.
+        values: numbers to compare.
+    """
+
+    files: tuple[Path, Path]
+    rates: Mapping[str, float]
+    values: int
+
+
+def write_golden(network: Network, pixels: npt.NDArray[np.uint8], folder: Path) -> Golden:
+    """Run images on the reference simulator, and write what every neuron answers.
+
+    Args:
+        network: as exported.
+        pixels: images (B, C, H, W), or (B, T, C, H, W) with time.
+        folder: gets `golden.npz` and `check_golden.py`.
+
+    The archive holds `input` (T, B, ...), `spikes:<node>` (T, B, ...) for every node that
+    fires, in topological order, `logits` (B, classes) at the last step, and the graph's
+    `digest`; NumPy alone reads it, and equal networks and images give equal bytes.
+
+    Raises:
+        InputError: images that do not fit, or a node whose name cannot stand in an archive.
+    """
+    graph = network.graph
+    given = network.encode(pixels)
+    recording = Reference().compile(graph).run(given)
+    arrays: dict[str, npt.NDArray[Any]] = {"input": _narrow(next(iter(given.values())))}
+    for name in graph.firing:
+        if not name.isprintable() or "/" in name or "\\" in name:
+            raise InputError(f"node {name!r} cannot be named in an archive")
+        arrays[f"spikes:{name}"] = _narrow(recording.values[name])
+    arrays["logits"] = _narrow(recording.values[graph.outputs[0]][-1])
+    values = sum(a.size for name, a in arrays.items() if name != "input")
+    arrays["digest"] = np.array(graph.digest)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = folder / NAME, folder / SCRIPT
+    archive = io.BytesIO()
+    np.savez_compressed(archive, allow_pickle=False, **arrays)
+    write_whole(files[0], archive.getvalue())
+    write_whole(files[1], Path(__file__).with_name(SCRIPT).read_bytes())
+    rates = {name: float(recording.values[name].mean()) for name in graph.firing}
+    return Golden(files, rates, values)
+
+
+def _narrow(values: IntArray) -> npt.NDArray[np.signedinteger[Any]]:
+    low, high = values.min(), values.max()
+    fits = (d for d in _DTYPES if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
+    return values.astype(next(fits))

@@ -1,0 +1,5 @@
+"""A NIR file as a graph, where its meaning is certain.
+
+Reading order: `reader` (the file), `metadata` (what is said of it), `dynamics` (what a neuron's
+constants mean to each framework), `grid` (real numbers as integers), `importer`.
+"""

@@ -1,0 +1,240 @@
+"""What a neuron of a `.nir` file does in discrete time: exactly, or not at all.
+
+NIR is written in continuous time, and each framework means something of its own by the same
+fields: what they are one step apart in is stated here as a `Reading`, the inverse of what that
+framework's exporter writes. What an exporter drops (the kind of reset, above all) must be
+stated by whoever imports. docs/nir-import.md has the table.
+
+Source: the exporters and neurons of snnTorch 1.0.0, norse 1.1.0, SpikingJelly 2.0.0 and
+sinabs 3.1.3; NIR 1.0.8.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from lapilli.export.hdf5.parser import RefusedError
+from lapilli.export.nir.read.reader import Floats, NirNode
+from lapilli.ir.bounds import fraction_loss
+from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Neuron, Reset
+from lapilli.ir.tensor import IntTensor
+
+FLOAT32 = 24  # bits of a significand: what frameworks add without rounding
+_MOST_FRACTION_BITS = 32
+_EXTREME = Fraction(1 << 64)
+
+
+class Reading(enum.Enum):
+    """Whose discretisation a file is written for.
+
+    EULER: forward Euler in exact arithmetic, v > v_threshold, hard reset: what lapilli writes.
+    SNNTORCH: Leaky, Synaptic. NORSE: LIFBoxCell, LIFCell, IAFCell. SPIKINGJELLY: IFNode,
+    LIFNode, ParametricLIFNode, CUBALIFNode. SINABS: IAF with spike_fn=SingleSpike.
+    """
+
+    EULER = "euler"
+    SNNTORCH = "snntorch"
+    NORSE = "norse"
+    SPIKINGJELLY = "spikingjelly"
+    SINABS = "sinabs"
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it is run in float32, so that sums must fit its 24 bits."""
+        return self is not Reading.EULER
+
+    @property
+    def drops_reset(self) -> bool:
+        """Whether its exporter writes a hard reset, whatever the neuron does."""
+        return self in (Reading.SNNTORCH, Reading.NORSE, Reading.SINABS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dynamics:
+    """What a spiking node computes.
+
+    From v = rest and i = 0, at each step::
+
+        i <- current_keeps * i + x
+        h <- rest + keeps * (v - rest) + gain * i
+        s <- h >= threshold                      strict: >
+        v <- rest | h - reset_by                 where s is not 0
+
+    threshold holds one number, or one for each neuron.
+    """
+
+    keeps: Fraction
+    current_keeps: Fraction
+    gain: Fraction
+    threshold: Floats
+    strict: bool
+    reset: Reset
+    reset_by: Fraction = Fraction(0)
+    rest: Fraction = Fraction(0)
+
+
+def dynamics(node: NirNode, reading: Reading, dt: Fraction, reset: Reset | None) -> Dynamics:
+    """Read an IF, LIF or CubaLIF node.
+
+    Args:
+        node: of one of these types.
+        reading: whose file it is.
+        dt: seconds; a step.
+        reset: as stated, where the file does not say it.
+
+    Raises:
+        RefusedError: the fields say nothing certain under this reading.
+    """
+    if reading is Reading.SINABS and node.type != "IF":
+        raise RefusedError("sinabs decays by exp(-1 / tau), which no integer neuron is exactly")
+    leak, gain = _leak_and_gain(node, reading, dt)
+    current_leak = _rate(node, "tau_syn", reading, dt) if node.type == "CubaLIF" else Fraction(1)
+    v_reset = _one(node, "v_reset") if "v_reset" in node.arrays else Fraction(0)
+    rest = _one(node, "v_leak") if "v_leak" in node.arrays else v_reset
+    if v_reset != rest or (rest and (reading is not Reading.SPIKINGJELLY or current_leak != 1)):
+        raise RefusedError(
+            f"v_leak {float(rest):g}, v_reset {float(v_reset):g}: only SpikingJelly's neurons "
+            "rest where they start, and only where both are equal; elsewhere both must be 0"
+        )
+    threshold = node.arrays["v_threshold"].astype(np.float64)
+    if not reading.drops_reset:
+        if reset not in (None, Reset.TO_ZERO):
+            raise RefusedError(f"a file of {reading.value} has hard resets, not {reset.value!r}")
+        reset = Reset.TO_ZERO
+    if reset is None:
+        raise RefusedError(
+            f"the exporter of {reading.value} does not write how its neurons are reset: state it"
+        )
+    if (reading, reset, node.type) == (Reading.SNNTORCH, Reset.TO_ZERO, "CubaLIF"):
+        raise RefusedError("a Synaptic that is reset to zero drops the input of the next step")
+    by = Fraction(0)
+    if reset is Reset.BY_SUBTRACTION:
+        by = _one(node, "v_threshold")
+        if reading is Reading.SNNTORCH:  # subtracts in the next step, after the decay
+            if leak == 1:
+                raise RefusedError("beta 0 and a delayed soft reset: it is no reset of a membrane")
+            by /= 1 - leak
+    strict = reading not in (Reading.SPIKINGJELLY, Reading.SINABS)
+    return Dynamics(1 - leak, 1 - current_leak, gain, threshold, strict, reset, by, rest)
+
+
+def _leak_and_gain(node: NirNode, reading: Reading, dt: Fraction) -> tuple[Fraction, Fraction]:
+    if node.type == "IF":
+        r = _one(node, "r")
+        if reading in (Reading.NORSE, Reading.SINABS):  # write r = 1 and ignore it
+            if r != 1:
+                raise RefusedError(f"r is {float(r):g}; {reading.value} writes 1")
+            return Fraction(0), Fraction(1)
+        return Fraction(0), _power_of_two(r * dt, node.arrays["r"])
+    name = "tau" if node.type == "LIF" else "tau_mem"
+    leak = _rate(node, name, reading, dt)
+    r = _one(node, "r")
+    if reading is Reading.NORSE:
+        if r != 1 or ("w_in" in node.arrays and _one(node, "w_in") != 1):
+            raise RefusedError("norse writes r = 1 and w_in = 1")
+        return leak, _power_of_two(leak, node.arrays["r"])
+    gain = r * dt / _time_constant(node, name)
+    fields = [node.arrays["r"], node.arrays[name]]
+    if "w_in" in node.arrays:
+        gain *= _one(node, "w_in") * dt / _time_constant(node, "tau_syn")
+        fields += [node.arrays["w_in"], node.arrays["tau_syn"]]
+    return leak, _power_of_two(gain, *fields)
+
+
+def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction) -> Fraction:
+    """What one step of a time constant takes away, as a multiple of 1/4096."""
+    rate = dt / _time_constant(node, name)
+    if not 1 / _EXTREME < rate < _EXTREME:
+        raise RefusedError(f"{name} is out of all proportion to a step of {float(dt):g} s")
+    if reading is Reading.NORSE:  # writes dt / tau_mem_inv, and steps by dt * tau_mem_inv
+        inverse = np.float32(float(rate))
+        rate = Fraction(float(np.float32(float(dt)) * inverse))
+    if reading is Reading.EULER and rate == Fraction(1, 1 << 30):
+        return Fraction(0)  # the portable flavour's way to write a membrane without a leak
+    units = rate * DECAY_ONE
+    if abs(units - round(units)) > units * _rounding([node.arrays[name]]) or units > DECAY_ONE:
+        raise RefusedError(
+            f"{name} takes {float(rate):.9g} of its state in a step of {float(dt):g} s; it must "
+            f"be a multiple of 1/{DECAY_ONE}, at most 1"
+        )
+    return Fraction(round(units), DECAY_ONE)
+
+
+def _time_constant(node: NirNode, name: str) -> Fraction:
+    tau = _one(node, name)
+    if tau <= 0:
+        raise RefusedError(f"{name} is {float(tau):g}; it must be positive")
+    return tau
+
+
+def _power_of_two(gain: Fraction, *fields: Floats) -> Fraction:
+    """The input's gain, freed of the rounding of the fields that it was written as."""
+    if not 1 / _EXTREME < abs(gain) < _EXTREME:
+        raise RefusedError("multiplies its input by 0, or by more than any network would")
+    if gain > 0:
+        nearest = Fraction(2) ** round(math.log2(gain))
+        if abs(gain - nearest) <= gain * _rounding(fields):
+            return nearest
+    raise RefusedError(f"multiplies its input by {float(gain):.9g}; only powers of two are exact")
+
+
+def _rounding(fields: Iterable[Floats]) -> Fraction:
+    """How far a quotient of such floats can be from what they were computed from."""
+    kinds = [f.dtype if f.dtype.kind == "f" else np.dtype(np.float64) for f in fields]
+    return max(4 * len(kinds) * Fraction(float(np.finfo(k).eps)) for k in kinds)
+
+
+def _one(node: NirNode, field: str) -> Fraction:
+    """The one value of a field, which may be written once or for each neuron."""
+    values = np.unique(node.arrays[field])
+    if len(values) > 1:
+        raise RefusedError(f"{field} differs between its neurons; a node of a graph has one")
+    return Fraction(values[0].item())
+
+
+def neuron(rule: Dynamics, unit: Fraction, shape: tuple[int, ...], T: int) -> Neuron:
+    """The integer neuron of a rule; no decay truncates.
+
+    Args:
+        rule: in real numbers.
+        unit: real value of one integer of its input.
+        shape: of its input, for thresholds of each neuron.
+        T: steps of a sample.
+
+    Raises:
+        RefusedError: more than 32 fraction bits, or a threshold that is not above rest.
+    """
+    dv, du = (DECAY_ONE - round(k * DECAY_ONE) for k in (rule.keeps, rule.current_keeps))
+    lost = max(fraction_loss(dv), fraction_loss(du)) * (T - 1)
+    state = unit * rule.gain
+    below = (rule.reset_by / state).denominator
+    if below & (below - 1):
+        raise RefusedError(f"a spike subtracts {float(rule.reset_by):g}, off the grid of its state")
+    bits = max(LOIHI_FRACTION_BITS, lost + below.bit_length() - 1)
+    if bits > _MOST_FRACTION_BITS:
+        raise RefusedError(f"{T} steps of its decay need {bits} bits below the unit, 32 are there")
+    state /= 1 << bits
+    flat = rule.threshold.ravel()
+    if flat.size > 1 and (flat == flat[0]).all():
+        flat = flat[:1]
+    levels = [(Fraction(v) - rule.rest) / state for v in flat.tolist()]
+    whole = [int(v // 1) + 1 if rule.strict else -int(-v // 1) for v in levels]
+    if min(levels) <= 0 or max(whole) >= 1 << 62:
+        raise RefusedError("v_threshold is not above the resting potential, or out of all bounds")
+    where = rule.threshold.shape if len(whole) > 1 else (1,)
+    if len(whole) > 1 and where != shape:
+        raise RefusedError(f"thresholds {list(where)} for values {list(shape)}")
+    return Neuron(
+        threshold=IntTensor.of(np.array(whole, np.int64).reshape(where)),
+        dv=dv,
+        du=du,
+        reset=rule.reset,
+        reset_by=int(rule.reset_by / state),
+        fraction_bits=bits,
+    )

@@ -1,0 +1,240 @@
+"""The nodes and edges of a `.nir` file that nobody has to trust.
+
+`nir.read` follows what HDF5 follows, knows no limits and trusts every field. Here the file
+becomes plain arrays (`export.hdf5`), and every name, field, type and shape is checked; the
+package `nir` is not needed. What the nodes mean is a question for `nir_import`.
+
+Source: the layout that nir 1.0.8 writes; that of its predecessors, which lacks `v_reset`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lapilli.export.hdf5.parser import Location, RefusedError, Tree, Value, parse_tree, show
+from lapilli.export.hdf5.process import read_tree
+from lapilli.ir.errors import FormatError
+
+Floats: TypeAlias = npt.NDArray[Any]
+
+_MAJOR = 1  # of nir, whose files are read
+_MOST_ELEMENTS = 1 << 28  # of one value at one step, as in a .lapilli file
+_NEURON = ("r", "v_leak", "v_threshold")
+# type -> fields that it must have, and fields that it may have
+_FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "Input": (("shape",), ()),
+    "Output": (("shape",), ()),
+    "Affine": (("weight", "bias"), ()),
+    "Linear": (("weight",), ()),
+    "Scale": (("scale",), ()),
+    "Conv1d": (
+        ("weight", "bias", "stride", "padding", "dilation", "groups"),
+        ("input_shape",),
+    ),
+    "Conv2d": (
+        ("weight", "bias", "stride", "padding", "dilation", "groups"),
+        ("input_shape",),
+    ),
+    "SumPool2d": (("kernel_size", "stride", "padding"), ()),
+    "AvgPool2d": (("kernel_size", "stride", "padding"), ()),
+    "Flatten": (("start_dim", "end_dim"), ("input_type",)),
+    "Delay": (("delay",), ()),
+    "Threshold": (("threshold",), ()),
+    "I": (("r",), ()),
+    "IF": (("r", "v_threshold"), ("v_reset",)),
+    "LI": (("tau", "r", "v_leak"), ()),
+    "LIF": (("tau", *_NEURON), ("v_reset",)),
+    "CubaLI": (("tau_syn", "tau_mem", "r", "v_leak", "w_in"), ()),
+    "CubaLIF": (("tau_syn", "tau_mem", *_NEURON, "w_in"), ("v_reset",)),
+}
+_WHOLE = ("shape", "stride", "dilation", "groups", "input_shape", "kernel_size", "start_dim",
+          "end_dim", "input_type")  # fmt: skip
+_RANKS = {"Affine": 2, "Linear": 2, "Conv1d": 3, "Conv2d": 4}  # of weights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NirNode:
+    """One node: NIR's name of its type, and its fields. All numbers are finite."""
+
+    type: str
+    arrays: Mapping[str, Floats]
+    texts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NirFile:
+    """A flat NIR graph.
+
+    Attributes:
+        version: of nir, as the file claims.
+        nodes: by name.
+        edges: (source, target), each once, between nodes.
+        facts: the JSON that lapilli put into the metadata, if it wrote the file.
+    """
+
+    version: str
+    nodes: Mapping[str, NirNode]
+    edges: tuple[tuple[str, str], ...]
+    facts: Mapping[str, Any] | None
+
+
+def read_nir(path: Path, most_bytes: int | None = None) -> NirFile:
+    """Read a `.nir` file; opens that file alone, and executes nothing.
+
+    Args:
+        path: of the file.
+        most_bytes: see `hdf5_worker.read_tree`.
+
+    Raises:
+        FormatError: no such file, damaged, or not a NIR graph as nir writes it; names the
+            node or the dataset, what was found and what is allowed.
+    """
+    tree = read_tree(path, most_bytes)
+    try:
+        return _file_from(tree)
+    except RefusedError as error:
+        raise FormatError(path, str(error)) from error
+
+
+def parse_nir(data: bytes, most_bytes: int) -> NirFile:
+    """The same from memory.
+
+    Raises:
+        RefusedError: a sentence, without the path.
+    """
+    return _file_from(parse_tree(data, most_bytes))
+
+
+def _file_from(tree: Tree) -> NirFile:
+    _members(tree, (), ("node",), ("version",))
+    version = _text(tree.values.get(("version",), "unknown"), "/version")
+    if (major := re.match(r"(\d{1,9})\.", version)) and int(major[1]) > _MAJOR:
+        raise RefusedError(
+            f"written by nir {version[:20]}; this lapilli reads version {_MAJOR}: write it with one"
+        )
+    _members(tree, ("node",), ("type", "nodes", "edges"), ("metadata", "input_type", "output_type"))
+    if (kind := _text(tree.values.get(("node", "type")), "/node/type")) != "NIRGraph":
+        raise RefusedError(f"/node/type: a single {kind[:40]!r}; expected a NIRGraph")
+    names = tree.groups.get(("node", "nodes"))
+    if not names:
+        raise RefusedError("/node/nodes: no nodes")
+    nodes = {name: _node(tree, name) for name in sorted(names)}
+    return NirFile(version, nodes, _edges(tree, nodes), _facts(tree))
+
+
+def _members(tree: Tree, at: Location, must: tuple[str, ...], may: tuple[str, ...]) -> None:
+    if at not in tree.groups:
+        raise RefusedError(f"{show(at)}: expected a group")
+    there = set(tree.groups[at])
+    if missing := [name for name in must if name not in there]:
+        raise RefusedError(f"{show((*at, missing[0]))}: is missing")
+    if odd := sorted(there - set(must) - set(may)):
+        raise RefusedError(f"{show((*at, odd[0]))}: unknown; expected {', '.join((*must, *may))}")
+
+
+def _node(tree: Tree, name: str) -> NirNode:
+    at = ("node", "nodes", name)
+    if at not in tree.groups:
+        raise RefusedError(f"{show(at)}: expected a group")
+    kind = _text(tree.values.get((*at, "type")), show((*at, "type")))
+    if kind == "NIRGraph":
+        raise RefusedError(f"node {name!r}: a graph in the graph; write its nodes out")
+    if kind not in _FIELDS:
+        raise RefusedError(f"node {name!r}: unknown type {kind[:40]!r}")
+    must, may = _FIELDS[kind]
+    _members(tree, at, ("type", *must), (*may, "metadata"))
+    arrays, texts = {}, {}
+    for field in (*must, *may):
+        value = tree.values.get((*at, field))
+        if isinstance(value, np.ndarray):
+            arrays[field] = _numbers(value, f"node {name!r}: {field}", whole=field in _WHOLE)
+        elif isinstance(value, str) and field == "padding" and value in ("same", "valid"):
+            texts[field] = value
+        elif value is not None or field in must:
+            raise RefusedError(f"node {name!r}: {field}: expected numbers")
+    node = NirNode(kind, arrays, texts)
+    _check_node(name, node)
+    return node
+
+
+def _numbers(value: Floats, where: str, *, whole: bool) -> Floats:
+    if value.dtype.kind == "b":
+        value = value.astype(np.int8)
+    if not value.size:
+        raise RefusedError(f"{where}: no numbers")
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise RefusedError(f"{where}: a number that is not finite")
+    if whole:
+        flat = value.astype(np.float64).ravel()
+        if value.ndim > 1 or not ((flat == np.floor(flat)) & (np.abs(flat) < _MOST_ELEMENTS)).all():
+            raise RefusedError(f"{where}: expected small whole numbers")
+        value = value.astype(np.int64)
+        if value.size > 8:
+            raise RefusedError(f"{where}: {value.size} numbers")
+    return value
+
+
+def _check_node(name: str, node: NirNode) -> None:
+    rank = _RANKS.get(node.type)
+    if rank and node.arrays["weight"].ndim != rank:
+        found = list(node.arrays["weight"].shape)
+        raise RefusedError(f"node {name!r}: weight of shape {found}; expected {rank} axes")
+    if "bias" in node.arrays and node.arrays["bias"].shape != node.arrays["weight"].shape[:1]:
+        found = list(node.arrays["bias"].shape)
+        raise RefusedError(f"node {name!r}: bias of shape {found} does not fit its weight")
+    if node.type in ("Input", "Output"):
+        shape = node.arrays["shape"].ravel().astype(object)
+        if (shape < 1).any() or shape.prod() > _MOST_ELEMENTS:
+            raise RefusedError(f"node {name!r}: a value of shape {shape.tolist()}")
+
+
+def _edges(tree: Tree, nodes: Mapping[str, NirNode]) -> tuple[tuple[str, str], ...]:
+    listed = tree.values.get(("node", "edges"))
+    if not isinstance(listed, list) or len(listed) % 2:
+        raise RefusedError("/node/edges: expected rows of two names")
+    edges = tuple(zip(listed[::2], listed[1::2], strict=True))
+    for source, target in edges:
+        for name in (source, target):
+            if name not in nodes:
+                raise RefusedError(f"edge {source[:40]!r} -> {target[:40]!r}: no such node")
+    if len(set(edges)) < len(edges):
+        twice = next(e for i, e in enumerate(edges) if e in edges[:i])
+        raise RefusedError(f"edge {twice[0]!r} -> {twice[1]!r}: listed twice")
+    sources, targets = {s for s, _ in edges}, {t for _, t in edges}
+    for name, node in nodes.items():
+        if node.type != "Input" and name not in targets:
+            raise RefusedError(f"node {name!r}: no edge leads to it")
+        if node.type != "Output" and name not in sources:
+            raise RefusedError(f"node {name!r}: no edge leads on from it")
+        if (node.type == "Input" and name in targets) or (
+            node.type == "Output" and name in sources
+        ):
+            raise RefusedError(f"node {name!r}: an edge on the wrong side of an {node.type}")
+    return edges
+
+
+def _facts(tree: Tree) -> Mapping[str, Any] | None:
+    text = tree.values.get(("node", "metadata", "lapilli"))
+    if text is None:
+        return None
+    try:
+        facts = json.loads(_text(text, "metadata"))
+    except (ValueError, RecursionError) as error:
+        raise RefusedError("metadata: what should be lapilli's is no JSON") from error
+    if not isinstance(facts, dict):
+        raise RefusedError("metadata: what should be lapilli's is no object")
+    return facts
+
+
+def _text(value: Value | None, where: str) -> str:
+    if not isinstance(value, str):
+        raise RefusedError(f"{where}: expected text")
+    return value

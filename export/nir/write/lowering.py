@@ -1,0 +1,173 @@
+"""One pass over a graph that says each node in NIR, or why NIR cannot.
+
+An operation that needs no node of its own gets none: wiring moves book-keeping, and a sum
+is two edges into whatever uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import nir
+import numpy as np
+from typing_extensions import assert_never
+
+from lapilli.export.nir.write.builder import Emission
+from lapilli.export.nir.write.dialect import Dialect, Said
+from lapilli.export.nir.write.joins import add, join
+from lapilli.export.nir.write.neurons import fire
+from lapilli.export.nir.write.placement import Placed, RefusedError, describe
+from lapilli.export.nir.write.synapses import add_up, convolve, linear, read_out
+from lapilli.ir.errors import Unsupported, UnsupportedError
+from lapilli.ir.graph import Graph, Node
+from lapilli.ir.ops import (
+    Add,
+    Concat,
+    Conv2d,
+    Delay,
+    Expand,
+    Gate,
+    Input,
+    Linear,
+    MaxPool2d,
+    Membrane,
+    Neuron,
+    Permute,
+    Readout,
+    Relu,
+    Reshape,
+    ShiftSum,
+    Slice,
+    SpikeMatmul,
+    Staircase,
+    Sum,
+)
+from lapilli.ir.types import IntRange
+
+
+class Walk:
+    """Emits NIR nodes for one graph, node by node, and collects what it must refuse.
+
+    Args:
+        graph: what to say.
+        say: how to say it.
+        max_weights: of all nodes together.
+        refused: what is known to be wrong already.
+    """
+
+    def __init__(
+        self, graph: Graph, say: Dialect, max_weights: int, refused: Sequence[Unsupported] = ()
+    ) -> None:
+        self.graph = graph
+        self.file = Emission(graph, say, max_weights)
+        self._placed: dict[str, Placed | None] = {}  # None: unknown, after a refusal
+        self._reasons = list(refused)
+        self._read_out = _only_read_out(graph)
+        self._units: tuple[int, ...] = (1,)  # of what the output is made of
+
+    def visit(self, node: Node) -> None:
+        """Emit a node, or note why not; a refusal hides no later one."""
+        faults = self._faults(node)
+        inputs = [p for i in node.inputs if (p := self._placed[i]) is not None]
+        self._placed[node.name] = None
+        if not faults and len(inputs) == len(node.inputs):
+            try:
+                placed = self._emit(node, inputs)
+                self.file.check_exact(placed.reach.magnitude)
+                self._placed[node.name] = placed
+            except RefusedError as refused:
+                faults = [str(refused)]
+        self._reasons += [Unsupported(node.name, fault) for fault in faults]
+
+    def finish(self) -> Said:
+        """Connect the output; the whole.
+
+        Raises:
+            UnsupportedError: something was refused.
+        """
+        reasons = self._reasons
+        reasons += [Unsupported(name, "a second input") for name in self.graph.inputs[1:]]
+        reasons += [Unsupported(name, "a second output") for name in self.graph.outputs[1:]]
+        name = next(iter(self.graph.outputs), "outputs")
+        value = self._placed.get(name)
+        if value is None and not reasons:
+            reasons.append(Unsupported(name, "there is none"))
+        if value is None or reasons:
+            raise UnsupportedError("nir", tuple(reasons))
+        if len(value.terms) > 1:  # importers do not add up what arrives at an output
+            value = self.file.same(f"{name}.same", value)
+        output: dict[str, Any] = {
+            "name": name,
+            "layout": describe(value),
+            "accumulate": isinstance(self.graph[name].op, Readout),
+        }
+        if len(self._units) > 1:
+            output["units"] = list(self._units)
+        self.file.put("output", nir.Output(np.array(value.shape)), value, value.shape)
+        return Said(
+            self.file.nodes, tuple(self.file.edges), self.file.names, self.file.layouts, output
+        )
+
+    def _faults(self, node: Node) -> list[str]:
+        """What is wrong with a node, wherever its inputs live."""
+        op = node.op
+        faults = self.file.say.neuron_faults(op, self.graph.T) if isinstance(op, Neuron) else []
+        if any(isinstance(self.graph[i].op, Readout) for i in node.inputs):
+            faults.append("uses a read-out, which only the host accumulates")
+        return faults
+
+    def _emit(self, node: Node, inputs: list[Placed]) -> Placed:
+        op, name = node.op, node.name
+        match op:
+            case Input(type=t):
+                key = self.file.name(name)
+                self.file.nodes[key] = nir.Input(np.array(t.shape))
+                return Placed.whole(key, t.shape, t.range | IntRange(0, 0))
+            case Reshape() | Permute() | Expand() | Slice() | Delay():
+                return inputs[0].wired(op)
+            case Readout():
+                return inputs[0]
+            case Linear() if name in self._read_out:
+                placed, self._units = read_out(self.file, name, op, inputs[0])
+                return placed
+            case Linear():
+                return linear(self.file, name, op, inputs[0])
+            case Conv2d():
+                return convolve(self.file, name, op, inputs[0])
+            case Add():
+                return add(self.file, name, inputs[0], inputs[1])
+            case Sum():
+                return add_up(self.file, name, op, inputs[0])
+            case Concat():
+                return join(self.file, name, op, inputs)
+            case Neuron():
+                return fire(self.file, name, op, inputs[0])
+            case (
+                SpikeMatmul()
+                | ShiftSum()
+                | Gate()
+                | MaxPool2d()
+                | Membrane()
+                | Staircase()
+                | Relu()
+            ):
+                raise TypeError(f"{type(op).__name__} is lowered before NIR sees it")
+            case _:
+                assert_never(op)
+
+
+def _only_read_out(graph: Graph) -> set[str]:
+    """Names of the nodes that nothing reads but the host."""
+    inside = {i for node in graph.nodes if not isinstance(node.op, Readout) for i in node.inputs}
+    shown = {*graph.outputs, *(i for o in graph.outputs for i in graph[o].inputs)}
+    return shown - inside
+
+
+def ancestors(graph: Graph) -> set[str]:
+    """Names of the nodes from which an output can be reached."""
+    used = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        if node.name in used:
+            used.update(node.inputs)
+    return used

@@ -1,0 +1,70 @@
+"""A read-out in limbs: numbers too long for floats leave in parts, and the host adds them up.
+
+Nobody but the host reads the logits, and it adds them up over time as it is. So weights may be
+written digit by digit, and what one digit still makes too long for half of the inputs at a
+time: y = sum of 2^k_i y_i, where each y_i has rows of its own and fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lapilli.export.nir.write.placement import RefusedError
+from lapilli.ir.ops import Linear
+from lapilli.ir.tensor import IntArray, IntTensor
+
+Limb = tuple[int, Linear]  # what one of its units is worth, and its synapses
+
+
+def limbs(op: Linear, fits: Callable[[Linear], bool]) -> tuple[Limb, ...]:
+    """The fewest limbs of equally many bits that fit; `op` itself, if it does.
+
+    >>> op = Linear(weight=IntTensor.of([[100, -7]]), bias=IntTensor.of([33]))
+    >>> parts = limbs(op, lambda part: part.weight.range.magnitude < 32)
+    >>> [(unit, p.weight.array.tolist(), p.bias.array.tolist()) for unit, p in parts]
+    [(1, [[4, -7]], [1]), (32, [[3, 0]], [1])]
+
+    Raises:
+        RefusedError: a weight of one on one input does not fit.
+    """
+    longest = max(op.weight.range.magnitude, op.bias.range.magnitude).bit_length()
+    for bits in range(longest, 0, -1):
+        parts = _digits(op, bits, longest)
+        if all(fits(part) for _, part in parts):
+            return parts
+    half = op.weight.shape[1] // 2
+    if half == 0:
+        raise RefusedError("one of its inputs alone leaves what floats hold")
+    left, right = op.weight.array.copy(), op.weight.array.copy()
+    left[:, half:] = 0
+    right[:, :half] = 0
+    none = np.zeros_like(op.bias.array)
+    return (*limbs(_like(op, left, op.bias.array), fits), *limbs(_like(op, right, none), fits))
+
+
+def _digits(op: Linear, bits: int, longest: int) -> tuple[Limb, ...]:
+    """Digits of sign and magnitude, the lowest first."""
+
+    def digit(array: IntArray, low: int) -> IntArray:
+        return np.asarray(np.sign(array) * (np.abs(array) >> low & (1 << bits) - 1), np.int64)
+
+    return tuple(
+        (1 << low, _like(op, digit(op.weight.array, low), digit(op.bias.array, low)))
+        for low in range(0, longest, bits)
+    )
+
+
+def _like(op: Linear, weight: IntArray, bias: IntArray) -> Linear:
+    return Linear(weight=IntTensor.of(weight), bias=IntTensor.of(bias), graded=op.graded)
+
+
+def stacked(parts: tuple[Limb, ...]) -> Linear:
+    """All of them on the same input, one below the other."""
+    ops = [op for _, op in parts]
+    return _like(
+        ops[0],
+        np.concatenate([op.weight.array for op in ops]),
+        np.concatenate([op.bias.array for op in ops]),
+    )

@@ -1,0 +1,191 @@
+"""Synapses and sums as NIR nodes, wherever their inputs live."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from lapilli.export.nir.write import canonical as nir_nodes
+from lapilli.export.nir.write.builder import Emission
+from lapilli.export.nir.write.joins import move
+from lapilli.export.nir.write.multiword import limbs, stacked
+from lapilli.export.nir.write.placement import Placed, RefusedError, columns, pooled, tokens
+from lapilli.export.nir.write.routing import Weights, need_few, onto_elements
+from lapilli.ir.ops import Conv2d, Linear, Sum
+from lapilli.ir.tensor import IntArray, IntTensor
+from lapilli.ir.types import IntRange
+
+
+def read_out(file: Emission, name: str, op: Linear, x: Placed) -> tuple[Placed, tuple[int, ...]]:
+    """Weights whose results only the host reads, in as many limbs as the floats need.
+
+    Returns:
+        (limbs, ...), or one number as it is, and what a unit of each is worth.
+    """
+    parts = limbs(op, lambda part: reach(part, x).magnitude < file.say.EXACT)
+    if len(parts) == 1:
+        return linear(file, name, op, x), (1,)
+    y = linear(file, name, stacked(parts), x)
+    rows = y.home.reshape(*y.home.shape[:-1], len(parts), len(op.bias.array))
+    return replace(y, home=np.moveaxis(rows, -2, 0)), tuple(unit for unit, _ in parts)
+
+
+def linear(file: Emission, name: str, op: Linear, x: Placed) -> Placed:
+    """Weights, dealt out to wherever their inputs live, so that order never matters."""
+    w, bias = op.weight.array, op.bias.array
+    if _chooses(op):  # wiring, in the form of weights
+        return replace(x, home=x.home[..., w.argmax(axis=1)])
+    most = reach(op, x)
+    if w.shape == (1, 1):  # elementwise: stays where it lives
+        if bias.any() and len(x.shape) not in (1, 3):
+            size = (math.prod(x.shape),)
+            home, flat = x.home, nir_nodes.flatten(x.shape)
+            x = replace(file.put(f"{name}.flatten", flat, x, size), home=home)
+        layer = nir_nodes.scaled(x.shape, int(w[0, 0]), int(bias[0]))
+        return replace(file.put(name, layer, x, x.shape, most), home=x.home)
+    if x.home.ndim == 1 and w.any() and (file.say.FLATTENS or len(x.shape) == 1):
+        row, length = x, math.prod(x.shape)
+        if len(x.shape) > 1:
+            row = file.put(f"{name}.flatten", nir_nodes.flatten(x.shape), x, (length,))
+        dealt = _deal(w, x.home, length)
+        return file.put(name, nir_nodes.affine(dealt, bias), row, bias.shape, most)
+    try:
+        return _at_each_pixel(file, name, op, x, most)
+    except RefusedError:
+        return _linear_of_elements(file, name, op, x, most)
+
+
+def _at_each_pixel(file: Emission, name: str, op: Linear, x: Placed, most: IntRange) -> Placed:
+    """The same weights at each pixel, once for each group of channels that tokens lie in."""
+    read, (C, *size), out = tokens(x), x.shape, len(op.bias.array)
+    need_few(len(read.groups) * out * C)
+    weight = np.concatenate([_deal(op.weight.array, channels, C) for channels in read.groups])
+    layer = nir_nodes.pointwise(weight, np.tile(op.bias.array, len(read.groups)), tuple(size))
+    y = file.put(name, layer, x, (len(weight), *size), most)
+    channel = read.group[..., None] * out + np.arange(out)
+    return replace(y, home=channel * math.prod(size) + read.pixel[..., None])
+
+
+def _linear_of_elements(file: Emission, name: str, op: Linear, x: Placed, most: IntRange) -> Placed:
+    """One weight for each pair of elements, token by token."""
+    w, out = op.weight.array, len(op.bias.array)
+    sources = x.home.reshape(-1, 1, w.shape[1])
+    rows = np.arange(len(sources) * out).reshape(-1, out, 1)
+    spread = (a.ravel() for a in np.broadcast_arrays(rows, sources, w[None]))
+    bias = np.tile(op.bias.array, len(sources))
+    stages = onto_elements(Weights(*spread), bias, x.shape)
+    return file.elements(name, stages, x, (*x.home.shape[:-1], out), most)
+
+
+def convolve(file: Emission, name: str, op: Conv2d, x: Placed) -> Placed:
+    """A convolution of a map."""
+    if not x.is_plain and op.weight.shape[1:] == (x.home.shape[0], 1, 1) and _is_still(op):
+        # Token by token: where they lie does not matter.
+        w = IntTensor.of(op.weight.array[:, :, 0, 0])
+        features = replace(x, home=np.moveaxis(x.home, 0, -1))
+        y = linear(file, name, Linear(weight=w, bias=op.bias), features)
+        return replace(y, home=np.moveaxis(y.home, -1, 0))
+    x = _as_map(file, name, x)
+    shape = file.graph.types[name].shape
+    if _counts(op):  # each channel's windows, added up
+        pool = nir_nodes.count(op.weight.shape[2:], op.stride, op.padding)
+        sizes = zip(x.shape[1:], op.weight.shape[2:], op.stride, op.padding, strict=True)
+        made = (shape[0], *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes))
+        y = file.put(name, pool, x, made, reach(op, x))
+    else:
+        layer = nir_nodes.convolution(op, x.shape[1:])
+        made = tuple(int(n) for n in layer.output_type["output"])
+        y = file.put(name, layer, x, made, reach(op, x))
+    kept = np.arange(math.prod(made)).reshape(made)[:, : shape[1], : shape[2]]
+    return replace(y, home=kept)
+
+
+def _as_map(file: Emission, name: str, x: Placed) -> Placed:
+    """The value as a tensor of its own shape (C, H, W), or with zeros at ends of the map."""
+    if len(x.shape) == 3 and x.is_plain:
+        return x
+    shape = x.home.shape
+    return move(file, f"{name}.map", x, shape, np.arange(x.home.size).reshape(shape))
+
+
+def add_up(file: Emission, name: str, op: Sum, x: Placed) -> Placed:
+    """A sum over axes: a pool where they are a map or one side of it, weights elsewhere."""
+    shape = file.graph.types[name].shape
+    count = x.home.size // math.prod(shape)
+    most = x.reach.times(count)
+    for way in (_over_maps, _over_lines, _over_channels):
+        try:
+            y = way(file, name, op, x, most)
+        except RefusedError:
+            continue
+        return replace(y, home=y.home.reshape(shape))
+    sources = np.moveaxis(x.home, op.axes, range(-len(op.axes), 0)).reshape(-1, count)
+    rows = np.broadcast_to(np.arange(len(sources))[:, None], sources.shape)
+    weights = Weights.of_moves(rows, sources)
+    stages = onto_elements(weights, np.zeros(len(sources), np.int64), x.shape)
+    return file.elements(name, stages, x, shape, most)
+
+
+def _over_maps(file: Emission, name: str, op: Sum, x: Placed, most: IntRange) -> Placed:
+    home = pooled(x, op.axes)
+    C, *size = x.shape
+    pool = nir_nodes.count(tuple(size), tuple(size), (0, 0))
+    return replace(file.put(name, pool, x, (C, 1, 1), most), home=home)
+
+
+def _over_lines(file: Emission, name: str, op: Sum, x: Placed, most: IntRange) -> Placed:
+    window, home = columns(x, op.axes)
+    if math.prod(window) & math.prod(window) - 1:
+        raise RefusedError("importers take the sum of a line where it has 2^n elements")
+    C, H, W = x.shape
+    pool = nir_nodes.count(window, window, (0, 0))
+    return replace(file.put(name, pool, x, (C, H // window[0], W // window[1]), most), home=home)
+
+
+def _over_channels(file: Emission, name: str, op: Sum, x: Placed, most: IntRange) -> Placed:
+    rows = np.moveaxis(x.home, op.axes, range(-len(op.axes), 0))
+    rows = rows.reshape(*rows.shape[: rows.ndim - len(op.axes)], -1)
+    ones = IntTensor.of(np.ones((1, rows.shape[-1]), np.int64))
+    total = Linear(weight=ones, bias=IntTensor.of([0]), graded=True)
+    return _at_each_pixel(file, name, total, replace(x, home=rows), most)
+
+
+def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
+    """Columns to where their inputs live; two that live in one place add up."""
+    dealt = np.zeros((len(weight), size), np.int64)
+    np.add.at(dealt.T, home, weight.T)
+    return dealt
+
+
+def reach(op: Linear | Conv2d, x: Placed) -> IntRange:
+    """All partial sums of the synapses of one output lie here."""
+    w, lo, hi = op.weight.array, x.reach.lo, x.reach.hi
+    rows = w.reshape(len(w), -1)
+    # Python's integers: a product may be longer than 64 bits.
+    positive, negative, bias = (
+        a.astype(object)
+        for a in (rows.clip(min=0).sum(axis=1), rows.clip(max=0).sum(axis=1), op.bias.array)
+    )
+    most = hi * positive + lo * negative + np.maximum(bias, 0)
+    least = lo * positive + hi * negative + np.minimum(bias, 0)
+    return IntRange(int(least.min()), int(most.max()))
+
+
+def _chooses(op: Linear) -> bool:
+    """Whether each result is one of the features."""
+    w = op.weight.array
+    return (
+        bool((w.sum(axis=1) == 1).all() and ((w == 0) | (w == 1)).all()) and not op.bias.array.any()
+    )
+
+
+def _is_still(op: Conv2d) -> bool:
+    return op.stride == (1, 1) and op.padding == (0, 0)
+
+
+def _counts(op: Conv2d) -> bool:
+    """Whether it is a sum over each window of each channel."""
+    depthwise = op.groups == op.weight.shape[0] and op.weight.shape[1] == 1
+    return depthwise and bool((op.weight.array == 1).all()) and not op.bias.array.any()

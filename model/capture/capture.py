@@ -1,0 +1,179 @@
+"""Capture an author's module, untouched, as a program of few operators.
+
+`torch.export` traces the module with each neuron replaced by one opaque operator, at a
+batch size that is a prime and divides nothing else, so that no axis is taken for the batch
+by accident.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from lapilli.ir.errors import CaptureError
+from lapilli.model.capture.device import on_cpu
+from lapilli.model.capture.exported import Reader
+from lapilli.model.capture.opaque import OpaqueNeuron, OpaqueShiftmax
+from lapilli.model.capture.opaque_step import OpaqueStep
+from lapilli.model.capture.program import Captured
+from lapilli.model.capture.signature import LAYOUTS, Signature
+from lapilli.model.families.bsa import Shiftmax
+from lapilli.model.neurons.adapters import adapter_of
+
+_HAS_MODES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Dropout)
+# Large, so that they rarely divide a number of tokens; traced tensors hold no memory.
+_PRIMES = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109)
+
+
+def capture(
+    model: nn.Module,
+    image_shape: tuple[int, ...],
+    *,
+    layout: str = "BCHW",
+    output: int | str | None = None,
+    per_sample: bool = False,
+    leaf: int | None = None,
+) -> Captured:
+    """Capture `model`, called with one batch of images.
+
+    Args:
+        model: in evaluation mode; of one on a GPU, a copy on the CPU is captured.
+        image_shape: of one sample, (C, H, W); with time in the layout (T, C, H, W).
+        layout: of the images that its forward takes: BCHW, BTCHW or TBCHW.
+        output: which of several results holds the logits, by index or key; without it the
+            first that looks like logits.
+        leaf: the same by number, in a walk through everything that is returned.
+        per_sample: accept neurons that integrate over T*B, and take what they do with
+            batches of one for what is meant.
+
+    Raises:
+        CaptureError: an operator or a stateful module that is not known, time or batch that
+            mix with something else, a model in training mode; names the module path.
+    """
+    if layout not in LAYOUTS:
+        raise CaptureError("", f"layout {layout!r} is none of {', '.join(LAYOUTS)}")
+    if len(image_shape) != len(layout) - 1:
+        raise CaptureError("", f"images of one sample {image_shape} do not fit layout {layout}")
+    if "T" in layout and image_shape[0] == 1:
+        raise CaptureError("", "images of a single time step; drop that axis, use layout BCHW")
+    signature = Signature(layout=layout, per_sample=per_sample)
+    model = on_cpu(model)
+    _check_mode(model)
+    forms = _check_state(model, signature, image_shape)
+    for batch in _batch_sizes(model, image_shape):
+        images = torch.zeros(signature.images(image_shape, batch), dtype=_dtype(model))
+        reader = Reader(model, _export(model, images, forms), batch, image_shape, signature)
+        captured = reader.read(output, leaf)
+        if not reader.ambiguous:
+            return captured
+    raise CaptureError("", f"every batch size of {_PRIMES} divides one of its dimensions")
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    """Of its parameters, whatever the process's default is."""
+    return next((p.dtype for p in model.parameters()), torch.float32)
+
+
+def _check_mode(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        if module.training and isinstance(module, _HAS_MODES):
+            raise CaptureError(path, "is in training mode; call model.eval() first")
+
+
+def _batch_sizes(model: nn.Module, image_shape: tuple[int, ...]) -> list[int]:
+    sizes = {n for p in model.parameters() for n in p.shape} | set(image_shape)
+    return [prime for prime in _PRIMES if all(n % prime for n in sizes)]
+
+
+def _check_state(
+    model: nn.Module, signature: Signature, image_shape: tuple[int, ...]
+) -> Mapping[str, pytree.TreeSpec]:
+    """Run once and see whose attributes or buffers moved: such a module has a memory.
+
+    Returns, for the neurons that answer by more than spikes, the form of their answers.
+    """
+    forms: dict[str, pytree.TreeSpec] = {}
+    probe = copy.deepcopy(model)
+    before = {path: _memory(module) for path, module in probe.named_modules()}
+    for path, module in probe.named_modules():
+        if adapter_of(module) is not None:
+            module.register_forward_hook(_noting(forms, path))
+    with torch.no_grad():
+        try:
+            probe(torch.ones(signature.images(image_shape, 2), dtype=_dtype(model)))
+        except Exception as error:
+            raise CaptureError("", f"its forward fails on images {image_shape}: {error}") from error
+    for path, module in probe.named_modules():
+        if adapter_of(module) is None and _memory(module) != before[path]:
+            raise CaptureError(
+                path,
+                f"{type(module).__name__} keeps state from call to call and is no neuron that "
+                "lapilli knows; replace it by one of model.adapters.ADAPTERS",
+            )
+    return forms
+
+
+def _noting(forms: dict[str, pytree.TreeSpec], path: str) -> Callable[[Any, Any, Any], None]:
+    def note(module: Any, given: Any, answer: Any) -> None:
+        if isinstance(answer, tuple):
+            forms[path] = pytree.tree_structure(answer)
+
+    return note
+
+
+def _memory(module: nn.Module) -> dict[str, object]:
+    own = {k: v for k, v in vars(module).items() if k not in ("_parameters", "_modules")}
+    buffers = own.pop("_buffers", {})
+    values = {**own, **buffers}
+    return {
+        k: v.detach().numpy().tobytes() if isinstance(v, Tensor) else v
+        for k, v in values.items()
+        if isinstance(v, Tensor | int | float | None | list | tuple)
+    }
+
+
+def _export(
+    model: nn.Module, images: Tensor, forms: Mapping[str, pytree.TreeSpec]
+) -> torch.export.ExportedProgram:
+    traced = copy.deepcopy(model)
+    for path, module in list(traced.named_modules()):
+        parent, _, leaf = path.rpartition(".")
+        if (adapter := adapter_of(module)) is not None:
+            if not path:
+                raise CaptureError(path, "is a neuron, not a network")
+            opaque: nn.Module = OpaqueNeuron(path)
+            if adapter.stepwise(module):
+                opaque = OpaqueStep(
+                    path,
+                    module,
+                    form=forms.get(path),
+                    membrane=adapter.membrane,
+                    keeps=adapter.keeps_state,
+                )
+            setattr(traced.get_submodule(parent), leaf, opaque)
+        elif type(module) is Shiftmax and path:
+            setattr(traced.get_submodule(parent), leaf, OpaqueShiftmax(path))
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of torch about torch
+            program = torch.export.export(traced, (images,), strict=False)
+            return program.run_decompositions({}) if _assigns(program) else program
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise CaptureError("", f"torch.export cannot trace it: {first}") from error
+
+
+def _assigns(program: torch.export.ExportedProgram) -> bool:
+    """Whether something is changed in place; torch then rewrites it without."""
+    targets = (n.target for n in program.graph.nodes if n.op == "call_function")
+    return any(
+        t._schema.is_mutable  # noqa: SLF001
+        for t in targets
+        if isinstance(t, torch._ops.OpOverload) and t is not torch.ops.aten.detach_.default  # noqa: SLF001
+    )

@@ -1,0 +1,299 @@
+"""Walk the exported graph once: fold constants, name axes, translate operator by operator."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from lapilli.ir.errors import CaptureError
+from lapilli.model.capture import axes
+from lapilli.model.capture.axes import Factor, MixError
+from lapilli.model.capture.opaque import NEURON
+from lapilli.model.capture.output import ancestors, check_read, chosen, is_per_step, living
+from lapilli.model.capture.program import (
+    Broadcast,
+    Call,
+    Captured,
+    Fire,
+    FloatArray,
+    Image,
+    Last,
+    Operator,
+    Potential,
+    Reduce,
+    View,
+)
+from lapilli.model.capture.rolling import Gathered, Loop, roll
+from lapilli.model.capture.rules.einsum import EINSUM
+from lapilli.model.capture.rules.elementwise import COMPUTING
+from lapilli.model.capture.rules.linear import LINEAR
+from lapilli.model.capture.rules.pooling import POOLING
+from lapilli.model.capture.rules.slicing import CUTTING
+from lapilli.model.capture.rules.wiring import WIRING
+from lapilli.model.capture.signature import Signature
+from lapilli.model.capture.translation import OperatorRule, Translation
+
+aten = torch.ops.aten
+_ZEROS = (aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default)
+_KEEPS_ZERO = (aten.clone.default, aten.detach.default, aten.to.dtype, aten.to.device,
+               aten.expand.default, aten._to_copy.default)  # noqa: SLF001  # fmt: skip
+RULES: Mapping[Any, OperatorRule] = {
+    **COMPUTING, **LINEAR, **EINSUM, **POOLING, **WIRING, **CUTTING,
+}  # fmt: skip
+
+
+class Reader:
+    """One exported graph; implements `translation.Context`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        program: torch.export.ExportedProgram,
+        batch: int,
+        image_shape: tuple[int, ...],
+        signature: Signature,
+    ) -> None:
+        self.model = model
+        self.program = program
+        self.batch = batch
+        self.image_shape = image_shape
+        self.signature = signature
+        self.per_sample = signature.per_sample
+        self.calls: dict[str, Call] = {}
+        self.constants: dict[str, FloatArray] = {}
+        self.notes: list[str] = []
+        self._values: dict[str, Call] = {}  # by node
+        self._known: dict[str, Any] = {}  # constant value by node
+        self._fired: set[str] = set()
+        self.loop: Loop | None = None
+        self.looping = False
+        self._in_loop: set[str] = set()
+        given = program.graph_signature
+        self._parameters = {**given.inputs_to_parameters, **given.inputs_to_buffers}
+        self._lifted = dict(given.inputs_to_lifted_tensor_constants)
+        self._neuron_calls = _numbered(program)
+
+    def read(self, output: int | str | None, leaf: int | None = None) -> Captured:
+        """Translate what the logits depend on.
+
+        Raises:
+            CaptureError: see `capture`.
+        """
+        leaf, node = chosen(self.program, self.batch, output, leaf, self.notes)
+        self.loop = roll(self.program.graph, node, self._parameters, self._is_zero)
+        needed = ancestors(node)
+        if self.loop is not None:
+            needed = {*self.loop.step, *self.loop.tail, *self.loop.gathered}
+        for each in self.program.graph.nodes:
+            if each.op == "placeholder" and each.name not in {*self._parameters, *self._lifted}:
+                dims = self.signature.dims(self.image_shape, self.batch)
+                self._values[each.name] = image = Call(each.name, Image(), (), "", dims)
+                self.add(image)
+            elif self.loop is not None and each in self.loop.gathered:
+                self.looping = False
+                self._values[each.name] = self._gather(each, self.loop.gathered[each])
+            elif each.op == "call_function" and each in needed:
+                self.looping = self.loop is not None and each in self.loop.step
+                self._visit(each)
+        result = self._values.get(node.name)
+        if result is None:
+            raise CaptureError("", "returns a constant")
+        per_step = is_per_step(result, self.batch, self.notes)
+        signature = Signature(
+            layout=self.signature.layout,
+            leaf=leaf,
+            per_step=per_step,
+            per_sample=self.per_sample,
+        )
+        if self.loop is not None:
+            self._give_steps(self.loop.T)
+        calls = living(self.calls, result.name)
+        check_read(calls)
+        T = self._steps(calls)
+        return Captured(
+            self.model, calls, result.name, T, self.constants, signature, tuple(self.notes)
+        )
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the batch size divides a dimension, and so could be taken for it."""
+        factors = {f for c in self.calls.values() for d in c.dims for f in d if f.name != "B"}
+        return any(f.size % self.batch == 0 for f in factors)
+
+    # ---- what rules ask (translation.Context) ----
+
+    def value(self, node: str) -> Call | None:
+        """The call that computes this node, if it is not a constant."""
+        return self._values.get(node)
+
+    def constant(self, name: str) -> Any:
+        """The value of a parameter or of what was computed from parameters, or None."""
+        if name in self._known:
+            return self._known[name]
+        if name in self._parameters:
+            parent, _, leaf = self._parameters[name].rpartition(".")
+            tensor = getattr(self.model.get_submodule(parent), leaf)
+        elif name in self._lifted:
+            tensor = self.program.constants[self._lifted[name]]
+        else:
+            return None
+        return _exact(tensor.detach().clone())
+
+    def parameter_name(self, name: str) -> str | None:
+        """Under which name the module holds a parameter, if it is one."""
+        return self._parameters.get(name)
+
+    def keep(self, name: str, value: FloatArray) -> str:
+        """Make a constant part of the program; return its name."""
+        self.constants[name] = np.asarray(value, np.float64)
+        return name
+
+    def add(self, call: Call) -> None:
+        """Make a call part of the program."""
+        self.calls[call.name] = call
+        if self.looping:
+            self._in_loop.add(call.name)
+        if isinstance(call.op, Fire | Potential) or any(i in self._fired for i in call.inputs):
+            self._fired.add(call.name)
+
+    def neuron_call(self, name: str) -> int:
+        """Which call of its module this neuron node is."""
+        return self._neuron_calls[name]
+
+    def has_fired(self, call: Call) -> bool:
+        """Whether this value depends on a neuron."""
+        return call.name in self._fired
+
+    def note(self, path: str, sentence: str) -> None:
+        """Tell the user."""
+        self.notes.append(f"{path}: {sentence}")
+
+    # ---- walking ----
+
+    def _visit(self, node: Any) -> None:
+        stack = list(node.meta.get("nn_module_stack", {}).values())
+        path = stack[-1][0] if stack else ""
+        if all(self.constant(n.name) is not None for n in node.all_input_nodes):
+            self._known[node.name] = self._folded(node, path)
+            return
+        translation = Translation(node, path, self)
+        rule = RULES.get(node.target)
+        if rule is None:
+            raise CaptureError(
+                path,
+                f"operator {node.target} is not one that lapilli can put on spiking hardware; "
+                "accumulates, comparisons, gates and pooling are",
+            )
+        try:
+            made = rule(translation)
+        except MixError as error:
+            raise CaptureError(
+                path, f"{node.target} mixes time or batch with something else: {error}"
+            ) from error
+        if made is not None:
+            shape = getattr(node.meta["val"], "shape", None)
+            if shape is not None and axes.shape(made.dims) != tuple(shape):
+                raise CaptureError(path, f"lost track of the axes at {node.target}")
+            self._values[node.name] = made
+
+    def _folded(self, node: Any, path: str) -> Any:
+        """Let torch compute what depends on parameters alone, in float64."""
+        args, kwargs = torch.fx.node.map_arg(
+            (node.args, dict(node.kwargs)), lambda n: self.constant(n.name)
+        )
+        try:
+            with torch.no_grad():
+                return pytree.tree_map(_exact, node.target(*args, **kwargs))
+        except RuntimeError as error:
+            raise CaptureError(
+                path, f"cannot compute {node.target} on parameters: {error}"
+            ) from error
+
+    # ---- a loop over time ----
+
+    def _is_zero(self, node: Any) -> bool:
+        """Whether a membrane is at rest, as `zeros`, or as a parameter or buffer of zeros."""
+        if node.target in _ZEROS:
+            return True
+        if node.target in _KEEPS_ZERO:
+            return self._is_zero(node.args[0])
+        value = self.constant(node.name)
+        return isinstance(value, Tensor) and not value.any()
+
+    def _gather(self, node: Any, gathered: Gathered) -> Call:
+        """The operator over T that takes the steps together."""
+        x = self._values[gathered.first.name]
+        T = self.loop.T if self.loop else 1
+        if gathered.how == "sum":
+            op: Operator = Reduce(axes=(), keepdims=False, mean=False, time=True)
+            dims = x.dims
+        elif gathered.how == "last":
+            op, dims = Last(), x.dims
+        else:
+            rank = len(x.dims) + (gathered.how == "stack")
+            at = gathered.axis % rank
+            if gathered.how == "cat" and x.dims[at]:
+                raise CaptureError("", f"joins the steps along {axes.show(x.dims)}; stack them")
+            op = View()
+            dims = (*x.dims[:at], (Factor("T", T),), *x.dims[at + (gathered.how == "cat") :])
+        call = Call(node.name, op, (x.name,), "", dims)
+        self.add(call)
+        return call
+
+    def _give_steps(self, T: int) -> None:
+        """What was translated for the first step is every step's: T becomes its first axis."""
+        time = (Factor("T", T),)
+        (image,) = (c for c in self.calls.values() if isinstance(c.op, Image))
+        shown = f"{image.name}.steps"
+        timed = axes.has(image.dims, "T")
+        for name, call in list(self.calls.items()):
+            if name not in self._in_loop or call is image:
+                continue
+            inputs = call.inputs
+            if not timed:
+                inputs = tuple(shown if i == image.name else i for i in inputs)
+            dims = call.dims if axes.has(call.dims, "T") else (time, *call.dims)
+            self.calls[name] = replace(call, inputs=inputs, dims=dims)
+        if not timed:
+            repeated = Call(shown, Broadcast(), (image.name,), "", (time, *image.dims))
+            self.calls = {image.name: image, shown: repeated, **self.calls}
+
+    # ---- the answer ----
+
+    def _steps(self, calls: Mapping[str, Call]) -> int:
+        """T; 1 if neurons saw an axis of length 1 in its place."""
+        sizes = {f.size for c in calls.values() for d in c.dims for f in d if f.name == "T"}
+        fires = [c for c in calls.values() if isinstance(c.op, Fire | Potential)]
+        if not fires:
+            raise CaptureError("", "has no time axis: no neuron that lapilli knows was called")
+        if len(sizes) > 1:
+            raise CaptureError("", f"has time axes of different lengths: {sorted(sizes)}")
+        for call in fires:
+            if sizes and not axes.has(call.dims, "T"):
+                raise CaptureError(
+                    call.path, f"the neuron sees one time step, other values have {min(sizes)}"
+                )
+        return min(sizes, default=1)
+
+
+def _numbered(program: torch.export.ExportedProgram) -> dict[str, int]:
+    """Which call of its module each neuron node is, unused ones counted."""
+    count: Counter[str] = Counter()
+    numbers = {}
+    for node in program.graph.nodes:
+        if node.target is NEURON:
+            numbers[node.name] = count[node.args[1]]
+            count[node.args[1]] += 1
+    return numbers
+
+
+def _exact(value: Any) -> Any:
+    """Floats in float64; integers and what is no tensor as they are."""
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -1,0 +1,98 @@
+"""Which of a module's results holds the logits, and what they depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from lapilli.ir.errors import CaptureError
+from lapilli.model.capture import axes
+from lapilli.model.capture.axes import Factor
+from lapilli.model.capture.program import Call, Fire, Image, Potential
+
+
+def chosen(
+    program: torch.export.ExportedProgram,
+    batch: int,
+    output: int | str | None,
+    leaf: int | None,
+    notes: list[str],
+) -> tuple[int, Any]:
+    """Which result holds the logits: its number in a tree walk, and its node."""
+    (flat,) = program.graph.output_node().args
+    if leaf is not None:
+        return leaf, flat[leaf]
+    tree = pytree.tree_unflatten(list(range(len(flat))), program.call_spec.out_spec)
+    if output is not None:
+        try:
+            tree = tree[output]
+        except (LookupError, TypeError) as error:
+            raise CaptureError("", f"returns no output {output!r}") from error
+    leaves = pytree.tree_leaves(tree)
+    tensors = [i for i in leaves if isinstance(flat[i], torch.fx.Node)]
+    shapes = {i: tuple(flat[i].meta["val"].shape) for i in tensors}
+    found = [i for i in tensors if len(shapes[i]) == 2 and shapes[i][0] == batch]
+    found += [i for i in tensors if len(shapes[i]) == 3 and shapes[i][1] == batch]
+    found += tensors
+    if not found:
+        raise CaptureError("", "returns no tensor; it must return the logits [B, classes]")
+    if len(flat) > 1 and output is None:
+        notes.append(
+            f"the model returns {len(flat)} values; number {found[0]} in the order written, "
+            f"of shape {['B' if n == batch else n for n in shapes[found[0]]]}, is taken "
+            "for the logits"
+        )
+    return found[0], flat[found[0]]
+
+
+def is_per_step(result: Call, batch: int, notes: list[str]) -> bool:
+    """True if the answer has steps, whose mean is taken."""
+    dims = result.dims
+    per_step = len(dims) == 3 and [f.name for f in dims[0]] == ["T"]
+    left = dims[1:] if per_step else dims
+    if len(left) != 2 or left[0] != (Factor("B", batch),) or axes.has(left[1:], "T"):
+        raise CaptureError("", f"returns {axes.show(dims)}; expected [B, classes]")
+    if per_step:
+        notes.append("the model returns logits of each step; their mean over T is taken")
+    return per_step
+
+
+def ancestors(node: Any) -> set[Any]:
+    """The node and everything that it depends on."""
+    found, open_ = {node}, [node]
+    while open_:
+        for source in open_.pop().all_input_nodes:
+            if source not in found:
+                found.add(source)
+                open_.append(source)
+    return found
+
+
+def living(calls: Mapping[str, Call], output: str) -> dict[str, Call]:
+    """The calls that the answer depends on; others were steps on the way."""
+    needed = {output}
+    for call in reversed(list(calls.values())):
+        if call.name in needed:
+            needed.update(call.inputs)
+    return {n: c for n, c in calls.items() if n in needed or isinstance(c.op, Image)}
+
+
+def check_read(calls: Mapping[str, Call]) -> None:
+    """Only the answer may read a membrane.
+
+    Raises:
+        CaptureError: another neuron depends on it; names the neuron that is read.
+    """
+    feeding: set[str] = set()
+    for call in reversed(list(calls.values())):
+        if isinstance(call.op, Potential) and call.name in feeding:
+            raise CaptureError(
+                call.op.fire.module,
+                "its membrane drives other neurons; only the answer may read it, by its last "
+                "step, or by a sum or a mean over time",
+            )
+        if isinstance(call.op, Fire) or call.name in feeding:
+            feeding.update(call.inputs)

@@ -1,0 +1,277 @@
+"""A captured model: a float program of few operators, its time and batch axes named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from lapilli.model.capture.axes import Dims
+from lapilli.model.capture.signature import Signature
+from lapilli.model.neurons.rule import Rule
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """The model's input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synapse:
+    """A linear map of the last axis, or a convolution; names of its parameters.
+
+    Attributes:
+        space: how many axes a convolution runs over, 1 or 2; 0 for a linear map. One axis
+            has the first of each pair.
+    """
+
+    weight: str
+    bias: str | None
+    space: int
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchNorm:
+    """Batch norm in evaluation mode; `module` holds its parameters."""
+
+    module: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affine:
+    """y = factor * x + shift; names of constants that broadcast to one time step."""
+
+    factor: str | None
+    shift: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pad:
+    """Frame of `before` and `after` elements around the last two axes of one time step.
+
+    `fill` names a constant, one value per channel, that fills it; zeros without one. The
+    author may write it side by side: `sides` counts those that have been written.
+    """
+
+    before: tuple[int, int]
+    after: tuple[int, int]
+    fill: str | None = None
+    sides: frozenset[tuple[int, bool]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fire:
+    """A neuron over all T steps.
+
+    Attributes:
+        module: its path.
+        call: which use of that module this is.
+        rule: what it computes.
+        steps: where the module runs one time step a call, the numbers of its T calls; else
+            empty, and `call` is the number of the call.
+    """
+
+    module: str
+    call: int
+    rule: Rule
+    steps: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Potential:
+    """The membrane of a neuron, on the current that the neuron itself is given.
+
+    Attributes:
+        fire: the neuron.
+        after_reset: whether it is read when a spike has reset it, or before.
+    """
+
+    fire: Fire
+    after_reset: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Last:
+    """The value of the last time step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rectify:
+    """Largest of a value and 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatMul:
+    """Matrix product of two values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weigh:
+    """Sums of values, weighed by the powers of two that a `Shiftmax` makes of scores.
+
+    Attributes:
+        module: its path.
+        window: its constant.
+    """
+
+    module: str
+    window: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """Elementwise product of two values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Product with a constant."""
+
+    factor: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plus:
+    """Elementwise sum of two values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reduce:
+    """Sum, or average, over axes of one time step; `time` if over T as well."""
+
+    axes: tuple[int, ...]
+    keepdims: bool
+    mean: bool
+    time: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxPool:
+    """Largest value of each window."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Reshape of one time step: to the shape of the call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transpose:
+    """Permutation of the axes of one time step."""
+
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broadcast:
+    """Axes of length 1 repeated: to the shape of the call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Elements start..stop - 1 of one axis of one time step."""
+
+    axis: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """Two values, one behind the other along one axis of one time step."""
+
+    axis: int
+
+
+Operator: TypeAlias = (
+    Image
+    | Synapse
+    | BatchNorm
+    | Affine
+    | Pad
+    | Fire
+    | Potential
+    | Last
+    | Rectify
+    | MatMul
+    | Weigh
+    | Product
+    | Scale
+    | Plus
+    | Reduce
+    | MaxPool
+    | View
+    | Transpose
+    | Broadcast
+    | Part
+    | Join
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operator applied; `path` is the module that asked for it."""
+
+    name: str
+    op: Operator
+    inputs: tuple[str, ...]
+    path: str
+    dims: Dims
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Captured:
+    """A module as a program.
+
+    Attributes:
+        module: the author's own, untouched; parameters are looked up here by name.
+        calls: in an order in which every input precedes its use; by name.
+        output: name of the logits.
+        T: time steps.
+        constants: parameters that the author's forward computes from others, float64.
+        signature: how the module takes images and returns its answer.
+        notes: sentences about what was understood differently from what is written.
+    """
+
+    module: nn.Module
+    calls: Mapping[str, Call]
+    output: str
+    T: int
+    constants: Mapping[str, FloatArray] = field(default_factory=dict)
+    signature: Signature = field(default_factory=Signature)
+    notes: tuple[str, ...] = ()
+
+    def array(self, name: str) -> FloatArray:
+        """A parameter, a buffer or a constant, in float64."""
+        if name in self.constants:
+            return self.constants[name]
+        parent, _, leaf = name.rpartition(".")
+        tensor = getattr(self.module.get_submodule(parent), leaf)
+        return np.asarray(tensor.detach().double().numpy(), np.float64)
+
+
+def neuron_of(call: Call) -> Fire:
+    """The neuron that fires in a call, or whose membrane is read there.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    op = call.op.fire if isinstance(call.op, Potential) else call.op
+    if not isinstance(op, Fire):
+        raise TypeError(f"{call.name} is no neuron")
+    return op

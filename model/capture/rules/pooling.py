@@ -1,0 +1,160 @@
+"""Translate pooling: maxima stay maxima, averages become sums with a constant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+
+from lapilli.model.capture import axes
+from lapilli.model.capture.program import Call, MaxPool, Synapse
+from lapilli.model.capture.rules.elementwise import reduced
+from lapilli.model.capture.rules.slicing import part
+from lapilli.model.capture.rules.wiring import inserted
+from lapilli.model.capture.translation import OperatorRule, Translation, pair, sizes, untouched
+
+aten = torch.ops.aten
+
+
+# ---- maxima ----------------------------------------------------------------------------------
+
+
+def _max_pool2d(t: Translation) -> Call:
+    kernel = t.argument(1)
+    stride = t.argument(2) or kernel
+    _check(t, t.argument(4, 1), ceil=t.argument(5, False))
+    return _maximum(t, pair(kernel), pair(stride), pair(t.argument(3, 0)))
+
+
+def _max_pool3d(t: Translation) -> Call:
+    """Over the last two axes, and one long in the axis before: Erode of Spike-driven v1."""
+    kernel = _triple(t.argument(1))
+    stride, padding = _triple(t.argument(2) or kernel), _triple(t.argument(3, 0))
+    _check(t, t.argument(4, 1), ceil=t.argument(5, False))
+    if kernel[0] != 1 or stride[0] != 1 or padding[0] != 0:
+        raise t.error(f"max_pool3d with window {list(kernel)}; its first number must be 1")
+    return _maximum(t, pair(kernel[1:]), pair(stride[1:]), pair(padding[1:]))
+
+
+def _maximum(
+    t: Translation, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> Call:
+    x = t.call(t.argument(0))
+    untouched(x, (-1, -2))
+    op = MaxPool(kernel=kernel, stride=stride, padding=padding)
+    return t.step(op, (*x.dims[:-2], *axes.anonymous(*t.shape[-2:])), x)
+
+
+def _max_pool1d(t: Translation) -> Call:
+    x = t.call(t.argument(0))
+    untouched(x, (-1,))
+    (kernel, _), (padding, _) = pair(t.argument(1)), pair(t.argument(3, 0))
+    stride, _ = pair(t.argument(2) or kernel)
+    _check(t, t.argument(4, 1), ceil=t.argument(5, False))
+    x = inserted(t, x, len(x.dims))
+    op = MaxPool(kernel=(kernel, 1), stride=(stride, 1), padding=(padding, 0))
+    x = t.step(op, (*x.dims[:-2], *axes.anonymous(t.shape[-1], 1)), x)
+    return t.reshaped(x, t.shape)
+
+
+def _check(t: Translation, dilation: Any, *, ceil: bool) -> None:
+    if set(pair(dilation)) != {1} or ceil:
+        raise t.error("max-pool with dilation or ceil_mode is not supported")
+
+
+def _triple(value: Any) -> tuple[int, ...]:
+    numbers = list(value) if isinstance(value, list | tuple) else [value]
+    return tuple(numbers * 3 if len(numbers) == 1 else numbers)
+
+
+# ---- averages --------------------------------------------------------------------------------
+
+
+def _avg_pool(space: int) -> OperatorRule:
+    def rule(t: Translation) -> Call:
+        x = t.call(t.argument(0))
+        kernel = _several(t.argument(1), space)
+        stride = _several(t.argument(2) or kernel, space)
+        padding = _several(t.argument(3, 0), space)
+        if t.argument(4, False) or (any(padding) and not t.argument(5, True)):
+            raise t.error(
+                "average pooling with ceil_mode, or without its padding, is not supported"
+            )
+        count = t.argument(6) or math.prod(kernel)
+        untouched(x, range(-space, 0))
+        if stride == kernel and not any(padding):
+            return t.scaled(_tiles(t, x, kernel), Fraction(1, count))
+        return t.scaled(_overlapping(t, x, kernel, stride, padding), Fraction(1, count))
+
+    return rule
+
+
+def _tiles(t: Translation, x: Call, kernel: Sequence[int]) -> Call:
+    """Sum of each of the windows that lie side by side."""
+    split: list[int] = []
+    first = len(x.dims) - len(kernel)
+    for axis, k in enumerate(kernel, first):
+        x = part(t, x, axis, 0, sizes(x)[axis] // k * k)
+        split += [sizes(x)[axis] // k, k]
+    x = t.reshaped(x, (*sizes(x)[:first], *split))
+    within = [first + 2 * i + 1 for i in range(len(kernel))]
+    return reduced(t, x, within, keepdims=False, mean=False)
+
+
+def _overlapping(
+    t: Translation,
+    x: Call,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> Call:
+    """Sum of each window: a convolution of each channel with ones."""
+    space = len(kernel)
+    if len(x.dims) != space + 2:
+        raise t.error("is an average pool of images without a batch axis")
+    untouched(x, (1,))
+    channels = sizes(x)[1]
+    idle = (1,) * (2 - space)
+    op = Synapse(
+        weight=t.kept(np.ones((channels, 1, *kernel)), f"{t.node.name}.ones"),
+        bias=None,
+        space=space,
+        stride=pair((*stride, *idle)),
+        padding=pair((*padding, *(0 for _ in idle))),
+        groups=channels,
+    )
+    return t.step(op, (x.dims[0], *axes.anonymous(*t.shape[1:])), x)
+
+
+def _adaptive(space: int) -> OperatorRule:
+    def rule(t: Translation) -> Call:
+        x = t.call(t.argument(0))
+        untouched(x, range(-space, 0))
+        wanted = _several(t.argument(1), space)
+        has = sizes(x)[-space:]
+        if any(n % m for n, m in zip(has, wanted, strict=True)):
+            raise t.error(f"adaptive pooling of {list(has)} to {list(wanted)} has uneven windows")
+        kernel = [n // m for n, m in zip(has, wanted, strict=True)]
+        return t.scaled(_tiles(t, x, kernel), Fraction(1, math.prod(kernel)))
+
+    return rule
+
+
+def _several(value: Any, count: int) -> list[int]:
+    numbers = list(value) if isinstance(value, list | tuple) else [value]
+    return numbers * count if len(numbers) == 1 else numbers
+
+
+POOLING: Mapping[Any, OperatorRule] = {
+    aten.max_pool1d.default: _max_pool1d,
+    aten.max_pool2d.default: _max_pool2d,
+    aten.max_pool3d.default: _max_pool3d,
+    aten.avg_pool1d.default: _avg_pool(1),
+    aten.avg_pool2d.default: _avg_pool(2),
+    aten.adaptive_avg_pool1d.default: _adaptive(1),
+    aten.adaptive_avg_pool2d.default: _adaptive(2),
+}

@@ -1,0 +1,6 @@
+"""Readable definitions of the published Spiking Transformers.
+
+Reading order: `lif` (neurons), `layers` (what families share), `spikformer` (the simplest),
+`spikingformer`, `spike_driven`, `qkformer`, `semm` with `experts`, `a2os2a`, `bsa`,
+`meta_spikeformer`, `e_spikeformer`; `presets` (published sizes), `table` (all of them).
+"""

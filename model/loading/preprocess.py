@@ -1,0 +1,53 @@
+"""How images became the tensors that a model was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from lapilli.model.capture.signature import Signature
+from lapilli.model.neurons.adapters import rest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """(pixel / 255 - mean) / std, one of each per channel, and the names of the answers."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+
+    def normalise(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
+        """Bytes (count, C, H, W) to the float32 tensors that the model sees."""
+        mean, std = (torch.tensor(v).reshape(-1, 1, 1) for v in (self.mean, self.std))
+        return (torch.from_numpy(np.ascontiguousarray(pixels)).float() / 255 - mean) / std
+
+    def right(
+        self,
+        model: nn.Module,
+        pixels: npt.NDArray[np.uint8],
+        labels: npt.NDArray[np.int64],
+        signature: Signature | None = None,
+    ) -> int:
+        """How many images `model` answers right, in evaluation mode.
+
+        Args:
+            model: its neurons are at rest before each batch, and afterwards.
+            pixels: (count, C, H, W), or (count, T, C, H, W).
+            labels: (count,).
+            signature: where time is in its images, which result holds the logits, and of which
+                steps the mean is taken; by default it takes images and returns logits.
+        """
+        model.eval()
+        given = signature or Signature()
+        with torch.no_grad():
+            answers = []
+            for batch in torch.split(self.normalise(pixels), 90):
+                rest(model)
+                answers.append(given.logits(model, batch).argmax(1))
+        rest(model)
+        return int((torch.cat(answers).numpy() == labels).sum())

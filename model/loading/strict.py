@@ -1,0 +1,85 @@
+"""Parameters into a module of somebody else: every key accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from lapilli.ir.errors import CaptureError, CheckpointError
+from lapilli.model.loading.checkpoint import Checkpoint
+
+Module: TypeAlias = nn.Module  # for those right of here, who do not import torch
+
+_SHOWN = 6  # keys in a message
+_COUNTER = ".num_batches_tracked"  # of batch norms; evaluation does not read it
+
+
+def as_network(made: object, name: str) -> Module:
+    """A module, in evaluation mode.
+
+    Raises:
+        CaptureError: it is something else.
+    """
+    if not isinstance(made, nn.Module):
+        raise CaptureError(name, f"is a {type(made).__name__}, not a torch.nn.Module")
+    return made.eval()
+
+
+def load_strictly(module: nn.Module, checkpoint: Checkpoint, unused: Sequence[str] = ()) -> Module:
+    """Load a checkpoint into `module` and return it.
+
+    Args:
+        module: it is changed.
+        checkpoint: from `load_checkpoint`.
+        unused: patterns (`block.*.norm1.*`) of keys that the file has and nothing uses.
+
+    Raises:
+        CheckpointError: keys are missing, left over, or of another shape, with their names;
+            a pattern that matches nothing; a value that is not finite.
+    """
+    wanted, state = module.state_dict(), dict(checkpoint.state)
+    for pattern in unused:
+        matching = [k for k in state if fnmatchcase(k, pattern) and k not in wanted]
+        if not matching:
+            raise CheckpointError(
+                checkpoint.path, f"--unused {pattern!r} matches no key that is left over"
+            )
+        for key in matching:
+            del state[key]
+    problems = []
+    if missing := [k for k in wanted if k not in state and not k.endswith(_COUNTER)]:
+        problems.append(f"the module wants, but the file has not: {_listed(missing)}")
+    if left := [k for k in state if k not in wanted and not k.endswith(_COUNTER)]:
+        problems.append(
+            f"the file has, but the module wants not: {_listed(left)}; if nothing uses them, "
+            "say so with --unused"
+        )
+    shapes = [
+        f"{k} {tuple(state[k].shape)}, not {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in state and state[k].shape != v.shape
+    ]
+    if shapes:
+        problems.append(f"of another shape: {_listed(shapes)}")
+    if not problems and (odd := [k for k, v in state.items() if not torch.isfinite(v).all()]):
+        problems.append(f"NaN or infinity in {_listed(odd)}")
+    if problems:
+        raise CheckpointError(checkpoint.path, ". ".join(problems))
+    module.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)
+    return module
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+
+
+def events(pixels: npt.NDArray[np.uint8]) -> Tensor:
+    """Numbers of events, as a model sees them: float32, nothing normalised."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).float()

@@ -1,0 +1,167 @@
+"""Which classes are neurons: one literal row for each, by qualified name.
+
+A framework need not be installed to be known. A user's own class is described by a rule and
+put into the model as a `Described` neuron, which has a row like any other.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from lapilli.ir.errors import CaptureError
+from lapilli.model.neurons.frameworks import braincog, norse, own, snntorch, spikingjelly
+from lapilli.model.neurons.rule import Adapter, NeuronRule, Rule, StaircaseRule, Thresholds, Trace
+from lapilli.model.neurons.simulate import simulate
+
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "Description",
+    "NeuronRule",
+    "Rule",
+    "StaircaseRule",
+    "Thresholds",
+]
+
+Description: TypeAlias = Rule | Callable[[Any], Rule]  # of a user's class: constant, or read
+
+
+class Described(nn.Module):
+    """A user's neuron of currents (T, ...), and what its author says that it does.
+
+    Every call starts from the state in which the neuron was found.
+    """
+
+    def __init__(self, module: nn.Module, rule: Rule) -> None:
+        super().__init__()
+        self.module = module
+        self.rule = rule
+        self.moved = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The user's own forward; the rule, once its threshold has been moved."""
+        if self.moved:
+            return simulate(self.rule, x)[0]
+        spikes: Tensor = copy.deepcopy(self.module)(x)
+        return spikes
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the model asks of its neuron."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("module"), name)
+
+
+def _described_trace(described: Any, x: Tensor) -> Trace:
+    with torch.no_grad():
+        return described(x), simulate(described.rule, x)[1]
+
+
+def _move(described: Any, v_threshold: float) -> None:
+    described.rule = described.rule.with_threshold(v_threshold)
+    described.moved = True
+
+
+_DESCRIBED = Adapter(
+    rule=lambda described: described.rule, trace=_described_trace, set_threshold=_move
+)
+
+_SJ = "spikingjelly.activation_based.neuron"
+_SJ_OLD = "spikingjelly.clock_driven.neuron"
+
+ADAPTERS: Mapping[str, Adapter] = {
+    "lapilli.model.families.lif.LIF": own.LIF,
+    "lapilli.model.families.lif.PLIF": own.PLIF,
+    "lapilli.model.families.lif.TernaryLIF": own.TERNARY,
+    "lapilli.model.families.lif.IntegerSpike": own.INTEGER,
+    "lapilli.model.neurons.adapters.Described": _DESCRIBED,
+    f"{_SJ}.integrate_and_fire.IFNode": spikingjelly.IF,
+    f"{_SJ}.lif.LIFNode": spikingjelly.LIF,
+    f"{_SJ}.plif.ParametricLIFNode": spikingjelly.PLIF,
+    f"{_SJ_OLD}.MultiStepIFNode": spikingjelly.IF,
+    f"{_SJ_OLD}.MultiStepLIFNode": spikingjelly.LIF,
+    f"{_SJ_OLD}.MultiStepParametricLIFNode": spikingjelly.PLIF,
+    "snntorch._neurons.leaky.Leaky": snntorch.LEAKY,
+    "snntorch._neurons.lapicque.Lapicque": snntorch.LAPICQUE,
+    "norse.torch.module.lif.LIFCell": norse.LIF,
+    "norse.torch.module.lif.LIF": norse.LIF,
+    "norse.torch.module.lif_box.LIFBoxCell": norse.LIF_BOX,
+    "norse.torch.module.leaky_integrator.LICell": norse.LI,
+    "norse.torch.module.leaky_integrator_box.LIBoxCell": norse.LI,
+    "braincog.base.node.node.LIFNode": braincog.LIF,
+    "models.utils.node.LIFNode": braincog.LIF,  # STEP, run from its folder cls/
+    "utils.node.LIFNode": braincog.LIF,  # likewise, from cls/models/
+    "braincog.base.node.node.PLIFNode": braincog.PLIF,
+    "models.utils.node.PLIFNode": braincog.PLIF,
+    "utils.node.PLIFNode": braincog.PLIF,
+}
+
+
+def adapter_of(module: nn.Module) -> Adapter | None:
+    """The row of this module's class, or None if it is no neuron that we know."""
+    return ADAPTERS.get(_qualified(module))
+
+
+def rule_of(module: nn.Module, path: str) -> Rule:
+    """What the neuron at `path` does.
+
+    Raises:
+        CaptureError: it is no neuron that we know, or one of its options has no rule.
+    """
+    adapter = adapter_of(module)
+    if adapter is None:
+        raise CaptureError(path, f"{_qualified(module)} is no neuron that lapilli knows")
+    try:
+        return adapter.rule(module)
+    except ValueError as error:
+        raise CaptureError(path, f"{type(module).__name__}: {error}") from error
+
+
+def rest(model: nn.Module) -> None:
+    """Bring every neuron of `model` that keeps a state from call to call back to rest."""
+    for module in model.modules():
+        if adapter := adapter_of(module):
+            adapter.forget(module)
+
+
+def describe(model: nn.Module, descriptions: Mapping[str, Description]) -> nn.Module:
+    """A copy of `model` in which each module of a named class is a `Described` neuron.
+
+    Args:
+        model: stays as it is.
+        descriptions: "package.module.Class" -> its rule, or a function that reads the rule
+            off an instance.
+
+    Raises:
+        CaptureError: a class that the model does not have, or a rule that cannot be.
+    """
+    model = copy.deepcopy(model)
+    missing = set(descriptions)
+    for path, module in list(model.named_modules()):
+        name = _qualified(module)
+        if name not in descriptions:
+            continue
+        missing.discard(name)
+        if not path:
+            raise CaptureError(path, "is a neuron, not a network")
+        given = descriptions[name]
+        try:
+            rule = given(module) if callable(given) else given
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CaptureError(path, f"its rule cannot be read: {error}") from error
+        parent, _, leaf = path.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, Described(module, rule))
+    if missing:
+        raise CaptureError("", f"no module is a {min(missing)!r}, which `neurons` describes")
+    return model
+
+
+def _qualified(module: nn.Module) -> str:
+    kind = type(module)
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,5 @@
+"""An adapter for each neuron class of a framework.
+
+Reading order: `own`, `spikingjelly`, `snntorch`, `norse`, `braincog`; `strictness` (> or >=) and
+`silent_twin` (a neuron's membrane without its spikes) serve several.
+"""

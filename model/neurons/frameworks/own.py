@@ -1,0 +1,52 @@
+"""Our own neurons (`model.neuron`)."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor
+
+from lapilli.model.neurons.rule import Adapter, NeuronRule, StaircaseRule, Trace
+
+
+def leaky(tau: Fraction, v_threshold: Fraction, *, ternary: bool = False) -> NeuronRule:
+    """H = v + (x - v) / tau."""
+    return NeuronRule(decay=1 - 1 / tau, gain=1 / tau, v_threshold=v_threshold, ternary=ternary)
+
+
+def _lif(module: Any) -> NeuronRule:
+    return leaky(Fraction(module.tau), Fraction(module.v_threshold))
+
+
+def _parametric(module: Any) -> NeuronRule:
+    leak = Fraction(float(module.w.detach().double().sigmoid()))
+    threshold = Fraction(module.v_threshold)
+    return NeuronRule(decay=1 - leak, gain=leak, v_threshold=threshold)
+
+
+def _ternary(module: Any) -> NeuronRule:
+    return leaky(Fraction(module.tau), Fraction(module.v_threshold), ternary=True)
+
+
+def _integer(module: Any) -> StaircaseRule:
+    return StaircaseRule(levels=module.D, norm=module.norm)
+
+
+def _trace(module: Any, x: Tensor) -> Trace:
+    spikes, membranes = module.trace(x)
+    return spikes, membranes
+
+
+def _set_threshold(module: Any, v_threshold: float) -> None:
+    module.v_threshold = v_threshold
+
+
+def _no_threshold(module: Any, v_threshold: float) -> None:
+    raise TypeError(f"{type(module).__name__} has no threshold to set to {v_threshold}")
+
+
+LIF = Adapter(rule=_lif, trace=_trace, set_threshold=_set_threshold)
+PLIF = Adapter(rule=_parametric, trace=_trace, set_threshold=_set_threshold)
+TERNARY = Adapter(rule=_ternary, trace=_trace, set_threshold=_set_threshold)
+INTEGER = Adapter(rule=_integer, trace=_trace, set_threshold=_no_threshold)

@@ -1,0 +1,87 @@
+"""SpikingJelly: `clock_driven` 0.0.0.0.12 and `activation_based` 2.0.0.
+
+Both leak towards v_reset and start from it, fire at v >= v_threshold, with every surrogate of
+theirs, and with v_reset = None subtract the threshold at once. PLIF's 1 / tau is sigmoid(w).
+Step mode 's' of the new version runs one step a call; the old multi-step classes never do.
+Source: neuron.py of 0.0.0.0.12, _ops/{lif,if}/reference.py of 2.0.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor
+
+from lapilli.ir.ops import Reset
+from lapilli.model.neurons.frameworks.silent_twin import stepped
+from lapilli.model.neurons.frameworks.strictness import is_strict
+from lapilli.model.neurons.rule import Adapter, NeuronRule, Trace
+
+
+def _rule(module: Any, inverse_tau: Fraction | None) -> NeuronRule:
+    if getattr(module, "backend", "torch") != "torch":
+        raise ValueError(f"backend {module.backend!r}; set backend='torch'")
+    threshold = Fraction(module.v_threshold)
+    hard = module.v_reset is not None
+    leak = inverse_tau or Fraction(0)
+    return NeuronRule(
+        decay=1 - leak,
+        gain=leak if inverse_tau is not None and module.decay_input else Fraction(1),
+        v_threshold=threshold,
+        strict=is_strict(module.surrogate_function),
+        reset=Reset.TO_ZERO if hard else Reset.BY_SUBTRACTION,
+        reset_by=Fraction(0) if hard else threshold,
+        rest=Fraction(module.v_reset) if hard else Fraction(0),
+    )
+
+
+def _if(module: Any) -> NeuronRule:
+    return _rule(module, None)
+
+
+def _lif(module: Any) -> NeuronRule:
+    return _rule(module, 1 / Fraction(module.tau))
+
+
+def _plif(module: Any) -> NeuronRule:
+    return _rule(module, Fraction(float(module.w.detach().double().sigmoid())))
+
+
+def _is_stepwise(module: Any) -> bool:
+    return getattr(module, "step_mode", "m") == "s"
+
+
+def _step(module: Any, x: Tensor) -> Tensor:
+    spikes: Tensor = module(x) if _is_stepwise(module) else module(x[None])[0]
+    return spikes
+
+
+def _forget(module: Any) -> None:
+    module.reset()
+
+
+def _set_threshold(module: Any, v_threshold: float) -> None:
+    module.v_threshold = v_threshold
+    if "v_threshold" in getattr(module, "_memories_rv", {}):
+        module.set_reset_value("v_threshold", v_threshold)  # or reset() would bring it back
+
+
+def _trace(module: Any, x: Tensor) -> Trace:
+    return stepped(module, x, state="v", step=_step, silence=_set_threshold, forget=_forget)
+
+
+def _adapter(rule: Callable[[Any], NeuronRule]) -> Adapter:
+    return Adapter(
+        rule=rule,
+        trace=_trace,
+        set_threshold=_set_threshold,
+        forget=_forget,
+        keeps_state=True,
+        stepwise=_is_stepwise,
+        membrane="v",
+    )
+
+
+IF, LIF, PLIF = _adapter(_if), _adapter(_lif), _adapter(_plif)

@@ -1,1 +1,0 @@
-"""One file for each framework; none imports its framework."""

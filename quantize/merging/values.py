@@ -1,0 +1,119 @@
+"""Values that are a linear map of another, and where their channels went."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import takewhile
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from lapilli.ir.errors import QuantizeError
+from lapilli.model.capture.axes import Dims, step_shape
+from lapilli.model.capture.program import BatchNorm, Call, Captured, FloatArray
+from lapilli.quantize.merging.linear_map import Form, identity
+
+Places: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearValue:
+    """A value that is a linear map of another.
+
+    Attributes:
+        form: the map; source: name of the other value.
+        dims: of the map's result, before `wires`: reshapes and transpositions of it.
+        places: for each element of one time step, its number before `wires`; None if the
+            wires lead nowhere.
+        paths: modules whose linear maps are in it.
+        bare: the one linear map that it is as yet, on its way to a batch norm.
+    """
+
+    form: Form
+    source: str
+    dims: Dims
+    wires: tuple[Call, ...]
+    paths: tuple[str, ...]
+    places: Places | None = None
+    bare: bool = False
+
+
+def numbers(mine: LinearValue) -> Places:
+    """For each element of one time step, its number before the wires."""
+    if mine.places is not None:
+        return mine.places
+    shape = step_shape(mine.wires[-1].dims if mine.wires else mine.dims)
+    return np.arange(math.prod(shape)).reshape(shape)
+
+
+def channels_of(mine: LinearValue) -> Places:
+    """The map's output channel of each element of one time step."""
+    shape, before = step_shape(mine.dims), numbers(mine)
+    if mine.form.space:
+        return np.asarray(before // math.prod(shape[-mine.form.space :]), np.int64)
+    return np.asarray(before % shape[-1], np.int64)
+
+
+def by_channel(values: FloatArray, channels: Places, count: int) -> FloatArray:
+    """What is the same for all elements of a channel.
+
+    Raises:
+        ValueError: it is not.
+    """
+    result = np.zeros(count)
+    result[channels.ravel()] = values.ravel()
+    if not np.array_equal(result[channels], values, equal_nan=True):  # NaN: `fold` refuses it
+        raise ValueError("constants differ within a channel")
+    return result
+
+
+def space_of(captured: Captured, call: Call, shape: tuple[int, ...]) -> int:
+    """Whether constants on spikes vary over the first axis, channels, or over the last."""
+    op = call.op
+    names = [n for n in (getattr(op, "factor", None), getattr(op, "shift", None)) if n]
+    arrays = [captured.constants[n] for n in names]
+    first = any(a.ndim == len(shape) > 1 and a.shape[0] > 1 for a in arrays)
+    return len(shape) - 1 if first else 0
+
+
+def shortcut(other: LinearValue) -> LinearValue:
+    """The identity of the same source: a shortcut around a linear map."""
+    channels = other.form.weight.shape[1] * other.form.groups
+    return replace(other, form=identity(channels, other.form.space), paths=())
+
+
+def batch_norm(captured: Captured, op: BatchNorm) -> tuple[FloatArray, FloatArray]:
+    """Factor and shift of each channel: a = gamma / sqrt(var + eps), beta - mean * a."""
+    module: Any = captured.module.get_submodule(op.module)
+    var, mean = (captured.array(f"{op.module}.running_{n}") for n in ("var", "mean"))
+    with np.errstate(invalid="ignore", divide="ignore"):  # `fold` refuses what is not finite
+        factor = 1 / np.sqrt(var + float(module.eps))
+    if module.weight is None:
+        return factor, -mean * factor
+    factor = captured.array(f"{op.module}.weight") * factor
+    return factor, captured.array(f"{op.module}.bias") - mean * factor
+
+
+def refused(call: Call, inner: LinearValue, why: str) -> QuantizeError:
+    """The error that names two linear maps in a row."""
+    return QuantizeError(
+        call.path,
+        f"follows the linear map {inner.paths[-1]!r} without a neuron between, and the two "
+        f"cannot be merged: {why}",
+    )
+
+
+def common_path(paths: tuple[str, ...]) -> str:
+    """The module that holds them all, or else the first."""
+    if len(set(paths)) == 1:
+        return paths[0]
+    split = [p.split(".") for p in paths]
+    same = takewhile(lambda names: len(set(names)) == 1, zip(*split, strict=False))
+    return ".".join(names[0] for names in same) or paths[0]
+
+
+def is_power(value: Fraction) -> bool:
+    """Whether it is a power of two, of either sign."""
+    return abs(value.numerator).bit_count() == value.denominator.bit_count() == 1

@@ -1,0 +1,194 @@
+"""Run a captured program in float64: PyTorch's side, where maps were merged.
+
+The author's forward cannot run with parameters that are not its own. This one computes the
+program operator by operator, on values (T, B, *step) of all time steps at once; its neurons
+are the author's. `agrees` shows that it is the author's forward: with parameters of so few
+bits that no sum can round, both are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lapilli.model.capture.axes import from_steps, has, step_axes, step_shape, to_steps
+from lapilli.model.capture.program import (
+    Affine,
+    BatchNorm,
+    Broadcast,
+    Call,
+    Captured,
+    Fire,
+    Image,
+    Join,
+    Last,
+    MatMul,
+    MaxPool,
+    Pad,
+    Part,
+    Plus,
+    Potential,
+    Product,
+    Rectify,
+    Reduce,
+    Scale,
+    Synapse,
+    Transpose,
+    View,
+    Weigh,
+)
+from lapilli.quantize.merging.values import batch_norm
+
+
+class Program(nn.Module):
+    """A captured program as a module, its neurons under the author's paths.
+
+    Attributes:
+        weights: by call of a linear map, its weight and bias; the batch norms behind those in
+            `folded` are part of them.
+    """
+
+    def __init__(
+        self,
+        captured: Captured,
+        neurons: nn.Module,
+        weights: Mapping[str, tuple[Tensor, Tensor | None]],
+        folded: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__()
+        for name, child in neurons.named_children():
+            self.add_module(name, child)
+        self.captured = captured
+        self.weights = dict(weights)
+        self.folded = folded
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W), or (B, T, C, H, W), to logits (B, classes)."""
+        timed = "T" in self.captured.signature.layout
+        given = images.transpose(0, 1) if timed else images[None]
+        values: dict[str, Tensor] = {}
+        left = Counter(i for call in self.captured.calls.values() for i in call.inputs)
+        for call in self.captured.calls.values():
+            args = [values[i] for i in call.inputs]
+            values[call.name] = given if isinstance(call.op, Image) else self._value(call, args)
+            left.subtract(call.inputs)
+            for read in set(call.inputs):
+                if not left[read] and read != self.captured.output:
+                    del values[read]
+        logits = values[self.captured.output]
+        return logits.mean(0) if self.captured.signature.per_step else logits[0]
+
+    def _value(self, call: Call, args: list[Tensor]) -> Tensor:
+        x = args[0]
+        shape = step_shape(call.dims)
+        match call.op:
+            case Synapse() as op:
+                return _synapse(op, x, *self.weights[call.name])
+            case BatchNorm() as op:
+                return x if call.name in self.folded else self._normalised(call, op, x)
+            case Affine(factor=factor, shift=shift):
+                y = x if factor is None else x * self._constant(factor)
+                return y if shift is None else y + self._constant(shift)
+            case Pad() as op:
+                return self._padded(op, x)
+            case Fire(module=path):
+                return self._fired(call, path, x)
+            case Potential(fire=fire):
+                raise TypeError(f"{fire.module}: a membrane is read in the author's forward alone")
+            case Last():
+                return x[-1:]
+            case Rectify():
+                return torch.relu(x)
+            case MatMul():
+                return args[0] @ args[1]
+            case Weigh(module=path):
+                weighed: Tensor = self.get_submodule(path)(*args)
+                return weighed
+            case Product():
+                a, b = (_aligned(y, len(shape)) for y in args)
+                return a * b
+            case Plus():
+                a, b = (_aligned(y, len(shape)) for y in args)
+                return a + b
+            case Scale(factor=constant):
+                if constant.numerator == 1:
+                    return x / constant.denominator
+                return x * float(constant)
+            case Reduce() as reduce:
+                return _reduced(reduce, x)
+            case MaxPool() as pool:
+                y = functional.max_pool2d(x.flatten(0, -3), pool.kernel, pool.stride, pool.padding)
+                return y.reshape(*x.shape[:2], *shape)
+            case View():
+                return x.reshape(*x.shape[:2], *shape)
+            case Transpose(axes=axes):
+                return x.permute(0, 1, *(a + 2 for a in axes))
+            case Broadcast():
+                T = self.captured.T if has(call.dims, "T") else x.shape[0]
+                if x[0, 0].numel() == math.prod(shape):  # time alone appears, in an axis of 1
+                    x = x.reshape(*x.shape[:2], *shape)
+                return _aligned(x, len(shape)).expand(T, x.shape[1], *shape)
+            case Part(axis=axis, start=start, stop=stop):
+                return x.narrow(axis + 2, start, stop - start)
+            case Join(axis=axis):
+                return torch.cat(args, axis + 2)
+            case Image():
+                raise TypeError(f"{call.name} is given")
+
+    def _fired(self, call: Call, path: str, x: Tensor) -> Tensor:
+        arranged = torch.from_numpy(from_steps(x.detach().numpy(), call.dims))
+        spikes = self.get_submodule(path)(arranged)
+        return torch.from_numpy(to_steps(spikes.detach().numpy(), call.dims, x.shape[1]))
+
+    def _normalised(self, call: Call, op: BatchNorm, x: Tensor) -> Tensor:
+        factor, shift = (torch.from_numpy(v) for v in batch_norm(self.captured, op))
+        rank = len(step_shape(call.dims))
+        axis = step_axes(call.dims)[1]
+        along = [-1 if a == axis else 1 for a in range(rank)]
+        return x * factor.reshape(along) + shift.reshape(along)
+
+    def _padded(self, op: Pad, x: Tensor) -> Tensor:
+        (top, left), (bottom, right) = op.before, op.after
+        y = functional.pad(x, (left, right, top, bottom))
+        if op.fill is None:
+            return y
+        inside = functional.pad(torch.ones_like(x), (left, right, top, bottom))
+        fill = self._constant(op.fill).reshape(-1, 1, 1)
+        return torch.where(inside == 1, y, fill)
+
+    def _constant(self, name: str) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.captured.constants[name]))
+
+
+def _synapse(op: Synapse, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if not op.space:
+        return functional.linear(x, weight, bias)
+    rows = x.flatten(0, 1)
+    last = op.space
+    stride, padding, dilation = op.stride[:last], op.padding[:last], op.dilation[:last]
+    convolve: Any = functional.conv1d if last == 1 else functional.conv2d
+    y: Tensor = convolve(rows, weight, bias, stride, padding, dilation, op.groups)
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def _reduced(op: Reduce, x: Tensor) -> Tensor:
+    """Over time the axis stays, with length 1."""
+    over = [a + 2 for a in op.axes]
+    if over:
+        x = x.mean(over, op.keepdims) if op.mean else x.sum(over, op.keepdims)
+    if op.time:
+        x = x.mean(0, True) if op.mean else x.sum(0, True)
+    return x
+
+
+def _aligned(x: Tensor, rank: int) -> Tensor:
+    """One time step's axes at the right, as broadcasting has them."""
+    missing = rank + 2 - x.ndim
+    return x.reshape(*x.shape[:2], *[1] * missing, *x.shape[2:])

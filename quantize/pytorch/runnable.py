@@ -1,0 +1,103 @@
+"""Which module runs on PyTorch's side: the author's own, or the captured program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from lapilli.ir.errors import QuantizeError
+from lapilli.model.capture.program import Call, Captured, Potential, Synapse
+from lapilli.model.capture.signature import Signature
+from lapilli.quantize.neurons import IntegerNeuron
+from lapilli.quantize.plan import Plan
+from lapilli.quantize.pytorch.interpreter import Program
+from lapilli.quantize.pytorch.reference import quantized_module
+from lapilli.quantize.weights import IntegerUnit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runnable:
+    """A module with quantized parameters, how it is called, and why it is not the author's."""
+
+    module: nn.Module
+    signature: Signature
+    why: tuple[str, ...]
+
+
+def runnable(
+    captured: Captured,
+    plan: Plan,
+    units: Mapping[str, IntegerUnit],
+    neurons: Mapping[str, tuple[Call, IntegerNeuron]],
+) -> Runnable:
+    """The author's module where all weights are parameters of it, else the program.
+
+    Raises:
+        QuantizeError: the program would have to read a membrane.
+    """
+    settable = {n: u for n, u in plan.units.items() if not _is_derived(captured, n)}
+    why = _reasons(captured, units, settable)
+    if not why:
+        module = quantized_module(captured, replace(plan, units=settable), units, neurons)
+        return Runnable(module, captured.signature, ())
+    if read := [c.op.fire.module for c in captured.calls.values() if isinstance(c.op, Potential)]:
+        raise QuantizeError(
+            read[0], f"its membrane is read, which takes the author's own forward; but {why[0]}"
+        )
+    holder = quantized_module(captured, replace(plan, units={}), units, neurons)
+    weights = {}
+    for name, unit in units.items():
+        real = unit.weight.array * float(unit.weight_scale)
+        bias = unit.bias.array * float(unit.output_scale)
+        weights[name] = (torch.from_numpy(real), torch.from_numpy(bias))
+    norms = frozenset(u.norm for u in plan.units.values() if u.norm is not None)
+    program = Program(captured, holder, weights, norms)
+    signature = Signature(per_sample=captured.signature.per_sample)
+    return Runnable(program.eval(), signature, why)
+
+
+def _synapse(captured: Captured, name: str) -> Synapse:
+    op = captured.calls[name].op
+    if not isinstance(op, Synapse):
+        raise TypeError(f"{name} is no linear map")
+    return op
+
+
+def _is_derived(captured: Captured, name: str) -> bool:
+    op = _synapse(captured, name)
+    return op.weight in captured.constants or op.bias in captured.constants
+
+
+def _reasons(
+    captured: Captured, units: Mapping[str, IntegerUnit], settable: Mapping[str, object]
+) -> tuple[str, ...]:
+    """Sentences that name each linear map whose quantized weights the module cannot hold."""
+    why: list[str] = []
+    held: dict[str, tuple[object, ...]] = {}
+    for name, unit in units.items():
+        op, path = _synapse(captured, name), captured.calls[name].path
+        if name in settable:
+            first = held.setdefault(op.weight, (unit.weight, unit.weight_scale))
+            if first != (unit.weight, unit.weight_scale):
+                why.append(
+                    f"{path}: {op.weight} is used at two scales; in PyTorch, the captured program "
+                    "runs in place of the author's forward"
+                )
+        elif not _is_exact(captured, op, unit):
+            why.append(
+                f"{path}: its weights are computed from the parameters; in PyTorch, the captured "
+                "program with quantized weights runs in place of the author's forward"
+            )
+    return tuple(why)
+
+
+def _is_exact(captured: Captured, op: Synapse, unit: IntegerUnit) -> bool:
+    """Whether rounding changed nothing, as in an average pool's kernel of ones."""
+    weight = unit.weight.array * float(unit.weight_scale)
+    bias = unit.bias.array * float(unit.output_scale)
+    given = np.zeros_like(bias) if op.bias is None else captured.array(op.bias)
+    return np.array_equal(weight, captured.array(op.weight)) and np.array_equal(bias, given)

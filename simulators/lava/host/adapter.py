@@ -1,0 +1,197 @@
+"""Lava as a simulator: samples into lanes, one supervised run, recordings out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lapilli.ir.errors import SimulatorFailedError, UnsupportedError
+from lapilli.ir.graph import Graph
+from lapilli.ir.ops import Neuron
+from lapilli.ir.passes.delays import balance_delays
+from lapilli.ir.semantics import after_reset, decay
+from lapilli.ir.tensor import IntArray
+from lapilli.simulators.lava.host import environment, supervisor
+from lapilli.simulators.lava.host.plan import Plan, check_inputs, shared_bytes
+from lapilli.simulators.lava.host.stock import StockExecutable
+from lapilli.simulators.lava.host.supervisor import Limits, Progress
+from lapilli.simulators.lava.shared import segments, source
+from lapilli.simulators.lava.shared.job import STATE, Job, Watch, save_job
+from lapilli.simulators.lava.shared.legality import refusals
+from lapilli.simulators.lava.shared.run_config import SIMULATED, located
+from lapilli.simulators.lava.stock import mapping
+from lapilli.simulators.protocol import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Lava:
+    """Intel's Loihi simulator, one process a primitive; neurons are its own where it has them.
+
+    Or, with `lowering="stock"`, of nothing but processes that Intel's chip has, too
+    (`lapilli.simulators.lava.stock`): samples one after the other, and no `batch`.
+
+    Attributes:
+        lowering: "macro" or "stock".
+        max_neurons: refuse a stock network of more binary neurons.
+        python: interpreter of an environment with lava-nc; found or built if None.
+        batch: samples that run side by side; the others follow them without a pause.
+        balance: insert the delays that make branches meet. Without, the graph has them.
+        own_neurons: run our model of the neuron, the faster one, even where Lava's can be it.
+        run_config: what chooses a model for each process, by name: `PACKAGE.MODULE:NAME` of
+            Lava's environment, or `FILE.py:NAME`; for hardware see docs/lava.md.
+        limits: seconds of silence after which a run counts as hung.
+        progress: called with "lava", steps done, steps to do.
+    """
+
+    python: Path | None = None
+    batch: int = 8
+    balance: bool = True
+    own_neurons: bool = False
+    run_config: str = SIMULATED
+    limits: Limits = field(default_factory=Limits)
+    progress: Progress | None = None
+    lowering: Literal["macro", "stock"] = "macro"
+    max_neurons: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.lowering not in ("macro", "stock"):
+            raise ValueError(f"lowering must be 'macro' or 'stock', got {self.lowering!r}")
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, got {self.batch}")
+
+    @property
+    def name(self) -> str:
+        """Of the simulator and its lowering."""
+        return "lava" if self.lowering == "macro" else mapping.NAME
+
+    def compile(self, graph: Graph) -> Executable | StockExecutable:
+        """Check that everything fits, balance delays, find the environment.
+
+        Raises:
+            UnsupportedError: every node that Lava cannot take, with each reason.
+            SimulatorUnavailableError: no environment; says what to do.
+            InputError: `run_config` is no such name.
+        """
+        named = located(self.run_config)
+        if self.lowering == "stock":
+            network = mapping.to_stock(graph, self.max_neurons)
+            run_folder = partial(_supervised, self._worker(), self)
+            return StockExecutable(graph, network, run_folder, named)
+        if reasons := refusals(graph):
+            raise UnsupportedError(self.name, reasons)
+        worker = self._worker()
+        balanced = balance_delays(graph) if self.balance else graph
+        return Executable(balanced, self, worker, named)
+
+    def _worker(self) -> supervisor.Worker:
+        python = environment.find(self.python)
+        return supervisor.Worker(python, *source.copy_into(environment.cache()))
+
+
+@dataclass(frozen=True, slots=True)
+class Executable:
+    """A balanced graph and the worker that will run it, anew for each run."""
+
+    graph: Graph
+    options: Lava
+    worker: supervisor.Worker
+    run_config: str
+
+    def run(self, inputs: Mapping[str, IntArray]) -> Recording:
+        """Run samples (T, B, *shape) in `batch` lanes; values are shifted back by latency.
+
+        Records `Graph.recorded`, and digests of what drives each neuron.
+
+        Raises:
+            InputError, RangeError: inputs that the graph was not proved for.
+            SimulatorFailedError: Lava failed, or hung or died twice.
+            SimulatorUnavailableError: the environment is not what it should be.
+        """
+        samples = check_inputs(self.graph, inputs)
+        lanes = min(self.options.batch, samples)
+        rounds = -(-samples // lanes)
+        with _folder() as folder:
+            own = self.options.own_neurons
+            plan = Plan(self.graph, folder, lanes, rounds, self.run_config, own)
+            for name in self.graph.inputs:
+                plan.play(name, inputs[name])
+            for name in self.graph.recorded:
+                plan.record_value(name)
+            for name in self.graph.firing:
+                plan.record_digests(name)
+            done = self._run(plan.job(), folder)
+            return Recording(
+                {name: v[:, :samples] for name, v in plan.recorded_values().items()},
+                current_digests={n: d[:, :samples] for n, d in plan.recorded_digests().items()},
+                steps=done.steps,
+                seconds=done.seconds,
+            )
+
+    def membrane(self, inputs: Mapping[str, IntArray], node: str, t: int, sample: int) -> IntArray:
+        """The membrane of a neuron before its reset, at one step of one sample.
+
+        Its lane runs again up to there, and Lava is stopped before the step and after it.
+        Where the neuron stays silent, this is Lava's own v. Where it fires, Lava has reset v,
+        and the rule is applied to Lava's v before the step (zero, if the sample begins there)
+        and its u after it; what the reset leaves of that must be Lava's v after the step.
+
+        Returns:
+            int64 of the neuron's shape, in state units.
+
+        Raises:
+            SimulatorFailedError: Lava failed, or its state breaks its own rule.
+        """
+        op = self.graph[node].op
+        if not isinstance(op, Neuron):
+            raise TypeError(f"node {node!r} is no neuron and has no membrane")
+        lanes = min(self.options.batch, check_inputs(self.graph, inputs))
+        before_it, lane = divmod(sample, lanes)
+        with _folder() as folder:
+            plan = Plan(self.graph, folder, 1, before_it + 1, self.run_config)
+            for name in self.graph.inputs:
+                plan.play(name, inputs[name][:, lane : sample + 1 : lanes])
+            plan.record_value(node)
+            step = plan.latency[node] + 1 + before_it * self.graph.T + t
+            job = plan.job(Watch(node=node, step=step))
+            self._run(job, folder)
+            before, after = (np.load(folder / STATE.format(step=s)) for s in (step - 1, step))
+            spikes = plan.recorded_values(t)[node][-1:]
+            kept, u, seen = (a.astype(np.int64) for a in (before["v"], after["u"], after["v"]))
+            interval, offset = job.resets[node]
+            began = step % interval == offset
+            membrane: IntArray = decay(kept * (not began), op.dv) + u + op.bias.array
+            if np.array_equal(after_reset(op, membrane, spikes), seen):
+                own: IntArray = membrane[0]
+                return own
+            raise SimulatorFailedError(f"Lava's state of {node!r} does not follow its rule")
+
+    def _run(self, job: Job, folder: Path) -> supervisor.Done:
+        segments.check_room(shared_bytes(self.graph, job.lanes))
+        save_job(job, self.graph, folder)
+        return _supervised(self.worker, self.options, folder)
+
+
+def _supervised(worker: supervisor.Worker, options: Lava, folder: Path) -> supervisor.Done:
+    return supervisor.run(worker, folder, options.limits, options.progress)
+
+
+def membrane(
+    graph: Graph, inputs: Mapping[str, IntArray], node: str, t: int, sample: int
+) -> IntArray:
+    """`Executable.membrane` of a graph that is not compiled yet."""
+    executable = Lava().compile(graph)
+    assert isinstance(executable, Executable)
+    return executable.membrane(inputs, node, t, sample)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="lapilli-lava-", ignore_cleanup_errors=True) as name:
+        yield Path(name)

@@ -1,0 +1,114 @@
+"""Host: run a stock network, put its spikes back together, add up what is behind them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lapilli.ir.errors import SimulatorFailedError
+from lapilli.ir.graph import Graph
+from lapilli.ir.ops import Neuron, Readout
+from lapilli.ir.semantics import evaluate
+from lapilli.ir.tensor import IntArray
+from lapilli.simulators.lava.host.plan import check_inputs
+from lapilli.simulators.lava.host.supervisor import Done
+from lapilli.simulators.lava.shared import segments
+from lapilli.simulators.lava.stock import files
+from lapilli.simulators.lava.stock.network import Network, Size
+from lapilli.simulators.protocol import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class StockExecutable:
+    """A stock network and what runs a folder of files; samples follow one another.
+
+    Attributes:
+        graph: the original, whose `recorded` nodes are shown.
+        run_config: see `lapilli.simulators.lava.shared.run_config`.
+    """
+
+    graph: Graph
+    network: Network
+    run_folder: Callable[[Path], Done]
+    run_config: str
+
+    @property
+    def size(self) -> Size:
+        """Counted, not built."""
+        return self.network.size
+
+    def run(self, inputs: Mapping[str, IntArray]) -> Recording:
+        """Run samples (T, B, *shape) one after the other; values are shifted back by latency.
+
+        Raises:
+            InputError, RangeError: an input that the graph was not proved for.
+            SimulatorFailedError: Lava failed, or hung or died twice.
+            SimulatorUnavailableError: the environment is not what it should be.
+        """
+        check_inputs(self.graph, inputs)
+        segments.check_room(shared_bytes(self.network))
+        prefix = "lapilli-lava-"
+        with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            files.save(self.network, inputs, self.run_config, folder)
+            done = self.run_folder(folder)
+            spikes = _spikes(self.network, folder)
+        values = behind(self.network.graph, {**inputs, **spikes}, self.graph.recorded)
+        return Recording(values, steps=done.steps, seconds=done.seconds)
+
+
+def _spikes(network: Network, folder: Path) -> dict[str, IntArray]:
+    """Of each recorded node, (T, B, *shape): its first step shows at Lava step level + 1."""
+    seen = {i: np.load(folder / files.SPIKES.format(i))[:, 0] for i in network.watched}
+    if any((spikes == files.BLANK).any() for spikes in seen.values()):
+        raise SimulatorFailedError("Lava recorded only a part of the spikes")
+    T = network.graph.T
+    most = max(network.levels[name] for name in network.recorded)
+    found = {}
+    for name in network.recorded:
+        place, shape = network.places[name], network.graph.types[name].shape
+        level = network.levels[name]
+        steps = slice(level, level + len(next(iter(seen.values()))) - most)
+        parts = {i: seen[i][steps] for i in set(place.population.tolist())}
+        rows = len(next(iter(parts.values())))
+        flat = np.zeros((rows, len(place.position)), np.int64)
+        for i, spikes in parts.items():
+            here = place.population == i
+            flat[:, here] = spikes[:, place.position[here]]
+        found[name] = flat.reshape(rows // T, T, *shape).swapaxes(0, 1)
+    return found
+
+
+def behind(
+    graph: Graph, known: Mapping[str, IntArray], wanted: tuple[str, ...]
+) -> dict[str, IntArray]:
+    """Values (T, B, *shape) of nodes that are linear in spikes and inputs: a read-out, mostly."""
+    needed = set(wanted)
+    for node in reversed(graph.nodes):
+        if node.name in needed and not isinstance(node.op, Neuron):
+            needed.update(node.inputs)
+    values = dict(known)
+    for node in graph.nodes:
+        if node.name not in needed or node.name in values:
+            continue
+        operands = [values[i] for i in node.inputs]
+        if isinstance(node.op, Readout):
+            values[node.name] = operands[0].cumsum(axis=0)
+            continue
+        T, B = operands[0].shape[:2]
+        flat = tuple(x.reshape(T * B, *x.shape[2:]) for x in operands)
+        made = evaluate(node.op, flat)
+        values[node.name] = made.reshape(T, B, *made.shape[1:])
+    return {name: values[name] for name in wanted}
+
+
+def shared_bytes(network: Network) -> int:
+    """Shared memory that Lava takes, at most."""
+    watched = [network.populations[i].size for i in network.watched]
+    messages = [size for axon in network.axons for size in axon.weights.shape]
+    processes = len(network.axons) + 2 * len(network.populations) + len(network.graph.inputs)
+    return segments.room([*messages, *watched], processes + len(watched))

@@ -1,0 +1,248 @@
+"""Graph to Lava processes: one process for each primitive, wiring folded into its readers.
+
+Runs in the worker. Neurons are Lava's own wherever `legality` says that they are what the
+graph means: `LIFReset`, unmodified, or `TernaryLIF`, which is given the same reset. Their
+registers count du from one ("ds_offset"), shift the input left by 6, and fire on
+v > vth * 64, which is v >= 64 * vth + 1. Where Lava has no such neuron, it is one of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lava.proc.lif.process import LIFReset
+
+from lapilli.ir.certificate import TIE
+from lapilli.ir.graph import Graph, Node
+from lapilli.ir.ops import (
+    DECAY_ONE,
+    LOIHI_FRACTION_BITS,
+    Add,
+    Concat,
+    Conv2d,
+    Delay,
+    Expand,
+    Firing,
+    Input,
+    Linear,
+    Membrane,
+    Neuron,
+    Permute,
+    Readout,
+    Relu,
+    Reshape,
+    Slice,
+    SpikeMatmul,
+    Staircase,
+)
+from lapilli.simulators.lava.shared.job import Job
+from lapilli.simulators.lava.shared.legality import not_stock
+from lapilli.simulators.lava.shared.tape import Inlet, Outlet, Tape, Wires
+from lapilli.simulators.lava.worker.processes import primitives
+from lapilli.simulators.lava.worker.processes.neurons import Integrator, Stairs, TernaryReset
+
+_FIRES = (LIFReset, TernaryReset, Integrator, Stairs)  # their ports are a_in and s_out
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """The Lava processes of a graph, all connected; those that fire also by name."""
+
+    processes: tuple[Any, ...]
+    neurons: Mapping[str, Any]
+
+
+def lower(graph: Graph, job: Job, folder: Path) -> Lowered:
+    """Build and connect the processes of `graph`; files are in `folder`."""
+    builder = _Builder(graph, job, folder)
+    for node in builder.needed():
+        builder.add(node)
+    builder.finish()
+    neurons = {name: builder.made[name] for name in graph.firing}
+    return Lowered((*builder.made.values(), *builder.extra), neurons)
+
+
+class _Builder:
+    def __init__(self, graph: Graph, job: Job, folder: Path) -> None:
+        self.graph, self.job, self.folder = graph, job, folder
+        self.nodes = {node.name: node for node in graph.nodes}
+        self.made: dict[str, Any] = {}  # processes of nodes, by name
+        self.extra: list[Any] = []
+        self.unrecorded = set(job.values)
+        self.joined: dict[Any, Any] = {}  # disjoint sets: process -> another of its part
+        # Neurons that are ours: what Lava's own cannot be, or all.
+        self.ours = frozenset(graph.neurons if job.own_neurons else not_stock(graph))
+        self.feeds: dict[str, Node] = {}  # primitive -> the neuron on its port `current`
+        for name in graph.firing:
+            root, _ = self.root(self.nodes[name].inputs[0])
+            if not isinstance(self.nodes[root].op, Firing):
+                self.feeds.setdefault(root, self.nodes[name])
+
+    def needed(self) -> list[Node]:
+        """Nodes with an effect on something recorded; Lava does not run loose ends."""
+        wanted = {*self.graph.firing, *self.job.values}
+        for node in reversed(self.graph.nodes):
+            if node.name in wanted:
+                wanted.update(node.inputs)
+        return [node for node in self.graph.nodes if node.name in wanted]
+
+    def root(self, name: str) -> tuple[str, Wires]:
+        """The node that a value comes from, and the wires between."""
+        wires: list[Reshape | Permute | Expand | Slice] = []
+        while isinstance(op := self.nodes[name].op, Reshape | Permute | Expand | Slice):
+            wires.insert(0, op)
+            name = self.nodes[name].inputs[0]
+        return name, tuple(wires)
+
+    def add(self, node: Node) -> None:
+        """Make the process of `node`, whose operands are made."""
+        match node.op:
+            case Reshape() | Permute() | Expand() | Slice():
+                return
+            case Neuron() | Staircase():
+                made = self.neuron(node, node.op)
+            case Relu() as op:
+                made = self.primitive(primitives.Instant, node, op=op)
+            case Input():
+                tape = self.tape(self.job.inputs, node.name)
+                made = self.primitive(primitives.Source, node, tape=tape)
+            case Delay(steps=steps):
+                made = self.primitive(primitives.Line, node, steps=steps)
+            case Add() | Concat() as op:
+                made = self.primitive(primitives.Join, node, op=op)
+            case Membrane() as op:
+                reset = self.job.resets[node.name]
+                made = self.primitive(primitives.Voltage, node, op=op, reset=reset)
+            case Readout():
+                reset = self.job.resets[node.name]
+                made = self.primitive(primitives.Readout, node, reset=reset)
+            case op:
+                kind = primitives.Product if len(node.inputs) == 2 else primitives.Synapse
+                largest = largest_sum(node, self.graph)
+                made = self.primitive(kind, node, op=op, largest=largest)
+        self.made[node.name] = made
+
+    def finish(self) -> None:
+        """Record what nobody received, and tie separate parts together."""
+        for name in sorted(self.unrecorded):
+            root, wires = self.root(name)
+            outlet = Outlet(wires, whole=self.tape(self.job.values, name))
+            self.extra.append(self.probe(root, outlet, self.shape(name), Inlet()))
+        first = next(iter(self.made))
+        for name in self.made:
+            if self.part(self.made[name]) is not self.part(self.made[first]):
+                shapes = (self.shape(first), self.shape(name), self.shape(name))
+                bridge = primitives.Bridge(
+                    shapes, shapes[-1], inlets=(Inlet(), Inlet()), outlet=None
+                )
+                self.connect(first, bridge.a)
+                self.connect(name, bridge.b)
+                self.extra.append(bridge)
+
+    def primitive(self, kind: Any, node: Node, **options: object) -> Any:
+        """A process of ours for `node`, connected to what it reads."""
+        roots = [self.root(name) for name in node.inputs]
+        shapes = (*(self.shape(root) for root, _ in roots), self.shape(node.name))
+        inlets = tuple(Inlet(wires, self.spikes_tape(root)) for root, wires in roots)
+        outlet, current = None, shapes[-1]
+        if neuron := self.feeds.get(node.name):
+            outlet, current = self.outlet(neuron), self.shape(neuron.name)
+        made = kind(shapes, current, inlets=inlets, outlet=outlet, **options)
+        for (root, _), port in zip(roots, "ab", strict=False):
+            self.connect(root, getattr(made, port))
+        return made
+
+    def probe(self, root: str, outlet: Outlet, current: tuple[int, ...], inlet: Inlet) -> Any:
+        """A process that only passes on, and records."""
+        shapes = (self.shape(root), self.shape(root))
+        made = primitives.Probe(shapes, current, inlets=(inlet,), outlet=outlet)
+        self.connect(root, made.a)
+        return made
+
+    def neuron(self, node: Node, op: Firing) -> Any:
+        """The process that fires, fed by the primitive before it or else by a probe."""
+        made = self.firing(node, op)
+        root, _ = self.root(node.inputs[0])
+        feeder = self.made[root]
+        if self.feeds.get(root) is not node:
+            inlet = Inlet(tape=self.spikes_tape(root))
+            feeder = self.probe(root, self.outlet(node), self.shape(node.name), inlet)
+            self.extra.append(feeder)
+        feeder.current.connect(made.a_in)
+        self.joined[self.part(made)] = self.part(feeder)
+        return made
+
+    def firing(self, node: Node, op: Firing) -> Any:
+        """Lava's own neuron if it can be this one, else ours."""
+        shape = self.shape(node.name)
+        if isinstance(op, Staircase):
+            return Stairs(shape=shape, op=op)
+        interval, offset = self.job.resets[node.name]
+        if node.name in self.ours:
+            return Integrator(shape=shape, op=op, reset=(interval, offset))
+        vth = (int(op.threshold.array.ravel()[0]) - 1) // TIE
+        registers = {
+            "shape": shape,
+            "du": max(op.du - 1, 0),
+            "dv": op.dv if op.dv < DECAY_ONE else 0,  # full leak: reset at every step instead
+            "bias_mant": np.broadcast_to(op.bias.array, shape).copy(),
+            "bias_exp": 0,
+        }
+        if op.ternary:
+            return TernaryReset(reset=(interval, offset), vth_hi=vth, vth_lo=-vth, **registers)
+        return LIFReset(vth=vth, reset_interval=interval, reset_offset=offset, **registers)
+
+    def outlet(self, neuron: Node) -> Outlet:
+        """What the input of `neuron` passes on its way."""
+        op = neuron.op
+        _, wires = self.root(neuron.inputs[0])
+        shift = 0
+        if isinstance(op, Neuron) and neuron.name not in self.ours:
+            shift = op.fraction_bits - LOIHI_FRACTION_BITS  # Lava's own shift by the rest
+        return Outlet(wires, shift, digests=self.tape(self.job.digests, neuron.name))
+
+    def connect(self, root: str, port: Any) -> None:
+        """Send the value of `root` to an in-port."""
+        made = self.made[root]
+        (made.s_out if isinstance(made, _FIRES) else made.out).connect(port)
+        self.joined[self.part(port.process)] = self.part(made)
+
+    def part(self, process: Any) -> Any:
+        """A process that stands for all that are connected to this one."""
+        while (other := self.joined.get(process, process)) is not process:
+            process = other
+        return process
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of messages that carry this value."""
+        return (self.job.lanes, *self.graph.types[name].shape)
+
+    def spikes_tape(self, root: str) -> Tape | None:
+        """The tape for a value, for the first who asks."""
+        if root not in self.unrecorded:
+            return None
+        self.unrecorded.discard(root)
+        return self.tape(self.job.values, root)
+
+    def tape(self, files: Mapping[str, str], name: str) -> Tape | None:
+        """The file of this node, if there is one."""
+        if name not in files:
+            return None
+        return Tape(self.folder / files[name], self.job.latency[name], self.job.lanes)
+
+
+def largest_sum(node: Node, graph: Graph) -> int:
+    """Bound on every partial sum of a synapse; for other ops, more than floats hold."""
+    x = [graph.types[name].range.magnitude for name in node.inputs]
+    match node.op:
+        case Linear(weight=w, bias=b) | Conv2d(weight=w, bias=b):
+            fan_in = np.abs(w.array).reshape(len(w.array), -1).sum(axis=1)
+            return x[0] * int(fan_in.max()) + b.range.magnitude
+        case SpikeMatmul():
+            return graph.types[node.inputs[0]].shape[-1] * x[0] * x[1]
+        case _:
+            return 1 << 53
