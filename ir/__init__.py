@@ -5,9 +5,3 @@ each kind computes: the definition), `graph` (how nodes connect), `bounds` and `
 (what is proved before a run), `network` (a graph with its input and output scales), `passes` (how
 one graph becomes another).
 """
-
-from lapilli.ir.graph import Graph as Graph
-from lapilli.ir.graph import Node as Node
-from lapilli.ir.types import IntRange as IntRange
-from lapilli.ir.types import Kind as Kind
-from lapilli.ir.types import TensorType as TensorType

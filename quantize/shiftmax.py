@@ -11,7 +11,7 @@ from torch import nn
 from lapilli.ir.ops import ShiftSum
 from lapilli.ir.types import TensorType
 from lapilli.model.capture.program import Weigh
-from lapilli.model.families.bsa import Shiftmax
+from lapilli.model.neurons.shiftmax import Shiftmax
 
 _FLOAT_BITS = 52  # of float64, one below the 53 that it holds
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from onnx import ModelProto, helper
 
-import lapilli
 from lapilli.export.native import write_whole
 from lapilli.export.onnx.body import I64, Body
 from lapilli.export.onnx.models import outputs_of, scan_model, step_model
@@ -26,6 +25,7 @@ from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
 from lapilli.ir.ops import Conv2d, Linear
+from lapilli.ir.version import __version__
 
 FORMAT = "lapilli-onnx/1"
 IR_VERSION = 10
@@ -104,7 +104,7 @@ def to_onnx(
         opset_imports=[helper.make_opsetid(*domain) for domain in domains.items()],
         ir_version=IR_VERSION,
         producer_name="lapilli",
-        producer_version=lapilli.__version__,
+        producer_version=__version__,
         domain=DOMAIN,
         doc_string=made.doc_string,
     )

@@ -23,8 +23,8 @@ from lapilli.model.capture.opaque import OpaqueNeuron, OpaqueShiftmax
 from lapilli.model.capture.opaque_step import OpaqueStep
 from lapilli.model.capture.program import Captured
 from lapilli.model.capture.signature import LAYOUTS, Signature
-from lapilli.model.families.bsa import Shiftmax
 from lapilli.model.neurons.adapters import adapter_of
+from lapilli.model.neurons.shiftmax import Shiftmax
 
 _HAS_MODES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Dropout)
 # Large, so that they rarely divide a number of tokens; traced tensors hold no memory.

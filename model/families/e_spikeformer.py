@@ -12,7 +12,6 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from lapilli.model.families.bsa import Shiftmax
 from lapilli.model.families.layers import (
     MLP,
     Block,
@@ -24,6 +23,7 @@ from lapilli.model.families.layers import (
 )
 from lapilli.model.families.lif import IntegerSpike, TernaryLIF
 from lapilli.model.families.meta_spikeformer import ConvBlock, Stages, StagesConfig
+from lapilli.model.neurons.shiftmax import Shiftmax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from lapilli.deploy.cli.flow import Overrides, open_checkpoint  # noqa: E402
 from lapilli.ir.errors import CheckpointError  # noqa: E402
 from lapilli.model.digits import PREPROCESSING  # noqa: E402
 from lapilli.model.families.a2os2a import A2OS2AConfig  # noqa: E402
-from lapilli.model.families.bsa import Shiftmax  # noqa: E402
+from lapilli.model.neurons.shiftmax import Shiftmax  # noqa: E402
 from lapilli.model.families.e_spikeformer import ESpikeFormerConfig  # noqa: E402
 from lapilli.model.families.layers import encode  # noqa: E402
 from lapilli.model.families.lif import LIF, IntegerSpike, TernaryLIF  # noqa: E402

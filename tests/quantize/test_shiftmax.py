@@ -16,7 +16,7 @@ from lapilli.ir.certificate import check_registers  # noqa: E402
 from lapilli.ir.errors import MismatchError  # noqa: E402
 from lapilli.ir.ops import Linear, ShiftSum  # noqa: E402
 from lapilli.ir.semantics import evaluate  # noqa: E402
-from lapilli.model.families.bsa import Shiftmax  # noqa: E402
+from lapilli.model.neurons.shiftmax import Shiftmax  # noqa: E402
 from lapilli.model.families.lif import LIF, TernaryLIF  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 

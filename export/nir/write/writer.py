@@ -20,7 +20,6 @@ from typing import Any
 import nir
 from typing_extensions import assert_never
 
-import lapilli
 from lapilli.export.native import write_whole
 from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write import portable as nir_portable
@@ -32,6 +31,7 @@ from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
 from lapilli.ir.passes.binary import faults, origin, summands, to_binary_neurons
+from lapilli.ir.version import __version__
 
 FORMAT = "lapilli-nir/1"
 DISCRETISATION = "Euler, v <- v + dt/tau (r x - v), compare v > v_threshold, reset to 0"
@@ -110,7 +110,7 @@ def to_nir(
         **(about or {}),
         "format": FORMAT,
         "flavour": flavour.value,
-        "lapilli": lapilli.__version__,
+        "lapilli": __version__,
         "digest": graph.digest,
         "T": graph.T,
         "dt": nir_nodes.DT,

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lapilli
 from lapilli.ir.errors import InputError, SimulatorFailedError, SimulatorUnavailableError
+from lapilli.ir.version import __version__
 from lapilli.simulators.lava.shared import segments
 from lapilli.simulators.lava.shared.job import LAVA_VERSION
 
@@ -235,8 +235,8 @@ def _check_hello(hello: Mapping[str, Any], worker: Worker) -> None:
             f"{worker.python} has lava-nc {lava}; lapilli is proved against {LAVA_VERSION}: "
             "run `lapilli doctor --fix`, and name no other interpreter"
         )
-    if (version, digest) != (lapilli.__version__, worker.digest):
+    if (version, digest) != (__version__, worker.digest):
         raise SimulatorUnavailableError(
-            f"the worker runs lapilli {version} ({digest[:12]}), the host {lapilli.__version__} "
+            f"the worker runs lapilli {version} ({digest[:12]}), the host {__version__} "
             f"({worker.digest[:12]}): remove {worker.source}"
         )

@@ -110,7 +110,7 @@ def _hello(channel: _Channel) -> bool:
     try:
         import lava.proc.lif.models  # noqa: F401
 
-        import lapilli
+        from lapilli.ir.version import __version__
         from lapilli.simulators.lava.shared import source
         from lapilli.simulators.lava.worker import lowering  # noqa: F401
     except Exception as error:
@@ -119,7 +119,7 @@ def _hello(channel: _Channel) -> bool:
         return False
     channel.say(
         "hello",
-        lapilli=lapilli.__version__,
+        lapilli=__version__,
         digest=source.digest(source.files()),
         lava=metadata.version("lava-nc"),
         python=platform.python_version(),
