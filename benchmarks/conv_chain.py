@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import typer
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Conv2d, Input, Neuron
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import TensorType
 from lapilli.simulators.lava.host import environment
@@ -29,13 +29,13 @@ PEER = Path(__file__).with_name("stock_chain.py")
 
 def chain(weights: list[IntArray], steps: int) -> Graph:
     """The same chain as a graph; the last neuron is its output."""
-    nodes = [Node("x", Input(type=TensorType.spikes(len(weights[0]), SIDE, SIDE)))]
+    nodes = [Node("x", ops.Input(type=TensorType.spikes(len(weights[0]), SIDE, SIDE)))]
     for k, w in enumerate(weights):
-        conv = Conv2d(
+        conv = ops.Conv2d(
             weight=IntTensor(w[..., None, None]), bias=IntTensor.of(np.zeros(len(w), np.int64))
         )
         nodes.append(Node(f"conv{k}", conv, (nodes[-1].name,)))
-        lif = Neuron(threshold=IntTensor.of([64 * VTH + 1]), dv=2048)
+        lif = ops.Neuron(threshold=IntTensor.of([64 * VTH + 1]), dv=2048)
         nodes.append(Node(f"lif{k}", lif, (nodes[-1].name,)))
     return Graph(tuple(nodes), (nodes[-1].name,), steps)
 

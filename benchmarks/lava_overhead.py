@@ -19,8 +19,8 @@ import matplotlib as mpl
 import numpy as np
 import typer
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Input, Linear, Neuron
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import TensorType
 from lapilli.simulators.lava.host import environment
@@ -37,11 +37,11 @@ Cost = tuple[float, float]  # seconds for each step, seconds to start
 
 def chain(weights: IntArray) -> Graph:
     """Linear and neuron, again and again; the last neuron is the output."""
-    nodes = [Node("x", Input(type=TensorType.spikes(WIDTH)))]
+    nodes = [Node("x", ops.Input(type=TensorType.spikes(WIDTH)))]
     for k, w in enumerate(weights):
-        linear = Linear(weight=IntTensor(w), bias=IntTensor.of([0] * WIDTH))
+        linear = ops.Linear(weight=IntTensor(w), bias=IntTensor.of([0] * WIDTH))
         nodes.append(Node(f"fc{k}", linear, (nodes[-1].name,)))
-        lif = Neuron(threshold=IntTensor.of([64 * VTH + 1]), dv=2048)
+        lif = ops.Neuron(threshold=IntTensor.of([64 * VTH + 1]), dv=2048)
         nodes.append(Node(f"lif{k}", lif, (nodes[-1].name,)))
     return Graph(tuple(nodes), (nodes[-1].name,), T)
 

@@ -21,33 +21,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from lapilli.ir import ops
 from lapilli.ir.errors import FormatError, GraphError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import (
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Membrane,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    Relu,
-    Reset,
-    Reshape,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-)
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
@@ -55,13 +32,7 @@ FORMAT = "lapilli/1"
 _DTYPES = (np.int8, np.int16, np.int32, np.int64)
 _MOST_STEPS = 1 << 16
 _MOST_ELEMENTS = 1 << 28  # of one value at one step: a file cannot ask for more
-_OPS: Mapping[str, type[Op]] = {
-    op.__name__: op
-    for op in (
-        Input, Linear, Conv2d, SpikeMatmul, Gate, ShiftSum, Add, Sum, MaxPool2d,
-        Reshape, Permute, Expand, Slice, Concat, Delay, Neuron, Membrane, Staircase, Relu, Readout,
-    )
-}  # fmt: skip
+_OPS: Mapping[str, type[ops.Op]] = {op.__name__: op for op in ops.OPS}
 
 
 def save_network(network: Network, path: Path) -> None:
@@ -191,7 +162,7 @@ def _node_to_json(node: Node, tensors: dict[str, Any]) -> dict[str, Any]:
     return {"name": node.name, "op": op, "inputs": list(node.inputs), "attributes": attributes}
 
 
-def _attributes_to_json(op: Op, prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
+def _attributes_to_json(op: ops.Op, prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     for f in fields(op):
         value = getattr(op, f.name)
@@ -202,9 +173,9 @@ def _attributes_to_json(op: Op, prefix: str, tensors: dict[str, Any]) -> dict[st
         elif isinstance(value, TensorType):
             bounds = [value.range.lo, value.range.hi]
             value = {"shape": list(value.shape), "range": bounds, "kind": value.kind.value}
-        elif isinstance(value, Reset):
+        elif isinstance(value, ops.Reset):
             value = value.value
-        elif isinstance(value, Neuron):
+        elif isinstance(value, ops.Neuron):
             value = _attributes_to_json(value, f"{prefix}{f.name}.", tensors)
         attributes[f.name] = value
     return attributes
@@ -227,8 +198,8 @@ def _node_from(item: object, tensors: dict[str, Any], unused: set[str]) -> Node:
 
 
 def _op_from(
-    kind: type[Op], given: object, where: str, tensors: dict[str, Any], unused: set[str]
-) -> Op:
+    kind: type[ops.Op], given: object, where: str, tensors: dict[str, Any], unused: set[str]
+) -> ops.Op:
     attributes = _mapping(given, where, [f.name for f in fields(kind)])
 
     def tensor(value: object, where: str) -> IntTensor:
@@ -242,7 +213,7 @@ def _op_from(
         "IntTensor": tensor,
         "TensorType": _tensor_type,
         "Reset": _reset,
-        "Neuron": lambda value, where: _op_from(Neuron, value, where, tensors, unused),
+        "Neuron": lambda value, where: _op_from(ops.Neuron, value, where, tensors, unused),
         "bool": _boolean,
         "int": _integer,
         "tuple[int, ...]": _integers,
@@ -254,7 +225,7 @@ def _op_from(
     return _make(kind, arguments)
 
 
-def _make(kind: Callable[..., Op], arguments: Mapping[str, object]) -> Op:
+def _make(kind: Callable[..., ops.Op], arguments: Mapping[str, object]) -> ops.Op:
     """Call a constructor with what the readers, which know its types, have read."""
     return kind(**arguments)
 
@@ -307,9 +278,9 @@ def _pair(value: object, where: str) -> tuple[int, ...]:
     return numbers
 
 
-def _reset(value: object, where: str) -> Reset:
+def _reset(value: object, where: str) -> ops.Reset:
     try:
-        return Reset(value)
+        return ops.Reset(value)
     except ValueError as error:
         raise _MalformedError(f"{where}: unknown reset {value!r}") from error
 

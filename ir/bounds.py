@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lapilli.ir.ops import DECAY_ONE, Neuron, Reset
+from lapilli.ir import ops
 from lapilli.ir.semantics import decay
 from lapilli.ir.types import IntRange, TensorType
 
@@ -34,7 +34,7 @@ class NeuronBounds:
         return (self.u | self.v | IntRange(-1, 0)).bits
 
 
-def neuron_bounds(name: str, op: Neuron, x: TensorType, T: int) -> NeuronBounds:
+def neuron_bounds(name: str, op: ops.Neuron, x: TensorType, T: int) -> NeuronBounds:
     """Follow the interval of the state through `T` steps, resets included."""
     u = v = IntRange(0, 0)  # before the step
     u_all = v_all = after = IntRange(0, 0)
@@ -50,16 +50,16 @@ def neuron_bounds(name: str, op: Neuron, x: TensorType, T: int) -> NeuronBounds:
     return NeuronBounds(name, x.range, u_all, v_all, after, finest_bit(op, T) < 0)
 
 
-def _after_reset(op: Neuron, h: IntRange) -> IntRange:
+def _after_reset(op: ops.Neuron, h: IntRange) -> IntRange:
     """Union of where the membrane can be after it was silent, or fired either way."""
-    if op.reset is Reset.NONE:
+    if op.reset is ops.Reset.NONE:
         return h
     low, high = op.threshold.range.lo, op.threshold.range.hi
     silent = _overlap(h, 1 - high if op.ternary else h.lo, high - 1)
     fired = [_overlap(h, low, h.hi), _overlap(h, h.lo, -low) if op.ternary else None]
     after = [silent] if silent else []
     for part, r in zip(fired, (op.reset_by, -op.reset_by), strict=True):
-        if part and op.reset is Reset.BY_SUBTRACTION:
+        if part and op.reset is ops.Reset.BY_SUBTRACTION:
             after.append(IntRange(part.lo - r, part.hi - r))
         elif part:
             after.append(IntRange(0, 0))
@@ -83,14 +83,14 @@ def trailing_zeros(value: int) -> int:
 
 def fraction_loss(d: int) -> int:
     """Bits that one decay moves below the unit: 1 for a half, 12 at most, 0 for all or none."""
-    kept = DECAY_ONE - d
+    kept = ops.DECAY_ONE - d
     return 0 if kept == 0 else 12 - trailing_zeros(kept)
 
 
-def finest_bit(op: Neuron, T: int) -> int:
+def finest_bit(op: ops.Neuron, T: int) -> int:
     """Power of two of which every membrane is a multiple; negative if a decay can truncate."""
     added = [int(b) for b in op.bias.array.ravel() if b]
-    added += [op.reset_by] if op.reset is Reset.BY_SUBTRACTION and op.reset_by else []
+    added += [op.reset_by] if op.reset is ops.Reset.BY_SUBTRACTION and op.reset_by else []
     finest = min([op.fraction_bits, *map(trailing_zeros, added)])
     # Between two steps a value decays once, in u or in v: T - 1 times, of either kind, in all.
     loss = max(fraction_loss(op.du), fraction_loss(op.dv)) * (T - 1)

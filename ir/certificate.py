@@ -7,15 +7,15 @@ runtime holds exactly (24 bits of float32, 53 of float64).
 
 from __future__ import annotations
 
+from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, neuron_bounds
 from lapilli.ir.errors import RangeError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import LOIHI_FRACTION_BITS, Membrane, Neuron
 
 STATE_BITS = 24  # u and v on Loihi; u wraps and v saturates silently beyond
 THRESHOLD_BITS = 17  # vth, unsigned
 BIAS_BITS = 13  # bias_mant, signed
-TIE = 1 << LOIHI_FRACTION_BITS  # Loihi fires on v > vth * 64
+TIE = 1 << ops.LOIHI_FRACTION_BITS  # Loihi fires on v > vth * 64
 
 
 def certify(graph: Graph) -> tuple[NeuronBounds, ...]:
@@ -27,10 +27,10 @@ def certify(graph: Graph) -> tuple[NeuronBounds, ...]:
     )
 
 
-def _integrates(node: Node) -> Neuron | None:
-    if isinstance(node.op, Membrane):
+def _integrates(node: Node) -> ops.Neuron | None:
+    if isinstance(node.op, ops.Membrane):
         return node.op.neuron
-    return node.op if isinstance(node.op, Neuron) else None
+    return node.op if isinstance(node.op, ops.Neuron) else None
 
 
 def beyond_registers(bounds: NeuronBounds) -> str:
@@ -58,18 +58,20 @@ def check_registers(graph: Graph) -> None:
 def register_faults(node: Node, bounds: NeuronBounds) -> tuple[str, ...]:
     """Why stock Loihi registers cannot hold this neuron; empty if they can."""
     op = node.op
-    if not isinstance(op, Neuron):
+    if not isinstance(op, ops.Neuron):
         return ()
     faults = []
     if op.threshold.array.size != 1:
         faults.append("one threshold per neuron; a stock population has one for all")
     elif (theta := int(op.threshold.array.ravel()[0])) % TIE != 1:
         faults.append(f"threshold {theta} is not 64 * vth + 1, so that >= and > would differ")
-    elif theta >> LOIHI_FRACTION_BITS >= 1 << THRESHOLD_BITS:
-        faults.append(f"vth {theta >> LOIHI_FRACTION_BITS} needs more than {THRESHOLD_BITS} bits")
+    elif theta >> ops.LOIHI_FRACTION_BITS >= 1 << THRESHOLD_BITS:
+        faults.append(
+            f"vth {theta >> ops.LOIHI_FRACTION_BITS} needs more than {THRESHOLD_BITS} bits"
+        )
     if op.bias.range.magnitude >= 1 << (BIAS_BITS - 1):
         faults.append(f"bias up to {op.bias.range.magnitude} needs more than {BIAS_BITS} bits")
-    if op.fraction_bits < LOIHI_FRACTION_BITS:
+    if op.fraction_bits < ops.LOIHI_FRACTION_BITS:
         faults.append(f"{op.fraction_bits} fraction bits; Loihi shifts its input by 6")
     if beyond_registers(bounds):
         faults.append(f"state needs {max(25, bounds.state_bits)} bits, there are {STATE_BITS}")

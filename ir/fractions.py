@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.bounds import finest_bit
 from lapilli.ir.certificate import TIE
-from lapilli.ir.ops import Neuron
 from lapilli.ir.tensor import IntArray, IntTensor
 
 
-def with_fraction_bits(op: Neuron, T: int, bits: int) -> Neuron | None:
+def with_fraction_bits(op: ops.Neuron, T: int, bits: int) -> ops.Neuron | None:
     """A neuron that fires as `op` does, with `bits` fraction bits and thresholds 64 * vth + 1.
 
     Where no decay truncates, every membrane is a multiple of a power of two; a threshold then

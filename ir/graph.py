@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from lapilli.ir import ops
 from lapilli.ir.errors import GraphError
 from lapilli.ir.infer import infer
-from lapilli.ir.ops import Firing, Input, Membrane, Neuron, Op
 from lapilli.ir.types import TensorType
 
 
@@ -18,7 +18,7 @@ class Node:
     """One application of an op. It has one value, known by the node's name."""
 
     name: str
-    op: Op
+    op: ops.Op
     inputs: tuple[str, ...] = ()
 
 
@@ -31,6 +31,7 @@ class Graph:
         outputs: names of the values the graph returns.
         T: time steps of a sample; every sample starts from rest.
         types: proven type of every value, by name (derived).
+        by_name: the nodes by their names (derived).
 
     Raises:
         GraphError: duplicate name, unknown input, or an ill-typed op; names the node.
@@ -40,6 +41,7 @@ class Graph:
     outputs: tuple[str, ...]
     T: int
     types: Mapping[str, TensorType] = field(init=False, repr=False, compare=False)
+    by_name: Mapping[str, Node] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.T < 1:
@@ -57,30 +59,57 @@ class Graph:
         if missing := [o for o in self.outputs if o not in types]:
             raise GraphError(missing[0], "is an output but not a node")
         object.__setattr__(self, "types", MappingProxyType(types))
+        by_name = {node.name: node for node in self.nodes}
+        object.__setattr__(self, "by_name", MappingProxyType(by_name))
 
     def __getitem__(self, name: str) -> Node:
-        """The node of this name."""
-        return next(node for node in self.nodes if node.name == name)
+        """The node of this name, in constant time.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self.by_name[name]
+
+    def ancestors(
+        self, names: Iterable[str], stop: Callable[[Node], bool] = lambda _: False
+    ) -> frozenset[str]:
+        """Names of all that `names` depend on, themselves included.
+
+        Args:
+            names: of nodes; where to begin.
+            stop: at these nodes the walk ends: they are in the answer, their operands are not.
+        """
+        found = set(names)
+        for node in reversed(self.nodes):
+            if node.name in found and not stop(node):
+                found.update(node.inputs)
+        return frozenset(found)
+
+    def without_dead(self, keep: Iterable[str] = ()) -> Graph:
+        """The graph without nodes that neither an output nor `keep` depends on; inputs stay."""
+        needed = self.ancestors((*self.outputs, *keep))
+        nodes = tuple(n for n in self.nodes if n.name in needed or isinstance(n.op, ops.Input))
+        return Graph(nodes, self.outputs, self.T)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the values that a run must be given."""
-        return tuple(n.name for n in self.nodes if isinstance(n.op, Input))
+        return tuple(n.name for n in self.nodes if isinstance(n.op, ops.Input))
 
     @property
     def neurons(self) -> tuple[str, ...]:
         """Names of the neuron nodes, which have a membrane, in topological order."""
-        return tuple(n.name for n in self.nodes if isinstance(n.op, Neuron))
+        return tuple(n.name for n in self.nodes if isinstance(n.op, ops.Neuron))
 
     @property
     def firing(self) -> tuple[str, ...]:
         """Names of the nodes that fire, with a membrane or without, in topological order."""
-        return tuple(n.name for n in self.nodes if isinstance(n.op, Firing))
+        return tuple(n.name for n in self.nodes if isinstance(n.op, ops.Firing))
 
     @property
     def membranes(self) -> tuple[str, ...]:
         """Names of the nodes that show a membrane to the read-out, in topological order."""
-        return tuple(n.name for n in self.nodes if isinstance(n.op, Membrane))
+        return tuple(n.name for n in self.nodes if isinstance(n.op, ops.Membrane))
 
     @property
     def recorded(self) -> tuple[str, ...]:

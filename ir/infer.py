@@ -6,50 +6,27 @@ import math
 
 from typing_extensions import assert_never
 
+from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds
-from lapilli.ir.ops import (
-    MOST_EVENTS,
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Membrane,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    Relu,
-    Reshape,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-)
 from lapilli.ir.types import BINARY, TERNARY, IntRange, Kind, TensorType
 
 
-def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
+def infer(op: ops.Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
     """Return the tightest type we can prove for a sample of `T` time steps.
 
     Raises:
         ValueError: with the rule that the inputs break; the caller names the node.
     """
     match op:
-        case Input(type=t):
+        case ops.Input(type=t):
             _take(0, inputs)
             return t
-        case Linear(weight=w):
+        case ops.Linear(weight=w):
             (x,) = _take(1, inputs)
             fits = len(w.shape) == 2 and x.shape[-1:] == w.shape[1:]
             _need(fits, f"input {x} does not fit weight {w.shape}")
             return TensorType((*x.shape[:-1], w.shape[0]), _accumulated(op, x), Kind.GRADED)
-        case Conv2d():
+        case ops.Conv2d():
             (x,) = _take(1, inputs)
             w = op.weight
             _need(op.groups > 0, f"{op.groups} groups")
@@ -58,11 +35,11 @@ def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
             _need(fits and w.shape[0] % op.groups == 0, f"{x} does not fit weight {w.shape}")
             size = _windows(x.shape, w.shape[2:], op.stride, op.padding)
             return TensorType((w.shape[0], *size), _accumulated(op, x), Kind.GRADED)
-        case SpikeMatmul():
+        case ops.SpikeMatmul():
             a, b = _take(2, inputs)
             shape = _chained(a, b)
             return TensorType(shape, _product(a, b).times(a.shape[-1]), _summed(a, b))
-        case ShiftSum(window=window, reach=reach):
+        case ops.ShiftSum(window=window, reach=reach):
             scores, values = _take(2, inputs)
             shape = _chained(scores, values)
             ordered = 0 <= reach <= window <= 53
@@ -74,51 +51,51 @@ def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
             _need(scores.range.magnitude < 1 << 62, f"differences of {scores} leave 64 bits")
             # A row's weights sum to at most 1: no sum lies beyond the values, or 0.
             return TensorType(shape, values.range | IntRange(0, 0), Kind.GRADED)
-        case Gate():
+        case ops.Gate():
             a, b = _take(2, inputs)
             _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
             spikes = a.kind is b.kind is Kind.SPIKES
             return TensorType(a.shape, _product(a, b), Kind.SPIKES if spikes else _summed(a, b))
-        case Add():
+        case ops.Add():
             a, b = _take(2, inputs)
             _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
             return TensorType(a.shape, a.range + b.range, _summed(a, b))
-        case Sum(axes=axes, keepdims=keep):
+        case ops.Sum(axes=axes, keepdims=keep):
             (x,) = _take(1, inputs)
             inside = bool(axes) and all(0 <= a < len(x.shape) for a in axes)
             _need(inside and len(set(axes)) == len(axes), f"no axes {axes} in {x}")
             count = math.prod(x.shape[a] for a in axes)
             sizes = [1 if i in axes else n for i, n in enumerate(x.shape) if keep or i not in axes]
             return TensorType(tuple(sizes), x.range.times(count), _summed(x))
-        case MaxPool2d():
+        case ops.MaxPool2d():
             (x,) = _take(1, inputs)
             _need(len(x.shape) == 3, f"takes (C, H, W), got {x}")
             padded = all(2 * p <= k for p, k in zip(op.padding, op.kernel, strict=True))
             _need(padded, f"padding {op.padding} exceeds half of kernel {op.kernel}")
             size = _windows(x.shape, op.kernel, op.stride, op.padding)
             return TensorType((x.shape[0], *size), x.range, x.kind)
-        case Reshape(shape=shape):
+        case ops.Reshape(shape=shape):
             (x,) = _take(1, inputs)
             same = min(shape, default=1) > 0 and math.prod(shape) == math.prod(x.shape)
             _need(same, f"{x} has not the elements of {shape}")
             return TensorType(shape, x.range, x.kind)
-        case Permute(axes=axes):
+        case ops.Permute(axes=axes):
             (x,) = _take(1, inputs)
             _need(sorted(axes) == list(range(len(x.shape))), f"{axes} does not permute {x}")
             return TensorType(tuple(x.shape[a] for a in axes), x.range, x.kind)
-        case Expand(shape=shape):
+        case ops.Expand(shape=shape):
             (x,) = _take(1, inputs)
             fits = len(shape) == len(x.shape)
             fits = fits and all(m > 0 and n in (1, m) for n, m in zip(x.shape, shape, strict=True))
             _need(fits, f"{x} does not expand to {shape}")
             return TensorType(shape, x.range, x.kind)
-        case Slice(axis=axis, start=start, stop=stop):
+        case ops.Slice(axis=axis, start=start, stop=stop):
             (x,) = _take(1, inputs)
             inside = 0 <= axis < len(x.shape) and 0 <= start < stop <= x.shape[axis]
             _need(inside, f"no elements {start}..{stop} on axis {axis} of {x}")
             shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
             return TensorType(shape, x.range, x.kind)
-        case Concat(axis=axis):
+        case ops.Concat(axis=axis):
             a, b = _take(2, inputs)
             _need(0 <= axis < len(a.shape) == len(b.shape), f"no axis {axis} in {a}, {b}")
             rest = [(*t.shape[:axis], *t.shape[axis + 1 :]) for t in (a, b)]
@@ -126,38 +103,38 @@ def infer(op: Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
             shape = (*a.shape[:axis], a.shape[axis] + b.shape[axis], *a.shape[axis + 1 :])
             spikes = a.kind is b.kind is Kind.SPIKES
             return TensorType(shape, a.range | b.range, Kind.SPIKES if spikes else _summed(a, b))
-        case Delay(steps=steps):
+        case ops.Delay(steps=steps):
             (x,) = _take(1, inputs)
             _need(steps > 0, f"a delay of {steps} steps")
             return x
-        case Neuron():
+        case ops.Neuron():
             (x,) = _take(1, inputs)
             _check_neuron(op, x, T)
             return TensorType(x.shape, TERNARY if op.ternary else BINARY, Kind.SPIKES)
-        case Membrane(neuron=neuron):
+        case ops.Membrane(neuron=neuron):
             (x,) = _take(1, inputs)
             _check_neuron(neuron, x, T)
             proven = neuron_bounds("", neuron, x, T)
             v = proven.after if op.after_reset else proven.v
             return TensorType(x.shape, v, Kind.GRADED)
-        case Staircase(thresholds=thresholds):
+        case ops.Staircase(thresholds=thresholds):
             (x,) = _take(1, inputs)
             levels = thresholds.shape[0] if thresholds.shape else 0
             _need(levels > 0, "a staircase without a threshold")
             _check_broadcast("thresholds", thresholds.shape[1:], x)
             kind = Kind.SPIKES if levels == 1 else Kind.COUNTS
             return TensorType(x.shape, IntRange(0, levels), kind)
-        case Relu():
+        case ops.Relu():
             (x,) = _take(1, inputs)
             return TensorType(x.shape, IntRange(max(0, x.range.lo), max(0, x.range.hi)), x.kind)
-        case Readout():
+        case ops.Readout():
             (x,) = _take(1, inputs)
             return TensorType(x.shape, x.range | x.range.times(T), _summed(x))
         case _:
             assert_never(op)
 
 
-def _accumulated(op: Linear | Conv2d, x: TensorType) -> IntRange:
+def _accumulated(op: ops.Linear | ops.Conv2d, x: TensorType) -> IntRange:
     """One-sided sums of the actual weights, times the range of the input."""
     w, rest = op.weight.array, tuple(range(1, len(op.weight.shape)))
     if x.kind is Kind.GRADED and not op.graded:
@@ -184,14 +161,14 @@ def _chained(a: TensorType, b: TensorType) -> tuple[int, ...]:
 
 def gates(x: TensorType) -> bool:
     """Whether a product with `x` is a sum: spikes, or counts of few events."""
-    few = x.kind is Kind.COUNTS and x.range.hi <= MOST_EVENTS
+    few = x.kind is Kind.COUNTS and x.range.hi <= ops.MOST_EVENTS
     return x.kind is Kind.SPIKES or few
 
 
 def _product(a: TensorType, b: TensorType) -> IntRange:
     if not gates(a) and not gates(b):
         raise ValueError(
-            f"one operand must be spikes, or counts of at most {MOST_EVENTS}: {a}, {b}"
+            f"one operand must be spikes, or counts of at most {ops.MOST_EVENTS}: {a}, {b}"
         )
     return a.range * b.range
 
@@ -216,7 +193,7 @@ def _windows(
     return size
 
 
-def _check_neuron(op: Neuron, x: TensorType, T: int) -> None:
+def _check_neuron(op: ops.Neuron, x: TensorType, T: int) -> None:
     for name, tensor in (("threshold", op.threshold), ("bias", op.bias)):
         _check_broadcast(name, tensor.shape, x)
     _need(op.threshold.range.lo > 0, "a threshold must be positive")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import TensorType
@@ -267,7 +267,16 @@ Op: TypeAlias = (
     | Readout
 )
 
-# Nodes that answer a current by events or silence: what runs are compared in, node by node.
-Firing: TypeAlias = Neuron | Staircase
+OPS: tuple[type[Op], ...] = get_args(Op)
 
-Wiring: TypeAlias = Reshape | Permute | Expand | Slice | Delay
+# The groups that several readers of a graph need. Each is named here once.
+Weighted: TypeAlias = Linear | Conv2d  # a map of constant weights
+Wiring: TypeAlias = (
+    Reshape | Permute | Expand | Slice
+)  # the same elements elsewhere, of one operand
+Firing: TypeAlias = Neuron | Staircase  # answers a current by events: runs are compared there
+Stateful: TypeAlias = Neuron | Membrane | Readout  # remembers earlier steps of its sample
+# Takes one step of a pipelined target, as a synapse does on Loihi.
+Synaptic: TypeAlias = Weighted | SpikeMatmul | Gate | ShiftSum | Sum | MaxPool2d
+# Linear in what it is given, with nothing remembered.
+LinearOp: TypeAlias = Weighted | Add | Sum | Concat | Wiring | Delay

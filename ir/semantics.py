@@ -13,32 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from typing_extensions import assert_never
 
-from lapilli.ir.ops import (
-    DECAY_ONE,
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Membrane,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    Relu,
-    Reset,
-    Reshape,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-    Wiring,
-)
+from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray
 
 _LOWEST = np.iinfo(np.int64).min
@@ -72,7 +47,7 @@ def decay(a: IntArray, d: int) -> IntArray:
     >>> decay(np.array([-3, 3]), 2048).tolist()
     [-1, 1]
     """
-    return np.asarray(np.sign(a) * ((np.abs(a) * (DECAY_ONE - d)) >> 12), np.int64)
+    return np.asarray(np.sign(a) * ((np.abs(a) * (ops.DECAY_ONE - d)) >> 12), np.int64)
 
 
 def shifted(x: IntArray, bits: int) -> IntArray:
@@ -84,7 +59,7 @@ def shifted(x: IntArray, bits: int) -> IntArray:
     return x << bits if bits >= 0 else x >> -bits
 
 
-def integrate(op: Neuron, x: IntArray, state: State) -> Fired:
+def integrate(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     """One time step of a neuron, as its docstring says."""
     u = decay(state.u, op.du) + shifted(x, op.fraction_bits)
     v = decay(state.v, op.dv) + u + op.bias.array
@@ -94,79 +69,79 @@ def integrate(op: Neuron, x: IntArray, state: State) -> Fired:
     return Fired(spikes, v, State(u, after_reset(op, v, spikes)))
 
 
-def after_reset(op: Neuron, v: IntArray, spikes: IntArray) -> IntArray:
+def after_reset(op: ops.Neuron, v: IntArray, spikes: IntArray) -> IntArray:
     """What its spikes leave of a membrane."""
     match op.reset:
-        case Reset.TO_ZERO:
+        case ops.Reset.TO_ZERO:
             return np.where(spikes != 0, 0, v)
-        case Reset.BY_SUBTRACTION:
+        case ops.Reset.BY_SUBTRACTION:
             return v - spikes * op.reset_by
-        case Reset.NONE:
+        case ops.Reset.NONE:
             return v
         case _:
             assert_never(op.reset)
 
 
-def membrane(op: Membrane, fired: Fired) -> IntArray:
+def membrane(op: ops.Membrane, fired: Fired) -> IntArray:
     """Which of a step's two membranes is read."""
     return fired.state.v if op.after_reset else fired.membrane
 
 
-def evaluate(op: Op, inputs: tuple[IntArray, ...]) -> IntArray:
+def evaluate(op: ops.Op, inputs: tuple[IntArray, ...]) -> IntArray:
     """One time step of a node without state.
 
     Raises:
         TypeError: `op` is an input, whose value is given, or has state.
     """
     match op:
-        case Linear(weight=w, bias=b):
+        case ops.Linear(weight=w, bias=b):
             return np.asarray(inputs[0] @ w.array.T + b.array)
-        case Conv2d():
+        case ops.Conv2d():
             return _convolve(op, inputs[0])
-        case SpikeMatmul():
+        case ops.SpikeMatmul():
             return inputs[0] @ inputs[1]
-        case Gate():
+        case ops.Gate():
             return inputs[0] * inputs[1]
-        case ShiftSum(reach=reach):
+        case ops.ShiftSum(reach=reach):
             total = _powers(op, inputs[0]) @ inputs[1]
             return np.asarray(np.sign(total) * (np.abs(total) >> reach), np.int64)
-        case Add():
+        case ops.Add():
             return inputs[0] + inputs[1]
-        case Sum(axes=axes, keepdims=keep):
+        case ops.Sum(axes=axes, keepdims=keep):
             total = inputs[0].sum(axis=tuple(a + 1 for a in axes), keepdims=keep)
             return np.asarray(total, np.int64)
-        case MaxPool2d():
+        case ops.MaxPool2d():
             return np.asarray(
                 windows(inputs[0], op.kernel, op.stride, op.padding, _LOWEST).max(axis=(-1, -2)),
                 np.int64,
             )
-        case Staircase(thresholds=thresholds):
+        case ops.Staircase(thresholds=thresholds):
             reached = [inputs[0] >= threshold for threshold in thresholds.array]
             return np.asarray(np.sum(reached, axis=0), np.int64)
-        case Relu():
+        case ops.Relu():
             return np.maximum(inputs[0], 0)
-        case Concat(axis=axis):
+        case ops.Concat(axis=axis):
             return np.concatenate(inputs, axis=axis + 1)
-        case Reshape() | Permute() | Expand() | Slice() | Delay():
+        case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice() | ops.Delay():
             return wire(op, inputs[0])
-        case Input() | Neuron() | Membrane() | Readout():
+        case ops.Input() | ops.Neuron() | ops.Membrane() | ops.Readout():
             raise TypeError(f"{type(op).__name__} is not a function of its inputs alone")
         case _:
             assert_never(op)
 
 
-def wire(op: Wiring, x: IntArray) -> IntArray:
+def wire(op: ops.Wiring | ops.Delay, x: IntArray) -> IntArray:
     """Move values; compute nothing. The one thing that simulators may share."""
     match op:
-        case Reshape(shape=shape):
+        case ops.Reshape(shape=shape):
             return x.reshape(len(x), *shape)
-        case Permute(axes=axes):
+        case ops.Permute(axes=axes):
             return np.transpose(x, (0, *(a + 1 for a in axes)))
-        case Expand(shape=shape):
+        case ops.Expand(shape=shape):
             return np.broadcast_to(x, (len(x), *shape))
-        case Slice(axis=axis, start=start, stop=stop):
+        case ops.Slice(axis=axis, start=start, stop=stop):
             return x[(slice(None),) * (axis + 1) + (slice(start, stop),)]
-        case Delay():
+        case ops.Delay():
             return x
         case _:
             assert_never(op)
@@ -186,7 +161,7 @@ def windows(
     return view[:, :, ::sh, ::sw]
 
 
-def _powers(op: ShiftSum, scores: IntArray) -> IntArray:
+def _powers(op: ops.ShiftSum, scores: IntArray) -> IntArray:
     """2**(reach - n) for each score, and 0 where n is beyond reach."""
     below = scores.max(axis=-1, keepdims=True) - scores
     kept = np.where(below <= op.window, op.window - below, 0)
@@ -199,7 +174,7 @@ def _powers(op: ShiftSum, scores: IntArray) -> IntArray:
     return np.where(n <= op.reach, np.left_shift(1, left), 0)
 
 
-def _convolve(op: Conv2d, x: IntArray) -> IntArray:
+def _convolve(op: ops.Conv2d, x: IntArray) -> IntArray:
     view = windows(x, op.weight.shape[2:], op.stride, op.padding)  # type: ignore[arg-type]
     B, _, H, W = view.shape[:4]
     out = op.weight.shape[0] // op.groups

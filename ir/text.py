@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import MISSING, fields
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Input, Neuron, Op
 from lapilli.ir.tensor import IntTensor
 
 
@@ -21,19 +21,19 @@ def dumps(graph: Graph) -> str:
 
 
 def _line(node: Node) -> str:
-    attributes = "" if isinstance(node.op, Input) else _attributes(node.op)
+    attributes = "" if isinstance(node.op, ops.Input) else _attributes(node.op)
     call = f"{type(node.op).__name__}({', '.join('%' + i for i in node.inputs)})"
     return f"%{node.name} = {call}" + (f" {{{attributes}}}" if attributes else "")
 
 
-def _attributes(op: Op) -> str:
+def _attributes(op: ops.Op) -> str:
     values = {f.name: (getattr(op, f.name), f.default) for f in fields(op)}
     told = {k: v for k, (v, default) in values.items() if default is MISSING or v != default}
     return " ".join(f"{k}={_show(v)}" for k, v in told.items())
 
 
 def _show(x: object) -> str:
-    if isinstance(x, Neuron):
+    if isinstance(x, ops.Neuron):
         return f"{{{_attributes(x)}}}"
     if isinstance(x, IntTensor):
         if x.array.size == 1:

@@ -10,21 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, neuron_bounds
 from lapilli.ir.certificate import beyond_registers
 from lapilli.ir.errors import RangeError
-from lapilli.ir.ops import Neuron
 from lapilli.ir.types import Kind, TensorType
-from lapilli.model.capture.program import (
-    Broadcast,
-    Call,
-    Captured,
-    Image,
-    Potential,
-    Transpose,
-    View,
-    neuron_of,
-)
+from lapilli.model.capture import program
+from lapilli.model.capture.program import Call, Captured, neuron_of
 from lapilli.quantize.lower import Lowered, lower
 from lapilli.quantize.neurons import IntegerNeuron, Room, coarser, integer_neuron
 from lapilli.quantize.plan import Plan
@@ -111,8 +103,12 @@ class _Fitting:
 
     def _read(self) -> set[tuple[str, int]]:
         """Neurons whose membrane is read."""
-        ops = (call.op for call in self.captured.calls.values())
-        return {(op.fire.module, op.fire.call) for op in ops if isinstance(op, Potential)}
+        operators = (call.op for call in self.captured.calls.values())
+        return {
+            (op.neuron.module, op.neuron.call)
+            for op in operators
+            if isinstance(op, program.Membrane)
+        }
 
     def _give_up(self, groups: set[str], call: Call, bounds: NeuronBounds) -> None:
         left = [self.weight_bits - self.given_up.get(group, 0) for group in groups]
@@ -134,9 +130,9 @@ class _Fitting:
 
     def _is_of_image(self, unit: str) -> bool:
         source = self.captured.calls[self.captured.calls[unit].inputs[0]]
-        while isinstance(source.op, View | Transpose | Broadcast):
+        while isinstance(source.op, program.Reshape | program.Permute | program.Expand):
             source = self.captured.calls[source.inputs[0]]
-        return isinstance(source.op, Image)
+        return isinstance(source.op, program.Input)
 
     def notes(self) -> list[str]:
         """A sentence for each group of synapses that gave up bits."""
@@ -152,7 +148,7 @@ class _Fitting:
 
 
 def _beyond(name: str, neuron: IntegerNeuron, x: TensorType, T: int) -> NeuronBounds | None:
-    if not isinstance(neuron.op, Neuron):
+    if not isinstance(neuron.op, ops.Neuron):
         return None
     bounds = neuron_bounds(name, neuron.op, x, T)
     return bounds if beyond_registers(bounds) else None

@@ -11,57 +11,15 @@ from typing import Literal
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.infer import infer
-from lapilli.ir.ops import (
-    Add,
-    Concat,
-    Conv2d,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Membrane,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    Relu,
-    Reshape,
-    Slice,
-    SpikeMatmul,
-    Sum,
-)
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import Kind, TensorType
+from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_shape
-from lapilli.model.capture.program import (
-    Affine,
-    BatchNorm,
-    Broadcast,
-    Call,
-    Captured,
-    Fire,
-    Image,
-    Join,
-    Last,
-    MatMul,
-    MaxPool,
-    Pad,
-    Part,
-    Plus,
-    Potential,
-    Product,
-    Rectify,
-    Reduce,
-    Scale,
-    Synapse,
-    Transpose,
-    View,
-    Weigh,
-)
+from lapilli.model.capture.program import Call, Captured
 from lapilli.model.neurons.rule import NeuronRule
 from lapilli.quantize.neurons import IntegerNeuron, Room, integer_neuron
 from lapilli.quantize.plan import common_scale, read_out
@@ -142,7 +100,7 @@ class _Lowering:
         self.shiftmaxes: dict[str, IntegerShiftmax] = {}
         self.read_out = read_out(captured)
 
-    def emit(self, name: str, op: Op, *inputs: str) -> str:
+    def emit(self, name: str, op: ops.Op, *inputs: str) -> str:
         """Add a node; a name that is taken gets the next free number."""
         unique, count = name, 1
         while unique in self.nodes:
@@ -168,9 +126,9 @@ class _Lowering:
             raise QuantizeError(self.captured.output, "the logits are not a mean over time")
         scale = value.scale
         if value.over == "last":
-            self.emit(LOGITS, Reshape(shape=self.types[value.node].shape), value.node)
+            self.emit(LOGITS, ops.Reshape(shape=self.types[value.node].shape), value.node)
         else:
-            self.emit(LOGITS, Readout(), value.node)
+            self.emit(LOGITS, ops.Readout(), value.node)
             scale /= self.captured.T
         graph = Graph(tuple(self.nodes.values()), (LOGITS,), self.captured.T)
         return Lowered(graph, self.neurons, self.shiftmaxes, scale)
@@ -180,62 +138,62 @@ class _Lowering:
         name = f"{call.path}.{type(call.op).__name__.lower()}".lstrip(".")
         shape = step_shape(call.dims)
         match call.op:
-            case Image():
-                return _Value(self.emit("image", Input(type=self.image)), Fraction(1))
-            case Synapse() as op:
+            case program.Input():
+                return _Value(self.emit("image", ops.Input(type=self.image)), Fraction(1))
+            case program.Synapse() as op:
                 return self._synapse(call, op, args[0])
-            case BatchNorm():
+            case program.BatchNorm():
                 return args[0]  # folded into the synapse before it
-            case Fire():
+            case program.Neuron():
                 return self._fire(call, args[0])
-            case Potential():
+            case program.Membrane():
                 return self._potential(call.op, call, args[0])
-            case Last():
+            case program.Last():
                 if args[0].over != "steps":
                     raise ValueError("takes the last step of a mean over time")
                 return replace(args[0], over="last")
-            case Scale(factor=factor):
+            case program.Scale(factor=factor):
                 return replace(args[0], scale=args[0].scale * factor)
-            case Reduce() as op:
+            case program.Sum() as op:
                 return self._reduce(name, op, args[0])
-            case Plus() | Join():
+            case program.Add() | program.Concat():
                 return self._combine(name, call.op, args, shape)
-            case Product():
+            case program.Mul():
                 a, b = (self._shaped(f"{name}.operand", x, shape).node for x in args)
                 return self._like(
-                    args, self.emit(name, Gate(), a, b), args[0].scale * args[1].scale
+                    args, self.emit(name, ops.Gate(), a, b), args[0].scale * args[1].scale
                 )
-            case MatMul():
-                node = self.emit(name, SpikeMatmul(), *(a.node for a in args))
+            case program.Matmul():
+                node = self.emit(name, ops.SpikeMatmul(), *(a.node for a in args))
                 return self._like(args, node, args[0].scale * args[1].scale)
-            case Weigh() as op:
+            case program.ShiftSum() as op:
                 return self._weigh(op, *args)
-            case MaxPool() as op:
+            case program.MaxPool() as op:
                 return self._pool(name, op, _compared(args[0]), shape)
-            case Rectify():
-                return self._wired(name, Relu(), _compared(args[0]))
-            case Affine() | Pad():
+            case program.Relu():
+                return self._wired(name, ops.Relu(), _compared(args[0]))
+            case program.Affine() | program.Pad():
                 raise TypeError(f"{type(call.op).__name__} has no integer form; `merge` removes it")
-            case View() | Broadcast():
+            case program.Reshape() | program.Expand():
                 return self._shaped(name, args[0], shape)
-            case Transpose(axes=axes):
-                return self._wired(name, Permute(axes=axes), args[0])
-            case Part(axis=axis, start=start, stop=stop):
-                return self._wired(name, Slice(axis=axis, start=start, stop=stop), args[0])
+            case program.Permute(axes=axes):
+                return self._wired(name, ops.Permute(axes=axes), args[0])
+            case program.Slice(axis=axis, start=start, stop=stop):
+                return self._wired(name, ops.Slice(axis=axis, start=start, stop=stop), args[0])
 
-    def _synapse(self, call: Call, op: Synapse, x: _Value) -> _Value:
+    def _synapse(self, call: Call, op: program.Synapse, x: _Value) -> _Value:
         unit = self.units[call.name]
         bias = unit.bias if not x.finer else IntTensor(unit.bias.array << x.finer)
         output_scale = unit.output_scale / (1 << x.finer)
         graded = self.types[x.node].kind is Kind.GRADED
         graded = graded and (self._is_image(call) or call.name in self.read_out)
         if not op.space:
-            made: Op = Linear(weight=unit.weight, bias=bias, graded=graded)
+            made: ops.Op = ops.Linear(weight=unit.weight, bias=bias, graded=graded)
             return _Value(self.emit(call.path, made, x.node), output_scale, x.over)
         shape = self.types[x.node].shape
         if op.space == 1:  # (C, N) is a map of N rows and one column
             x = self._shaped(f"{call.path}.map", x, (*shape, 1))
-        made = Conv2d(
+        made = ops.Conv2d(
             weight=spread(unit.weight, op),
             bias=bias,
             stride=op.stride,
@@ -249,20 +207,20 @@ class _Lowering:
     def _is_image(self, call: Call) -> bool:
         """Whether the operand is the image itself: the one graded input that is marked."""
         source = self.captured.calls[call.inputs[0]]
-        while isinstance(source.op, View | Transpose | Broadcast):
+        while isinstance(source.op, program.Reshape | program.Permute | program.Expand):
             source = self.captured.calls[source.inputs[0]]
-        return isinstance(source.op, Image)
+        return isinstance(source.op, program.Input)
 
     def _fire(self, call: Call, x: _Value) -> _Value:
         op = call.op
-        if not isinstance(op, Fire):
+        if not isinstance(op, program.Neuron):
             raise TypeError(f"{call.name} is no neuron")
         x, neuron = self._integer_neuron(op, x)
         node = self.emit(op.module, neuron.op, x.node)
         self.neurons[node] = (call, neuron)
         return _Value(node, op.rule.output_scale)
 
-    def _weigh(self, op: Weigh, scores: _Value, values: _Value) -> _Value:
+    def _weigh(self, op: program.ShiftSum, scores: _Value, values: _Value) -> _Value:
         kinds = self.types[scores.node], self.types[values.node]
         made = integer_shiftmax(op, *kinds, values.scale)
         if self.shiftmaxes.setdefault(op.module, made) != made:
@@ -270,35 +228,35 @@ class _Lowering:
         node = self.emit(op.module, made.op, scores.node, values.node)
         return self._like([scores, values], node, values.scale)
 
-    def _potential(self, op: Potential, call: Call, x: _Value) -> _Value:
+    def _potential(self, op: program.Membrane, call: Call, x: _Value) -> _Value:
         """A membrane: the same neuron on the same current, shown in the units of its state."""
-        fire = op.fire
+        fire = op.neuron
         x, neuron = self._integer_neuron(fire, x)
-        if not isinstance(neuron.op, Neuron) or not isinstance(fire.rule, NeuronRule):
+        if not isinstance(neuron.op, ops.Neuron) or not isinstance(fire.rule, NeuronRule):
             raise TypeError(f"{fire.module} has no membrane")
         if fire.rule.rest:
             raise ValueError(
                 f"its membrane is read and rests at {float(fire.rule.rest):g}; logits are "
                 "multiples of their unit, from 0",
             )
-        made = Membrane(neuron=neuron.op, after_reset=op.after_reset)
+        made = ops.Membrane(neuron=neuron.op, after_reset=op.after_reset)
         node = self.emit(f"{fire.module}.membrane", made, x.node)
         self.neurons[node] = (call, neuron)
         bits = neuron.op.fraction_bits
         return _Value(node, neuron.unit / (1 << bits), finer=bits)
 
-    def _integer_neuron(self, fire: Fire, x: _Value) -> tuple[_Value, IntegerNeuron]:
+    def _integer_neuron(self, fire: program.Neuron, x: _Value) -> tuple[_Value, IntegerNeuron]:
         if x.over != "steps":
             raise ValueError("a neuron after the mean, or the last step, over time")
         x = _compared(x)
         room = self.coarse.get((fire.module, fire.call))
         return x, integer_neuron(fire.rule, x.scale, self.captured.T, room)
 
-    def _reduce(self, name: str, op: Reduce, x: _Value) -> _Value:
+    def _reduce(self, name: str, op: program.Sum, x: _Value) -> _Value:
         shape = self.types[x.node].shape
         node, scale = x.node, x.scale
         if op.axes:
-            node = self.emit(name, Sum(axes=op.axes, keepdims=op.keepdims), node)
+            node = self.emit(name, ops.Sum(axes=op.axes, keepdims=op.keepdims), node)
             scale /= math.prod(shape[a] for a in op.axes) if op.mean else 1
         if op.time and not op.mean:
             scale *= self.captured.T
@@ -307,17 +265,23 @@ class _Lowering:
         return replace(x, node=node, scale=scale, over="mean" if op.time else x.over)
 
     def _combine(
-        self, name: str, op: Plus | Join, args: list[_Value], shape: tuple[int, ...]
+        self,
+        name: str,
+        op: program.Add | program.Concat,
+        args: list[_Value],
+        shape: tuple[int, ...],
     ) -> _Value:
         """Add or join two values, brought to one scale and, to add, to one shape."""
         scale = args[0].scale
         if args[1].scale != scale:
             scale = common_scale(args[0].scale, args[1].scale)
         a, b = (self._multiplied(name, x, scale) for x in args)
-        if isinstance(op, Join):
-            return self._like(args, self.emit(name, Concat(axis=op.axis), a.node, b.node), scale)
+        if isinstance(op, program.Concat):
+            return self._like(
+                args, self.emit(name, ops.Concat(axis=op.axis), a.node, b.node), scale
+            )
         a, b = (self._shaped(f"{name}.operand", x, shape) for x in (a, b))
-        return self._like(args, self.emit(name, Add(), a.node, b.node), scale)
+        return self._like(args, self.emit(name, ops.Add(), a.node, b.node), scale)
 
     def _multiplied(self, name: str, x: _Value, scale: Fraction) -> _Value:
         """The same value in a finer scale: added to itself so many times, or a synapse of -1."""
@@ -326,7 +290,7 @@ class _Lowering:
         if times < 0 and kind.kind is not Kind.GRADED:
             weight = IntTensor.of([[int(times)]])
             x = self._shaped(f"{name}.one", x, (*kind.shape, 1))
-            made = Linear(weight=weight, bias=IntTensor.of([0]))
+            made = ops.Linear(weight=weight, bias=IntTensor.of([0]))
             negative = _Value(self.emit(f"{name}.negative", made, x.node), scale, x.over)
             return self._shaped(f"{name}.one", negative, kind.shape)
         if times < 0 or times > _MOST_TIMES:
@@ -334,15 +298,15 @@ class _Lowering:
         if times == 1:
             return x
         x = self._shaped(f"{name}.one", x, (*kind.shape, 1))
-        x = self._wired(f"{name}.copies", Expand(shape=(*kind.shape, int(times))), x)
-        total = Sum(axes=(len(kind.shape),))
+        x = self._wired(f"{name}.copies", ops.Expand(shape=(*kind.shape, int(times))), x)
+        total = ops.Sum(axes=(len(kind.shape),))
         return _Value(self.emit(f"{name}.times", total, x.node), scale, x.over)
 
-    def _pool(self, name: str, op: MaxPool, x: _Value, shape: tuple[int, ...]) -> _Value:
+    def _pool(self, name: str, op: program.MaxPool, x: _Value, shape: tuple[int, ...]) -> _Value:
         """All axes before the last two are channels of the pool."""
         has = self.types[x.node].shape
         x = self._shaped(f"{name}.map", x, (math.prod(has[:-2]), *has[-2:]))
-        pool = MaxPool2d(kernel=op.kernel, stride=op.stride, padding=op.padding)
+        pool = ops.MaxPool2d(kernel=op.kernel, stride=op.stride, padding=op.padding)
         return self._shaped(f"{name}.shape", self._wired(name, pool, x), shape)
 
     def _like(self, args: list[_Value], node: str, scale: Fraction) -> _Value:
@@ -350,7 +314,7 @@ class _Lowering:
             raise ValueError("combines a mean over time with a value that has steps")
         return _Value(node, scale, args[0].over)
 
-    def _wired(self, name: str, op: Op, x: _Value) -> _Value:
+    def _wired(self, name: str, op: ops.Op, x: _Value) -> _Value:
         return replace(x, node=self.emit(name, op, x.node))
 
     def _shaped(self, name: str, x: _Value, shape: tuple[int, ...]) -> _Value:
@@ -361,8 +325,8 @@ class _Lowering:
         if math.prod(has) != math.prod(shape):
             aligned = (1,) * (len(shape) - len(has)) + has
             x = self._shaped(name, x, aligned)
-            return self._wired(name, Expand(shape=shape), x)
-        return self._wired(name, Reshape(shape=shape), x)
+            return self._wired(name, ops.Expand(shape=shape), x)
+        return self._wired(name, ops.Reshape(shape=shape), x)
 
 
 def _compared(x: _Value) -> _Value:
@@ -372,7 +336,7 @@ def _compared(x: _Value) -> _Value:
     return x
 
 
-def spread(weight: IntTensor, op: Synapse) -> IntTensor:
+def spread(weight: IntTensor, op: program.Synapse) -> IntTensor:
     """A kernel (out, in, kh, kw) without dilation: zeros between, and one column for 1-d."""
     if op.space == 2 and op.dilation == (1, 1):
         return weight

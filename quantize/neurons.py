@@ -29,9 +29,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.bounds import fraction_loss
 from lapilli.ir.certificate import STATE_BITS, TIE
-from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Firing, Neuron, Reset
 from lapilli.ir.tensor import IntTensor
 from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule
 from lapilli.quantize.staircase import staircase
@@ -64,7 +64,7 @@ class IntegerNeuron:
         note: a sentence about either; empty if nothing changed.
     """
 
-    op: Firing
+    op: ops.Firing
     scale: Fraction
     unit: Fraction
     exact: bool = True
@@ -91,21 +91,21 @@ def integer_neuron(rule: Rule, scale: Fraction, T: int, room: Room | None = None
     unit = rule.gain * scale
     below = _bits_below_one(rule.reset_by / unit)
     why = _inexact(rule, scale, lost, below)
-    if room and not why and rule.reset is Reset.BY_SUBTRACTION:
+    if room and not why and rule.reset is ops.Reset.BY_SUBTRACTION:
         why = f"its soft reset would need {lost + below} bits below Loihi's in its state"
     if room and not why and len(rule.thetas) > 1:
         why = f"its thresholds differ, and its state would need {lost + below} bits below Loihi's"
     if why:
-        room = room or Room(LOIHI_FRACTION_BITS)
+        room = room or Room(ops.LOIHI_FRACTION_BITS)
         bits, in_state = room.bits, [_in_state(t, unit, room.bits) for t in rule.thetas]
         thresholds = [_tie(round(t / TIE)) if room.stock else max(1, round(t)) for t in in_state]
         note = f"the integer neuron stands on both sides: {why}"
-        if bits < LOIHI_FRACTION_BITS:
+        if bits < ops.LOIHI_FRACTION_BITS:
             note += f"; to fit, its state has {bits} fraction bits"
         op = _neuron(rule, thresholds, unit, bits)
         return IntegerNeuron(op=op, scale=scale, unit=unit, exact=False, note=note)
     if room is None:
-        bits = LOIHI_FRACTION_BITS + lost + below
+        bits = ops.LOIHI_FRACTION_BITS + lost + below
         thetas = [_in_state(theta, unit, bits) / TIE for theta in rule.thetas]
         vth = [math.floor(t) if rule.strict else math.ceil(t) - 1 for t in thetas]
         op = _neuron(rule, list(map(_tie, vth)), unit, bits)
@@ -143,16 +143,16 @@ def coarser(
         lowest: fraction bits that it must keep.
     """
     op = neuron.op
-    if not isinstance(op, Neuron) or isinstance(rule, StaircaseRule) or neuron.v_threshold:
+    if not isinstance(op, ops.Neuron) or isinstance(rule, StaircaseRule) or neuron.v_threshold:
         return None
     if not neuron.exact:
         enough = int(op.threshold.array.min()) >= 2 * _ENOUGH_STATE and op.fraction_bits > lowest
         return Room(op.fraction_bits - 1, stock=False) if enough else None
     lost = max(fraction_loss(op.dv), fraction_loss(op.du)) * (T - 1)
-    if rule.reset is Reset.BY_SUBTRACTION or len(rule.thetas) > 1:
-        room = Room(LOIHI_FRACTION_BITS)
+    if rule.reset is ops.Reset.BY_SUBTRACTION or len(rule.thetas) > 1:
+        room = Room(ops.LOIHI_FRACTION_BITS)
     elif rule.thetas[0] > _ENOUGH_UNITS * neuron.unit:
-        room = Room(max(LOIHI_FRACTION_BITS, lost))
+        room = Room(max(ops.LOIHI_FRACTION_BITS, lost))
     elif not fed:
         room = Room(lost, stock=False)
     else:
@@ -167,8 +167,8 @@ def _tie(vth: int) -> int:
 
 def _neuron(
     rule: NeuronRule, thresholds: Sequence[int], unit: Fraction, fraction_bits: int
-) -> Neuron:
-    return Neuron(
+) -> ops.Neuron:
+    return ops.Neuron(
         threshold=IntTensor.of(np.reshape(thresholds, rule.shape)),
         dv=_register(rule.decay),
         du=_register(rule.current_decay),
@@ -181,7 +181,7 @@ def _neuron(
 
 def _register(kept: Fraction) -> int:
     """What a decay register holds for a state that keeps this much of itself."""
-    return DECAY_ONE - round(kept * DECAY_ONE)
+    return ops.DECAY_ONE - round(kept * ops.DECAY_ONE)
 
 
 def _in_state(value: Fraction, unit: Fraction, bits: int) -> Fraction:
@@ -193,8 +193,8 @@ def _in_state(value: Fraction, unit: Fraction, bits: int) -> Fraction:
 def _inexact(rule: NeuronRule, scale: Fraction, lost: int, below: int) -> str:
     """Why floats, or 24 bits, cannot follow this neuron exactly; empty if they can."""
     for name, kept in (("decay", rule.decay), ("current_decay", rule.current_decay)):
-        if (kept * DECAY_ONE).denominator != 1:
-            return f"{name} {float(kept):.6g} is no multiple of 1/{DECAY_ONE}"
+        if (kept * ops.DECAY_ONE).denominator != 1:
+            return f"{name} {float(kept):.6g} is no multiple of 1/{ops.DECAY_ONE}"
     if lost > _MOST_FRACTION_BITS:
         return f"its decay moves {lost} bits below the unit"
     if below < 0 or lost + below > _MOST_FRACTION_BITS:
@@ -203,7 +203,7 @@ def _inexact(rule: NeuronRule, scale: Fraction, lost: int, below: int) -> str:
         return why
     if why := _rounds(rule.gain * scale):
         return f"its input is multiplied by {float(rule.gain):g}, which floats round"
-    if _span(rule, rule.gain * scale, LOIHI_FRACTION_BITS + lost + below) > _FLOAT_BITS:
+    if _span(rule, rule.gain * scale, ops.LOIHI_FRACTION_BITS + lost + below) > _FLOAT_BITS:
         return f"it rests at {float(rule.rest):g}, and floats round what is added to that"
     return ""
 
@@ -222,7 +222,7 @@ def _rounds(scale: Fraction) -> str:
     if scale.denominator & (scale.denominator - 1):
         return f"its currents are multiples of 1/{scale.denominator}, which floats round"
     odd = scale.numerator // (scale.numerator & -scale.numerator)
-    if odd.bit_length() + STATE_BITS > _FLOAT_BITS - LOIHI_FRACTION_BITS:
+    if odd.bit_length() + STATE_BITS > _FLOAT_BITS - ops.LOIHI_FRACTION_BITS:
         return f"its currents are multiples of {float(scale):.6g}, which floats round"
     return ""
 

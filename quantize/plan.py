@@ -15,29 +15,9 @@ from fractions import Fraction
 import numpy as np
 
 from lapilli.ir.errors import QuantizeError
+from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_axes, step_shape
-from lapilli.model.capture.program import (
-    Affine,
-    BatchNorm,
-    Call,
-    Captured,
-    Fire,
-    Image,
-    Join,
-    MatMul,
-    MaxPool,
-    Pad,
-    Plus,
-    Potential,
-    Product,
-    Rectify,
-    Reduce,
-    Scale,
-    Synapse,
-    Transpose,
-    View,
-    Weigh,
-)
+from lapilli.model.capture.program import Call, Captured
 from lapilli.model.neurons.rule import NeuronRule
 
 
@@ -88,7 +68,7 @@ def plan(captured: Captured, image_scale: Fraction) -> Plan:
     norms = {
         synapse_of(captured, call): call.name
         for call in captured.calls.values()
-        if isinstance(call.op, BatchNorm)
+        if isinstance(call.op, program.BatchNorm)
     }
     walk = _Walk(captured, image_scale, norms)
     for call in captured.calls.values():
@@ -146,47 +126,50 @@ class _Walk:
         origin = frozenset[str]().union(*(self.origin[i] for i in call.inputs))
         scale = math.prod((self.scale[i] for i in call.inputs), start=Fraction(1))
         unit = next((u for i in call.inputs if (u := self.unit[i]) is not None), None)
-        if isinstance(call.op, Fire | Potential | MaxPool | Rectify) and unit is not None:
+        if (
+            isinstance(call.op, program.Neuron | program.Membrane | program.MaxPool | program.Relu)
+            and unit is not None
+        ):
             self.compared.append((unit, scale < 0))
         read = [self.membranes[i] for i in call.inputs if i in self.membranes]
-        if read and not isinstance(call.op, Synapse):
+        if read and not isinstance(call.op, program.Synapse):
             self.membranes[call.name] = read[0]
         match call.op:
-            case Image():
+            case program.Input():
                 scale = self.image_scale
-            case Synapse():
+            case program.Synapse():
                 self._add_unit(call, unit, scale)
                 origin, scale, unit = frozenset({call.name}), Fraction(1), call.name
-            case Fire(rule=rule):
+            case program.Neuron(rule=rule):
                 self.feeds[call.name] = origin
                 origin, scale, unit = frozenset(), rule.output_scale, None
-            case Potential(fire=fire):
+            case program.Membrane(neuron=fire):
                 self.feeds[call.name] = origin
                 self.membranes[call.name] = fire.module
                 scale *= fire.rule.gain if isinstance(fire.rule, NeuronRule) else 1
-            case Scale(factor=factor):
+            case program.Scale(factor=factor):
                 scale *= factor
-            case Reduce(axes=axes, mean=mean, time=time):
+            case program.Sum(axes=axes, mean=mean, time=time):
                 shape = step_shape(self.calls[call.inputs[0]].dims)
                 scale /= math.prod(shape[a] for a in axes) if mean else 1
                 scale *= self.T if time and not mean else 1  # what a mean over T is read as
-            case Plus() | Join():
+            case program.Add() | program.Concat():
                 self._join(call)
                 scale = self.scale[call.inputs[0]]
                 if unit is None:
                     scale = common_scale(*(self.scale[i] for i in call.inputs))
-            case MatMul() | Product():
+            case program.Matmul() | program.Mul():
                 if all(self.unit[i] for i in call.inputs):
                     raise QuantizeError(call.path, "multiplies two real currents")
-            case Weigh():
+            case program.ShiftSum():
                 origin, scale, unit = self._weigh(call)
-            case Affine():
+            case program.Affine():
                 raise QuantizeError(
                     call.path,
                     "adds or multiplies constants, one for each element, with no linear map beside "
                     "it to take them up",
                 )
-            case Pad():
+            case program.Pad():
                 raise QuantizeError(call.path, "pads a value that no convolution takes up")
             case _:
                 pass
@@ -261,7 +244,7 @@ def read_out(captured: Captured) -> frozenset[str]:
     """Calls that no neuron depends on: there, the host may multiply."""
     feeding: set[str] = set()
     for call in reversed(list(captured.calls.values())):
-        if isinstance(call.op, Fire | Potential) or call.name in feeding:
+        if isinstance(call.op, program.Neuron | program.Membrane) or call.name in feeding:
             feeding.update(call.inputs)
     return frozenset(n for n in captured.calls if n not in feeding)
 
@@ -274,9 +257,12 @@ def synapse_of(captured: Captured, norm: Call) -> str:
     """
     uses = Counter(i for call in captured.calls.values() for i in call.inputs)
     chain = [norm]
-    while not isinstance(chain[-1].op, Synapse):
+    while not isinstance(chain[-1].op, program.Synapse):
         source = captured.calls[chain[-1].inputs[0]]
-        if not isinstance(source.op, View | Transpose | Synapse) or uses[source.name] > 1:
+        if (
+            not isinstance(source.op, program.Reshape | program.Permute | program.Synapse)
+            or uses[source.name] > 1
+        ):
             raise QuantizeError(
                 norm.path, "is a batch norm that does not follow a linear map of its own"
             )
@@ -284,7 +270,7 @@ def synapse_of(captured: Captured, norm: Call) -> str:
     synapse = chain[-1]
     channels = _channel_numbers(synapse)
     for call in reversed(chain[1:-1]):
-        if isinstance(call.op, Transpose):
+        if isinstance(call.op, program.Permute):
             channels = channels.transpose(call.op.axes)
         channels = channels.reshape(step_shape(call.dims))
     axis = step_axes(norm.dims)[1] or 0  # T and B were refused there when it was captured
@@ -298,7 +284,7 @@ def synapse_of(captured: Captured, norm: Call) -> str:
 def _channel_numbers(synapse: Call) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """The output channel of each element of one time step."""
     shape = step_shape(synapse.dims)
-    conv = isinstance(synapse.op, Synapse) and synapse.op.space > 0
+    conv = isinstance(synapse.op, program.Synapse) and synapse.op.space > 0
     axis = 0 if conv and step_axes(synapse.dims)[0] is None else 1 if conv else len(shape) - 1
     numbers = np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))])
     return np.broadcast_to(numbers, shape)

@@ -8,9 +8,9 @@ from fractions import Fraction
 
 from torch import nn
 
-from lapilli.ir.ops import ShiftSum
+from lapilli.ir import ops
 from lapilli.ir.types import TensorType
-from lapilli.model.capture.program import Weigh
+from lapilli.model.capture import program
 from lapilli.model.neurons.shiftmax import Shiftmax
 
 _FLOAT_BITS = 52  # of float64, one below the 53 that it holds
@@ -25,7 +25,7 @@ class IntegerShiftmax:
         unit: real value of one of its results, as of the values that it adds.
     """
 
-    op: ShiftSum
+    op: ops.ShiftSum
     unit: Fraction
 
     @property
@@ -38,7 +38,7 @@ class IntegerShiftmax:
 
 
 def integer_shiftmax(
-    weigh: Weigh, scores: TensorType, values: TensorType, unit: Fraction
+    weigh: program.ShiftSum, scores: TensorType, values: TensorType, unit: Fraction
 ) -> IntegerShiftmax:
     """As far a reach as matters: what is left out adds up to less than half a unit.
 
@@ -46,7 +46,7 @@ def integer_shiftmax(
     """
     bits = values.range.magnitude.bit_length() + scores.shape[-1].bit_length()
     reach = max(0, min(weigh.window, bits, _FLOAT_BITS - bits))
-    return IntegerShiftmax(ShiftSum(window=weigh.window, reach=reach), unit)
+    return IntegerShiftmax(ops.ShiftSum(window=weigh.window, reach=reach), unit)
 
 
 def set_shiftmaxes(module: nn.Module, shiftmaxes: Mapping[str, IntegerShiftmax]) -> None:

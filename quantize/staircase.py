@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from lapilli.ir.ops import Staircase
+from lapilli.ir import ops
 from lapilli.ir.tensor import IntTensor
 from lapilli.model.neurons.rule import StaircaseRule
 
 
-def staircase(rule: StaircaseRule, scale: Fraction) -> Staircase:
+def staircase(rule: StaircaseRule, scale: Fraction) -> ops.Staircase:
     """The op that counts round(clamp(n * scale, 0, levels)), half to even, for integers n.
 
     Level k is reached above the edge k - 1/2, and on the edge where k is even, or `half_up`.
@@ -25,4 +25,4 @@ def staircase(rule: StaircaseRule, scale: Fraction) -> Staircase:
         thresholds.append(
             math.floor(edge) + 1 if level % 2 and not rule.half_up else math.ceil(edge)
         )
-    return Staircase(thresholds=IntTensor.of(thresholds))
+    return ops.Staircase(thresholds=IntTensor.of(thresholds))

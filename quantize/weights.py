@@ -13,7 +13,8 @@ from torch import nn
 
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.tensor import IntTensor
-from lapilli.model.capture.program import BatchNorm, Captured, Synapse
+from lapilli.model.capture import program
+from lapilli.model.capture.program import Captured
 from lapilli.quantize.plan import Plan, Unit
 
 FloatArray = npt.NDArray[np.float64]
@@ -47,7 +48,7 @@ def fold(captured: Captured, unit: Unit) -> Folded:
         QuantizeError: a parameter that is not finite.
     """
     op = captured.calls[unit.call].op
-    if not isinstance(op, Synapse):
+    if not isinstance(op, program.Synapse):
         raise TypeError(f"{unit.call} is no linear map")
     weight = captured.array(op.weight)
     bias = captured.array(op.bias) if op.bias else np.zeros(len(weight))
@@ -68,7 +69,7 @@ def fold(captured: Captured, unit: Unit) -> Folded:
 def norm_module(captured: Captured, unit: Unit) -> nn.BatchNorm2d:
     """The batch norm module of a unit that has one; 1-d and 2-d hold the same parameters."""
     op = captured.calls[unit.norm or ""].op
-    path = op.module if isinstance(op, BatchNorm) else ""
+    path = op.module if isinstance(op, program.BatchNorm) else ""
     return cast("nn.BatchNorm2d", captured.module.get_submodule(path))
 
 

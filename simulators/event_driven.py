@@ -11,30 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from typing_extensions import assert_never
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Membrane,
-    Neuron,
-    Permute,
-    Readout,
-    Relu,
-    Reset,
-    Reshape,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-)
 from lapilli.ir.semantics import wire
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import Kind
@@ -74,15 +52,15 @@ class _Executable:
                 args = tuple(values[i][t] for i in node.inputs)
                 out = values[node.name][t]
                 match node.op:
-                    case Input():
+                    case ops.Input():
                         out[...] = inputs[node.name][t]
-                    case Neuron() as neuron:
+                    case ops.Neuron() as neuron:
                         membranes[node.name][t] = memory[node.name].step(neuron, args[0], out)
-                    case Membrane(neuron=neuron) as op:
+                    case ops.Membrane(neuron=neuron) as op:
                         own = memory[node.name]
                         before = own.step(neuron, args[0], np.zeros_like(out))
                         out[...] = own.v if op.after_reset else before
-                    case Readout():
+                    case ops.Readout():
                         memory[node.name].v += args[0]
                         out[...] = memory[node.name].v
                     case _:
@@ -93,51 +71,51 @@ class _Executable:
     def _accumulate(self, node: Node, args: tuple[IntArray, ...], out: IntArray) -> int:
         """Add into `out` what each event brings; return the number of additions."""
         match node.op:
-            case Linear() as op:
+            case ops.Linear() as op:
                 return _linear(op, args[0], out)
-            case Conv2d() as op:
+            case ops.Conv2d() as op:
                 return _conv(op, args[0], out)
-            case SpikeMatmul():
+            case ops.SpikeMatmul():
                 a, b = args
                 if self._gate_comes_first(node):
                     return _gated_rows(a, b, out)
                 return _gated_rows(b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2))
-            case Gate():
+            case ops.Gate():
                 gate, value = args if self._gate_comes_first(node) else args[::-1]
                 for events in range(1, int(np.abs(gate).max(initial=0)) + 1):
                     out[gate >= events] += value[gate >= events]
                     out[gate <= -events] -= value[gate <= -events]
                 return int(np.abs(gate).sum())
-            case ShiftSum() as op:
+            case ops.ShiftSum() as op:
                 return _shifted_rows(op, args[0], args[1], out)
-            case Add():
+            case ops.Add():
                 out[...] = args[0] + args[1]
                 return int(np.count_nonzero(args[1]))
-            case Concat(axis=axis):
+            case ops.Concat(axis=axis):
                 first, second = np.split(out, [args[0].shape[axis + 1]], axis=axis + 1)
                 first[...], second[...] = args
                 return 0
-            case Sum(axes=axes, keepdims=keep):
+            case ops.Sum(axes=axes, keepdims=keep):
                 total = args[0]
                 for axis in sorted(axes, reverse=True):
                     total = np.sum(total, axis=axis + 1, keepdims=keep)
                 out[...] = total
                 return int(np.count_nonzero(args[0]))
-            case MaxPool2d() as op:
+            case ops.MaxPool2d() as op:
                 _max_pool(op, args[0], out)
                 return 0
-            case Staircase(thresholds=thresholds):
+            case ops.Staircase(thresholds=thresholds):
                 for step in range(len(thresholds.array)):  # a neuron for each, firing or not
                     out[np.greater(args[0], thresholds.array[step] - 1)] += 1
                 return 0
-            case Relu():
+            case ops.Relu():
                 positive = np.nonzero(args[0] > 0)
                 out[positive] = args[0][positive]
                 return 0
-            case Reshape() | Permute() | Expand() | Slice() | Delay() as op:
+            case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice() | ops.Delay() as op:
                 out[...] = wire(op, args[0])
                 return 0
-            case Input() | Neuron() | Membrane() | Readout():
+            case ops.Input() | ops.Neuron() | ops.Membrane() | ops.Readout():
                 raise TypeError(f"{node.name} has state")
             case _:
                 assert_never(node.op)
@@ -167,7 +145,7 @@ def _scatter(total: IntArray, rows: IntArray, contributions: IntArray) -> None:
         total[rows[first]] += np.add.reduceat(contributions, first, axis=0)
 
 
-def _linear(op: Linear, x: IntArray, out: IntArray) -> int:
+def _linear(op: ops.Linear, x: IntArray, out: IntArray) -> int:
     out += op.bias.array
     flat = x.reshape(-1, x.shape[-1])
     rows, columns = np.nonzero(flat)
@@ -176,7 +154,7 @@ def _linear(op: Linear, x: IntArray, out: IntArray) -> int:
     return _events(x, op.graded) * op.weight.shape[0]
 
 
-def _conv(op: Conv2d, x: IntArray, out: IntArray) -> int:
+def _conv(op: ops.Conv2d, x: IntArray, out: IntArray) -> int:
     """Each event adds the kernel, turned round, to the outputs that see it."""
     out += op.bias.array[:, None, None]
     channels_out, per_group, kh, kw = op.weight.shape
@@ -213,7 +191,7 @@ def _gated_rows(spikes: IntArray, values: IntArray, out: IntArray) -> int:
     return int(np.abs(spikes).sum() * values.shape[-1])
 
 
-def _shifted_rows(op: ShiftSum, scores: IntArray, values: IntArray, out: IntArray) -> int:
+def _shifted_rows(op: ops.ShiftSum, scores: IntArray, values: IntArray, out: IntArray) -> int:
     """Add row k of `values`, shifted, to row n of `out`; one score after the other.
 
     An addition for each power of two in a row's sum, and for each element of a shifted row.
@@ -236,7 +214,7 @@ def _shifted_rows(op: ShiftSum, scores: IntArray, values: IntArray, out: IntArra
     return additions
 
 
-def _max_pool(op: MaxPool2d, x: IntArray, out: IntArray) -> None:
+def _max_pool(op: ops.MaxPool2d, x: IntArray, out: IntArray) -> None:
     """Largest value of each window, one kernel offset after the other."""
     out[...] = np.iinfo(np.int64).min
     H, W = x.shape[2:]
@@ -257,7 +235,7 @@ class _Membrane:
         self.u = np.zeros_like(like)
         self.v = np.zeros_like(like)
 
-    def step(self, neuron: Neuron, x: IntArray, out: IntArray) -> IntArray:
+    def step(self, neuron: ops.Neuron, x: IntArray, out: IntArray) -> IntArray:
         """Write spikes into `out`, update the state, return the membrane before reset."""
         for state, d in ((self.u, neuron.du), (self.v, neuron.dv)):
             negative = state < 0
@@ -271,9 +249,9 @@ class _Membrane:
         above = np.greater(membrane, neuron.threshold.array - 1)
         below = np.less(membrane, 1 - neuron.threshold.array) & neuron.ternary
         out[above], out[below] = 1, -1
-        if neuron.reset is Reset.TO_ZERO:
+        if neuron.reset is ops.Reset.TO_ZERO:
             self.v[above | below] = 0
-        elif neuron.reset is Reset.BY_SUBTRACTION:
+        elif neuron.reset is ops.Reset.BY_SUBTRACTION:
             self.v[above] -= neuron.reset_by
             self.v[below] += neuron.reset_by
         return membrane

@@ -8,15 +8,15 @@ from typing import TypeAlias
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.errors import RangeError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Input, Membrane, Neuron, Op, Readout
 from lapilli.ir.semantics import Fired, State, evaluate, integrate, membrane
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.protocol import Recording
 
-Evaluate: TypeAlias = Callable[[Op, tuple[IntArray, ...]], IntArray]
-Integrate: TypeAlias = Callable[[Neuron, IntArray, State], Fired]
+Evaluate: TypeAlias = Callable[[ops.Op, tuple[IntArray, ...]], IntArray]
+Integrate: TypeAlias = Callable[[ops.Neuron, IntArray, State], Fired]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,16 @@ class _Executable:
             for node in self.graph.nodes:
                 args = tuple(values[i][t] for i in node.inputs)
                 match node.op:
-                    case Input():
+                    case ops.Input():
                         value = inputs[node.name][t]
-                    case Neuron():
+                    case ops.Neuron():
                         fired = self.rules.integrate(node.op, args[0], state[node.name])
                         value, state[node.name] = fired.spikes, fired.state
                         membranes[node.name].append(fired.membrane)
-                    case Membrane(neuron=neuron):
+                    case ops.Membrane(neuron=neuron):
                         fired = self.rules.integrate(neuron, args[0], state[node.name])
                         value, state[node.name] = membrane(node.op, fired), fired.state
-                    case Readout():
+                    case ops.Readout():
                         value = state[node.name].v + args[0]
                         state[node.name] = State(value, value)
                     case op:

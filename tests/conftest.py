@@ -17,33 +17,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.infer import infer
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import (
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Membrane,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    Relu,
-    Reset,
-    Reshape,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-)
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
@@ -158,7 +135,7 @@ def _graph(seed: int) -> Graph:
     nodes: list[Node] = []
     types: dict[str, TensorType] = {}
 
-    def add(op: Op, *inputs: str) -> None:
+    def add(op: ops.Op, *inputs: str) -> None:
         with suppress(ValueError):
             made = infer(op, tuple(types[i] for i in inputs), T)
             if made.range.magnitude < 1 << 24:
@@ -169,35 +146,35 @@ def _graph(seed: int) -> Graph:
     for _ in range(2):
         shape = ((2, 3, 3), (2, 3, 3), (3, 3), (2, 2))[rng.integers(4)]
         kind, lo, hi = _KINDS[rng.integers(4)]
-        add(Input(type=TensorType(shape, IntRange(lo, hi), kind)))
+        add(ops.Input(type=TensorType(shape, IntRange(lo, hi), kind)))
     for _ in range(rng.integers(2, 14)):
         a, b = (nodes[i].name for i in rng.integers(0, len(nodes), 2))
         same = [n for n in types if types[n].shape == types[a].shape]
         other = same[rng.integers(len(same))]
         if (which := rng.integers(13)) == 0:
-            add(Gate(), a, other)
+            add(ops.Gate(), a, other)
         elif which == 1:
-            add(Add(), a, other)
+            add(ops.Add(), a, other)
         elif which == 2:
-            add(Permute(axes=tuple(range(len(types[b].shape)))[::-1]), b)
-            add(SpikeMatmul(), a, nodes[-1].name)
+            add(ops.Permute(axes=tuple(range(len(types[b].shape)))[::-1]), b)
+            add(ops.SpikeMatmul(), a, nodes[-1].name)
         elif which == 3:
             add(_neuron(rng), a)
         elif which == 5:
-            add(Permute(axes=tuple(range(len(types[b].shape)))[::-1]), b)
+            add(ops.Permute(axes=tuple(range(len(types[b].shape)))[::-1]), b)
             reach = int(rng.integers(6))
-            add(ShiftSum(window=reach + int(rng.integers(6)), reach=reach), a, nodes[-1].name)
+            add(ops.ShiftSum(window=reach + int(rng.integers(6)), reach=reach), a, nodes[-1].name)
         elif which == 4:
-            add(Concat(axis=int(rng.integers(max(1, len(types[a].shape))))), a, other)
+            add(ops.Concat(axis=int(rng.integers(max(1, len(types[a].shape))))), a, other)
         elif which == 6:
-            add(Membrane(neuron=_neuron(rng), after_reset=bool(rng.integers(2))), a)
+            add(ops.Membrane(neuron=_neuron(rng), after_reset=bool(rng.integers(2))), a)
         else:
             add(_unary(rng, types[a]), a)
     read = {i for node in nodes for i in node.inputs}
     return Graph(tuple(nodes), tuple(n for n in types if n not in read), T)
 
 
-def _unary(rng: np.random.Generator, x: TensorType) -> Op:
+def _unary(rng: np.random.Generator, x: TensorType) -> ops.Op:
     """An op that usually fits a value of this type."""
     rank, graded = len(x.shape), x.kind is Kind.GRADED
     two = (int(rng.integers(1, 3)), int(rng.integers(1, 3)))
@@ -206,41 +183,41 @@ def _unary(rng: np.random.Generator, x: TensorType) -> Op:
     axis = int(rng.integers(max(1, rank)))
     size = x.shape[axis] if rank else 1
     out, groups = (int(n) for n in rng.integers(1, 3, 2))
-    ops: list[Op] = [
-        Readout(),
-        Delay(steps=out),
-        Reshape(shape=tuple(x.shape[a] for a in order)),
-        Reshape(shape=(math.prod(x.shape), 1)),
-        Expand(shape=tuple(3 if n == 1 else n for n in x.shape)),
-        Permute(axes=order),
-        Sum(axes=order[:axis + 1], keepdims=bool(rng.integers(2))),
-        Slice(axis=axis, start=int(rng.integers(size)), stop=size),
-        Relu(),
-        Staircase(thresholds=_ints(rng, out, 1 if rng.integers(2) else x.shape[-1])
+    candidates: list[ops.Op] = [
+        ops.Readout(),
+        ops.Delay(steps=out),
+        ops.Reshape(shape=tuple(x.shape[a] for a in order)),
+        ops.Reshape(shape=(math.prod(x.shape), 1)),
+        ops.Expand(shape=tuple(3 if n == 1 else n for n in x.shape)),
+        ops.Permute(axes=order),
+        ops.Sum(axes=order[:axis + 1], keepdims=bool(rng.integers(2))),
+        ops.Slice(axis=axis, start=int(rng.integers(size)), stop=size),
+        ops.Relu(),
+        ops.Staircase(thresholds=_ints(rng, out, 1 if rng.integers(2) else x.shape[-1])
                   if rank else _ints(rng, out)),
-        Linear(weight=_ints(rng, out, x.shape[-1] if rank else 1), bias=_ints(rng, out),
+        ops.Linear(weight=_ints(rng, out, x.shape[-1] if rank else 1), bias=_ints(rng, out),
                graded=graded),
-        MaxPool2d(kernel=(2, 2), stride=two, padding=ends),
-        Conv2d(
+        ops.MaxPool2d(kernel=(2, 2), stride=two, padding=ends),
+        ops.Conv2d(
             weight=_ints(rng, 2, x.shape[0] // groups if rank else 1, *two), bias=_ints(rng, 2),
             stride=(two[1], two[0]), padding=ends, groups=groups, graded=graded,
         ),
     ]  # fmt: skip
-    return ops[rng.integers(11 if rank < 3 else len(ops))]
+    return candidates[rng.integers(11 if rank < 3 else len(candidates))]
 
 
 def _ints(rng: np.random.Generator, *shape: int) -> IntTensor:
     return IntTensor.of(rng.integers(-8, 9, shape))
 
 
-def _neuron(rng: np.random.Generator) -> Neuron:
+def _neuron(rng: np.random.Generator) -> ops.Neuron:
     dv, du = (int(d) for d in rng.choice([0, 1, 1365, 2048, 4095, 4096], 2))
-    return Neuron(
+    return ops.Neuron(
         threshold=IntTensor.of([int(rng.integers(1, 300))]),
         dv=dv,
         du=du,
         bias=IntTensor.of([int(rng.integers(-40, 41))]),
-        reset=list(Reset)[rng.integers(3)],
+        reset=list(ops.Reset)[rng.integers(3)],
         reset_by=int(rng.integers(300)),
         fraction_bits=int(rng.integers(7)),
         ternary=bool(rng.integers(2)),
@@ -313,8 +290,8 @@ def net_drive() -> Callable[[Graph], IntArray]:
     return _drive
 
 
-def _lif(vth: int, **options: Any) -> Neuron:
-    return Neuron(threshold=IntTensor.of([64 * vth + 1]), **options)
+def _lif(vth: int, **options: Any) -> ops.Neuron:
+    return ops.Neuron(threshold=IntTensor.of([64 * vth + 1]), **options)
 
 
 def _chain(*, encoder: bool, T: int = 6, fine: int = 0) -> Network:
@@ -337,30 +314,42 @@ def _chain(*, encoder: bool, T: int = 6, fine: int = 0) -> Network:
     encoded = [Node("spikes", _lif(9, dv=512), ("x",))] if encoder else []
     graph = Graph(
         (
-            Node("x", Input(type=image)),
+            Node("x", ops.Input(type=image)),
             *encoded,
             Node(
                 "c1",
-                Conv2d(weight=drawn(-127, 128, 4, 2, 3, 2), bias=drawn(-9, 9, 4), stride=(2, 1),
-                       padding=(1, 0), graded=not encoder),
+                ops.Conv2d(
+                    weight=drawn(-127, 128, 4, 2, 3, 2),
+                    bias=drawn(-9, 9, 4),
+                    stride=(2, 1),
+                    padding=(1, 0),
+                    graded=not encoder,
+                ),
                 first,
             ),
-            Node("n1", _lif((60 if encoder else 300) << fine, dv=2048, fraction_bits=6 + fine),
-                 ("c1",)),
-            Node("c2", Conv2d(weight=drawn(-5, 7, 6, 2, 2, 2), bias=none, groups=2), ("n1",)),
-            Node("n2", _lif(14 << fine, dv=100, du=1000, bias=own, fraction_bits=6 + fine),
-                 ("c2",)),
-            Node("pool", Conv2d(weight=ones, bias=none, stride=(3, 2), groups=6), ("n2",)),
-            Node("flat", Reshape(shape=(12,)), ("pool",)),
-            Node("fc", Linear(weight=drawn(-127, 128, 10, 12), bias=drawn(-5, 5, 10), graded=True),
-                 ("flat",)),
+            Node(
+                "n1",
+                _lif((60 if encoder else 300) << fine, dv=2048, fraction_bits=6 + fine),
+                ("c1",),
+            ),
+            Node("c2", ops.Conv2d(weight=drawn(-5, 7, 6, 2, 2, 2), bias=none, groups=2), ("n1",)),
+            Node(
+                "n2", _lif(14 << fine, dv=100, du=1000, bias=own, fraction_bits=6 + fine), ("c2",)
+            ),
+            Node("pool", ops.Conv2d(weight=ones, bias=none, stride=(3, 2), groups=6), ("n2",)),
+            Node("flat", ops.Reshape(shape=(12,)), ("pool",)),
+            Node(
+                "fc",
+                ops.Linear(weight=drawn(-127, 128, 10, 12), bias=drawn(-5, 5, 10), graded=True),
+                ("flat",),
+            ),
             Node("n3", _lif(200, dv=1024), ("fc",)),
-            Node("head", Linear(weight=drawn(0, 256, 3, 10), bias=drawn(-5, 5, 3)), ("n3",)),
-            Node("logits", Readout(), ("head",)),
+            Node("head", ops.Linear(weight=drawn(0, 256, 3, 10), bias=drawn(-5, 5, 3)), ("n3",)),
+            Node("logits", ops.Readout(), ("head",)),
         ),
         ("logits",),
         T,
-    )  # fmt: skip
+    )
     quantizer = InputQuantizer(
         mean=(Fraction(1, 2),) * 2, std=(Fraction(1, 16),) * 2, exponent=0, lo=-8, hi=8
     )

@@ -10,8 +10,8 @@ import typer
 from lapilli.deploy.cli import images as image_files
 from lapilli.deploy.cli.files import AsJson, print_json
 from lapilli.export.native import load_network, save_network
+from lapilli.ir import ops
 from lapilli.ir.network import Network
-from lapilli.ir.ops import Reset
 
 
 def import_nir(
@@ -45,8 +45,8 @@ def import_nir(
     names = [r.value for r in Reading]
     if reading is not None and reading not in names:
         raise typer.BadParameter(f"{reading!r} is none of {', '.join(names)}")
-    if reset is not None and reset not in [r.value for r in Reset]:
-        raise typer.BadParameter(f"{reset!r} is none of {', '.join(r.value for r in Reset)}")
+    if reset is not None and reset not in [r.value for r in ops.Reset]:
+        raise typer.BadParameter(f"{reset!r} is none of {', '.join(r.value for r in ops.Reset)}")
     most_bytes = None if most_mib is None else most_mib << 20
     if file.suffix == ".net":
         from lapilli.export.net.importer import network_from_net
@@ -59,7 +59,7 @@ def import_nir(
         reading=Reading(reading) if reading else None,
         dt=dt,
         T=steps,
-        reset=Reset(reset) if reset else None,
+        reset=ops.Reset(reset) if reset else None,
         input_range=_range(input_range),
         input_exponent=input_exponent,
         most_bytes=most_bytes,

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from lapilli.ir import ops
 from lapilli.ir.errors import LapilliError
 from lapilli.ir.network import Network
-from lapilli.ir.ops import Input
 
 DIGITS = "digits"
 
@@ -92,7 +92,7 @@ def picture(path: Path, network: Network) -> npt.NDArray[np.uint8]:
     """
     (name,) = network.graph.inputs
     op = network.graph[name].op
-    if not isinstance(op, Input):
+    if not isinstance(op, ops.Input):
         raise TypeError(f"{name} is no input")
     channels, height, width = op.type.shape
     try:

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lapilli.ir import ops
 from lapilli.ir.certificate import STATE_BITS, certify
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
-from lapilli.ir.ops import Conv2d, Firing, Linear
 from lapilli.simulators.lava.shared.legality import not_stock
 
 if TYPE_CHECKING:  # printing needs no PyTorch and no onnx
@@ -128,14 +128,14 @@ def print_result(result: Result) -> None:
 def network_facts(network: Network) -> dict[str, Any]:
     """What `inspect` says of a graph file."""
     graph = network.graph
-    synapses = [n.op for n in graph.nodes if isinstance(n.op, Linear | Conv2d)]
+    synapses = [n.op for n in graph.nodes if isinstance(n.op, ops.Linear | ops.Conv2d)]
     bounds = certify(graph)
     return {
         "kind": "network",
         "digest": graph.digest,
         "T": graph.T,
         "nodes": len(graph.nodes),
-        "neurons": sum(_size(network, n.name) for n in graph.nodes if isinstance(n.op, Firing)),
+        "neurons": sum(_size(network, n.name) for n in graph.nodes if isinstance(n.op, ops.Firing)),
         "weights": sum(op.weight.array.size for op in synapses),
         "weight_bits": max((op.weight.range.bits for op in synapses), default=0),
         "input": list(graph.types[graph.inputs[0]].shape),

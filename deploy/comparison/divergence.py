@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import Firing, Input, Membrane, Neuron
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.digest import digests
 from lapilli.simulators.protocol import Recording
@@ -83,7 +83,7 @@ def facts(graph: Graph, expected: Recording, got: Recording) -> Iterator[Fact]:
     outputs = set(graph.outputs)
     for node in graph.nodes:
         name = node.name
-        if isinstance(node.op, Firing):
+        if isinstance(node.op, ops.Firing):
             if name in expected.currents and name in got.currents:
                 yield Fact(name, "current", expected.currents[name], got.currents[name])
             elif name in expected.currents and name in got.current_digests:
@@ -92,11 +92,11 @@ def facts(graph: Graph, expected: Recording, got: Recording) -> Iterator[Fact]:
             if name in expected.membranes and name in got.membranes:
                 yield Fact(name, "membrane", expected.membranes[name], got.membranes[name])
             yield Fact(name, "spikes", expected.values[name], got.values[name])
-        elif isinstance(node.op, Membrane):
+        elif isinstance(node.op, ops.Membrane):
             yield Fact(name, "membrane", expected.values[name], got.values[name])
         elif name in outputs:  # PyTorch gives the answer alone, not the sums on the way to it
             yield Fact(name, "logits", expected.values[name][-1:], got.values[name][-1:])
-        elif name in expected.values and name in got.values and not isinstance(node.op, Input):
+        elif name in expected.values and name in got.values and not isinstance(node.op, ops.Input):
             yield Fact(name, "value", expected.values[name], got.values[name])
 
 
@@ -136,18 +136,18 @@ def first_divergence(
             _element(expected.currents.get(fact.node), element),
             _element(got.currents.get(fact.node), element),
         ),
-        threshold=_threshold(op, index) if isinstance(op, Neuron) else None,
+        threshold=_threshold(op, index) if isinstance(op, ops.Neuron) else None,
         suspects=suspects(graph, fact.node),
     )
 
 
 def suspects(graph: Graph, node: str) -> tuple[str, ...]:
     """The nodes between `node` and the neurons and inputs that it hears, nearest first."""
-    found: list[str] = [] if isinstance(graph[node].op, Firing) else [node]
+    found: list[str] = [] if isinstance(graph[node].op, ops.Firing) else [node]
     waiting = list(graph[node].inputs)
     while waiting:
         name = waiting.pop(0)
-        if name not in found and not isinstance(graph[name].op, Firing | Input):
+        if name not in found and not isinstance(graph[name].op, ops.Firing | ops.Input):
             found.append(name)
             waiting += graph[name].inputs
     return tuple(found)
@@ -157,7 +157,7 @@ def _element(values: IntArray | None, at: tuple[int, ...]) -> int | None:
     return None if values is None else int(values[at])
 
 
-def _threshold(op: Neuron, index: tuple[int, ...]) -> int:
+def _threshold(op: ops.Neuron, index: tuple[int, ...]) -> int:
     if op.threshold.array.size == 1:
         return int(op.threshold.array.ravel()[0])
     whole = np.broadcast_to(op.threshold.array, np.array(index) + 1)

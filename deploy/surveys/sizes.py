@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lapilli.export.native import write_whole
+from lapilli.ir import ops
 from lapilli.ir.errors import LapilliError
-from lapilli.ir.ops import Conv2d, Linear
 from lapilli.ir.types import IntRange
 from lapilli.model.families.presets import PRESETS
 from lapilli.model.trial import random_model, trial_images
@@ -70,8 +70,8 @@ class Size:
     @property
     def weight_bits(self) -> tuple[int, int]:
         """Fewest and most that a synapse uses."""
-        ops = (node.op for node in self.quantized.network.graph.nodes)
-        ranges = [op.weight.range for op in ops if isinstance(op, Linear | Conv2d)]
+        found = (node.op for node in self.quantized.network.graph.nodes)
+        ranges = [op.weight.range for op in found if isinstance(op, ops.Linear | ops.Conv2d)]
         bits = [(IntRange(-r.magnitude, r.magnitude)).bits for r in ranges]
         return min(bits), max(bits)
 
@@ -82,7 +82,7 @@ class Size:
             f"{self.parameters:,}",
             graph.T,
             len(graph.nodes),
-            sum(isinstance(n.op, Linear | Conv2d) for n in graph.nodes),
+            sum(isinstance(n.op, ops.Linear | ops.Conv2d) for n in graph.nodes),
             f"{self.seconds:.0f}",
             f"{self.gib:.1f}",
             self.state_bits or "",

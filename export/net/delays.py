@@ -12,18 +12,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from lapilli.export.hdf5.parser import RefusedError
+from lapilli.ir import ops
 from lapilli.ir.graph import Node
-from lapilli.ir.ops import Add, Expand, Linear, Neuron, Reset, Reshape
 from lapilli.ir.tensor import IntArray, IntTensor
 
 MOST_DELAY = 62  # beyond, netx clips
 MOST_WEIGHTS = 1 << 26  # of all delays: each has a matrix of its own
 _NONE = IntTensor.of([0])
-_HOLD = Neuron(
-    threshold=IntTensor.of([1, 2, 3]), dv=2048, fraction_bits=1, reset=Reset.NONE
+_HOLD = ops.Neuron(
+    threshold=IntTensor.of([1, 2, 3]), dv=2048, fraction_bits=1, reset=ops.Reset.NONE
 )  # one for each threshold
-_LOWEST = Linear(weight=IntTensor.of([[1, -1, 1]]), bias=_NONE)
-_SPIKE = Neuron(threshold=IntTensor.of([1]))
+_LOWEST = ops.Linear(weight=IntTensor.of([[1, -1, 1]]), bias=_NONE)
+_SPIKE = ops.Neuron(threshold=IntTensor.of([1]))
 
 
 def per_synapse(delay: IntArray, shape: tuple[int, ...]) -> IntArray:
@@ -50,7 +50,7 @@ def per_synapse(delay: IntArray, shape: tuple[int, ...]) -> IntArray:
     return np.broadcast_to(delay, shape)
 
 
-def delayed(name: str, op: Linear, delay: IntArray, before: str, T: int) -> Iterator[Node]:
+def delayed(name: str, op: ops.Linear, delay: IntArray, before: str, T: int) -> Iterator[Node]:
     """Nodes up to `name`, the sum of what each synapse gives after its own delay.
 
     Args:
@@ -76,21 +76,21 @@ def delayed(name: str, op: Linear, delay: IntArray, before: str, T: int) -> Iter
         if late not in steps:
             continue
         bias = op.bias if not total else IntTensor.of(np.zeros(len(weight), np.int64))
-        part = Linear(weight=IntTensor.of(np.where(delay == late, weight, 0)), bias=bias)
+        part = ops.Linear(weight=IntTensor.of(np.where(delay == late, weight, 0)), bias=bias)
         own = name if len(steps) == 1 else f"{name}.after{late}"
         yield Node(own, part, (waiting,))
         if total:
             into = name if late == steps[-1] else f"{name}.upto{late}"
-            yield Node(into, Add(), (total, own))
+            yield Node(into, ops.Add(), (total, own))
             own = into
         total = own
 
 
 def _later(name: str, before: str, size: int) -> Iterator[Node]:
     """The spikes (size,) of `before`, one step later."""
-    yield Node(f"{name}.column", Reshape(shape=(size, 1)), (before,))
-    yield Node(f"{name}.thrice", Expand(shape=(size, 3)), (f"{name}.column",))
+    yield Node(f"{name}.column", ops.Reshape(shape=(size, 1)), (before,))
+    yield Node(f"{name}.thrice", ops.Expand(shape=(size, 3)), (f"{name}.column",))
     yield Node(f"{name}.hold", _HOLD, (f"{name}.thrice",))
     yield Node(f"{name}.lowest", _LOWEST, (f"{name}.hold",))
     yield Node(f"{name}.spike", _SPIKE, (f"{name}.lowest",))
-    yield Node(name, Reshape(shape=(size,)), (f"{name}.spike",))
+    yield Node(name, ops.Reshape(shape=(size,)), (f"{name}.spike",))

@@ -14,11 +14,11 @@ from lapilli.export.hdf5.parser import RefusedError
 from lapilli.export.net.delays import delayed, per_synapse
 from lapilli.export.net.reader import NetFile, NetLayer, read_net
 from lapilli.export.net.registers import weight_fault
+from lapilli.ir import ops
 from lapilli.ir.certificate import BIAS_BITS, THRESHOLD_BITS, TIE, check_registers
 from lapilli.ir.errors import FormatError, GraphError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import DECAY_ONE, Conv2d, Input, Linear, Neuron, Readout, Reshape
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
@@ -77,12 +77,12 @@ class _Walk:
 
     def network(self, quantizer: InputQuantizer) -> Network:
         last = self.nodes[-1]
-        if isinstance(last.op, Neuron):
+        if isinstance(last.op, ops.Neuron):
             if len(self.shape) > 1:
-                flat = Reshape(shape=(math.prod(self.shape),))
+                flat = ops.Reshape(shape=(math.prod(self.shape),))
                 self.nodes.append(Node("counts.flat", flat, (last.name,)))
-            self.nodes.append(Node("counts", Readout(), (self.nodes[-1].name,)))
-        elif not isinstance(last.op, Readout):
+            self.nodes.append(Node("counts", ops.Readout(), (self.nodes[-1].name,)))
+        elif not isinstance(last.op, ops.Readout):
             raise RefusedError(f"{last.name}: is last, and has no neurons")
         graph = Graph(tuple(self.nodes), (self.nodes[-1].name,), self.T)
         check_registers(graph)
@@ -108,12 +108,12 @@ class _Walk:
             known = TensorType(image, _BIAS, Kind.GRADED)
         if scale <= 0:
             raise RefusedError(f"layer.0: weight {scale}; must be positive")
-        self.nodes.append(Node("input", Input(type=known)))
+        self.nodes.append(Node("input", ops.Input(type=known)))
         if image != shape:
-            self.nodes.append(Node("input.flat", Reshape(shape=shape), ("input",)))
+            self.nodes.append(Node("input.flat", ops.Reshape(shape=shape), ("input",)))
         if layer.neuron is not None:
             # A bias drives the membrane, whatever the current would do: no memory in u.
-            self._neurons("layer.0", layer, current_decay=DECAY_ONE)
+            self._neurons("layer.0", layer, current_decay=ops.DECAY_ONE)
         return InputQuantizer(
             mean=(-shift / scale,) * channels,
             std=(1 / scale,) * channels,
@@ -128,7 +128,7 @@ class _Walk:
             if layer.neuron is not None:
                 raise RefusedError(f"{name}: neurons in a flatten")
             self.shape = (math.prod(self.shape),)
-            self.nodes.append(Node(name, Reshape(shape=self.shape), (self.nodes[-1].name,)))
+            self.nodes.append(Node(name, ops.Reshape(shape=self.shape), (self.nodes[-1].name,)))
             return
         if layer.kind not in ("dense", "conv"):
             raise RefusedError(
@@ -148,19 +148,21 @@ class _Walk:
                 f"its sums, here in [{proven.lo}, {proven.hi}], within {_MOST_VTH}"
             )
         sums = layer.neuron is None or (last and _adds_up(layer.neuron, proven))
-        if sums and isinstance(op, Linear):
+        if sums and isinstance(op, ops.Linear):
             self._synapse(name, layer, replace(op, bias=IntTensor.of(bias)), before)
-            self.nodes.append(Node(name, Readout(), (f"{name}.synapse",)))
+            self.nodes.append(Node(name, ops.Readout(), (f"{name}.synapse",)))
         else:
             self._synapse(name, layer, op, before)
             self._neurons(name, layer, bias=bias)
 
-    def _synapse(self, name: str, layer: NetLayer, op: Linear | Conv2d, before: str) -> None:
+    def _synapse(
+        self, name: str, layer: NetLayer, op: ops.Linear | ops.Conv2d, before: str
+    ) -> None:
         delay = layer.fields.get("delay", np.zeros(1, np.int64))
         if not delay.any():
             self.nodes.append(Node(f"{name}.synapse", op, (before,)))
             return
-        if isinstance(op, Conv2d):
+        if isinstance(op, ops.Conv2d):
             raise RefusedError(f"{name}: delays of a convolution, which netx runs without them")
         try:
             late = per_synapse(delay, op.weight.shape)
@@ -168,7 +170,7 @@ class _Walk:
         except RefusedError as error:
             raise RefusedError(f"{name}: {error}") from error
 
-    def _dense(self, name: str, layer: NetLayer) -> Linear:
+    def _dense(self, name: str, layer: NetLayer) -> ops.Linear:
         _only(name, layer, {"shape", "weight", "bias", "delay", "inFeatures", "outFeatures"})
         size = math.prod(_shape(layer, name))
         weight = layer.fields["weight"]
@@ -180,9 +182,9 @@ class _Walk:
                 f"{list(self.shape)}; an image must be flattened first"
             )
         self.shape = (size,)
-        return Linear(weight=IntTensor.of(weight), bias=IntTensor.of(np.zeros(size, np.int64)))
+        return ops.Linear(weight=IntTensor.of(weight), bias=IntTensor.of(np.zeros(size, np.int64)))
 
-    def _conv(self, name: str, layer: NetLayer) -> Conv2d:
+    def _conv(self, name: str, layer: NetLayer) -> ops.Conv2d:
         fields = layer.fields
         _only(name, layer, _LAYER_OF_CONV)
         weight = fields["weight"]
@@ -192,7 +194,7 @@ class _Walk:
             raise RefusedError(f"{name}: weight {list(weight.shape)} behind {list(self.shape)}")
         if _pair(name, fields, "dilation", 1) != (1, 1):
             raise RefusedError(f"{name}: dilated; the graph has no such convolution")
-        op = Conv2d(
+        op = ops.Conv2d(
             weight=IntTensor.of(weight),
             bias=IntTensor.of(np.zeros(len(weight), np.int64)),
             stride=_pair(name, fields, "stride", 1),
@@ -216,7 +218,7 @@ class _Walk:
             raise RefusedError(f"{name}: {bias.size} biases for {outputs}, or beyond 13 bits")
         return bias
 
-    def _sums(self, op: Linear | Conv2d, bias: IntArray) -> IntRange:
+    def _sums(self, op: ops.Linear | ops.Conv2d, bias: IntArray) -> IntRange:
         """Where a sum over time of a layer's input can be."""
         rest = tuple(range(1, op.weight.array.ndim))
         most = int((np.maximum(op.weight.array, 0).sum(axis=rest) + bias).max())
@@ -233,11 +235,11 @@ class _Walk:
         if layer.neuron is None:
             raise RefusedError(f"{name}: has no neurons")
         i, v, vth = (layer.neuron[k] for k in ("iDecay", "vDecay", "vThMant"))
-        if not (1 <= i <= DECAY_ONE and 0 <= v < DECAY_ONE and 0 <= vth <= _MOST_VTH):
+        if not (1 <= i <= ops.DECAY_ONE and 0 <= v < ops.DECAY_ONE and 0 <= vth <= _MOST_VTH):
             raise RefusedError(f"{name}: iDecay {i}, vDecay {v}, vThMant {vth}; a register ends")
         own = np.zeros(1, np.int64) if bias is None else bias * TIE
         column = own.reshape(-1, *(1 for _ in self.shape[1:])) if own.size > 1 else own
-        op = Neuron(
+        op = ops.Neuron(
             threshold=IntTensor.of([vth * TIE + 1]),
             dv=v,
             du=i if current_decay is None else current_decay,
@@ -255,7 +257,7 @@ _LAYER_OF_CONV = {
 def _adds_up(neuron: Mapping[str, int], sums: IntRange) -> bool:
     """Whether neurons are a sum over time: no leak, no memory in u, and never a spike."""
     silent = sums.hi <= neuron["vThMant"] and sums.magnitude <= _MOST_VTH
-    return silent and neuron["vDecay"] == 0 and neuron["iDecay"] == DECAY_ONE
+    return silent and neuron["vDecay"] == 0 and neuron["iDecay"] == ops.DECAY_ONE
 
 
 def _only(name: str, layer: NetLayer, known: set[str]) -> None:

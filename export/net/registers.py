@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, neuron_bounds
 from lapilli.ir.certificate import BIAS_BITS, STATE_BITS, THRESHOLD_BITS, TIE
 from lapilli.ir.fractions import with_fraction_bits
-from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Neuron, Op, Reset
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange, Kind, TensorType
 
@@ -42,11 +42,11 @@ class Held:
 
     weight: IntArray
     bias: IntArray
-    op: Neuron
+    op: ops.Neuron
     faults: tuple[str, ...]
 
 
-def held(op: Neuron, T: int, x: TensorType, weight: IntArray, bias: IntArray) -> Held:
+def held(op: ops.Neuron, T: int, x: TensorType, weight: IntArray, bias: IntArray) -> Held:
     """The layer with Loihi's 6 fraction bits, what it needs beyond them moved into its weights.
 
     Args:
@@ -59,25 +59,27 @@ def held(op: Neuron, T: int, x: TensorType, weight: IntArray, bias: IntArray) ->
     found = [
         _moved(own, more, T, x, weight, bias)
         for more in range(_MOST_MOVED + 1)
-        if (own := with_fraction_bits(op, T, LOIHI_FRACTION_BITS + more)) is not None
+        if (own := with_fraction_bits(op, T, ops.LOIHI_FRACTION_BITS + more)) is not None
     ]
     if fits := next((h for h in found if not h.faults), None):
         return fits
-    if with_fraction_bits(op, T, LOIHI_FRACTION_BITS) is not None:
+    if with_fraction_bits(op, T, ops.LOIHI_FRACTION_BITS) is not None:
         return found[0]
     asis = neuron_faults(op, neuron_bounds("", op, x, T), bias)
     moved = found[0].faults if found else ()
     return Held(weight, bias, op, tuple(dict.fromkeys((*asis, *moved))))
 
 
-def _moved(op: Neuron, more: int, T: int, x: TensorType, weight: IntArray, bias: IntArray) -> Held:
+def _moved(
+    op: ops.Neuron, more: int, T: int, x: TensorType, weight: IntArray, bias: IntArray
+) -> Held:
     """The same state, whose input comes `more` bits larger from the synapses."""
-    own, bias = replace(op, fraction_bits=LOIHI_FRACTION_BITS), bias << more
+    own, bias = replace(op, fraction_bits=ops.LOIHI_FRACTION_BITS), bias << more
     given = replace(x, range=x.range.shifted(more), kind=Kind.GRADED)
     faults = list(neuron_faults(own, neuron_bounds("", own, given, T), bias))
     if fault := weight_fault(weight << more):
         moved = (
-            f"; {more} fraction bits beyond Loihi's {LOIHI_FRACTION_BITS} are in them, so that "
+            f"; {more} fraction bits beyond Loihi's {ops.LOIHI_FRACTION_BITS} are in them, so that "
             f"weights of {9 - more} bits would fit"
         )
         faults.insert(0, fault + moved * (more > 0))
@@ -85,7 +87,7 @@ def _moved(op: Neuron, more: int, T: int, x: TensorType, weight: IntArray, bias:
 
 
 def neuron_faults(
-    op: Neuron, bounds: NeuronBounds, bias: IntArray, *, whole: bool = False
+    op: ops.Neuron, bounds: NeuronBounds, bias: IntArray, *, whole: bool = False
 ) -> tuple[str, ...]:
     """Why a CUBA neuron of netx cannot be this one; empty if it can.
 
@@ -102,11 +104,11 @@ def neuron_faults(
         faults.append(f"threshold {theta} is not 64 * vThMant + 1 with vThMant up to {_MOST_VTH}")
     if op.ternary:
         faults.append("fires both ways")
-    if op.reset is not Reset.TO_ZERO:
+    if op.reset is not ops.Reset.TO_ZERO:
         faults.append("a spike must set the membrane to zero")
-    if not 1 <= op.du <= DECAY_ONE or op.dv >= DECAY_ONE:
+    if not 1 <= op.du <= ops.DECAY_ONE or op.dv >= ops.DECAY_ONE:
         faults.append(f"decays {op.du} and {op.dv}; iDecay is 1 to 4096, vDecay 0 to 4095")
-    if op.fraction_bits != LOIHI_FRACTION_BITS:
+    if op.fraction_bits != ops.LOIHI_FRACTION_BITS:
         faults.append(f"{op.fraction_bits} fraction bits; Loihi shifts its input by 6")
     if np.any(op.bias.array % TIE):
         faults.append("a bias that is no multiple of 64; `bias_exp` in netx is 6")
@@ -114,7 +116,7 @@ def neuron_faults(
     most = given if whole else int(np.abs(bias).max())
     if most + op.bias.range.magnitude // TIE > _MOST_BIAS:
         faults.append(f"a bias beyond {_MOST_BIAS}, which are {BIAS_BITS} bits")
-    if op.du != DECAY_ONE and (whole or np.any(bias)):
+    if op.du != ops.DECAY_ONE and (whole or np.any(bias)):
         faults.append("a constant in a current that decays; a bias in netx drives the membrane")
     if whole and np.any(op.bias.array):
         faults.append("a bias beside the input, which netx gives as the bias")
@@ -133,7 +135,7 @@ def readout_faults(proven: IntRange, bias: IntArray) -> tuple[str, ...]:
     return tuple(faults)
 
 
-def bias_mantissa(op: Op, bias: IntArray, shape: tuple[int, ...]) -> IntArray:
+def bias_mantissa(op: ops.Op, bias: IntArray, shape: tuple[int, ...]) -> IntArray:
     """`bias_mant` of each neuron or channel: what its synapses and itself add at each step."""
-    own = op.bias.array >> LOIHI_FRACTION_BITS if isinstance(op, Neuron) else np.int64(0)
+    own = op.bias.array >> ops.LOIHI_FRACTION_BITS if isinstance(op, ops.Neuron) else np.int64(0)
     return np.asarray(bias.reshape(shape) + np.broadcast_to(own, shape), np.int64)

@@ -28,30 +28,13 @@ from lapilli.export.net.registers import (
     readout_faults,
     weight_fault,
 )
+from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds
 from lapilli.ir.certificate import THRESHOLD_BITS
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.fractions import with_fraction_bits
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import Network
-from lapilli.ir.ops import (
-    DECAY_ONE,
-    LOIHI_FRACTION_BITS,
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Input,
-    Linear,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    Reshape,
-    Slice,
-    Sum,
-)
 from lapilli.ir.semantics import evaluate
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import Kind
@@ -59,7 +42,18 @@ from lapilli.ir.types import Kind
 MOST_WEIGHTS = 1 << 24  # of one dense layer
 _PROBES = 256  # unit inputs at a time, for the memory between
 _UNIFORM = ((), (1,), (1, 1))  # over the positions of an image
-_LINEAR = (Linear, Conv2d, Add, Sum, Reshape, Permute, Expand, Slice, Concat, Delay)
+_LINEAR = (
+    ops.Linear,
+    ops.Conv2d,
+    ops.Add,
+    ops.Sum,
+    ops.Reshape,
+    ops.Permute,
+    ops.Expand,
+    ops.Slice,
+    ops.Concat,
+    ops.Delay,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +96,23 @@ def save_net(network: Network, path: Path) -> NetFacts:
         reset_interval=graph.T,
         reset_offset=0 if encoded else 1,
         input_message_bits=first.range.bits if graded else 0,
-        reads="membrane" if isinstance(graph[stages[-1]].op, Readout) else "spikes",
+        reads="membrane" if isinstance(graph[stages[-1]].op, ops.Readout) else "spikes",
     )
 
 
 def _stages(graph: Graph) -> tuple[str, ...]:
     """Neurons and read-out in the order of the chain, or every reason why there is none."""
-    found = [node for node in graph.nodes if not isinstance(node.op, (Input, Neuron, Readout))]
+    found = [
+        node
+        for node in graph.nodes
+        if not isinstance(node.op, (ops.Input, ops.Neuron, ops.Readout))
+    ]
     reasons = [Unsupported(node.name, _why_not(node.op)) for node in found
                if not isinstance(node.op, _LINEAR)]  # fmt: skip
     if len(graph.inputs) != 1:
         reasons.append(Unsupported(", ".join(graph.inputs), "netx gives one input to one layer"))
     sources = _sources(graph)
-    stages = tuple(n.name for n in graph.nodes if isinstance(n.op, (Neuron, Readout)))
+    stages = tuple(n.name for n in graph.nodes if isinstance(n.op, (ops.Neuron, ops.Readout)))
     before = graph.inputs[0]
     for name in stages:
         node = graph[name]
@@ -127,7 +125,7 @@ def _stages(graph: Graph) -> tuple[str, ...]:
     if not stages or graph.outputs != (before,):
         reasons.append(Unsupported(", ".join(graph.outputs), "netx returns its last neurons alone"))
     reasons += [Unsupported(name, "a sum over time that is not the answer")
-                for name in stages[:-1] if isinstance(graph[name].op, Readout)]  # fmt: skip
+                for name in stages[:-1] if isinstance(graph[name].op, ops.Readout)]  # fmt: skip
     if reasons:
         raise UnsupportedError("net", tuple(reasons))
     return stages
@@ -144,10 +142,10 @@ def _faults(graph: Graph, before: str, node: Node) -> tuple[str, ...]:
     if conv is None and math.prod(sizes) > MOST_WEIGHTS:
         return (f"a dense layer of {sizes[1]} x {sizes[0]} weights; at most {MOST_WEIGHTS}",)
     weight, bias = _weights(graph, before, node)
-    if isinstance(node.op, Readout):
+    if isinstance(node.op, ops.Readout):
         faults = [fault] if (fault := weight_fault(weight)) else []
         return (*faults, *readout_faults(graph.types[node.name].range, bias))
-    if not isinstance(node.op, Neuron):
+    if not isinstance(node.op, ops.Neuron):
         raise TypeError(f"{type(node.op).__name__} is no population")
     layer = held(node.op, graph.T, graph.types[node.inputs[0]], weight, bias)
     if conv is not None and node.op.bias.shape[-2:] not in _UNIFORM:
@@ -158,19 +156,19 @@ def _faults(graph: Graph, before: str, node: Node) -> tuple[str, ...]:
 
 def _is_encoder(graph: Graph, node: Node) -> bool:
     """Whether the input drives a population with no synapse in between."""
-    return isinstance(node.op, Neuron) and node.inputs == graph.inputs
+    return isinstance(node.op, ops.Neuron) and node.inputs == graph.inputs
 
 
-def _encoder(graph: Graph, node: Node) -> Neuron:
+def _encoder(graph: Graph, node: Node) -> ops.Neuron:
     """The neuron of an input layer, with Loihi's fraction bits if it can have them."""
-    if not isinstance(node.op, Neuron):
+    if not isinstance(node.op, ops.Neuron):
         raise TypeError(f"{type(node.op).__name__} is no population")
-    return with_fraction_bits(node.op, graph.T, LOIHI_FRACTION_BITS) or node.op
+    return with_fraction_bits(node.op, graph.T, ops.LOIHI_FRACTION_BITS) or node.op
 
 
 def _sources(graph: Graph) -> dict[str, set[str]]:
     """For each node, the input and populations whose values reach it through no other."""
-    ends = {n.name for n in graph.nodes if isinstance(n.op, (Input, Neuron, Readout))}
+    ends = {n.name for n in graph.nodes if isinstance(n.op, (ops.Input, ops.Neuron, ops.Readout))}
     reach: dict[str, set[str]] = {}
     for node in graph.nodes:
         reach[node.name] = set()
@@ -179,7 +177,7 @@ def _sources(graph: Graph) -> dict[str, set[str]]:
     return reach
 
 
-def _why_not(op: Op) -> str:
+def _why_not(op: ops.Op) -> str:
     return {
         "SpikeMatmul": "a product of two values of the sample; weights in netx are constant",
         "Gate": "a product of two values of the sample; weights in netx are constant",
@@ -200,12 +198,12 @@ def _between(graph: Graph, before: str, node: Node) -> list[Node]:
     return [n for n in graph.nodes if n.name in wanted and n.name != before]
 
 
-def _as_conv(graph: Graph, before: str, node: Node) -> Conv2d | None:
+def _as_conv(graph: Graph, before: str, node: Node) -> ops.Conv2d | None:
     """The convolution that a layer is, if its input is laid out as an image in netx too."""
     layer = _between(graph, before, node)
-    if len(layer) != 1 or not isinstance(layer[0].op, Conv2d):
+    if len(layer) != 1 or not isinstance(layer[0].op, ops.Conv2d):
         return None
-    return layer[0].op if _is_image(graph, before) and isinstance(node.op, Neuron) else None
+    return layer[0].op if _is_image(graph, before) and isinstance(node.op, ops.Neuron) else None
 
 
 def _is_image(graph: Graph, name: str) -> bool:
@@ -213,7 +211,7 @@ def _is_image(graph: Graph, name: str) -> bool:
     if len(graph.types[name].shape) != 3:
         return False
     node, sources = graph[name], _sources(graph)[name]
-    if isinstance(node.op, Input) or node.inputs == graph.inputs:
+    if isinstance(node.op, ops.Input) or node.inputs == graph.inputs:
         return True
     return len(sources) == 1 and _as_conv(graph, next(iter(sources)), node) is not None
 
@@ -258,7 +256,7 @@ def _write(out: Any, graph: Graph, stages: tuple[str, ...], transform: Mapping[s
             continue
         weight, bias = _weights(graph, before, node)
         op, conv = node.op, _as_conv(graph, before, node)
-        if isinstance(op, Neuron):
+        if isinstance(op, ops.Neuron):
             fits = held(op, graph.T, graph.types[node.inputs[0]], weight, bias)
             weight, bias, op = fits.weight, fits.bias, fits.op
         if conv is not None:
@@ -282,14 +280,14 @@ def _write(out: Any, graph: Graph, stages: tuple[str, ...], transform: Mapping[s
     simulation["Ts"], simulation["tSample"] = 1, graph.T
 
 
-def _write_neuron(group: Any, op: Op) -> None:
+def _write_neuron(group: Any, op: ops.Op) -> None:
     neuron = group.create_group("neuron")
     neuron["type"], neuron["refDelay"], neuron["gradedSpike"] = np.bytes_("CUBA"), 1, False
-    if isinstance(op, Neuron):
+    if isinstance(op, ops.Neuron):
         neuron["iDecay"], neuron["vDecay"] = op.du, op.dv
-        neuron["vThMant"] = int(op.threshold.array.ravel()[0]) >> LOIHI_FRACTION_BITS
+        neuron["vThMant"] = int(op.threshold.array.ravel()[0]) >> ops.LOIHI_FRACTION_BITS
     else:  # adds up, and never reaches a threshold that is proven to be out of reach
-        neuron["iDecay"], neuron["vDecay"] = DECAY_ONE, 0
+        neuron["iDecay"], neuron["vDecay"] = ops.DECAY_ONE, 0
         neuron["vThMant"] = (1 << THRESHOLD_BITS) - 1
 
 

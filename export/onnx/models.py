@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper
 
 from lapilli.export.onnx.body import BATCH, Body
-from lapilli.ir.ops import Input
+from lapilli.ir import ops
 
 
 def outputs_of(body: Body) -> list[str]:
@@ -15,7 +15,7 @@ def outputs_of(body: Body) -> list[str]:
     shown = []
     for position, name in enumerate(body.graph.outputs):
         again = name in body.graph.outputs[:position]
-        if isinstance(body.graph[name].op, Input) or again:
+        if isinstance(body.graph[name].op, ops.Input) or again:
             alias = body.fresh(f"{name}/output")
             body.emit("Identity", [body.value(name)], name, out=alias + body.suffix)
             body.describe(alias + body.suffix, body.carrier(name), body.graph.types[name].shape)

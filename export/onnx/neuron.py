@@ -13,16 +13,16 @@ import numpy as np
 from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 
 from lapilli.export.onnx.body import I8, I32, I64, U8, Array, Body, dtype_of, fits
+from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds, trailing_zeros
 from lapilli.ir.graph import Node
-from lapilli.ir.ops import DECAY_ONE, Membrane, Neuron, Reset, Staircase
 from lapilli.ir.types import IntRange, TensorType
 
 DOMAIN = "org.lapilli"
 OPSET = 21
 
 
-def state_carrier(name: str, op: Neuron, x: TensorType, T: int) -> int:
+def state_carrier(name: str, op: ops.Neuron, x: TensorType, T: int) -> int:
     """int32 where every number of the neuron's step fits, else int64, which holds all."""
     bounds = neuron_bounds(name, op, x, T)
     sums = bounds.u.magnitude + bounds.v.magnitude + op.bias.range.magnitude + op.reset_by
@@ -30,13 +30,13 @@ def state_carrier(name: str, op: Neuron, x: TensorType, T: int) -> int:
     return I32 if fits(IntRange(-sums, max(sums, op.threshold.range.hi)), I32) else I64
 
 
-def neuron(body: Body, node: Node, op: Neuron) -> None:
+def neuron(body: Body, node: Node, op: ops.Neuron) -> None:
     """A call of the function that computes this neuron's rule; its value is the spikes."""
     _, shown, _ = _integrated(body, node, op, body.value(node.name))
     body.membranes[node.name] = shown
 
 
-def membrane(body: Body, node: Node, op: Membrane) -> None:
+def membrane(body: Body, node: Node, op: ops.Membrane) -> None:
     """The same call; its value is the membrane."""
     unread = body.fresh(f"{node.name}/spikes") + body.suffix
     _, before, after = _integrated(body, node, op.neuron, unread)
@@ -44,7 +44,7 @@ def membrane(body: Body, node: Node, op: Membrane) -> None:
     body.name(node.name, after if op.after_reset else before, carrier)
 
 
-def _integrated(body: Body, node: Node, op: Neuron, spikes: str) -> tuple[str, str, str]:
+def _integrated(body: Body, node: Node, op: ops.Neuron, spikes: str) -> tuple[str, str, str]:
     """Call a neuron's function: names of spikes, and of the membrane before and after reset."""
     (source,) = node.inputs
     carrier = state_carrier(node.name, op, body.graph.types[source], body.graph.T)
@@ -66,7 +66,7 @@ def _integrated(body: Body, node: Node, op: Neuron, spikes: str) -> tuple[str, s
     return spikes, before, left
 
 
-def staircase(body: Body, node: Node, op: Staircase) -> None:
+def staircase(body: Body, node: Node, op: ops.Staircase) -> None:
     """A call of the function that counts the thresholds reached."""
     (source,) = node.inputs
     x = body.graph.types[source]
@@ -83,12 +83,12 @@ def staircase(body: Body, node: Node, op: Staircase) -> None:
     body.name(node.name, steps, I32)
 
 
-def _remembered(op: Neuron) -> list[str]:
+def _remembered(op: ops.Neuron) -> list[str]:
     """What the neuron keeps: a full decay forgets."""
-    return [role for role, d in (("v", op.dv), ("u", op.du)) if d != DECAY_ONE]
+    return [role for role, d in (("v", op.dv), ("u", op.du)) if d != ops.DECAY_ONE]
 
 
-def _lif(name: str, op: Neuron, carrier: int) -> FunctionProto:
+def _lif(name: str, op: ops.Neuron, carrier: int) -> FunctionProto:
     """The rule of `ir.ops.Neuron`, operator by operator."""
     step = _Lines(carrier)
     current = step.add("Cast", "x", to=carrier)
@@ -115,9 +115,9 @@ def _lif(name: str, op: Neuron, carrier: int) -> FunctionProto:
         fired = step.add("Or", fired, below)
     else:
         step.add("Cast", fired, out="spikes", to=U8)
-    if op.reset is Reset.TO_ZERO:
+    if op.reset is ops.Reset.TO_ZERO:
         step.add("Where", fired, step.number(0), membrane, out="v_next")
-    elif op.reset is Reset.BY_SUBTRACTION:
+    elif op.reset is ops.Reset.BY_SUBTRACTION:
         drop = step.add("Mul", step.add("Cast", "spikes", to=carrier), step.number(op.reset_by))
         step.add("Sub", membrane, drop, out="v_next")
     else:
@@ -127,11 +127,12 @@ def _lif(name: str, op: Neuron, carrier: int) -> FunctionProto:
     shift = f"x * {1 << max(0, op.fraction_bits)}"
     if op.fraction_bits < 0:
         shift = f"x / {1 << -op.fraction_bits}, rounded down"
+    drop_by = f" {op.reset_by}" if op.reset is ops.Reset.BY_SUBTRACTION else ""
     about = (
         f"u' = decay(u, {op.du}) + {shift}; "
         f"membrane = decay(v, {op.dv}) + u' + bias; "
         f"spike where membrane >= threshold{' or <= -threshold' if op.ternary else ''}; "
-        f"reset: {op.reset.value}{f' {op.reset_by}' if op.reset is Reset.BY_SUBTRACTION else ''}; "
+        f"reset: {op.reset.value}{drop_by}; "
         "decay(a, d) = a * (4096 - d) / 4096, truncated toward zero"
     )
     return _function(name, inputs, outputs, step.nodes, about)
@@ -169,8 +170,8 @@ class _Lines:
         """Take a * (4096 - d) / 4096 in lowest terms; a product takes 12 more bits: int64."""
         if d == 0:
             return state
-        zeros = trailing_zeros(DECAY_ONE - d)
-        factor, divisor = (DECAY_ONE - d) >> zeros, DECAY_ONE >> zeros
+        zeros = trailing_zeros(ops.DECAY_ONE - d)
+        factor, divisor = (ops.DECAY_ONE - d) >> zeros, ops.DECAY_ONE >> zeros
         if factor == 1:
             return self.add("Div", state, self.number(divisor))
         wide = self.add("Cast", state, to=I64)

@@ -8,29 +8,8 @@ from lapilli.export.onnx import neuron as onnx_neuron
 from lapilli.export.onnx.body import I8, I32, I64, U8, Body, carrier_of, fits, limits
 from lapilli.export.onnx.products import product
 from lapilli.export.onnx.shift_sum import shift_sum
+from lapilli.ir import ops
 from lapilli.ir.graph import Node
-from lapilli.ir.ops import (
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Membrane,
-    Neuron,
-    Permute,
-    Readout,
-    Relu,
-    Reshape,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-)
 
 
 def emit(body: Body, node: Node) -> None:
@@ -40,46 +19,46 @@ def emit(body: Body, node: Node) -> None:
     out = body.value(name)
     kind, carrier = graph.types[name], body.carrier(name)
     match node.op:
-        case Input():
+        case ops.Input():
             pass
-        case Linear() | Conv2d() | SpikeMatmul():
+        case ops.Linear() | ops.Conv2d() | ops.SpikeMatmul():
             product(body, node)
-        case Gate():
+        case ops.Gate():
             _elementwise(body, node, "Mul")
-        case Add():
+        case ops.Add():
             _elementwise(body, node, "Add")
-        case Sum(axes=axes, keepdims=keep):
+        case ops.Sum(axes=axes, keepdims=keep):
             wide = I32 if fits(kind.range | graph.types[node.inputs[0]].range, I32) else I64
             x = body.cast(given[0], body.carrier(node.inputs[0]), wide, name)
             over = body.ints(*(a + 1 for a in axes))
             body.name(name, body.emit("ReduceSum", [x, over], name, keepdims=int(keep)), wide)
-        case MaxPool2d():
+        case ops.MaxPool2d():
             _pool(body, node, node.op)
-        case Reshape(shape=shape):
+        case ops.Reshape(shape=shape):
             body.emit("Reshape", [*given, body.ints(0, *shape)], name, out=out)
-        case Expand(shape=shape):
+        case ops.Expand(shape=shape):
             body.emit("Expand", [*given, body.ints(1, *shape)], name, out=out)
-        case Permute(axes=axes):
+        case ops.Permute(axes=axes):
             body.emit("Transpose", given, name, out=out, perm=[0, *(a + 1 for a in axes)])
-        case Slice(axis=axis, start=start, stop=stop):
+        case ops.Slice(axis=axis, start=start, stop=stop):
             _cut(body, name, given[0], axis + 1, start, stop, out=out)
-        case Concat(axis=axis):
+        case ops.Concat(axis=axis):
             same = [body.cast(body.value(i), body.carrier(i), carrier, name) for i in node.inputs]
             body.emit("Concat", same, name, out=out, axis=axis + 1)
-        case Delay():
+        case ops.Delay():
             body.emit("Identity", given, name, out=out)
-        case ShiftSum() as op:
+        case ops.ShiftSum() as op:
             shift_sum(body, node, op)
-        case Neuron() as op:
+        case ops.Neuron() as op:
             onnx_neuron.neuron(body, node, op)
-        case Membrane() as op:
+        case ops.Membrane() as op:
             onnx_neuron.membrane(body, node, op)
-        case Staircase():
+        case ops.Staircase():
             onnx_neuron.staircase(body, node, node.op)
-        case Relu():
+        case ops.Relu():
             source = body.carrier(node.inputs[0])
             body.name(name, _largest(body, name, [*given, body.scalar(0, source)], source), source)
-        case Readout():
+        case ops.Readout():
             total = body.state(name, "total", carrier)
             x = body.cast(given[0], body.carrier(node.inputs[0]), carrier, name)
             body.emit("Add", [total.before, x], name, out=out)
@@ -99,7 +78,7 @@ def _elementwise(body: Body, node: Node, op: str) -> None:
         body.name(node.name, body.emit(op, both, node.name), carrier)
 
 
-def _pool(body: Body, node: Node, op: MaxPool2d) -> None:
+def _pool(body: Body, node: Node, op: ops.MaxPool2d) -> None:
     """Bytes by ONNX's own pool; wider integers, which it lacks, as the largest of shifted maps."""
     (source,) = node.inputs
     x, out, carrier = body.value(source), body.value(node.name), body.carrier(source)

@@ -16,8 +16,8 @@ import numpy as np
 
 from lapilli.export.onnx import shift_sum as onnx_shift
 from lapilli.export.onnx.body import I8, I32, I64, U8, Body, Byte, fits, limits
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Conv2d, Linear, ShiftSum, SpikeMatmul
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
 
@@ -28,9 +28,9 @@ SATURATES = 128  # -2 * 128 * 128 is the least of 16 bits: up to here no pair sa
 
 def faults(node: Node, graph: Graph) -> tuple[str, ...]:
     """Why ONNX's integer operators cannot compute a node exactly; empty if they can."""
-    if isinstance(node.op, ShiftSum):
+    if isinstance(node.op, ops.ShiftSum):
         return onnx_shift.faults(node, graph)
-    if not isinstance(node.op, Linear | Conv2d | SpikeMatmul):
+    if not isinstance(node.op, ops.Linear | ops.Conv2d | ops.SpikeMatmul):
         return ()
     found = []
     partial, total = _reach(node, graph)
@@ -47,12 +47,12 @@ def faults(node: Node, graph: Graph) -> tuple[str, ...]:
 def product(body: Body, node: Node) -> None:
     """Say a node of the three that multiply, without `faults`."""
     match node.op:
-        case Linear(weight=w, bias=b):
+        case ops.Linear(weight=w, bias=b):
             spikes = body.graph.types[node.inputs[0]].range
             signed = spikes.lo >= 0 and spikes.hi <= SATURATES
             right = _weights(body, node.name, w.array.T, signed=signed)
             _sum_of_products(body, node, "MatMulInteger", right, b.array)
-        case Conv2d(weight=w, bias=b):
+        case ops.Conv2d(weight=w, bias=b):
             # onnxruntime puts the weights on the left; signed, they take five times longer.
             right = _weights(body, node.name, w.array, signed=False)
             where = {"strides": node.op.stride, "pads": [*node.op.padding] * 2}
@@ -92,7 +92,7 @@ def _sum_of_products(
 def _reach(node: Node, graph: Graph) -> tuple[int, int]:
     """Bounds on the magnitude of a product of one byte each, and of the whole product."""
     first, *others = (graph.types[i] for i in node.inputs)
-    if isinstance(node.op, Linear | Conv2d):
+    if isinstance(node.op, ops.Linear | ops.Conv2d):
         terms, second = math.prod(node.op.weight.shape[1:]), node.op.weight.range
     else:
         terms, second = first.shape[-1], others[0].range

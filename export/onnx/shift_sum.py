@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lapilli.export.onnx.body import I32, I64, Body, fits
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import ShiftSum
 from lapilli.ir.tensor import IntArray
 
 _LARGEST = 53  # bits of a row's sum: `infer` has checked it
@@ -19,7 +19,7 @@ def faults(node: Node, graph: Graph) -> tuple[str, ...]:
     return ("scores of more than 32 bits",)
 
 
-def shift_sum(body: Body, node: Node, op: ShiftSum) -> None:
+def shift_sum(body: Body, node: Node, op: ops.ShiftSum) -> None:
     """The rule of `ir.ops.ShiftSum`, operator by operator, in int64."""
     name = node.name
     given = [(body.value(i), body.carrier(i)) for i in node.inputs]

@@ -21,10 +21,10 @@ from lapilli.export.onnx.models import outputs_of, scan_model, step_model
 from lapilli.export.onnx.neuron import DOMAIN, OPSET
 from lapilli.export.onnx.ops import emit
 from lapilli.export.onnx.products import faults
+from lapilli.ir import ops
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
-from lapilli.ir.ops import Conv2d, Linear
 from lapilli.ir.version import __version__
 
 FORMAT = "lapilli-onnx/1"
@@ -137,7 +137,7 @@ def _check(graph: Graph) -> None:
     sizes = {
         n.name: n.op.weight.array.size * max(1, -(-n.op.weight.range.bits // 8))
         for n in graph.nodes
-        if isinstance(n.op, Linear | Conv2d)
+        if isinstance(n.op, ops.Linear | ops.Conv2d)
     }
     if (total := sum(sizes.values())) > LARGEST - _HEAD:
         largest = max(sizes, key=lambda name: sizes[name])

@@ -8,16 +8,24 @@ from itertools import pairwise
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Conv2d, Delay, Gate, Linear, MaxPool2d, Op, ShiftSum, SpikeMatmul, Sum
 from lapilli.ir.types import TensorType
 
 
-def cost(op: Op) -> int:
+def cost(op: ops.Op) -> int:
     """Steps between a value and its effect: one for each synapse, as on Loihi."""
-    if isinstance(op, Delay):
+    if isinstance(op, ops.Delay):
         return op.steps
-    synapses = Linear | Conv2d | SpikeMatmul | Gate | ShiftSum | Sum | MaxPool2d
+    synapses = (
+        ops.Linear
+        | ops.Conv2d
+        | ops.SpikeMatmul
+        | ops.Gate
+        | ops.ShiftSum
+        | ops.Sum
+        | ops.MaxPool2d
+    )
     return int(isinstance(op, synapses))
 
 
@@ -39,7 +47,7 @@ def delay_bits(graph: Graph) -> int:
     return sum(
         node.op.steps * bits_held(graph.types[node.name])
         for node in graph.nodes
-        if isinstance(node.op, Delay)
+        if isinstance(node.op, ops.Delay)
     )
 
 
@@ -101,7 +109,7 @@ def balance_delays(graph: Graph) -> Graph:
         nodes.append(Node(node.name, node.op, sources))
         taps = [0, *sorted(needed.get(node.name, ()))]
         for before, after in pairwise(taps):
-            line = Delay(steps=after - before)
+            line = ops.Delay(steps=after - before)
             nodes.append(Node(_tap(node.name, after), line, (_tap(node.name, before),)))
     return Graph(tuple(nodes), graph.outputs, graph.T)
 

@@ -1,11 +1,11 @@
-"""Fewer wires: adjacent reshapes and permutations become one, idle and unread ones none."""
+"""Merge adjacent reshapes and permutes; remove no-ops and dead nodes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Permute, Reshape
 
 
 def fuse_wiring(graph: Graph) -> Graph:
@@ -14,7 +14,7 @@ def fuse_wiring(graph: Graph) -> Graph:
     nodes: dict[str, Node] = {}
     for node in graph.nodes:
         node = replace(node, inputs=tuple(alias.get(i, i) for i in node.inputs))
-        if node.inputs and isinstance(node.op, Reshape | Permute):
+        if node.inputs and isinstance(node.op, ops.Reshape | ops.Permute):
             before = nodes[node.inputs[0]]
             node = _merged(before, node)
             if _is_idle(node, graph):
@@ -22,29 +22,19 @@ def fuse_wiring(graph: Graph) -> Graph:
                 continue
         nodes[node.name] = node
     outputs = tuple(alias.get(o, o) for o in graph.outputs)
-    return _without_unread(Graph(tuple(nodes.values()), outputs, graph.T))
+    return Graph(tuple(nodes.values()), outputs, graph.T).without_dead()
 
 
 def _merged(before: Node, node: Node) -> Node:
-    if isinstance(node.op, Reshape) and isinstance(before.op, Reshape):
+    if isinstance(node.op, ops.Reshape) and isinstance(before.op, ops.Reshape):
         return Node(node.name, node.op, before.inputs)
-    if isinstance(node.op, Permute) and isinstance(before.op, Permute):
+    if isinstance(node.op, ops.Permute) and isinstance(before.op, ops.Permute):
         axes = tuple(before.op.axes[a] for a in node.op.axes)
-        return Node(node.name, Permute(axes=axes), before.inputs)
+        return Node(node.name, ops.Permute(axes=axes), before.inputs)
     return node
 
 
 def _is_idle(node: Node, graph: Graph) -> bool:
-    if isinstance(node.op, Permute):
+    if isinstance(node.op, ops.Permute):
         return node.op.axes == tuple(range(len(node.op.axes)))
-    return isinstance(node.op, Reshape) and node.op.shape == graph.types[node.inputs[0]].shape
-
-
-def _without_unread(graph: Graph) -> Graph:
-    """Drop nodes that no output depends on, inputs excepted."""
-    needed = set(graph.outputs)
-    for node in reversed(graph.nodes):
-        if node.name in needed:
-            needed.update(node.inputs)
-    kept = tuple(n for n in graph.nodes if n.name in needed or not n.inputs)
-    return Graph(kept, graph.outputs, graph.T)
+    return isinstance(node.op, ops.Reshape) and node.op.shape == graph.types[node.inputs[0]].shape

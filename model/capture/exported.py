@@ -13,23 +13,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
-from lapilli.model.capture import axes
+from lapilli.model.capture import axes, program
 from lapilli.model.capture.axes import Factor, MixError
 from lapilli.model.capture.opaque import NEURON
 from lapilli.model.capture.output import ancestors, check_read, chosen, is_per_step, living
-from lapilli.model.capture.program import (
-    Broadcast,
-    Call,
-    Captured,
-    Fire,
-    FloatArray,
-    Image,
-    Last,
-    Operator,
-    Potential,
-    Reduce,
-    View,
-)
+from lapilli.model.capture.program import Call, Captured, FloatArray
 from lapilli.model.capture.rolling import Gathered, Loop, roll
 from lapilli.model.capture.rules.einsum import EINSUM
 from lapilli.model.capture.rules.elementwise import COMPUTING
@@ -55,13 +43,13 @@ class Reader:
     def __init__(
         self,
         model: nn.Module,
-        program: torch.export.ExportedProgram,
+        exported: torch.export.ExportedProgram,
         batch: int,
         image_shape: tuple[int, ...],
         signature: Signature,
     ) -> None:
         self.model = model
-        self.program = program
+        self.exported = exported
         self.batch = batch
         self.image_shape = image_shape
         self.signature = signature
@@ -75,10 +63,10 @@ class Reader:
         self.loop: Loop | None = None
         self.looping = False
         self._in_loop: set[str] = set()
-        given = program.graph_signature
+        given = exported.graph_signature
         self._parameters = {**given.inputs_to_parameters, **given.inputs_to_buffers}
         self._lifted = dict(given.inputs_to_lifted_tensor_constants)
-        self._neuron_calls = _numbered(program)
+        self._neuron_calls = _numbered(exported)
 
     def read(self, output: int | str | None, leaf: int | None = None) -> Captured:
         """Translate what the logits depend on.
@@ -86,15 +74,15 @@ class Reader:
         Raises:
             CaptureError: see `capture`.
         """
-        leaf, node = chosen(self.program, self.batch, output, leaf, self.notes)
-        self.loop = roll(self.program.graph, node, self._parameters, self._is_zero)
+        leaf, node = chosen(self.exported, self.batch, output, leaf, self.notes)
+        self.loop = roll(self.exported.graph, node, self._parameters, self._is_zero)
         needed = ancestors(node)
         if self.loop is not None:
             needed = {*self.loop.step, *self.loop.tail, *self.loop.gathered}
-        for each in self.program.graph.nodes:
+        for each in self.exported.graph.nodes:
             if each.op == "placeholder" and each.name not in {*self._parameters, *self._lifted}:
                 dims = self.signature.dims(self.image_shape, self.batch)
-                self._values[each.name] = image = Call(each.name, Image(), (), "", dims)
+                self._values[each.name] = image = Call(each.name, program.Input(), (), "", dims)
                 self.add(image)
             elif self.loop is not None and each in self.loop.gathered:
                 self.looping = False
@@ -141,7 +129,7 @@ class Reader:
             parent, _, leaf = self._parameters[name].rpartition(".")
             tensor = getattr(self.model.get_submodule(parent), leaf)
         elif name in self._lifted:
-            tensor = self.program.constants[self._lifted[name]]
+            tensor = self.exported.constants[self._lifted[name]]
         else:
             return None
         return _exact(tensor.detach().clone())
@@ -160,7 +148,9 @@ class Reader:
         self.calls[call.name] = call
         if self.looping:
             self._in_loop.add(call.name)
-        if isinstance(call.op, Fire | Potential) or any(i in self._fired for i in call.inputs):
+        if isinstance(call.op, program.Neuron | program.Membrane) or any(
+            i in self._fired for i in call.inputs
+        ):
             self._fired.add(call.name)
 
     def neuron_call(self, name: str) -> int:
@@ -232,16 +222,16 @@ class Reader:
         x = self._values[gathered.first.name]
         T = self.loop.T if self.loop else 1
         if gathered.how == "sum":
-            op: Operator = Reduce(axes=(), keepdims=False, mean=False, time=True)
+            op: program.Operator = program.Sum(axes=(), keepdims=False, mean=False, time=True)
             dims = x.dims
         elif gathered.how == "last":
-            op, dims = Last(), x.dims
+            op, dims = program.Last(), x.dims
         else:
             rank = len(x.dims) + (gathered.how == "stack")
             at = gathered.axis % rank
             if gathered.how == "cat" and x.dims[at]:
                 raise CaptureError("", f"joins the steps along {axes.show(x.dims)}; stack them")
-            op = View()
+            op = program.Reshape()
             dims = (*x.dims[:at], (Factor("T", T),), *x.dims[at + (gathered.how == "cat") :])
         call = Call(node.name, op, (x.name,), "", dims)
         self.add(call)
@@ -250,7 +240,7 @@ class Reader:
     def _give_steps(self, T: int) -> None:
         """What was translated for the first step is every step's: T becomes its first axis."""
         time = (Factor("T", T),)
-        (image,) = (c for c in self.calls.values() if isinstance(c.op, Image))
+        (image,) = (c for c in self.calls.values() if isinstance(c.op, program.Input))
         shown = f"{image.name}.steps"
         timed = axes.has(image.dims, "T")
         for name, call in list(self.calls.items()):
@@ -262,7 +252,7 @@ class Reader:
             dims = call.dims if axes.has(call.dims, "T") else (time, *call.dims)
             self.calls[name] = replace(call, inputs=inputs, dims=dims)
         if not timed:
-            repeated = Call(shown, Broadcast(), (image.name,), "", (time, *image.dims))
+            repeated = Call(shown, program.Expand(), (image.name,), "", (time, *image.dims))
             self.calls = {image.name: image, shown: repeated, **self.calls}
 
     # ---- the answer ----
@@ -270,7 +260,7 @@ class Reader:
     def _steps(self, calls: Mapping[str, Call]) -> int:
         """T; 1 if neurons saw an axis of length 1 in its place."""
         sizes = {f.size for c in calls.values() for d in c.dims for f in d if f.name == "T"}
-        fires = [c for c in calls.values() if isinstance(c.op, Fire | Potential)]
+        fires = [c for c in calls.values() if isinstance(c.op, program.Neuron | program.Membrane)]
         if not fires:
             raise CaptureError("", "has no time axis: no neuron that lapilli knows was called")
         if len(sizes) > 1:
@@ -283,11 +273,11 @@ class Reader:
         return min(sizes, default=1)
 
 
-def _numbered(program: torch.export.ExportedProgram) -> dict[str, int]:
+def _numbered(exported: torch.export.ExportedProgram) -> dict[str, int]:
     """Which call of its module each neuron node is, unused ones counted."""
     count: Counter[str] = Counter()
     numbers = {}
-    for node in program.graph.nodes:
+    for node in exported.graph.nodes:
         if node.target is NEURON:
             numbers[node.name] = count[node.args[1]]
             count[node.args[1]] += 1

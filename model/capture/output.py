@@ -9,23 +9,23 @@ import torch
 from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
-from lapilli.model.capture import axes
+from lapilli.model.capture import axes, program
 from lapilli.model.capture.axes import Factor
-from lapilli.model.capture.program import Call, Fire, Image, Potential
+from lapilli.model.capture.program import Call
 
 
 def chosen(
-    program: torch.export.ExportedProgram,
+    exported: torch.export.ExportedProgram,
     batch: int,
     output: int | str | None,
     leaf: int | None,
     notes: list[str],
 ) -> tuple[int, Any]:
     """Which result holds the logits: its number in a tree walk, and its node."""
-    (flat,) = program.graph.output_node().args
+    (flat,) = exported.graph.output_node().args
     if leaf is not None:
         return leaf, flat[leaf]
-    tree = pytree.tree_unflatten(list(range(len(flat))), program.call_spec.out_spec)
+    tree = pytree.tree_unflatten(list(range(len(flat))), exported.call_spec.out_spec)
     if output is not None:
         try:
             tree = tree[output]
@@ -77,7 +77,7 @@ def living(calls: Mapping[str, Call], output: str) -> dict[str, Call]:
     for call in reversed(list(calls.values())):
         if call.name in needed:
             needed.update(call.inputs)
-    return {n: c for n, c in calls.items() if n in needed or isinstance(c.op, Image)}
+    return {n: c for n, c in calls.items() if n in needed or isinstance(c.op, program.Input)}
 
 
 def check_read(calls: Mapping[str, Call]) -> None:
@@ -88,11 +88,11 @@ def check_read(calls: Mapping[str, Call]) -> None:
     """
     feeding: set[str] = set()
     for call in reversed(list(calls.values())):
-        if isinstance(call.op, Potential) and call.name in feeding:
+        if isinstance(call.op, program.Membrane) and call.name in feeding:
             raise CaptureError(
-                call.op.fire.module,
+                call.op.neuron.module,
                 "its membrane drives other neurons; only the answer may read it, by its last "
                 "step, or by a sum or a mean over time",
             )
-        if isinstance(call.op, Fire) or call.name in feeding:
+        if isinstance(call.op, program.Neuron) or call.name in feeding:
             feeding.update(call.inputs)

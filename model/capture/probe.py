@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
+from lapilli.model.capture import program
 from lapilli.model.capture.opaque_step import shown_membrane
-from lapilli.model.capture.program import Captured, Fire, Potential
+from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import adapter_of, rule_of
 from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule
 from lapilli.model.neurons.simulate import left, simulate
@@ -26,10 +27,14 @@ _FEW = 1 << 16  # products of few such numbers stay far below the 53 bits of flo
 
 def probe_all(captured: Captured) -> int:
     """`probe` every neuron of a captured model; return how many values were compared."""
-    ops = [c.op for c in captured.calls.values() if isinstance(c.op, Fire | Potential)]
-    paths = dict.fromkeys(op.fire.module if isinstance(op, Potential) else op.module for op in ops)
+    ops = [
+        c.op for c in captured.calls.values() if isinstance(c.op, program.Neuron | program.Membrane)
+    ]
+    paths = dict.fromkeys(
+        op.neuron.module if isinstance(op, program.Membrane) else op.module for op in ops
+    )
     compared = sum(probe(captured.module.get_submodule(path), path) for path in paths)
-    read = {op.fire.module: op.after_reset for op in ops if isinstance(op, Potential)}
+    read = {op.neuron.module: op.after_reset for op in ops if isinstance(op, program.Membrane)}
     for path, after_reset in read.items():
         compared += probe_membrane(captured.module.get_submodule(path), path, after_reset)
     return compared

@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class Input:
     """The model's input."""
 
 
@@ -71,7 +71,7 @@ class Pad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fire:
+class Neuron:
     """A neuron over all T steps.
 
     Attributes:
@@ -89,15 +89,15 @@ class Fire:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Potential:
+class Membrane:
     """The membrane of a neuron, on the current that the neuron itself is given.
 
     Attributes:
-        fire: the neuron.
+        neuron: the neuron.
         after_reset: whether it is read when a spike has reset it, or before.
     """
 
-    fire: Fire
+    neuron: Neuron
     after_reset: bool
 
 
@@ -107,17 +107,17 @@ class Last:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rectify:
+class Relu:
     """Largest of a value and 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MatMul:
+class Matmul:
     """Matrix product of two values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Weigh:
+class ShiftSum:
     """Sums of values, weighed by the powers of two that a `Shiftmax` makes of scores.
 
     Attributes:
@@ -130,7 +130,7 @@ class Weigh:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Product:
+class Mul:
     """Elementwise product of two values."""
 
 
@@ -142,12 +142,12 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plus:
+class Add:
     """Elementwise sum of two values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reduce:
+class Sum:
     """Sum, or average, over axes of one time step; `time` if over T as well."""
 
     axes: tuple[int, ...]
@@ -166,24 +166,24 @@ class MaxPool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class Reshape:
     """Reshape of one time step: to the shape of the call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transpose:
+class Permute:
     """Permutation of the axes of one time step."""
 
     axes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Broadcast:
+class Expand:
     """Axes of length 1 repeated: to the shape of the call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Slice:
     """Elements start..stop - 1 of one axis of one time step."""
 
     axis: int
@@ -192,34 +192,34 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Join:
+class Concat:
     """Two values, one behind the other along one axis of one time step."""
 
     axis: int
 
 
 Operator: TypeAlias = (
-    Image
+    Input
     | Synapse
     | BatchNorm
     | Affine
     | Pad
-    | Fire
-    | Potential
+    | Neuron
+    | Membrane
     | Last
-    | Rectify
-    | MatMul
-    | Weigh
-    | Product
+    | Relu
+    | Matmul
+    | ShiftSum
+    | Mul
     | Scale
-    | Plus
-    | Reduce
+    | Add
+    | Sum
     | MaxPool
-    | View
-    | Transpose
-    | Broadcast
-    | Part
-    | Join
+    | Reshape
+    | Permute
+    | Expand
+    | Slice
+    | Concat
 )
 
 
@@ -265,13 +265,13 @@ class Captured:
         return np.asarray(tensor.detach().double().numpy(), np.float64)
 
 
-def neuron_of(call: Call) -> Fire:
+def neuron_of(call: Call) -> Neuron:
     """The neuron that fires in a call, or whose membrane is read there.
 
     Raises:
         TypeError: it is neither.
     """
-    op = call.op.fire if isinstance(call.op, Potential) else call.op
-    if not isinstance(op, Fire):
+    op = call.op.neuron if isinstance(call.op, Membrane) else call.op
+    if not isinstance(op, Neuron):
         raise TypeError(f"{call.name} is no neuron")
     return op

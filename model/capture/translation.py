@@ -13,17 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
-from lapilli.model.capture import axes
+from lapilli.model.capture import axes, program
 from lapilli.model.capture.axes import Dims, MixError
-from lapilli.model.capture.program import (
-    Broadcast,
-    Call,
-    FloatArray,
-    Operator,
-    Scale,
-    Transpose,
-    View,
-)
+from lapilli.model.capture.program import Call, FloatArray
 from lapilli.model.capture.rolling import Loop
 
 
@@ -167,7 +159,7 @@ class Translation:
 
     # ---- results ----
 
-    def step(self, op: Operator, dims: Dims, *inputs: Call) -> Call:
+    def step(self, op: program.Operator, dims: Dims, *inputs: Call) -> Call:
         """Make a call part of the program; the first has the node's name."""
         number = next(self._count)
         name = f"{self.node.name}.{number}" if number else self.node.name
@@ -177,17 +169,17 @@ class Translation:
 
     def reshaped(self, x: Call, sizes: Sequence[int]) -> Call:
         """X in another shape, T and B in it."""
-        return self.step(View(), axes.reshape(x.dims, sizes), x)
+        return self.step(program.Reshape(), axes.reshape(x.dims, sizes), x)
 
     def permuted(self, x: Call, order: Sequence[int]) -> Call:
         """X with its axes in another order, T and B among them."""
         step = axes.step_axes(x.dims)
         moved = tuple(a for d in order if (a := step[d]) is not None)
-        return self.step(Transpose(axes=moved), tuple(x.dims[d] for d in order), x)
+        return self.step(program.Permute(axes=moved), tuple(x.dims[d] for d in order), x)
 
     def expanded(self, x: Call, dims: Dims) -> Call:
         """X with axes of length 1 repeated."""
-        return x if x.dims == dims else self.step(Broadcast(), dims, x)
+        return x if x.dims == dims else self.step(program.Expand(), dims, x)
 
     def scaled(self, x: Call, factor: Fraction) -> Call:
         """X times a constant.
@@ -197,7 +189,7 @@ class Translation:
         """
         if factor == 0:
             raise self.error("multiplies a value by 0; remove it from the module")
-        return self.step(Scale(factor=factor), x.dims, x)
+        return self.step(program.Scale(factor=factor), x.dims, x)
 
 
 def untouched(x: Call, dims: Sequence[int]) -> None:

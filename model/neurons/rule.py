@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from lapilli.ir.ops import Reset
+from lapilli.ir import ops
 
 _ZERO = Fraction(0)
 
@@ -64,7 +64,7 @@ class NeuronRule:
     v_threshold: Fraction | Thresholds
     strict: bool = False
     current_decay: Fraction = _ZERO
-    reset: Reset = Reset.TO_ZERO
+    reset: ops.Reset = ops.Reset.TO_ZERO
     reset_by: Fraction = _ZERO
     rest: Fraction = _ZERO
     ternary: bool = False
@@ -82,7 +82,7 @@ class NeuronRule:
             )
         if self.ternary and self.rest:
             raise ValueError("ternary spikes around a resting potential that is not 0")
-        if self.reset is Reset.BY_SUBTRACTION and self.reset_by < 0:
+        if self.reset is ops.Reset.BY_SUBTRACTION and self.reset_by < 0:
             raise ValueError(f"a spike adds {float(-self.reset_by):g} to the membrane")
 
     @property

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import assert_never
 
-from lapilli.ir.ops import Reset
+from lapilli.ir import ops
 from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule, Trace
 
 
@@ -37,11 +37,11 @@ def simulate(rule: Rule, x: Tensor) -> Trace:
 def left(rule: NeuronRule, h: Tensor, spikes: Tensor) -> Tensor:
     """What the reset leaves of membranes."""
     match rule.reset:
-        case Reset.TO_ZERO:
+        case ops.Reset.TO_ZERO:
             return torch.where(spikes != 0, float(rule.rest), h)
-        case Reset.BY_SUBTRACTION:
+        case ops.Reset.BY_SUBTRACTION:
             return h - spikes * float(rule.reset_by)
-        case Reset.NONE:
+        case ops.Reset.NONE:
             return h
         case _:
             assert_never(rule.reset)

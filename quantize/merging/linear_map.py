@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from lapilli.model.capture.program import FloatArray, Synapse
+from lapilli.model.capture import program
+from lapilli.model.capture.program import FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +41,7 @@ class Form:
         return self.weight.shape[2:] == (1, 1) and self.padding == (0, 0)
 
 
-def form_of(op: Synapse, weight: FloatArray, bias: FloatArray | None) -> Form:
+def form_of(op: program.Synapse, weight: FloatArray, bias: FloatArray | None) -> Form:
     """A linear map of the program; dilation becomes zeros between."""
     kernel = weight.reshape(*weight.shape, *[1] * (4 - weight.ndim))
     (dh, dw), (h, w) = op.dilation, kernel.shape[2:]

@@ -15,22 +15,9 @@ from fractions import Fraction
 import numpy as np
 
 from lapilli.ir.errors import QuantizeError
+from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_axes, step_shape
-from lapilli.model.capture.program import (
-    Affine,
-    BatchNorm,
-    Call,
-    Captured,
-    Fire,
-    FloatArray,
-    Join,
-    Pad,
-    Plus,
-    Scale,
-    Synapse,
-    Transpose,
-    View,
-)
+from lapilli.model.capture.program import Call, Captured, FloatArray
 from lapilli.quantize.merging.linear_map import (
     Form,
     added,
@@ -86,27 +73,27 @@ class _Walk:
             QuantizeError: see `merge`.
         """
         inner = self.maps.get(call.inputs[0]) if call.inputs else None
-        if isinstance(call.op, Synapse) or any(i in self.real for i in call.inputs):
+        if isinstance(call.op, program.Synapse) or any(i in self.real for i in call.inputs):
             self.real.add(call.name)
         match call.op:
-            case Fire():
+            case program.Neuron():
                 self.real.discard(call.name)
-            case Synapse() as op:
+            case program.Synapse() as op:
                 self._synapse(call, op, inner)
-            case BatchNorm() | Affine():
+            case program.BatchNorm() | program.Affine():
                 self._normalise(call, inner)
-            case Pad() as pad if inner is not None:
+            case program.Pad() as pad if inner is not None:
                 self._hard(call, inner, lambda: framed(inner.form, *self._frame(call, pad)))
                 self.maps[call.name] = replace(self.maps[call.name], dims=call.dims)
-            case Scale(factor=factor) if inner is not None and inner.form.frame == (0, 0):
+            case program.Scale(factor=factor) if inner is not None and inner.form.frame == (0, 0):
                 size = len(inner.form.bias)
                 form = scaled(inner.form, np.full(size, float(factor)), np.zeros(size))
                 self.maps[call.name] = replace(inner, form=form, bare=False)
-            case View() | Transpose() if inner is not None:
+            case program.Reshape() | program.Permute() if inner is not None:
                 self._wire(call, inner)
-            case Plus():
+            case program.Add():
                 self._plus(call)
-            case Join() if len({i in self.real for i in call.inputs}) > 1:
+            case program.Concat() if len({i in self.real for i in call.inputs}) > 1:
                 self._as_currents(call)
             case _:
                 pass
@@ -115,11 +102,11 @@ class _Walk:
                 if self.uses[name] == 1:
                     self.maps.pop(name, None)
 
-    def _synapse(self, call: Call, op: Synapse, inner: LinearValue | None) -> None:
+    def _synapse(self, call: Call, op: program.Synapse, inner: LinearValue | None) -> None:
         bias = None if op.bias is None else self.captured.array(op.bias)
         form = form_of(op, self.captured.array(op.weight), bias)
         before = self.calls[call.inputs[0]]
-        if inner is None and isinstance(before.op, Pad):
+        if inner is None and isinstance(before.op, program.Pad):
             op, form = self._padded(call, op, form, before)
             call = replace(call, op=op, inputs=before.inputs)
             self.calls[call.name] = call
@@ -134,10 +121,12 @@ class _Walk:
             self.maps[call.name], dims=call.dims, wires=(), paths=(*inner.paths, call.path)
         )
 
-    def _padded(self, call: Call, op: Synapse, form: Form, before: Call) -> tuple[Synapse, Form]:
+    def _padded(
+        self, call: Call, op: program.Synapse, form: Form, before: Call
+    ) -> tuple[program.Synapse, Form]:
         """Zeros around spikes, then a convolution: the convolution's own padding."""
         pad = before.op
-        if not isinstance(pad, Pad) or pad.fill is not None or pad.before != pad.after:
+        if not isinstance(pad, program.Pad) or pad.fill is not None or pad.before != pad.after:
             raise QuantizeError(
                 call.path, "pads spikes unevenly, or with something else than zeros"
             )
@@ -147,7 +136,7 @@ class _Walk:
         padding = (op.padding[0] + rows, op.padding[1] + columns)
         return replace(op, padding=padding), replace(form, padding=padding)
 
-    def _frame(self, call: Call, pad: Pad) -> tuple[tuple[int, int], FloatArray]:
+    def _frame(self, call: Call, pad: program.Pad) -> tuple[tuple[int, int], FloatArray]:
         channels = step_shape(call.dims)[0]
         fill = np.zeros(channels) if pad.fill is None else self.captured.constants[pad.fill]
         wide = {(s, first) for s in (0, 1) for first in (True, False) if pad.before[s]}
@@ -160,7 +149,7 @@ class _Walk:
             if call.inputs[0] in self.real:
                 return  # a batch norm of a membrane stream: `plan` says so
             inner = self._silent(call)
-        elif isinstance(call.op, BatchNorm) and inner.bare and self._alone(call):
+        elif isinstance(call.op, program.BatchNorm) and inner.bare and self._alone(call):
             self.maps[call.name] = replace(inner, form=self._applied(call, inner), bare=False)
             return
         own = inner
@@ -170,7 +159,7 @@ class _Walk:
         """Constants on spikes: the identity, to be scaled."""
         shape = step_shape(call.dims)
         space = len(shape) - 1
-        if not isinstance(call.op, BatchNorm):
+        if not isinstance(call.op, program.BatchNorm):
             space = space_of(self.captured, call, shape)
         form = identity(shape[0] if space else shape[-1], space)
         return LinearValue(form, call.inputs[0], call.dims, (), (call.path,))
@@ -178,7 +167,7 @@ class _Walk:
     def _alone(self, call: Call) -> bool:
         """Whether nobody else reads the linear map before this batch norm."""
         name = call.inputs[0]
-        while isinstance(self.calls[name].op, View | Transpose):
+        while isinstance(self.calls[name].op, program.Reshape | program.Permute):
             if self.uses[name] > 1:
                 return False
             name = self.calls[name].inputs[0]
@@ -195,12 +184,12 @@ class _Walk:
     def _elements(self, call: Call) -> tuple[FloatArray, FloatArray]:
         """Factor and shift of each element of one time step."""
         shape, op = step_shape(call.dims), call.op
-        if isinstance(op, BatchNorm):
+        if isinstance(op, program.BatchNorm):
             factor, shift = batch_norm(self.captured, op)
             axis = step_axes(call.dims)[1] or 0
             along = [-1 if a == axis else 1 for a in range(len(shape))]
             factor, shift = factor.reshape(along), shift.reshape(along)
-        elif isinstance(op, Affine):
+        elif isinstance(op, program.Affine):
             given = self.captured.constants
             factor = np.ones(()) if op.factor is None else given[op.factor]
             shift = np.zeros(()) if op.shift is None else given[op.shift]
@@ -211,12 +200,14 @@ class _Walk:
     def _wire(self, call: Call, inner: LinearValue) -> None:
         shape = step_shape(call.dims)
         places = inner.places
-        idle = isinstance(call.op, View) and shape == step_shape(self.calls[call.inputs[0]].dims)
+        idle = isinstance(call.op, program.Reshape) and shape == step_shape(
+            self.calls[call.inputs[0]].dims
+        )
         if inner.form.frame != (0, 0) and not idle:
             return
         if not idle:
             places = numbers(inner)
-            if isinstance(call.op, Transpose):
+            if isinstance(call.op, program.Permute):
                 places = places.transpose(call.op.axes)
             places = places.reshape(shape)
             if shape == step_shape(inner.dims) and (np.diff(places.ravel()) == 1).all():
@@ -250,8 +241,10 @@ class _Walk:
     def _constant_before(self, name: str) -> Fraction:
         """The constants with which the author multiplied a linear map's result."""
         factor = Fraction(1)
-        while isinstance(op := self.calls[name].op, View | Transpose | Scale):
-            factor *= op.factor if isinstance(op, Scale) else 1
+        while isinstance(
+            op := self.calls[name].op, program.Reshape | program.Permute | program.Scale
+        ):
+            factor *= op.factor if isinstance(op, program.Scale) else 1
             name = self.calls[name].inputs[0]
         return factor
 
@@ -266,11 +259,11 @@ class _Walk:
             one = f"{name}.current"
             weight = f"{one}.weight"
             self.constants[weight] = np.ones((1, 1))
-            synapse = Synapse(weight=weight, bias=None, space=0)
+            synapse = program.Synapse(weight=weight, bias=None, space=0)
             self.extra[call.name] = [
-                Call(f"{one}.in", View(), (name,), call.path, dims),
+                Call(f"{one}.in", program.Reshape(), (name,), call.path, dims),
                 Call(one, synapse, (f"{one}.in",), call.path, dims),
-                Call(f"{one}.out", View(), (one,), call.path, self.calls[name].dims),
+                Call(f"{one}.out", program.Reshape(), (one,), call.path, self.calls[name].dims),
             ]
             inputs.append(f"{one}.out")
         self.calls[call.name] = replace(call, inputs=tuple(inputs))
@@ -319,7 +312,7 @@ class _Walk:
         weight, bias = f"{call.name}.weight", f"{call.name}.bias"
         kernel = form.weight.reshape(form.weight.shape[: 2 + form.space])
         self.constants[weight], self.constants[bias] = kernel, form.bias
-        op = Synapse(
+        op = program.Synapse(
             weight=weight,
             bias=bias,
             space=form.space,

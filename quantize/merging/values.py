@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lapilli.ir.errors import QuantizeError
+from lapilli.model.capture import program
 from lapilli.model.capture.axes import Dims, step_shape
-from lapilli.model.capture.program import BatchNorm, Call, Captured, FloatArray
+from lapilli.model.capture.program import Call, Captured, FloatArray
 from lapilli.quantize.merging.linear_map import Form, identity
 
 Places: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -84,7 +85,7 @@ def shortcut(other: LinearValue) -> LinearValue:
     return replace(other, form=identity(channels, other.form.space), paths=())
 
 
-def batch_norm(captured: Captured, op: BatchNorm) -> tuple[FloatArray, FloatArray]:
+def batch_norm(captured: Captured, op: program.BatchNorm) -> tuple[FloatArray, FloatArray]:
     """Factor and shift of each channel: a = gamma / sqrt(var + eps), beta - mean * a."""
     module: Any = captured.module.get_submodule(op.module)
     var, mean = (captured.array(f"{op.module}.running_{n}") for n in ("var", "mean"))

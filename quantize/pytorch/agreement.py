@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.ir.errors import MismatchError
+from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_shape
 from lapilli.model.capture.capture import capture
-from lapilli.model.capture.program import Captured, Fire, Image, Reduce, Scale, Synapse
+from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import adapter_of
 from lapilli.quantize.pytorch.interpreter import Program
 from lapilli.quantize.pytorch.recorder import Heard, listening
@@ -37,26 +38,31 @@ def check_agreement(captured: Captured) -> None:
         MismatchError: a neuron's input or spikes, or the logits differ: a bug of ours.
     """
     coarse = _coarse(captured.module)
-    (image,) = (c for c in captured.calls.values() if isinstance(c.op, Image))
+    (image,) = (c for c in captured.calls.values() if isinstance(c.op, program.Input))
     asked = captured.signature
     shape = ((captured.T,) if "T" in asked.layout else ()) + step_shape(image.dims)
     again = capture(
         coarse, shape, layout=asked.layout, per_sample=asked.per_sample, leaf=asked.leaf
     )
     weights = {
-        c.name: _weights(again, c.op) for c in again.calls.values() if isinstance(c.op, Synapse)
+        c.name: _weights(again, c.op)
+        for c in again.calls.values()
+        if isinstance(c.op, program.Synapse)
     }
-    program = Program(again, coarse, weights).eval()
+    captured_forward = Program(again, coarse, weights).eval()
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 8, (_SAMPLES, *shape), generator=generator).double() / 8
     equal = torch.equal if _is_exact(again) else _near
-    fires = [c.op for c in again.calls.values() if isinstance(c.op, Fire)]
+    fires = [c.op for c in again.calls.values() if isinstance(c.op, program.Neuron)]
     paths = {fire.module for fire in fires}
     for some in images.split(1 if asked.per_sample else _SAMPLES):
         with torch.no_grad(), listening(coarse, paths) as theirs:
             expected = again.signature.logits(coarse, some)
-        with torch.no_grad(), listening(program, paths, _Equal(theirs=theirs, equal=equal)) as ours:
-            got = program(some)
+        with (
+            torch.no_grad(),
+            listening(captured_forward, paths, _Equal(theirs=theirs, equal=equal)) as ours,
+        ):
+            got = captured_forward(some)
         for fire in fires:
             ours.use(fire)  # was compared
         if not equal(expected, got):
@@ -89,9 +95,9 @@ def _is_exact(captured: Captured) -> bool:
     """Whether every constant in front of a value is a power of two."""
     for call in captured.calls.values():
         factor = Fraction(1)
-        if isinstance(call.op, Scale):
+        if isinstance(call.op, program.Scale):
             factor = call.op.factor
-        elif isinstance(call.op, Reduce) and call.op.mean:
+        elif isinstance(call.op, program.Sum) and call.op.mean:
             shape = step_shape(captured.calls[call.inputs[0]].dims)
             factor = Fraction(math.prod(shape[a] for a in call.op.axes))
             factor *= captured.T if call.op.time else 1
@@ -138,6 +144,6 @@ def _rounded(values: Tensor) -> Tensor:
     return torch.round(values / unit) * unit
 
 
-def _weights(captured: Captured, op: Synapse) -> tuple[Tensor, Tensor | None]:
+def _weights(captured: Captured, op: program.Synapse) -> tuple[Tensor, Tensor | None]:
     weight = torch.from_numpy(captured.array(op.weight))
     return weight, None if op.bias is None else torch.from_numpy(captured.array(op.bias))

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError
-from lapilli.ir.ops import Neuron
 from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray
+from lapilli.model.capture import program
 from lapilli.model.capture.opaque_step import MEMBRANE, SPIKES
-from lapilli.model.capture.program import Fire
 from lapilli.model.neurons.rule import Adapter
 from lapilli.quantize.neurons import IntegerNeuron
 
@@ -58,7 +58,7 @@ def _is_rounded(scale: Fraction) -> bool:
 class _Running:
     """One use of the neuron: what it is in integers, and its state between two steps."""
 
-    fire: Fire
+    fire: program.Neuron
     neuron: IntegerNeuron
     state: State | None = None
 
@@ -66,7 +66,7 @@ class _Running:
         """Spikes and membrane before reset of one time step, in real units."""
         name, op = self.fire.module, self.neuron.op
         current = on_grid(f"the current of {name}", x.detach().numpy(), self.neuron.scale)
-        if not isinstance(op, Neuron):
+        if not isinstance(op, ops.Neuron):
             return self._real(evaluate(op, (current,)), self.fire.rule.output_scale), x
         fired: Fired = integrate(op, current, self.state or State.rest(current.shape))
         self.state = fired.state
@@ -79,14 +79,14 @@ class _Running:
         Raises:
             TypeError: there was none, or it has no membrane.
         """
-        if self.state is None or not isinstance(self.neuron.op, Neuron):
+        if self.state is None or not isinstance(self.neuron.op, ops.Neuron):
             raise TypeError(f"{self.fire.module} has no membrane")
         return self._real(self.state.v, self.neuron.unit / 2**self.neuron.op.fraction_bits)
 
     def trace(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """All steps, from rest."""
         self.state = None
-        if not isinstance(self.neuron.op, Neuron):
+        if not isinstance(self.neuron.op, ops.Neuron):
             return self.step(x)
         steps = [self.step(current) for current in x]
         self.state = None
@@ -108,7 +108,10 @@ class StandIn(nn.Module):
     """
 
     def __init__(
-        self, module: nn.Module, uses: Sequence[tuple[Fire, IntegerNeuron]], adapter: Adapter
+        self,
+        module: nn.Module,
+        uses: Sequence[tuple[program.Neuron, IntegerNeuron]],
+        adapter: Adapter,
     ) -> None:
         super().__init__()
         self.module = module

@@ -18,32 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lapilli.model.capture import program
 from lapilli.model.capture.axes import from_steps, has, step_axes, step_shape, to_steps
-from lapilli.model.capture.program import (
-    Affine,
-    BatchNorm,
-    Broadcast,
-    Call,
-    Captured,
-    Fire,
-    Image,
-    Join,
-    Last,
-    MatMul,
-    MaxPool,
-    Pad,
-    Part,
-    Plus,
-    Potential,
-    Product,
-    Rectify,
-    Reduce,
-    Scale,
-    Synapse,
-    Transpose,
-    View,
-    Weigh,
-)
+from lapilli.model.capture.program import Call, Captured
 from lapilli.quantize.merging.values import batch_norm
 
 
@@ -77,7 +54,9 @@ class Program(nn.Module):
         left = Counter(i for call in self.captured.calls.values() for i in call.inputs)
         for call in self.captured.calls.values():
             args = [values[i] for i in call.inputs]
-            values[call.name] = given if isinstance(call.op, Image) else self._value(call, args)
+            values[call.name] = (
+                given if isinstance(call.op, program.Input) else self._value(call, args)
+            )
             left.subtract(call.inputs)
             for read in set(call.inputs):
                 if not left[read] and read != self.captured.output:
@@ -89,57 +68,57 @@ class Program(nn.Module):
         x = args[0]
         shape = step_shape(call.dims)
         match call.op:
-            case Synapse() as op:
+            case program.Synapse() as op:
                 return _synapse(op, x, *self.weights[call.name])
-            case BatchNorm() as op:
+            case program.BatchNorm() as op:
                 return x if call.name in self.folded else self._normalised(call, op, x)
-            case Affine(factor=factor, shift=shift):
+            case program.Affine(factor=factor, shift=shift):
                 y = x if factor is None else x * self._constant(factor)
                 return y if shift is None else y + self._constant(shift)
-            case Pad() as op:
+            case program.Pad() as op:
                 return self._padded(op, x)
-            case Fire(module=path):
+            case program.Neuron(module=path):
                 return self._fired(call, path, x)
-            case Potential(fire=fire):
+            case program.Membrane(neuron=fire):
                 raise TypeError(f"{fire.module}: a membrane is read in the author's forward alone")
-            case Last():
+            case program.Last():
                 return x[-1:]
-            case Rectify():
+            case program.Relu():
                 return torch.relu(x)
-            case MatMul():
+            case program.Matmul():
                 return args[0] @ args[1]
-            case Weigh(module=path):
+            case program.ShiftSum(module=path):
                 weighed: Tensor = self.get_submodule(path)(*args)
                 return weighed
-            case Product():
+            case program.Mul():
                 a, b = (_aligned(y, len(shape)) for y in args)
                 return a * b
-            case Plus():
+            case program.Add():
                 a, b = (_aligned(y, len(shape)) for y in args)
                 return a + b
-            case Scale(factor=constant):
+            case program.Scale(factor=constant):
                 if constant.numerator == 1:
                     return x / constant.denominator
                 return x * float(constant)
-            case Reduce() as reduce:
+            case program.Sum() as reduce:
                 return _reduced(reduce, x)
-            case MaxPool() as pool:
+            case program.MaxPool() as pool:
                 y = functional.max_pool2d(x.flatten(0, -3), pool.kernel, pool.stride, pool.padding)
                 return y.reshape(*x.shape[:2], *shape)
-            case View():
+            case program.Reshape():
                 return x.reshape(*x.shape[:2], *shape)
-            case Transpose(axes=axes):
+            case program.Permute(axes=axes):
                 return x.permute(0, 1, *(a + 2 for a in axes))
-            case Broadcast():
+            case program.Expand():
                 T = self.captured.T if has(call.dims, "T") else x.shape[0]
                 if x[0, 0].numel() == math.prod(shape):  # time alone appears, in an axis of 1
                     x = x.reshape(*x.shape[:2], *shape)
                 return _aligned(x, len(shape)).expand(T, x.shape[1], *shape)
-            case Part(axis=axis, start=start, stop=stop):
+            case program.Slice(axis=axis, start=start, stop=stop):
                 return x.narrow(axis + 2, start, stop - start)
-            case Join(axis=axis):
+            case program.Concat(axis=axis):
                 return torch.cat(args, axis + 2)
-            case Image():
+            case program.Input():
                 raise TypeError(f"{call.name} is given")
 
     def _fired(self, call: Call, path: str, x: Tensor) -> Tensor:
@@ -147,14 +126,14 @@ class Program(nn.Module):
         spikes = self.get_submodule(path)(arranged)
         return torch.from_numpy(to_steps(spikes.detach().numpy(), call.dims, x.shape[1]))
 
-    def _normalised(self, call: Call, op: BatchNorm, x: Tensor) -> Tensor:
+    def _normalised(self, call: Call, op: program.BatchNorm, x: Tensor) -> Tensor:
         factor, shift = (torch.from_numpy(v) for v in batch_norm(self.captured, op))
         rank = len(step_shape(call.dims))
         axis = step_axes(call.dims)[1]
         along = [-1 if a == axis else 1 for a in range(rank)]
         return x * factor.reshape(along) + shift.reshape(along)
 
-    def _padded(self, op: Pad, x: Tensor) -> Tensor:
+    def _padded(self, op: program.Pad, x: Tensor) -> Tensor:
         (top, left), (bottom, right) = op.before, op.after
         y = functional.pad(x, (left, right, top, bottom))
         if op.fill is None:
@@ -167,7 +146,7 @@ class Program(nn.Module):
         return torch.from_numpy(np.ascontiguousarray(self.captured.constants[name]))
 
 
-def _synapse(op: Synapse, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _synapse(op: program.Synapse, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not op.space:
         return functional.linear(x, weight, bias)
     rows = x.flatten(0, 1)
@@ -178,7 +157,7 @@ def _synapse(op: Synapse, x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
-def _reduced(op: Reduce, x: Tensor) -> Tensor:
+def _reduced(op: program.Sum, x: Tensor) -> Tensor:
     """Over time the axis stays, with length 1."""
     over = [a + 2 for a in op.axes]
     if over:

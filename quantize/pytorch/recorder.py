@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lapilli.model.capture import program
 from lapilli.model.capture.opaque_step import shown_membrane
-from lapilli.model.capture.program import Fire
 from lapilli.model.neurons.adapters import adapter_of
 from lapilli.quantize.pytorch.integer_neuron import StandIn
 
@@ -26,7 +26,7 @@ class Heard:
         """Keep one call."""
         self.calls.setdefault(path, []).append((current, spikes, shown))
 
-    def use(self, fire: Fire) -> tuple[Tensor, Tensor]:
+    def use(self, fire: program.Neuron) -> tuple[Tensor, Tensor]:
         """Currents and spikes of all steps."""
         calls = self.calls[fire.module]
         if not fire.steps:
@@ -36,7 +36,7 @@ class Heard:
             torch.stack([calls[n][1] for n in fire.steps]),
         )
 
-    def shown(self, fire: Fire) -> Tensor:
+    def shown(self, fire: program.Neuron) -> Tensor:
         """The membrane of all steps, as the author's forward can read it.
 
         Raises:

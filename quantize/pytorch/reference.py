@@ -19,11 +19,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError
-from lapilli.ir.ops import Neuron
 from lapilli.ir.tensor import IntArray
+from lapilli.model.capture import program
 from lapilli.model.capture.axes import to_steps
-from lapilli.model.capture.program import Call, Captured, Fire, Potential, Synapse, neuron_of
+from lapilli.model.capture.program import Call, Captured, neuron_of
 from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.adapters import adapter_of
 from lapilli.model.neurons.rule import Adapter, NeuronRule
@@ -83,7 +84,7 @@ class PyTorchReference:
         for name, (call, neuron) in self.neurons.items():
             fire, steps = neuron_of(call), _Steps(name, call, len(images))
             x, s = heard.use(fire)
-            if isinstance(call.op, Potential) and isinstance(neuron.op, Neuron):
+            if isinstance(call.op, program.Membrane) and isinstance(neuron.op, ops.Neuron):
                 unit = neuron.unit / 2**neuron.op.fraction_bits
                 shown[name] = steps.integers(heard.shown(fire), unit)
                 continue
@@ -93,7 +94,7 @@ class PyTorchReference:
             rule = fire.rule
             spikes[name] = steps.integers(s, rule.output_scale)
             currents[name] = steps.integers(x, neuron.scale)
-            if isinstance(rule, NeuronRule) and isinstance(neuron.op, Neuron):
+            if isinstance(rule, NeuronRule) and isinstance(neuron.op, ops.Neuron):
                 if neuron.exact:
                     h = h - float(rule.rest)
                 membranes[name] = steps.integers(
@@ -102,7 +103,7 @@ class PyTorchReference:
         answers = on_grid("logits", logits, self.logit_scale)
         return Trace(spikes, membranes, currents, shown, answers)
 
-    def _trace(self, fire: Fire, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _trace(self, fire: program.Neuron, x: Tensor) -> tuple[Tensor, Tensor]:
         module = self.module.get_submodule(fire.module)
         if isinstance(module, StandIn):
             return module.trace(fire.call, x)
@@ -158,7 +159,7 @@ def quantized_module(
     with torch.no_grad():
         for name, unit in plan.units.items():
             op = captured.calls[name].op
-            if not isinstance(op, Synapse):
+            if not isinstance(op, program.Synapse):
                 raise TypeError(f"{name} is no linear map")
             integers = units[name]
             _set(module.get_parameter(op.weight), integers.weight.array, integers.weight_scale)
@@ -174,9 +175,11 @@ def quantized_module(
     return module
 
 
-def _set_neurons(module: nn.Module, neurons: Sequence[tuple[Fire, IntegerNeuron]]) -> None:
+def _set_neurons(
+    module: nn.Module, neurons: Sequence[tuple[program.Neuron, IntegerNeuron]]
+) -> None:
     """Move thresholds, and put the integer neuron where the float one is not exact."""
-    by_path: dict[str, list[tuple[Fire, IntegerNeuron]]] = {}
+    by_path: dict[str, list[tuple[program.Neuron, IntegerNeuron]]] = {}
     for fire, neuron in neurons:
         if (fire, neuron) not in by_path.setdefault(fire.module, []):  # spikes, and a membrane
             by_path[fire.module].append((fire, neuron))

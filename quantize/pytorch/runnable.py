@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from lapilli.ir.errors import QuantizeError
-from lapilli.model.capture.program import Call, Captured, Potential, Synapse
+from lapilli.model.capture import program
+from lapilli.model.capture.program import Call, Captured
 from lapilli.model.capture.signature import Signature
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan
@@ -44,7 +45,9 @@ def runnable(
     if not why:
         module = quantized_module(captured, replace(plan, units=settable), units, neurons)
         return Runnable(module, captured.signature, ())
-    if read := [c.op.fire.module for c in captured.calls.values() if isinstance(c.op, Potential)]:
+    if read := [
+        c.op.neuron.module for c in captured.calls.values() if isinstance(c.op, program.Membrane)
+    ]:
         raise QuantizeError(
             read[0], f"its membrane is read, which takes the author's own forward; but {why[0]}"
         )
@@ -55,14 +58,14 @@ def runnable(
         bias = unit.bias.array * float(unit.output_scale)
         weights[name] = (torch.from_numpy(real), torch.from_numpy(bias))
     norms = frozenset(u.norm for u in plan.units.values() if u.norm is not None)
-    program = Program(captured, holder, weights, norms)
+    captured_forward = Program(captured, holder, weights, norms)
     signature = Signature(per_sample=captured.signature.per_sample)
-    return Runnable(program.eval(), signature, why)
+    return Runnable(captured_forward.eval(), signature, why)
 
 
-def _synapse(captured: Captured, name: str) -> Synapse:
+def _synapse(captured: Captured, name: str) -> program.Synapse:
     op = captured.calls[name].op
-    if not isinstance(op, Synapse):
+    if not isinstance(op, program.Synapse):
         raise TypeError(f"{name} is no linear map")
     return op
 
@@ -95,7 +98,7 @@ def _reasons(
     return tuple(why)
 
 
-def _is_exact(captured: Captured, op: Synapse, unit: IntegerUnit) -> bool:
+def _is_exact(captured: Captured, op: program.Synapse, unit: IntegerUnit) -> bool:
     """Whether rounding changed nothing, as in an average pool's kernel of ones."""
     weight = unit.weight.array * float(unit.weight_scale)
     bias = unit.bias.array * float(unit.output_scale)

@@ -4,25 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    DECAY_ONE,
-    Concat,
-    Conv2d,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Membrane,
-    Readout,
-    Relu,
-    Reset,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-)
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance.building import (
@@ -35,7 +18,7 @@ from lapilli.simulators.conformance.building import (
 )
 from lapilli.simulators.conformance.checking import Case
 
-_SOFT, _HARD = Reset.BY_SUBTRACTION, Reset.TO_ZERO
+_SOFT, _HARD = ops.Reset.BY_SUBTRACTION, ops.Reset.TO_ZERO
 _COUNTS = TensorType((2,), IntRange(0, 3), Kind.COUNTS)
 _VALUES = TensorType((2,), IntRange(-9, 9), Kind.GRADED)
 _MAP = TensorType((1, 2, 2), IntRange(-9, 9), Kind.GRADED)
@@ -70,13 +53,13 @@ CASES: tuple[Case, ...] = (
     Case(
         "decay-truncates-toward-zero",
         "floor and truncation differ below zero: -3 decays to -1, not -2",
-        *neuron_case(lif(1, fraction_bits=0, reset=Reset.NONE), [-3, 2, 0]),
+        *neuron_case(lif(1, fraction_bits=0, reset=ops.Reset.NONE), [-3, 2, 0]),
         by_hand=(0, 1, 0),
     ),
     Case(
         "fraction-bits-keep-the-half",
         "3 decays to 1.5; without a fraction bit 1 + 1 stays below 2.5",
-        *neuron_case(lif(5, reset=Reset.NONE), [3, 1]),
+        *neuron_case(lif(5, reset=ops.Reset.NONE), [3, 1]),
         by_hand=(1, 1),
     ),
     Case(
@@ -94,7 +77,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "current-decays-on-its-own",
         "u keeps a half of the input: 4, 2, 1 add up in v",
-        *neuron_case(lif(12, dv=0, du=DECAY_ONE // 2), [4, 0, 0]),
+        *neuron_case(lif(12, dv=0, du=ops.DECAY_ONE // 2), [4, 0, 0]),
         by_hand=(0, 1, 0),
     ),
     Case(
@@ -112,34 +95,36 @@ CASES: tuple[Case, ...] = (
     Case(
         "membrane-is-read-before-its-reset",
         "6 fires: the step shows 6, the next begins at 0; a spike would show 1",
-        *neuron_case(Membrane(neuron=lif(6)), [1, 3, -2, 3]),
+        *neuron_case(ops.Membrane(neuron=lif(6)), [1, 3, -2, 3]),
         by_hand=(2, 7, -4, 4),
     ),
     Case(
         "membrane-is-read-after-its-reset",
         "7 fires and leaves 7 - 4 = 3; its half is 1 (toward zero); -3 is silent and stays",
         *neuron_case(
-            Membrane(neuron=lif(6, reset=_SOFT, reset_by=4), after_reset=True), [1, 3, -2, 3]
+            ops.Membrane(neuron=lif(6, reset=_SOFT, reset_by=4), after_reset=True), [1, 3, -2, 3]
         ),
         by_hand=(2, 3, -3, 5),
     ),
     Case(
         "bias-without-spikes",
         "the bias of a synapse is added at every step, spike or not",
-        *unary(Linear(weight=_W, bias=IntTensor.of([-2])), TensorType.spikes(2), [[0, 0], [1, 0]]),
+        *unary(
+            ops.Linear(weight=_W, bias=IntTensor.of([-2])), TensorType.spikes(2), [[0, 0], [1, 0]]
+        ),
         by_hand=(-2, 1),
     ),
     Case(
         "counts-weigh-their-number",
         "a count of 3 brings the weight three times; a boolean cast brings it once",
-        *unary(Linear(weight=_W, bias=IntTensor.of([0])), _COUNTS, [[3, 1], [0, 2]]),
+        *unary(ops.Linear(weight=_W, bias=IntTensor.of([0])), _COUNTS, [[3, 1], [0, 2]]),
         by_hand=(7, -4),
     ),
     Case(
         "conv-correlates",
         "the kernel is not turned round, zero padding brings nothing, groups stay apart",
         *unary(
-            Conv2d(
+            ops.Conv2d(
                 weight=IntTensor.of([[[[1, 2], [3, 4]]], [[[5, 6], [7, 8]]]]),
                 bias=IntTensor.of([0, 1]),
                 padding=(1, 0),
@@ -155,7 +140,9 @@ CASES: tuple[Case, ...] = (
         "pool-takes-the-largest",
         "padding is not a zero: the maximum of negative numbers is negative",
         *unary(
-            MaxPool2d(kernel=(2, 2), stride=(2, 2), padding=(1, 1)), _MAP, [[[[-5, -7], [-2, 3]]]]
+            ops.MaxPool2d(kernel=(2, 2), stride=(2, 2), padding=(1, 1)),
+            _MAP,
+            [[[[-5, -7], [-2, 3]]]],
         ),
         by_hand=(-5, -7, -2, 3),
     ),
@@ -163,7 +150,7 @@ CASES: tuple[Case, ...] = (
         "matmul-gates-rows",
         "order of rows and columns, with spikes on the right",
         *pair(
-            SpikeMatmul(),
+            ops.SpikeMatmul(),
             TensorType((1, 2), IntRange(-9, 9), Kind.GRADED),
             TensorType.spikes(2, 3),
             [[[5, -7]]],
@@ -175,7 +162,7 @@ CASES: tuple[Case, ...] = (
         "gate-keeps-the-sign",
         "a ternary gate turns the sign, a silent one brings zero",
         *pair(
-            Gate(),
+            ops.Gate(),
             TensorType((3,), IntRange(-1, 1), Kind.SPIKES),
             TensorType((3,), IntRange(-9, 9), Kind.GRADED),
             [[-1, 0, 1]],
@@ -187,7 +174,7 @@ CASES: tuple[Case, ...] = (
         "matmul-adds-a-row-per-event",
         "a count of 3 brings the row three times, on the right as on the left",
         *pair(
-            SpikeMatmul(),
+            ops.SpikeMatmul(),
             TensorType((1, 2), IntRange(-9, 9), Kind.GRADED),
             TensorType((2, 2), IntRange(0, 3), Kind.COUNTS),
             [[[5, -7]]],
@@ -198,14 +185,18 @@ CASES: tuple[Case, ...] = (
     Case(
         "gate-adds-per-event",
         "a count of 3 lets the value through three times",
-        *pair(Gate(), _VALUES, _COUNTS, [[4, -5], [1, 6]], [[3, 2], [0, 1]]),
+        *pair(ops.Gate(), _VALUES, _COUNTS, [[4, -5], [1, 6]], [[3, 2], [0, 1]]),
         by_hand=(12, -10, 0, 6),
     ),
     Case(
         "shift-sum-stops-at-a-power-of-two",
         "8 + 8 is shifted by the exponent of 16, and not of 32; 8 + 4 by that of 16",
         *pair(
-            ShiftSum(window=20, reach=9), _SCORES, _SCORES, [[[3, 3], [3, 2]]], [[[8, 0], [4, 4]]]
+            ops.ShiftSum(window=20, reach=9),
+            _SCORES,
+            _SCORES,
+            [[[3, 3], [3, 2]]],
+            [[[8, 0], [4, 4]]],
         ),
         by_hand=(6, 2, 5, 1),
     ),
@@ -213,7 +204,11 @@ CASES: tuple[Case, ...] = (
         "shift-sum-truncates-the-sum-toward-zero",
         "neither each term, 1 + 1, nor down: -3 - 4 halved is -3",
         *pair(
-            ShiftSum(window=9, reach=9), _SCORES, _SCORES, [[[0, 0], [5, 5]]], [[[3, -3], [3, -4]]]
+            ops.ShiftSum(window=9, reach=9),
+            _SCORES,
+            _SCORES,
+            [[[0, 0], [5, 5]]],
+            [[[3, -3], [3, -4]]],
         ),
         by_hand=(3, -3, 3, -3),
     ),
@@ -221,7 +216,7 @@ CASES: tuple[Case, ...] = (
         "shift-sum-leaves-out-what-is-far",
         "of the powers beyond the window, else 8 + 8 + 2**-9 asks for 32; of shifts beyond reach",
         *pair(
-            ShiftSum(window=8, reach=5),
+            ops.ShiftSum(window=8, reach=5),
             TensorType((2, 3), IntRange(-9, 9), Kind.GRADED),
             TensorType((3, 1), IntRange(0, 400), Kind.GRADED),
             [[[3, 3, -9], [3, -1, -3]]],
@@ -233,7 +228,7 @@ CASES: tuple[Case, ...] = (
         "staircase-counts-the-steps-reached",
         "a step is reached at equality; each element has thresholds of its own",
         *unary(
-            Staircase(thresholds=IntTensor.of([[1, 2], [3, 3], [4, 8]])),
+            ops.Staircase(thresholds=IntTensor.of([[1, 2], [3, 3], [4, 8]])),
             _VALUES,
             [[0, 2], [1, 3], [3, 7], [9, 8], [-9, 1]],
         ),
@@ -242,19 +237,21 @@ CASES: tuple[Case, ...] = (
     Case(
         "relu-drops-the-negative",
         "neither the magnitude nor one spike",
-        *unary(Relu(), _VALUES, [[-3, 4], [0, -1]]),
+        *unary(ops.Relu(), _VALUES, [[-3, 4], [0, -1]]),
         by_hand=(0, 4, 0, 0),
     ),
     Case(
         "expand-repeats",
         "the new axis varies as it should: rows repeat, not elements",
-        *unary(Expand(shape=(2, 2)), TensorType.spikes(1, 2), [[[1, 0]]]),
+        *unary(ops.Expand(shape=(2, 2)), TensorType.spikes(1, 2), [[[1, 0]]]),
         by_hand=(1, 0, 1, 0),
     ),
     Case(
         "slice-takes-the-middle",
         "start and stop, on the named axis",
-        *unary(Slice(axis=1, start=1, stop=2), TensorType.spikes(2, 3), [[[1, 0, 1], [0, 1, 0]]]),
+        *unary(
+            ops.Slice(axis=1, start=1, stop=2), TensorType.spikes(2, 3), [[[1, 0, 1], [0, 1, 0]]]
+        ),
         by_hand=(0, 1),
     ),
     Case(
@@ -262,9 +259,9 @@ CASES: tuple[Case, ...] = (
         "the first operand first, on the named axis",
         Graph(
             (
-                Node("x", Input(type=TensorType.spikes(2, 2))),
-                Node("c", Input(type=TensorType((2, 1), IntRange(0, 3), Kind.COUNTS))),
-                Node("y", Concat(axis=1), ("x", "c")),
+                Node("x", ops.Input(type=TensorType.spikes(2, 2))),
+                Node("c", ops.Input(type=TensorType((2, 1), IntRange(0, 3), Kind.COUNTS))),
+                Node("y", ops.Concat(axis=1), ("x", "c")),
             ),
             ("y",),
             T=1,
@@ -275,7 +272,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "readout-accumulates",
         "the sum of the steps, not the last",
-        *unary(Readout(), _MAP, [[[[1, -2], [0, 0]]], [[[3, 0], [0, -1]]]]),
+        *unary(ops.Readout(), _MAP, [[[[1, -2], [0, 0]]], [[[3, 0], [0, -1]]]]),
         by_hand=(1, -2, 0, 0, 4, -2, 0, -1),
     ),
     Case(

@@ -16,34 +16,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.infer import infer
-from lapilli.ir.ops import (
-    DECAY_ONE,
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Firing,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Membrane,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    Relu,
-    Reset,
-    Reshape,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-)
 from lapilli.ir.semantics import State, evaluate, integrate, membrane
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
@@ -124,7 +99,7 @@ class _Growing:
         shape = (*sizes[:1], 4, 4) if self.plain else shape
         given = self.rng.integers(low, high + 1, (self.T, _BATCH, *shape)).astype(np.int64)
         name = f"x{len(self.nodes)}"
-        self._keep(name, Input(type=TensorType(shape, IntRange(low, high), kind)), (), given)
+        self._keep(name, ops.Input(type=TensorType(shape, IntRange(low, high), kind)), (), given)
         if kind is Kind.GRADED:
             self._fire(self._layer(name))
 
@@ -136,38 +111,38 @@ class _Growing:
         x = self._any()
         a = self._layer(x, stay=True)
         b = self._layer(self._fire(a), stay=True) if self.rng.random() < 0.5 else x
-        self._fire(self._put(Add(), a, b))
+        self._fire(self._put(ops.Add(), a, b))
 
     def _pool(self) -> None:
         x = self._any(rank=3)
         padding = (int(self.rng.integers(2)), int(self.rng.integers(2)))
         stride = (int(self.rng.integers(1, 3)), int(self.rng.integers(1, 3)))
-        self._put(MaxPool2d(kernel=(2, 2), stride=stride, padding=padding), x)
+        self._put(ops.MaxPool2d(kernel=(2, 2), stride=stride, padding=padding), x)
 
     def _mask(self) -> None:
         """Sums over a map, whose neuron gates the map: spike-driven attention."""
         x = self._any(rank=3)
-        gate = self._put(Gate(), self._fire(self._layer(x, stay=True)), x)
-        mask = self._fire(self._put(Sum(axes=(1, 2), keepdims=True), gate))
-        whole = self._put(Expand(shape=self._shape(x)), mask)
-        self._put(Gate(), x, whole)
+        gate = self._put(ops.Gate(), self._fire(self._layer(x, stay=True)), x)
+        mask = self._fire(self._put(ops.Sum(axes=(1, 2), keepdims=True), gate))
+        whole = self._put(ops.Expand(shape=self._shape(x)), mask)
+        self._put(ops.Gate(), x, whole)
 
     def _attention(self) -> None:
         """Queries, keys and values of tokens, and two products."""
         x = self._tokens()
         q, k, v = (self._fire(self._layer(x, stay=True)) for _ in range(3))
-        scores = self._put(SpikeMatmul(), q, self._put(Permute(axes=(1, 0)), k))
+        scores = self._put(ops.SpikeMatmul(), q, self._put(ops.Permute(axes=(1, 0)), k))
         if self.rng.random() < 0.5:
-            scores = self._put(Expand(shape=self._shape(scores)), scores)
-        self._fire(self._put(SpikeMatmul(), scores, v))
+            scores = self._put(ops.Expand(shape=self._shape(scores)), scores)
+        self._fire(self._put(ops.SpikeMatmul(), scores, v))
 
     def _weighed(self) -> None:
         """Scores that weigh currents by powers of two: bipolar attention."""
         x = self._tokens()
         q, k = (self._fire(self._layer(x, stay=True)) for _ in range(2))
-        scores = self._put(SpikeMatmul(), q, self._put(Permute(axes=(1, 0)), k))
+        scores = self._put(ops.SpikeMatmul(), q, self._put(ops.Permute(axes=(1, 0)), k))
         reach = int(self.rng.integers(6))
-        op = ShiftSum(window=reach + int(self.rng.integers(4)), reach=reach)
+        op = ops.ShiftSum(window=reach + int(self.rng.integers(4)), reach=reach)
         self._fire(self._put(op, scores, self._layer(x, stay=True)))
 
     def _tokens(self) -> str:
@@ -175,33 +150,33 @@ class _Growing:
         x = self._any()
         if len(self._shape(x)) == 3:
             C, H, W = self._shape(x)
-            x = self._put(Permute(axes=(1, 0)), self._put(Reshape(shape=(C, H * W)), x))
+            x = self._put(ops.Permute(axes=(1, 0)), self._put(ops.Reshape(shape=(C, H * W)), x))
         return x
 
     def _shown(self) -> None:
         """The membrane of a neuron that is there, before its reset or after it."""
-        found = [(n.op, n.inputs) for n in self.nodes if isinstance(n.op, Neuron)]
+        found = [(n.op, n.inputs) for n in self.nodes if isinstance(n.op, ops.Neuron)]
         if found:
             neuron, inputs = found[self.rng.integers(len(found))]
-            self._put(Membrane(neuron=neuron, after_reset=bool(self.rng.integers(2))), *inputs)
+            self._put(ops.Membrane(neuron=neuron, after_reset=bool(self.rng.integers(2))), *inputs)
 
     def _wiring(self) -> None:
         x = self._any()
         shape = self._shape(x)
         axis = int(self.rng.integers(len(shape)))
         start = int(self.rng.integers(shape[axis]))
-        ops: list[Op] = [
-            Delay(steps=int(self.rng.integers(1, 4))),
-            Permute(axes=tuple(int(a) for a in self.rng.permutation(len(shape)))),
-            Reshape(shape=(math.prod(shape[:-1]), shape[-1])),
-            Slice(axis=axis, start=start, stop=shape[axis]),
-            Concat(axis=axis),
-            Expand(shape=tuple(3 if n == 1 else n for n in shape)),
+        candidates: list[ops.Op] = [
+            ops.Delay(steps=int(self.rng.integers(1, 4))),
+            ops.Permute(axes=tuple(int(a) for a in self.rng.permutation(len(shape)))),
+            ops.Reshape(shape=(math.prod(shape[:-1]), shape[-1])),
+            ops.Slice(axis=axis, start=start, stop=shape[axis]),
+            ops.Concat(axis=axis),
+            ops.Expand(shape=tuple(3 if n == 1 else n for n in shape)),
         ]
-        op = ops[self.rng.integers(len(ops))]
-        self._put(op, x, self._put(Delay(steps=1), x)) if isinstance(op, Concat) else self._put(
-            op, x
-        )
+        op = candidates[self.rng.integers(len(candidates))]
+        self._put(op, x, self._put(ops.Delay(steps=1), x)) if isinstance(
+            op, ops.Concat
+        ) else self._put(op, x)
 
     def _other(self) -> None:
         """What few targets know: staircases, rectified currents, maxima of currents."""
@@ -210,21 +185,21 @@ class _Growing:
         if which == 0:
             self._staircase(current)
         elif which == 1:
-            self._fire(self._put(Relu(), current))
+            self._fire(self._put(ops.Relu(), current))
         elif which == 2 and len(self._shape(current)) == 3:
-            self._fire(self._put(MaxPool2d(kernel=(2, 2), stride=(1, 1)), current))
+            self._fire(self._put(ops.MaxPool2d(kernel=(2, 2), stride=(1, 1)), current))
         else:
             gates = self._staircase(current)
-            self._fire(self._put(Gate(), gates, current))
+            self._fire(self._put(ops.Gate(), gates, current))
 
     def _head(self, x: str) -> str:
         shape = self._shape(x)
         if len(shape) == 3 and self.rng.random() < 0.5:
-            x = self._put(Sum(axes=(1, 2)), x)
+            x = self._put(ops.Sum(axes=(1, 2)), x)
         elif len(shape) > 1:
-            x = self._put(Reshape(shape=(math.prod(shape),)), x)
+            x = self._put(ops.Reshape(shape=(math.prod(shape),)), x)
         head = self._layer(x, out=3)
-        return self._put(Readout(), head) if self.plain or self.rng.random() < 0.7 else head
+        return self._put(ops.Readout(), head) if self.plain or self.rng.random() < 0.7 else head
 
     # ---- nodes ----------------------------------------------------------------------------
 
@@ -243,12 +218,12 @@ class _Growing:
         if len(shape) != 3 or (not self.plain and self.rng.random() < 0.2):
             width = shape[-1] if stay else out or int(self.rng.integers(2, 6))
             w, b = self._ints(width, shape[-1]), self._ints(width)
-            return self._put(Linear(weight=w, bias=b, graded=graded), x)
+            return self._put(ops.Linear(weight=w, bias=b, graded=graded), x)
         side = 1 if stay and self.rng.random() < 0.5 else 3
         groups = shape[0] if self.rng.random() < 0.2 else 1
         channels = shape[0] if stay or groups > 1 else int(self.rng.integers(2, 6))
         stride = 1 if stay or self.rng.random() < 0.7 else 2
-        conv = Conv2d(
+        conv = ops.Conv2d(
             weight=self._ints(channels, shape[0] // groups, side, side),
             bias=self._ints(channels),
             stride=(stride, stride),
@@ -261,14 +236,16 @@ class _Growing:
     def _fire(self, x: str) -> str:
         """A neuron with a threshold from its own membranes; its input, if it cannot be alive."""
         rng = self.rng
-        decays = [0, DECAY_ONE // 2, DECAY_ONE] if self.plain else [0, 1, 1365, 2048, 4095, 4096]
+        decays = (
+            [0, ops.DECAY_ONE // 2, ops.DECAY_ONE] if self.plain else [0, 1, 1365, 2048, 4095, 4096]
+        )
         bias = 0 if self.plain or rng.random() < 0.6 else int(rng.integers(-40, 41))
-        free = Neuron(
+        free = ops.Neuron(
             threshold=IntTensor.of([1]),
             dv=int(rng.choice(decays)),
-            du=DECAY_ONE if self.plain or rng.random() < 0.6 else int(rng.choice(decays[1:])),
+            du=ops.DECAY_ONE if self.plain or rng.random() < 0.6 else int(rng.choice(decays[1:])),
             bias=IntTensor.of([bias]),
-            reset=Reset.NONE,
+            reset=ops.Reset.NONE,
             fraction_bits=6 if self.plain or rng.random() < 0.6 else int(rng.integers(7)),
             ternary=not self.plain and bool(rng.random() < 0.2),
         )  # fmt: skip
@@ -284,14 +261,14 @@ class _Growing:
         moved = (
             theta + rng.integers(0, 1 + theta // 4, shape) if per_neuron else np.full(shape, theta)
         )
-        reset = Reset.TO_ZERO if self.plain else list(Reset)[rng.integers(3)]
-        op = Neuron(
+        reset = ops.Reset.TO_ZERO if self.plain else list(ops.Reset)[rng.integers(3)]
+        op = ops.Neuron(
             threshold=IntTensor.of(moved),
             dv=free.dv,
             du=free.du,
             bias=free.bias,
             reset=reset,
-            reset_by=theta if reset is Reset.BY_SUBTRACTION else 0,
+            reset_by=theta if reset is ops.Reset.BY_SUBTRACTION else 0,
             fraction_bits=free.fraction_bits,
             ternary=free.ternary,
         )
@@ -301,16 +278,16 @@ class _Growing:
         seen = np.unique(self.values[x])
         levels = int(self.rng.integers(1, 5))
         steps = sorted(int(v) for v in self.rng.choice(seen, min(levels, len(seen)), replace=False))
-        op = Staircase(thresholds=IntTensor.of(steps))
+        op = ops.Staircase(thresholds=IntTensor.of(steps))
         return self._alive(op, x, self._each_step(op, (self.values[x],)))
 
-    def _alive(self, op: Firing, x: str, events: IntArray) -> str:
+    def _alive(self, op: ops.Firing, x: str, events: IntArray) -> str:
         some, most = np.abs(events).max(), np.abs(events).min()
         if some == 0 or most == some:
             return x
         return self._put(op, x)
 
-    def _put(self, op: Op, *inputs: str) -> str:
+    def _put(self, op: ops.Op, *inputs: str) -> str:
         """Add a node; its first input, if the op does not fit or its values grow too large."""
         try:
             made = infer(op, tuple(self.types[i] for i in inputs), self.T)
@@ -320,24 +297,24 @@ class _Growing:
             return inputs[0]
         given = tuple(self.values[i] for i in inputs)
         match op:
-            case Neuron():
+            case ops.Neuron():
                 value = self._integrated(op, given[0])[0]
-            case Membrane(neuron=neuron):
+            case ops.Membrane(neuron=neuron):
                 value = self._integrated(neuron, given[0], op)[1]
-            case Readout():
+            case ops.Readout():
                 value = given[0].cumsum(axis=0)
             case _:
                 value = self._each_step(op, given)
         return self._keep(f"n{len(self.nodes)}", op, inputs, value)
 
-    def _keep(self, name: str, op: Op, inputs: tuple[str, ...], value: IntArray) -> str:
+    def _keep(self, name: str, op: ops.Op, inputs: tuple[str, ...], value: IntArray) -> str:
         self.types[name] = infer(op, tuple(self.types[i] for i in inputs), self.T)
         self.nodes.append(Node(name, op, inputs))
         self.values[name] = value
         return name
 
     def _integrated(
-        self, op: Neuron, x: IntArray, shown: Membrane | None = None
+        self, op: ops.Neuron, x: IntArray, shown: ops.Membrane | None = None
     ) -> tuple[IntArray, IntArray]:
         """Spikes and membranes over all steps: those before the reset, or those that are shown."""
         state, spikes, membranes = State.rest(x.shape[1:]), [], []
@@ -348,7 +325,7 @@ class _Growing:
             membranes.append(membrane(shown, fired) if shown else fired.membrane)
         return np.stack(spikes), np.stack(membranes)
 
-    def _each_step(self, op: Op, given: tuple[IntArray, ...]) -> IntArray:
+    def _each_step(self, op: ops.Op, given: tuple[IntArray, ...]) -> IntArray:
         return np.stack([evaluate(op, tuple(v[t] for v in given)) for t in range(self.T)])
 
     def _shape(self, name: str) -> tuple[int, ...]:

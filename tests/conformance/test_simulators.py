@@ -8,25 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, RangeError, UnsupportedError
-from lapilli.ir.ops import (
-    DECAY_ONE,
-    Concat,
-    Conv2d,
-    Expand,
-    Gate,
-    Linear,
-    MaxPool2d,
-    Neuron,
-    Op,
-    Permute,
-    Relu,
-    Reset,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-)
 from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.simulators.conformance import CASES, Case, check
@@ -115,164 +98,164 @@ def test_the_block_is_not_vacuous() -> None:
         assert 0 < values[name].mean() < 1, name
 
 
-def _strict_threshold(op: Neuron, x: IntArray, state: State) -> Fired:
+def _strict_threshold(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     return integrate(replace(op, threshold=IntTensor(op.threshold.array + 1)), x, state)
 
 
-def _always_hard(op: Neuron, x: IntArray, state: State) -> Fired:
-    return integrate(replace(op, reset=Reset.TO_ZERO), x, state)
+def _always_hard(op: ops.Neuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, reset=ops.Reset.TO_ZERO), x, state)
 
 
-def _always_soft(op: Neuron, x: IntArray, state: State) -> Fired:
+def _always_soft(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     by = int(op.threshold.array.max())
-    return integrate(replace(op, reset=Reset.BY_SUBTRACTION, reset_by=by), x, state)
+    return integrate(replace(op, reset=ops.Reset.BY_SUBTRACTION, reset_by=by), x, state)
 
 
-def _resets_by_threshold(op: Neuron, x: IntArray, state: State) -> Fired:
+def _resets_by_threshold(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     return integrate(replace(op, reset_by=int(op.threshold.array.max())), x, state)
 
 
-def _floors(op: Neuron, x: IntArray, state: State) -> Fired:
-    kept = State(state.u, np.floor_divide(state.v * (DECAY_ONE - op.dv), DECAY_ONE))
+def _floors(op: ops.Neuron, x: IntArray, state: State) -> Fired:
+    kept = State(state.u, np.floor_divide(state.v * (ops.DECAY_ONE - op.dv), ops.DECAY_ONE))
     return integrate(replace(op, dv=0), x, kept)
 
 
-def _no_fraction(op: Neuron, x: IntArray, state: State) -> Fired:
+def _no_fraction(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     whole = replace(op, fraction_bits=0, threshold=IntTensor((op.threshold.array + 1) // 2))
     return integrate(whole, x, state)
 
 
-def _shifts_toward_zero(op: Neuron, x: IntArray, state: State) -> Fired:
+def _shifts_toward_zero(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     if op.fraction_bits >= 0:
         return integrate(op, x, state)
     small = np.sign(x) * (np.abs(x) >> -op.fraction_bits)
     return integrate(replace(op, fraction_bits=0), small, state)
 
 
-def _no_negative_v(op: Neuron, x: IntArray, state: State) -> Fired:
+def _no_negative_v(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     return integrate(op, x, State(state.u, np.maximum(state.v, 0)))
 
 
-def _no_current_memory(op: Neuron, x: IntArray, state: State) -> Fired:
-    return integrate(replace(op, du=DECAY_ONE), x, state)
+def _no_current_memory(op: ops.Neuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, du=ops.DECAY_ONE), x, state)
 
 
-def _no_neuron_bias(op: Neuron, x: IntArray, state: State) -> Fired:
+def _no_neuron_bias(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     return integrate(replace(op, bias=IntTensor.of([0])), x, state)
 
 
-def _never_negative(op: Neuron, x: IntArray, state: State) -> Fired:
+def _never_negative(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     return integrate(replace(op, ternary=False), x, state)
 
 
-def _no_bias(op: Op, x: Inputs) -> IntArray:
+def _no_bias(op: ops.Op, x: Inputs) -> IntArray:
     y = evaluate(op, x)
-    return y - op.bias.array if isinstance(op, Linear) else y
+    return y - op.bias.array if isinstance(op, ops.Linear) else y
 
 
-def _boolean_cast(op: Op, x: Inputs) -> IntArray:
-    if isinstance(op, Linear):
+def _boolean_cast(op: ops.Op, x: Inputs) -> IntArray:
+    if isinstance(op, ops.Linear):
         return evaluate(op, ((x[0] != 0).astype(np.int64),))
     return evaluate(op, x)
 
 
-def _turned_kernel(op: Op, x: Inputs) -> IntArray:
-    if isinstance(op, Conv2d):
+def _turned_kernel(op: ops.Op, x: Inputs) -> IntArray:
+    if isinstance(op, ops.Conv2d):
         op = replace(op, weight=IntTensor(op.weight.array[..., ::-1, ::-1]))
     return evaluate(op, x)
 
 
-def _zero_padded_pool(op: Op, x: Inputs) -> IntArray:
+def _zero_padded_pool(op: ops.Op, x: Inputs) -> IntArray:
     y = evaluate(op, x)
-    return np.maximum(y, 0) if isinstance(op, MaxPool2d) else y
+    return np.maximum(y, 0) if isinstance(op, ops.MaxPool2d) else y
 
 
-def _transposed_product(op: Op, x: Inputs) -> IntArray:
-    if isinstance(op, SpikeMatmul):
+def _transposed_product(op: ops.Op, x: Inputs) -> IntArray:
+    if isinstance(op, ops.SpikeMatmul):
         return evaluate(op, (x[0], x[1][..., ::-1, :]))
     return evaluate(op, x)
 
 
-def _unsigned_gate(op: Op, x: Inputs) -> IntArray:
-    return evaluate(op, (np.abs(x[0]), x[1])) if isinstance(op, Gate) else evaluate(op, x)
+def _unsigned_gate(op: ops.Op, x: Inputs) -> IntArray:
+    return evaluate(op, (np.abs(x[0]), x[1])) if isinstance(op, ops.Gate) else evaluate(op, x)
 
 
-def _boolean_matmul(op: Op, x: Inputs) -> IntArray:
-    if isinstance(op, SpikeMatmul):
+def _boolean_matmul(op: ops.Op, x: Inputs) -> IntArray:
+    if isinstance(op, ops.SpikeMatmul):
         return evaluate(op, (x[0], np.sign(x[1])))
     return evaluate(op, x)
 
 
-def _boolean_gate(op: Op, x: Inputs) -> IntArray:
-    return evaluate(op, (x[0], np.sign(x[1]))) if isinstance(op, Gate) else evaluate(op, x)
+def _boolean_gate(op: ops.Op, x: Inputs) -> IntArray:
+    return evaluate(op, (x[0], np.sign(x[1]))) if isinstance(op, ops.Gate) else evaluate(op, x)
 
 
-def _beyond_a_power(op: Op, x: Inputs) -> IntArray:
-    if isinstance(op, ShiftSum):  # one more term, as small as can be, of a value that is 0
+def _beyond_a_power(op: ops.Op, x: Inputs) -> IntArray:
+    if isinstance(op, ops.ShiftSum):  # one more term, as small as can be, of a value that is 0
         least = x[0].max(axis=-1, keepdims=True) - op.window
         nothing = np.zeros_like(x[1][..., :1, :])
         x = (np.concatenate([x[0], least], -1), np.concatenate([x[1], nothing], -2))
     return evaluate(op, x)
 
 
-def _rounds_down(op: Op, x: Inputs) -> IntArray:
-    if isinstance(op, ShiftSum):
+def _rounds_down(op: ops.Op, x: Inputs) -> IntArray:
+    if isinstance(op, ops.ShiftSum):
         return evaluate(op, (x[0], x[1] << op.reach)) >> op.reach
     return evaluate(op, x)
 
 
-def _truncates_each_term(op: Op, x: Inputs) -> IntArray:
-    if isinstance(op, ShiftSum):
+def _truncates_each_term(op: ops.Op, x: Inputs) -> IntArray:
+    if isinstance(op, ops.ShiftSum):
         rows = np.eye(x[1].shape[-2], dtype=np.int64)[:, :, None]
         return np.asarray(sum(evaluate(op, (x[0], x[1] * row)) for row in rows))
     return evaluate(op, x)
 
 
-def _adds_all_powers(op: Op, x: Inputs) -> IntArray:
-    return evaluate(replace(op, window=40) if isinstance(op, ShiftSum) else op, x)
+def _adds_all_powers(op: ops.Op, x: Inputs) -> IntArray:
+    return evaluate(replace(op, window=40) if isinstance(op, ops.ShiftSum) else op, x)
 
 
-def _shifts_any_distance(op: Op, x: Inputs) -> IntArray:
-    return evaluate(replace(op, reach=op.window) if isinstance(op, ShiftSum) else op, x)
+def _shifts_any_distance(op: ops.Op, x: Inputs) -> IntArray:
+    return evaluate(replace(op, reach=op.window) if isinstance(op, ops.ShiftSum) else op, x)
 
 
-def _strict_steps(op: Op, x: Inputs) -> IntArray:
-    return evaluate(op, (x[0] - 1,)) if isinstance(op, Staircase) else evaluate(op, x)
+def _strict_steps(op: ops.Op, x: Inputs) -> IntArray:
+    return evaluate(op, (x[0] - 1,)) if isinstance(op, ops.Staircase) else evaluate(op, x)
 
 
-def _rectifies_both(op: Op, x: Inputs) -> IntArray:
-    return np.abs(x[0]) if isinstance(op, Relu) else evaluate(op, x)
+def _rectifies_both(op: ops.Op, x: Inputs) -> IntArray:
+    return np.abs(x[0]) if isinstance(op, ops.Relu) else evaluate(op, x)
 
 
-def _repeats_elements(op: Op, x: Inputs) -> IntArray:
-    if isinstance(op, Expand):
+def _repeats_elements(op: ops.Op, x: Inputs) -> IntArray:
+    if isinstance(op, ops.Expand):
         return np.resize(np.repeat(x[0].ravel(), 2), (len(x[0]), *op.shape))
     return evaluate(op, x)
 
 
-def _off_by_one(op: Op, x: Inputs) -> IntArray:
-    if isinstance(op, Slice):
+def _off_by_one(op: ops.Op, x: Inputs) -> IntArray:
+    if isinstance(op, ops.Slice):
         op = replace(op, start=op.start - 1, stop=op.stop - 1)
     return evaluate(op, x)
 
 
-def _second_first(op: Op, x: Inputs) -> IntArray:
-    return evaluate(op, x[::-1] if isinstance(op, Concat) else x)
+def _second_first(op: ops.Op, x: Inputs) -> IntArray:
+    return evaluate(op, x[::-1] if isinstance(op, ops.Concat) else x)
 
 
-def _heads_not_transposed(op: Op, x: Inputs) -> IntArray:
-    if isinstance(op, Permute):
+def _heads_not_transposed(op: ops.Op, x: Inputs) -> IntArray:
+    if isinstance(op, ops.Permute):
         return x[0].reshape([len(x[0]), *(x[0].shape[a + 1] for a in op.axes)])
     return evaluate(op, x)
 
 
-def _shows_what_is_left(op: Neuron, x: IntArray, state: State) -> Fired:
+def _shows_what_is_left(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     fired = integrate(op, x, state)
     return Fired(fired.spikes, fired.state.v, fired.state)
 
 
-def _no_reset(op: Neuron, x: IntArray, state: State) -> Fired:
-    return integrate(replace(op, reset=Reset.NONE), x, state)
+def _no_reset(op: ops.Neuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, reset=ops.Reset.NONE), x, state)
 
 
 # Each known bug, and the case written to expose it.

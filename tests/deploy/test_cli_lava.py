@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from lapilli.export.native import save_network
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import Conv2d, Input, Linear, Neuron, Readout, Reshape
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
@@ -47,24 +47,28 @@ def lapilli(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 def network() -> Network:
     """A convolution and a dense layer, each with its neurons; 4 x 4 pixels, three classes."""
     rng = np.random.default_rng(0)
-    lif = Neuron(threshold=IntTensor.of([64 * 40 + 1]), dv=2048)
-    conv = Conv2d(
+    lif = ops.Neuron(threshold=IntTensor.of([64 * 40 + 1]), dv=2048)
+    conv = ops.Conv2d(
         weight=IntTensor.of(rng.integers(-9, 15, (2, 1, 2, 2))),
         bias=IntTensor.of([2, 0]),
         stride=(2, 2),
         graded=True,
     )
-    dense = Linear(weight=IntTensor.of(rng.integers(-20, 40, (5, 8))), bias=IntTensor.of([3] * 5))
-    head = Linear(weight=IntTensor.of(rng.integers(-9, 9, (3, 5))), bias=IntTensor.of([1, 0, -1]))
+    dense = ops.Linear(
+        weight=IntTensor.of(rng.integers(-20, 40, (5, 8))), bias=IntTensor.of([3] * 5)
+    )
+    head = ops.Linear(
+        weight=IntTensor.of(rng.integers(-9, 9, (3, 5))), bias=IntTensor.of([1, 0, -1])
+    )
     nodes = (
-        Node("x", Input(type=TensorType((1, 4, 4), IntRange(-8, 8), Kind.GRADED))),
+        Node("x", ops.Input(type=TensorType((1, 4, 4), IntRange(-8, 8), Kind.GRADED))),
         Node("conv", conv, ("x",)),
         Node("n1", lif, ("conv",)),
-        Node("flat", Reshape(shape=(8,)), ("n1",)),
+        Node("flat", ops.Reshape(shape=(8,)), ("n1",)),
         Node("fc", dense, ("flat",)),
         Node("n2", lif, ("fc",)),
         Node("head", head, ("n2",)),
-        Node("logits", Readout(), ("head",)),
+        Node("logits", ops.Readout(), ("head",)),
     )
     quantizer = InputQuantizer(
         mean=(Fraction(1, 2),), std=(Fraction(1, 16),), exponent=0, lo=-8, hi=8

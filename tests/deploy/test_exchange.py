@@ -18,10 +18,10 @@ from PIL import Image
 from lapilli.deploy.cli.app import main
 from lapilli.deploy.comparison.golden import Golden, write_golden
 from lapilli.export.native import load_network, save_network
+from lapilli.ir import ops
 from lapilli.ir.errors import InputError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import Conv2d, Input, Linear, Neuron, Readout, Reshape
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.event_driven import EventDriven
@@ -34,14 +34,14 @@ def _network() -> Network:
         return IntTensor.of(rng.integers(-7, 8, shape))
 
     nodes = (
-        Node("image", Input(type=TensorType((1, 4, 4), IntRange(-8, 8), Kind.GRADED))),
-        Node("conv", Conv2d(weight=ints(3, 1, 3, 3), bias=ints(3), graded=True), ("image",)),
-        Node("conv.lif", Neuron(threshold=IntTensor.of([641]), dv=2048), ("conv",)),
-        Node("flat", Reshape(shape=(12,)), ("conv.lif",)),
-        Node("fc", Linear(weight=ints(5, 12), bias=ints(5)), ("flat",)),
-        Node("fc.lif", Neuron(threshold=IntTensor.of([321]), dv=2048), ("fc",)),
-        Node("head", Linear(weight=ints(3, 5), bias=ints(3)), ("fc.lif",)),
-        Node("logits", Readout(), ("head",)),
+        Node("image", ops.Input(type=TensorType((1, 4, 4), IntRange(-8, 8), Kind.GRADED))),
+        Node("conv", ops.Conv2d(weight=ints(3, 1, 3, 3), bias=ints(3), graded=True), ("image",)),
+        Node("conv.lif", ops.Neuron(threshold=IntTensor.of([641]), dv=2048), ("conv",)),
+        Node("flat", ops.Reshape(shape=(12,)), ("conv.lif",)),
+        Node("fc", ops.Linear(weight=ints(5, 12), bias=ints(5)), ("flat",)),
+        Node("fc.lif", ops.Neuron(threshold=IntTensor.of([321]), dv=2048), ("fc",)),
+        Node("head", ops.Linear(weight=ints(3, 5), bias=ints(3)), ("fc.lif",)),
+        Node("logits", ops.Readout(), ("head",)),
     )
     quantizer = InputQuantizer(
         mean=(Fraction(1, 2),), std=(Fraction(1, 16),), exponent=0, lo=-8, hi=8

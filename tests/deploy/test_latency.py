@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lapilli.deploy.cli.latency import Row, lava_latencies
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Add, Gate, Input, Linear, Neuron
 from lapilli.ir.passes.delays import balance_delays, delay_bits
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import TensorType
@@ -17,16 +17,16 @@ from lapilli.simulators.lava.host.adapter import Executable, Lava
 
 def test_by_hand() -> None:
     """One branch has two synapses, the other none; a gate waits for both, and costs a step."""
-    linear = Linear(weight=IntTensor.of([[1, 2], [3, -1]]), bias=IntTensor.of([0, 0]))
-    lif = Neuron(threshold=IntTensor.of([65]))
+    linear = ops.Linear(weight=IntTensor.of([[1, 2], [3, -1]]), bias=IntTensor.of([0, 0]))
+    lif = ops.Neuron(threshold=IntTensor.of([65]))
     nodes = (
-        Node("x", Input(type=TensorType.spikes(2))),
+        Node("x", ops.Input(type=TensorType.spikes(2))),
         Node("l1", linear, ("x",)),
         Node("n1", lif, ("l1",)),
         Node("l2", linear, ("n1",)),
         Node("n2", lif, ("l2",)),
-        Node("gated", Gate(), ("n2", "x")),
-        Node("sum", Add(), ("gated", "n1")),
+        Node("gated", ops.Gate(), ("n2", "x")),
+        Node("sum", ops.Add(), ("gated", "n1")),
     )
     found = lava_latencies(Graph(nodes, ("sum",), 4))
     assert found.path == ("l1", "l2", "gated")

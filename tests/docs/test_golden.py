@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pytest
 
 from lapilli.deploy.comparison.golden import write_golden
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import Conv2d, Input, Linear, Neuron, Permute, Readout, Reshape, SpikeMatmul
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
@@ -53,21 +53,21 @@ def _network() -> Network:
     def ints(*shape: int) -> IntTensor:
         return IntTensor.of(rng.integers(-7, 8, shape))
 
-    leaky = Neuron(threshold=IntTensor.of([641]), dv=2048)
+    leaky = ops.Neuron(threshold=IntTensor.of([641]), dv=2048)
     nodes = (
-        Node("image", Input(type=TensorType((1, 4, 4), IntRange(-8, 8), Kind.GRADED))),
-        Node("conv", Conv2d(weight=ints(3, 1, 3, 3), bias=ints(3), graded=True), ("image",)),
+        Node("image", ops.Input(type=TensorType((1, 4, 4), IntRange(-8, 8), Kind.GRADED))),
+        Node("conv", ops.Conv2d(weight=ints(3, 1, 3, 3), bias=ints(3), graded=True), ("image",)),
         Node("conv.lif", leaky, ("conv",)),
-        Node("q", Conv2d(weight=ints(3, 3, 1, 1), bias=ints(3)), ("conv.lif",)),
-        Node("q.lif", Neuron(threshold=IntTensor.of([129]), dv=2048), ("q",)),
-        Node("tokens", Reshape(shape=(3, 4)), ("conv.lif",)),
-        Node("q.tokens", Reshape(shape=(3, 4)), ("q.lif",)),
-        Node("k", Permute(axes=(1, 0)), ("tokens",)),
-        Node("scores", SpikeMatmul(), ("q.tokens", "k")),
-        Node("attn.lif", Neuron(threshold=IntTensor.of([65]), dv=2048), ("scores",)),
-        Node("flat", Reshape(shape=(9,)), ("attn.lif",)),
-        Node("head", Linear(weight=ints(3, 9), bias=ints(3)), ("flat",)),
-        Node("logits", Readout(), ("head",)),
+        Node("q", ops.Conv2d(weight=ints(3, 3, 1, 1), bias=ints(3)), ("conv.lif",)),
+        Node("q.lif", ops.Neuron(threshold=IntTensor.of([129]), dv=2048), ("q",)),
+        Node("tokens", ops.Reshape(shape=(3, 4)), ("conv.lif",)),
+        Node("q.tokens", ops.Reshape(shape=(3, 4)), ("q.lif",)),
+        Node("k", ops.Permute(axes=(1, 0)), ("tokens",)),
+        Node("scores", ops.SpikeMatmul(), ("q.tokens", "k")),
+        Node("attn.lif", ops.Neuron(threshold=IntTensor.of([65]), dv=2048), ("scores",)),
+        Node("flat", ops.Reshape(shape=(9,)), ("attn.lif",)),
+        Node("head", ops.Linear(weight=ints(3, 9), bias=ints(3)), ("flat",)),
+        Node("logits", ops.Readout(), ("head",)),
     )
     source = InputQuantizer(mean=(Fraction(1, 2),), std=(Fraction(1, 16),), exponent=0, lo=-8, hi=8)
     return Network(

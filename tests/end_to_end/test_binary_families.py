@@ -11,9 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.graph import Graph  # noqa: E402
 from lapilli.ir.network import Network  # noqa: E402
-from lapilli.ir.ops import Neuron, Reset, ShiftSum  # noqa: E402
 from lapilli.ir.passes.binary import Size, size, to_binary_neurons  # noqa: E402
 from lapilli.ir.tensor import IntArray  # noqa: E402
 from lapilli.model.families.a2os2a import A2OS2AConfig  # noqa: E402
@@ -90,9 +90,9 @@ def network(config: Config, side: int) -> tuple[Network, IntArray]:
 def compared(graph: Graph, x: IntArray) -> tuple[Size, int]:
     """Size of the lowered graph, and how many values of firing nodes and logits are the same."""
     found, lowered = size(graph), to_binary_neurons(graph)
-    ops = [node.op for node in lowered.nodes]
-    assert not any(isinstance(op, Neuron) and op.ternary for op in ops)
-    assert all(op.reset is Reset.TO_ZERO for op in ops if isinstance(op, Neuron))
+    used = [node.op for node in lowered.nodes]
+    assert not any(isinstance(op, ops.Neuron) and op.ternary for op in used)
+    assert all(op.reset is ops.Reset.TO_ZERO for op in used if isinstance(op, ops.Neuron))
     inputs = {graph.inputs[0]: x}
     want, have = (Reference().compile(g).run(inputs).values for g in (graph, lowered))
     for name in graph.firing:
@@ -141,7 +141,7 @@ def test_a_family_is_exact_in_nir(name: str) -> None:
 @pytest.mark.slow
 def test_ternary_attention_is_exact_in_nir() -> None:
     made, x = network(A2OS2AConfig(embed_dim=16, heads=2, depth=1), 16)
-    assert any(isinstance(n.op, Neuron) and n.op.ternary for n in made.graph.nodes)
+    assert any(isinstance(n.op, ops.Neuron) and n.op.ternary for n in made.graph.nodes)
     compared_in_nir(made, x)
 
 
@@ -149,7 +149,7 @@ def test_ternary_attention_is_exact_in_nir() -> None:
 def test_bipolar_attention_is_exact_in_nir() -> None:
     """Of four tokens; of nine, moving elements takes more weights than are written."""
     made, x = network(SpikingformerConfig(embed_dim=16, heads=1, depth=1, attention="bsa"), 8)
-    assert any(isinstance(n.op, ShiftSum) for n in made.graph.nodes)
+    assert any(isinstance(n.op, ops.ShiftSum) for n in made.graph.nodes)
     compared_in_nir(made, x, at_least=5_000)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lapilli.deploy.comparison.compare import compare
 from lapilli.deploy.comparison.runners import PyTorch, Simulated
-from lapilli.ir.ops import MaxPool2d, Neuron
+from lapilli.ir import ops
 from lapilli.model.digits import PREPROCESSING, TEST_IMAGES, Split, load_digits
 from lapilli.model.loading.checkpoint import Checkpoint, build
 from lapilli.quantize import Quantized, quantize
@@ -136,9 +136,9 @@ def test_importers_of_others_fire_every_spike_of_the_spikformer(
 @pytest.mark.parametrize("model", MODELS)
 def test_pools_see_spikes(quantized: Get, model: str) -> None:
     graph = quantized(model).network.graph
-    pools = [n for n in graph.nodes if isinstance(n.op, MaxPool2d)]
+    pools = [n for n in graph.nodes if isinstance(n.op, ops.MaxPool2d)]
     assert len(pools) == 1
-    assert all(isinstance(graph[p.inputs[0]].op, Neuron) for p in pools)
+    assert all(isinstance(graph[p.inputs[0]].op, ops.Neuron) for p in pools)
 
 
 def test_the_split_is_the_same_for_everything(digits: tuple[Split, Split]) -> None:

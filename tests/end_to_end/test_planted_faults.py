@@ -11,8 +11,8 @@ import torch
 
 from lapilli.deploy.comparison.compare import Comparison, compare
 from lapilli.deploy.comparison.runners import PyTorch, Simulated
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import Conv2d, Delay, Gate, Linear, Neuron, Op, SpikeMatmul
 from lapilli.ir.passes.delays import balance_delays
 from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
@@ -47,7 +47,7 @@ def _against_pytorch(
     )
 
 
-def _changed(graph: Graph, name: str, change: Callable[[Op], Op]) -> Graph:
+def _changed(graph: Graph, name: str, change: Callable[[ops.Op], ops.Op]) -> Graph:
     assert any(n.name == name for n in graph.nodes)
     nodes = (replace(n, op=change(n.op)) if n.name == name else n for n in graph.nodes)
     return Graph(tuple(nodes), graph.outputs, graph.T)
@@ -58,9 +58,9 @@ def _weight_plus_one(quantized: Quantized, name: str, images: Split) -> Graph:
     graph = quantized.network.graph
     recording = Reference().compile(graph).run(quantized.network.encode(images.images[:6]))
     op = graph[name].op
-    assert isinstance(op, Linear | Conv2d)
+    assert isinstance(op, ops.Linear | ops.Conv2d)
     x = np.abs(recording.values[graph[name].inputs[0]])
-    channel_axis = 2 if isinstance(op, Conv2d) else x.ndim - 1
+    channel_axis = 2 if isinstance(op, ops.Conv2d) else x.ndim - 1
     activity = x.sum(axis=tuple(a for a in range(x.ndim) if a != channel_axis))
     busiest = int(activity.argmax())
     assert activity[busiest] > 0
@@ -108,8 +108,8 @@ BIASES = (("spikformer", "block.0.attn.v_linear"), ("spike_driven", "patch_embed
 def test_one_bias(quantized: Get, test_split: Split, model: str, layer: str) -> None:
     q = quantized(model)
 
-    def more(op: Op) -> Op:
-        assert isinstance(op, Linear | Conv2d)
+    def more(op: ops.Op) -> ops.Op:
+        assert isinstance(op, ops.Linear | ops.Conv2d)
         bias = op.bias.array.copy()
         bias[0] += 1
         return replace(op, bias=IntTensor(bias))
@@ -136,8 +136,8 @@ def test_one_threshold(quantized: Get, test_split: Split, model: str, node: str,
     """By one unit of vth; +1 is also what `>` for `>=` does to integers that tie."""
     q = quantized(model)
 
-    def moved(op: Op) -> Op:
-        assert isinstance(op, Neuron)
+    def moved(op: ops.Op) -> ops.Op:
+        assert isinstance(op, ops.Neuron)
         return replace(op, threshold=IntTensor(op.threshold.array + 64 * by))
 
     found = _against_pytorch(q, _changed(q.network.graph, node, moved), test_split)
@@ -164,9 +164,9 @@ def test_greater_for_greater_or_equal(
     assert 0 <= first.membranes[0] - first.threshold < 64  # a tie in state units
 
 
-def _heads_swapped(op: Op, x: tuple[IntArray, ...]) -> IntArray:
+def _heads_swapped(op: ops.Op, x: tuple[IntArray, ...]) -> IntArray:
     y = evaluate(op, x)
-    if isinstance(op, SpikeMatmul | Gate) and y.shape[1:] == (5, 16, 8):
+    if isinstance(op, ops.SpikeMatmul | ops.Gate) and y.shape[1:] == (5, 16, 8):
         return y[:, [1, 0, 2, 3, 4]]
     return y
 
@@ -183,7 +183,7 @@ def test_two_heads_swapped(quantized: Get, test_split: Split, model: str, node: 
     assert (found.first.node, found.first.kind) == (node, "current")
 
 
-def _never_reset(op: Neuron, x: IntArray, state: State) -> Fired:
+def _never_reset(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     fired = integrate(op, x, state)
     return replace(fired, state=State(fired.state.u, fired.membrane))
 
@@ -211,8 +211,8 @@ def test_one_threshold_in_a_portable_file(
         pytest.importorskip(package)
     node = "block.0.attn.attn_lif"
 
-    def moved(op: Op) -> Op:
-        assert isinstance(op, Neuron)
+    def moved(op: ops.Op) -> ops.Op:
+        assert isinstance(op, ops.Neuron)
         return replace(op, threshold=IntTensor.of(op.threshold.array + 64 * by))
 
     graph = _changed(spikformer.network.graph, node, moved)
@@ -254,7 +254,7 @@ def test_lava_one_weight(quantized: Get, test_split: Split, model: str, layer: s
 @pytest.mark.lava
 def test_lava_one_delay_removed(spikformer: Quantized, test_split: Split) -> None:
     balanced = balance_delays(spikformer.network.graph)
-    delay = next(n for n in balanced.nodes if isinstance(n.op, Delay) and "block.0" in n.name)
+    delay = next(n for n in balanced.nodes if isinstance(n.op, ops.Delay) and "block.0" in n.name)
     nodes = tuple(
         replace(n, inputs=tuple(delay.inputs[0] if i == delay.name else i for i in n.inputs))
         for n in balanced.nodes

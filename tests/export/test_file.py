@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lapilli.export.native import load_network, save_network
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import Delay, Input
 from lapilli.ir.types import TensorType
 from lapilli.simulators.conformance import CASES, attention_block
 
@@ -81,8 +81,8 @@ def test_random_graphs_survive(graphs: st.SearchStrategy[Graph], tmp_path: Path)
 
 
 def test_names_may_be_any_text(tmp_path: Path) -> None:
-    first = Node("a:weight", Input(type=TensorType.spikes(1)))
-    nodes = (first, Node('\n"é\ud800', Delay(steps=1), ("a:weight",)))
+    first = Node("a:weight", ops.Input(type=TensorType.spikes(1)))
+    nodes = (first, Node('\n"é\ud800', ops.Delay(steps=1), ("a:weight",)))
     _round_trip(network(Graph(nodes, (nodes[1].name,), 1)), tmp_path)
 
 

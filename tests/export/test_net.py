@@ -16,20 +16,10 @@ from typer.testing import CliRunner
 
 from lapilli.deploy.cli.app import app
 from lapilli.export.native import load_network, save_network
+from lapilli.ir import ops
 from lapilli.ir.errors import FormatError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import (
-    Add,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Neuron,
-    Op,
-    Reset,
-    Sum,
-)
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, TensorType
 from lapilli.simulators.reference import Reference
@@ -43,8 +33,8 @@ Chain = Callable[..., Network]
 Drive = Callable[[Graph], IntArray]
 
 
-def lif(vth: int, **options: Any) -> Neuron:
-    return Neuron(threshold=IntTensor.of([64 * vth + 1]), **options)
+def lif(vth: int, **options: Any) -> ops.Neuron:
+    return ops.Neuron(threshold=IntTensor.of([64 * vth + 1]), **options)
 
 
 @pytest.mark.parametrize("encoder", [True, False])
@@ -103,7 +93,7 @@ def test_equal_networks_give_equal_bytes(net_chain: Chain, tmp_path: Path) -> No
     assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
 
 
-def with_op(network: Network, name: str, op: Op) -> Network:
+def with_op(network: Network, name: str, op: ops.Op) -> Network:
     nodes = tuple(replace(n, op=op) if n.name == name else n for n in network.graph.nodes)
     return replace(network, graph=Graph(nodes, network.graph.outputs, network.graph.T))
 
@@ -113,7 +103,7 @@ def with_op(network: Network, name: str, op: Op) -> Network:
     [
         ("n1", {"threshold": IntTensor.of([640])}, "64 * vThMant + 1"),
         ("n1", {"threshold": IntTensor.of(np.full((4, 1, 1), 641))}, "one threshold per neuron"),
-        ("n1", {"reset": Reset.BY_SUBTRACTION, "reset_by": 64}, "membrane to zero"),
+        ("n1", {"reset": ops.Reset.BY_SUBTRACTION, "reset_by": 64}, "membrane to zero"),
         ("n1", {"bias": IntTensor.of([1])}, "no multiple of 64"),
         ("n1", {"bias": IntTensor.of(np.arange(80).reshape(4, 4, 5) * 64)}, "for each channel"),
         ("n1", {"du": 2048}, "current that decays"),
@@ -166,14 +156,14 @@ def test_every_node_that_is_no_layer_is_listed(tmp_path: Path) -> None:
     weight, none = IntTensor.of(np.eye(4, dtype=int)), IntTensor.of([0] * 4)
     graph = Graph(
         (
-            Node("x", Input(type=TensorType.spikes(4, 4, 4))),
-            Node("pool", MaxPool2d(kernel=(2, 2), stride=(2, 2)), ("x",)),
-            Node("sum", Sum(axes=(1, 2)), ("pool",)),
+            Node("x", ops.Input(type=TensorType.spikes(4, 4, 4))),
+            Node("pool", ops.MaxPool2d(kernel=(2, 2), stride=(2, 2)), ("x",)),
+            Node("sum", ops.Sum(axes=(1, 2)), ("pool",)),
             Node("a", lif(1), ("sum",)),
-            Node("fc", Linear(weight=weight, bias=none), ("a",)),
+            Node("fc", ops.Linear(weight=weight, bias=none), ("a",)),
             Node("b", lif(0), ("fc",)),
-            Node("gated", Gate(), ("a", "b")),
-            Node("shortcut", Add(), ("gated", "a")),
+            Node("gated", ops.Gate(), ("a", "b")),
+            Node("shortcut", ops.Add(), ("gated", "a")),
             Node("c", lif(1), ("shortcut",)),
         ),
         ("c",),

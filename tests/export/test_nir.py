@@ -17,24 +17,10 @@ import pytest
 from lapilli.export.nir.read.importer import from_nir
 from lapilli.export.nir.read.metadata import Stated
 from lapilli.export.nir.write.placement import positions
+from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, SimulatorUnavailableError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import (
-    DECAY_ONE,
-    Add,
-    Conv2d,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Neuron,
-    Permute,
-    Readout,
-    Reshape,
-    Sum,
-)
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import Case, check
@@ -54,28 +40,30 @@ _N, _D = _SIDE * _SIDE, _C // _HEADS
 _IMAGE = TensorType((2, 6, 6), IntRange(-8, 8), Kind.GRADED)
 
 
-def half_leak(theta: int) -> Neuron:
+def half_leak(theta: int) -> ops.Neuron:
     """LIF with tau = 2. Whole thresholds, so that the membrane often meets them exactly."""
-    return Neuron(threshold=IntTensor.of([64 * theta]), dv=DECAY_ONE // 2)
+    return ops.Neuron(threshold=IntTensor.of([64 * theta]), dv=ops.DECAY_ONE // 2)
 
 
-def no_leak(theta: int) -> Neuron:
-    return Neuron(threshold=IntTensor.of([64 * theta]))
+def no_leak(theta: int) -> ops.Neuron:
+    return ops.Neuron(threshold=IntTensor.of([64 * theta]))
 
 
-def conv(rng: np.random.Generator, out: int, fan_in: int, side: int, **options: Any) -> Conv2d:
+def conv(rng: np.random.Generator, out: int, fan_in: int, side: int, **options: Any) -> ops.Conv2d:
     weight = IntTensor.of(rng.integers(-7, 9, (out, fan_in, side, side)))
-    return Conv2d(weight=weight, bias=IntTensor.of(rng.integers(-3, 4, out)), **options)
+    return ops.Conv2d(weight=weight, bias=IntTensor.of(rng.integers(-3, 4, out)), **options)
 
 
 def spike_driven(seed: int = 0) -> Graph:
     """Stem with pool, SDSA over two heads, membrane shortcut, head: every layout at once."""
     rng = np.random.default_rng(seed)
     nodes = [
-        Node("image", Input(type=_IMAGE)),
+        Node("image", ops.Input(type=_IMAGE)),
         Node("stem.conv", conv(rng, _C, 2, 3, padding=(1, 1), graded=True), ("image",)),
         Node("stem.lif", half_leak(75), ("stem.conv",)),
-        Node("stem.pool", MaxPool2d(kernel=(3, 3), stride=(2, 2), padding=(1, 1)), ("stem.lif",)),
+        Node(
+            "stem.pool", ops.MaxPool2d(kernel=(3, 3), stride=(2, 2), padding=(1, 1)), ("stem.lif",)
+        ),
         Node("rpe.conv", conv(rng, _C, _C, 3, padding=(1, 1)), ("stem.pool",)),
         Node("shortcut.lif", half_leak(12), ("rpe.conv",)),
     ]
@@ -84,34 +72,34 @@ def spike_driven(seed: int = 0) -> Graph:
         nodes += [
             Node(f"{role}.conv", conv(rng, _C, _C, 1), ("shortcut.lif",)),
             Node(f"{role}.lif", no_leak(12) if role == "v" else half_leak(5), (f"{role}.conv",)),
-            Node(f"{role}.flat", Reshape(shape=(_C, _N)), (f"{role}.lif",)),
-            Node(f"{role}.tokens", Permute(axes=(1, 0)), (f"{role}.flat",)),
-            Node(f"{role}.split", Reshape(shape=(_N, _HEADS, _D)), (f"{role}.tokens",)),
-            Node(f"{role}.heads", Permute(axes=(1, 0, 2)), (f"{role}.split",)),
+            Node(f"{role}.flat", ops.Reshape(shape=(_C, _N)), (f"{role}.lif",)),
+            Node(f"{role}.tokens", ops.Permute(axes=(1, 0)), (f"{role}.flat",)),
+            Node(f"{role}.split", ops.Reshape(shape=(_N, _HEADS, _D)), (f"{role}.tokens",)),
+            Node(f"{role}.heads", ops.Permute(axes=(1, 0, 2)), (f"{role}.split",)),
         ]
     nodes += [
-        Node("kv", Gate(), ("k.heads", "v.heads")),
-        Node("kv.sum-over-tokens", Sum(axes=(1,), keepdims=True), ("kv",)),
+        Node("kv", ops.Gate(), ("k.heads", "v.heads")),
+        Node("kv.sum-over-tokens", ops.Sum(axes=(1,), keepdims=True), ("kv",)),
         Node("mask", half_leak(1), ("kv.sum-over-tokens",)),
-        Node("mask.all", Expand(shape=(_HEADS, _N, _D)), ("mask",)),
-        Node("masked", Gate(), ("q.heads", "mask.all")),
-        Node("back", Permute(axes=(0, 2, 1)), ("masked",)),
-        Node("map", Reshape(shape=(_C, _SIDE, _SIDE)), ("back",)),
+        Node("mask.all", ops.Expand(shape=(_HEADS, _N, _D)), ("mask",)),
+        Node("masked", ops.Gate(), ("q.heads", "mask.all")),
+        Node("back", ops.Permute(axes=(0, 2, 1)), ("masked",)),
+        Node("map", ops.Reshape(shape=(_C, _SIDE, _SIDE)), ("back",)),
         Node("proj", conv(rng, _C, _C, 1), ("map",)),
-        Node("stream", Add(), ("rpe.conv", "proj")),
+        Node("stream", ops.Add(), ("rpe.conv", "proj")),
         Node("fc.lif", half_leak(12), ("stream",)),
-        Node("fc.flat", Reshape(shape=(_C, _N)), ("fc.lif",)),
-        Node("fc.tokens", Permute(axes=(1, 0)), ("fc.flat",)),
-        Node("fc", Linear(weight=IntTensor.of(rng.integers(-7, 8, (_C, _C))),
+        Node("fc.flat", ops.Reshape(shape=(_C, _N)), ("fc.lif",)),
+        Node("fc.tokens", ops.Permute(axes=(1, 0)), ("fc.flat",)),
+        Node("fc", ops.Linear(weight=IntTensor.of(rng.integers(-7, 8, (_C, _C))),
                           bias=IntTensor.of(rng.integers(-3, 4, _C))), ("fc.tokens",)),
-        Node("fc.back", Permute(axes=(1, 0)), ("fc",)),
-        Node("fc.map", Reshape(shape=(_C, _SIDE, _SIDE)), ("fc.back",)),
-        Node("stream.2", Add(), ("stream", "fc.map")),
-        Node("pooled", Sum(axes=(1, 2)), ("stream.2",)),
+        Node("fc.back", ops.Permute(axes=(1, 0)), ("fc",)),
+        Node("fc.map", ops.Reshape(shape=(_C, _SIDE, _SIDE)), ("fc.back",)),
+        Node("stream.2", ops.Add(), ("stream", "fc.map")),
+        Node("pooled", ops.Sum(axes=(1, 2)), ("stream.2",)),
         Node("head.lif", half_leak(250), ("pooled",)),
-        Node("head", Linear(weight=IntTensor.of(rng.integers(-7, 8, (3, _C))),
+        Node("head", ops.Linear(weight=IntTensor.of(rng.integers(-7, 8, (3, _C))),
                             bias=IntTensor.of([1, -2, 3])), ("head.lif",)),
-        Node("logits", Readout(), ("head",)),
+        Node("logits", ops.Readout(), ("head",)),
     ]  # fmt: skip
     return Graph(tuple(nodes), ("logits",), _T)
 
@@ -313,8 +301,8 @@ def test_equal_networks_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_a_refused_network_leaves_no_file(tmp_path: Path) -> None:
-    odd = Neuron(threshold=IntTensor.of([1]), dv=1)
-    nodes = (Node("x", Input(type=_IMAGE)), Node("s", odd, ("x",)))
+    odd = ops.Neuron(threshold=IntTensor.of([1]), dv=1)
+    nodes = (Node("x", ops.Input(type=_IMAGE)), Node("s", odd, ("x",)))
     network = Network(
         graph=Graph(nodes, ("s",), 2),
         input=_network().input,

@@ -15,9 +15,9 @@ import pytest
 from lapilli.export.nir.read.dynamics import Reading
 from lapilli.export.nir.read.importer import from_nir
 from lapilli.export.nir.read.metadata import Stated
+from lapilli.ir import ops
 from lapilli.ir.errors import FormatError
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import Neuron, Reset
 from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.reference import Reference
 
@@ -79,12 +79,16 @@ def _listen(net: Any, neurons: Mapping[str, Any], given: npt.NDArray[np.int64]) 
     return {name: np.stack(steps) for name, steps in heard.items()}
 
 
-def _snntorch(folder: Path, reset: Reset, seed: int) -> Exported:
+def _snntorch(folder: Path, reset: ops.Reset, seed: int) -> Exported:
     snn = pytest.importorskip("snntorch")
     from snntorch.export_nir import export_to_nir
 
     rng = np.random.default_rng(seed)
-    mechanism = {Reset.TO_ZERO: "zero", Reset.BY_SUBTRACTION: "subtract", Reset.NONE: "none"}[reset]
+    mechanism = {
+        ops.Reset.TO_ZERO: "zero",
+        ops.Reset.BY_SUBTRACTION: "subtract",
+        ops.Reset.NONE: "none",
+    }[reset]
 
     def leaky(n: int, beta: float, threshold: float) -> Any:
         return snn.Leaky(
@@ -107,9 +111,9 @@ def _snntorch(folder: Path, reset: Reset, seed: int) -> Exported:
         _dyadic(torch.nn.Linear(6, 12), rng),
         leaky(12, 0.5, 1.0),
         _dyadic(torch.nn.Linear(12, 10, bias=False), rng),
-        leaky(10, 0.5 if reset is Reset.BY_SUBTRACTION else 0.75, 0.5),
+        leaky(10, 0.5 if reset is ops.Reset.BY_SUBTRACTION else 0.75, 0.5),
         _dyadic(torch.nn.Linear(10, 8), rng),
-        leaky(8, 0.5, 1.5) if reset is Reset.TO_ZERO else synaptic(8),
+        leaky(8, 0.5, 1.5) if reset is ops.Reset.TO_ZERO else synaptic(8),
     )
     graph = export_to_nir(net, torch.zeros(1, 6), ignore_dims=[0])
     nir.write(folder / "net.nir", graph)
@@ -121,7 +125,7 @@ def _snntorch(folder: Path, reset: Reset, seed: int) -> Exported:
     return Exported(folder / "net.nir", stated, given, spikes)
 
 
-def _norse(folder: Path, reset: Reset, seed: int) -> Exported:
+def _norse(folder: Path, reset: ops.Reset, seed: int) -> Exported:
     norse = pytest.importorskip("norse.torch")
     from norse.torch.functional.reset import reset_subtract, reset_value
     from norse.torch.utils.export_nir import to_nir as norse_to_nir
@@ -133,7 +137,7 @@ def _norse(folder: Path, reset: Reset, seed: int) -> Exported:
             tau_mem_inv=torch.full((n,), inverse),
             v_th=torch.full((n,), threshold),
             v_leak=torch.zeros(n),
-            reset_method=reset_subtract if reset is Reset.BY_SUBTRACTION else reset_value,
+            reset_method=reset_subtract if reset is ops.Reset.BY_SUBTRACTION else reset_value,
         )
         return norse.LIFBoxCell(p)
 
@@ -153,7 +157,7 @@ def _norse(folder: Path, reset: Reset, seed: int) -> Exported:
         _dyadic(torch.nn.Linear(12, 10), rng),
         box(10, 500.0, 0.25),
         _dyadic(torch.nn.Linear(10, 8), rng),
-        cell(8) if reset is Reset.TO_ZERO else box(8, 500.0, 0.25),
+        cell(8) if reset is ops.Reset.TO_ZERO else box(8, 500.0, 0.25),
     )
     nir.write(folder / "net.nir", norse_to_nir(net, torch.zeros(1, 6)))
     given = _inputs(rng, 6)
@@ -163,7 +167,7 @@ def _norse(folder: Path, reset: Reset, seed: int) -> Exported:
     return Exported(folder / "net.nir", stated, given, spikes)
 
 
-def _spikingjelly(folder: Path, reset: Reset, seed: int) -> Exported:
+def _spikingjelly(folder: Path, reset: ops.Reset, seed: int) -> Exported:
     pytest.importorskip("spikingjelly")
     from spikingjelly.activation_based import functional, layer, neuron
     from spikingjelly.activation_based.nir_exchange import export_to_nir
@@ -190,15 +194,15 @@ def _spikingjelly(folder: Path, reset: Reset, seed: int) -> Exported:
     return Exported(folder / "net.nir", stated, given, spikes)
 
 
-def _sinabs(folder: Path, reset: Reset, seed: int) -> Exported:
+def _sinabs(folder: Path, reset: ops.Reset, seed: int) -> Exported:
     sl = pytest.importorskip("sinabs.layers")
     import sinabs.activation as activation
     import sinabs.nir
 
     rng = np.random.default_rng(seed)
     by = {
-        Reset.TO_ZERO: activation.MembraneReset,
-        Reset.BY_SUBTRACTION: activation.MembraneSubtract,
+        ops.Reset.TO_ZERO: activation.MembraneReset,
+        ops.Reset.BY_SUBTRACTION: activation.MembraneSubtract,
     }
 
     def iaf(threshold: float) -> Any:
@@ -241,21 +245,21 @@ def _sinabs(folder: Path, reset: Reset, seed: int) -> Exported:
 
 
 _ROWS = [
-    (_snntorch, Reset.TO_ZERO),
-    (_snntorch, Reset.BY_SUBTRACTION),
-    (_snntorch, Reset.NONE),
-    (_norse, Reset.TO_ZERO),
-    (_norse, Reset.BY_SUBTRACTION),
-    (_spikingjelly, Reset.TO_ZERO),
-    (_sinabs, Reset.TO_ZERO),
-    (_sinabs, Reset.BY_SUBTRACTION),
+    (_snntorch, ops.Reset.TO_ZERO),
+    (_snntorch, ops.Reset.BY_SUBTRACTION),
+    (_snntorch, ops.Reset.NONE),
+    (_norse, ops.Reset.TO_ZERO),
+    (_norse, ops.Reset.BY_SUBTRACTION),
+    (_spikingjelly, ops.Reset.TO_ZERO),
+    (_sinabs, ops.Reset.TO_ZERO),
+    (_sinabs, ops.Reset.BY_SUBTRACTION),
 ]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("make", "reset"), _ROWS, ids=lambda v: getattr(v, "__name__", str(v)))
 def test_every_spike_is_the_frameworks(
-    make: Callable[[Path, Reset, int], Exported], reset: Reset, seed: int, tmp_path: Path
+    make: Callable[[Path, ops.Reset, int], Exported], reset: ops.Reset, seed: int, tmp_path: Path
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the frameworks
@@ -271,20 +275,20 @@ def test_every_spike_is_the_frameworks(
             assert 0 < spikes.mean() < 1, name
 
 
-@pytest.mark.parametrize(("make", "reset"), [r for r in _ROWS if r[1] is not Reset.NONE],
+@pytest.mark.parametrize(("make", "reset"), [r for r in _ROWS if r[1] is not ops.Reset.NONE],
                          ids=lambda v: getattr(v, "__name__", str(v)))  # fmt: skip
 def test_another_reading_is_caught(
-    make: Callable[[Path, Reset, int], Exported], reset: Reset, tmp_path: Path
+    make: Callable[[Path, ops.Reset, int], Exported], reset: ops.Reset, tmp_path: Path
 ) -> None:
     """The comparison above would notice that a neuron is reset otherwise."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = make(tmp_path, reset, 0)
     graph = from_nir(made.file, made.stated)
-    other = Reset.NONE if reset is Reset.BY_SUBTRACTION else Reset.BY_SUBTRACTION
+    other = ops.Reset.NONE if reset is ops.Reset.BY_SUBTRACTION else ops.Reset.BY_SUBTRACTION
     nodes = tuple(
         replace(n, op=replace(n.op, reset=other, reset_by=int(n.op.threshold.array.max())))
-        if isinstance(n.op, Neuron) else n
+        if isinstance(n.op, ops.Neuron) else n
         for n in graph.nodes
     )  # fmt: skip
     wrong = Graph(nodes, graph.outputs, graph.T)
@@ -298,7 +302,7 @@ def test_another_reading_is_caught(
 def test_what_an_exporter_drops_must_be_stated(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = _snntorch(tmp_path, Reset.BY_SUBTRACTION, 0)
+        made = _snntorch(tmp_path, ops.Reset.BY_SUBTRACTION, 0)
     for missing, sentence in (
         ({"reset": None}, "node '1': the exporter of snntorch does not write how its neurons are"),
         ({"reading": None}, "nothing says how to discretise it; state a reading: euler, snntorch"),
@@ -315,6 +319,6 @@ def test_what_an_exporter_drops_must_be_stated(tmp_path: Path) -> None:
 def test_snntorchs_synaptic_drops_an_input_where_it_resets_to_zero(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = _snntorch(tmp_path, Reset.BY_SUBTRACTION, 0)
+        made = _snntorch(tmp_path, ops.Reset.BY_SUBTRACTION, 0)
     with pytest.raises(FormatError, match="node '5': a Synaptic that is reset to zero drops"):
-        from_nir(made.file, replace(made.stated, reset=Reset.TO_ZERO))
+        from_nir(made.file, replace(made.stated, reset=ops.Reset.TO_ZERO))

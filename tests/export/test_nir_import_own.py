@@ -12,10 +12,10 @@ import pytest
 from lapilli.export.nir.read.dynamics import Reading
 from lapilli.export.nir.read.importer import from_nir, network_from_nir
 from lapilli.export.nir.read.metadata import Stated
+from lapilli.ir import ops
 from lapilli.ir.errors import FormatError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import DECAY_ONE, Add, Conv2d, Input, Linear, Neuron, Permute, Readout, Reset
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.reference import Reference
@@ -32,27 +32,27 @@ _IMAGE = TensorType((2, 4, 4), IntRange(-8, 8), Kind.GRADED)
 def _own(seed: int = 0) -> Graph:
     rng = np.random.default_rng(seed)
 
-    def conv(out: int, fan_in: int, side: int, **options: Any) -> Conv2d:
+    def conv(out: int, fan_in: int, side: int, **options: Any) -> ops.Conv2d:
         weight = IntTensor.of(rng.integers(-7, 9, (out, fan_in, side, side)))
-        return Conv2d(weight=weight, bias=IntTensor.of(rng.integers(-3, 4, out)), **options)
+        return ops.Conv2d(weight=weight, bias=IntTensor.of(rng.integers(-3, 4, out)), **options)
 
-    leaky = Neuron(threshold=IntTensor.of([64 * 20]), dv=DECAY_ONE // 2)
-    whole = Neuron(threshold=IntTensor.of(64 * rng.integers(5, 30, (4, 1, 1))))
+    leaky = ops.Neuron(threshold=IntTensor.of([64 * 20]), dv=ops.DECAY_ONE // 2)
+    whole = ops.Neuron(threshold=IntTensor.of(64 * rng.integers(5, 30, (4, 1, 1))))
     weight = IntTensor.of(rng.integers(-7, 8, (3, 4)))
     nodes = (
-        Node("image", Input(type=_IMAGE)),
+        Node("image", ops.Input(type=_IMAGE)),
         Node("a.conv", conv(4, 2, 3, padding=(1, 1), graded=True), ("image",)),
         Node("a.lif", leaky, ("a.conv",)),
         Node("b.conv", conv(4, 4, 1), ("a.lif",)),
-        Node("sum", Add(), ("a.conv", "b.conv")),
+        Node("sum", ops.Add(), ("a.conv", "b.conv")),
         Node("b.if", whole, ("sum",)),
-        Node("c", Linear(weight=weight, bias=IntTensor.of([1, -2, 3])), ("turned",)),
-        Node("logits", Readout(), ("c.back",)),
+        Node("c", ops.Linear(weight=weight, bias=IntTensor.of([1, -2, 3])), ("turned",)),
+        Node("logits", ops.Readout(), ("c.back",)),
     )
     wired = (
-        Node("turned", Permute(axes=(1, 2, 0)), ("b.if",)),
+        Node("turned", ops.Permute(axes=(1, 2, 0)), ("b.if",)),
         nodes[6],
-        Node("c.back", Permute(axes=(2, 0, 1)), ("c",)),
+        Node("c.back", ops.Permute(axes=(2, 0, 1)), ("c",)),
         nodes[7],
     )
     return Graph((*nodes[:6], *wired), ("logits",), 4)
@@ -106,7 +106,7 @@ def test_a_network_of_ours_comes_back_with_its_input_and_answers(tmp_path: Path)
         (Stated(T=5), "its metadata says T 4, and 5 is stated"),
         (Stated(reading=Reading.NORSE), "its metadata says reading"),
         (Stated(input_range=(0, 1)), "its metadata says inputs"),
-        (Stated(reset=Reset.BY_SUBTRACTION), "a file of euler has hard resets"),
+        (Stated(reset=ops.Reset.BY_SUBTRACTION), "a file of euler has hard resets"),
     ],
 )  # fmt: skip
 def test_the_metadata_is_not_overruled(stated: Stated, sentence: str, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 from lapilli.export.nir.read.dynamics import Reading
 from lapilli.export.nir.read.importer import from_nir
 from lapilli.export.nir.read.metadata import Stated
+from lapilli.ir import ops
 from lapilli.ir.errors import FormatError
-from lapilli.ir.ops import Linear
 from lapilli.simulators.reference import Reference
 
 nir = pytest.importorskip("nir")
@@ -138,7 +138,7 @@ def test_layers_that_meet_share_a_unit(tmp_path: Path) -> None:
     nir.write(tmp_path / "x.nir", nir.NIRGraph(nodes, edges))
     graph = from_nir(tmp_path / "x.nir", _EULER)
     coarse = graph["coarse"].op
-    assert isinstance(coarse, Linear)
+    assert isinstance(coarse, ops.Linear)
     assert coarse.weight.array.tolist() == [[4, -8], [0, 12]]
     given = np.random.default_rng(0).integers(0, 2, (4, 32, 2))
     got = Reference().compile(graph).run({"x": given}).values["n"]

@@ -15,24 +15,9 @@ import numpy as np
 import pytest
 
 from lapilli.export.nir.write.dialect import Flavour
+from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, SimulatorUnavailableError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    DECAY_ONE,
-    Add,
-    Conv2d,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    Reshape,
-    Slice,
-    Sum,
-)
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import Case, check
@@ -181,35 +166,55 @@ _SPIKES = TensorType.spikes(4, 3, 5)
 _ONE = IntTensor.of([1])
 
 
-def _half(*theta: int, axes: int = 0) -> Neuron:
+def _half(*theta: int, axes: int = 0) -> ops.Neuron:
     threshold = np.array(theta).reshape(-1, *[1] * axes)
-    return Neuron(threshold=IntTensor.of(threshold), dv=DECAY_ONE // 2)
+    return ops.Neuron(threshold=IntTensor.of(threshold), dv=ops.DECAY_ONE // 2)
 
 
 @each_simulator
 @pytest.mark.parametrize(
-    "ops",
+    "chain",
     [
-        (Add(), Add(), _half(100)),
-        (Gate(), Gate()),
+        (ops.Add(), ops.Add(), _half(100)),
+        (ops.Gate(), ops.Gate()),
         (_half(65, 70, 65, 99, axes=2),),
-        (Reshape(shape=(60,)), Linear(weight=IntTensor.of(np.arange(180).reshape(3, 60) % 7 - 3),
-                                      bias=IntTensor.of([1, 2, 3])), _half(64, 500, 700)),
-        (Sum(axes=(1, 2)), _half(300), Linear(weight=IntTensor.of([[1, 2, 3, -4]]), bias=_ONE)),
-        (Reshape(shape=(60,)), Slice(axis=0, start=7, stop=9),
-         Linear(weight=IntTensor.of([[5, -3]]), bias=_ONE)),
-        (Permute(axes=(2, 1, 0)), Linear(weight=IntTensor.of([[1, 2, 3, -4]]), bias=_ONE)),
-        (MaxPool2d(kernel=(3, 3), stride=(1, 2), padding=(1, 1)),),
-        (MaxPool2d(kernel=(2, 2), stride=(1, 1)),),
-        (Conv2d(weight=IntTensor.of(np.arange(24).reshape(4, 2, 3, 1)), padding=(1, 0), groups=2,
-                bias=IntTensor.of([1, 2, 0, -300])), _half(500)),
+        (
+            ops.Reshape(shape=(60,)),
+            ops.Linear(
+                weight=IntTensor.of(np.arange(180).reshape(3, 60) % 7 - 3),
+                bias=IntTensor.of([1, 2, 3]),
+            ),
+            _half(64, 500, 700),
+        ),
+        (
+            ops.Sum(axes=(1, 2)),
+            _half(300),
+            ops.Linear(weight=IntTensor.of([[1, 2, 3, -4]]), bias=_ONE),
+        ),
+        (
+            ops.Reshape(shape=(60,)),
+            ops.Slice(axis=0, start=7, stop=9),
+            ops.Linear(weight=IntTensor.of([[5, -3]]), bias=_ONE),
+        ),
+        (ops.Permute(axes=(2, 1, 0)), ops.Linear(weight=IntTensor.of([[1, 2, 3, -4]]), bias=_ONE)),
+        (ops.MaxPool2d(kernel=(3, 3), stride=(1, 2), padding=(1, 1)),),
+        (ops.MaxPool2d(kernel=(2, 2), stride=(1, 1)),),
+        (
+            ops.Conv2d(
+                weight=IntTensor.of(np.arange(24).reshape(4, 2, 3, 1)),
+                padding=(1, 0),
+                groups=2,
+                bias=IntTensor.of([1, 2, 0, -300]),
+            ),
+            _half(500),
+        ),
     ],
-    ids=lambda ops: "-".join(type(op).__name__ for op in ops),
-)  # fmt: skip
-def test_ops_one_by_one(simulator: Simulator, ops: tuple[Op, ...]) -> None:
-    nodes = [Node("in", Input(type=_SPIKES))]
-    for i, op in enumerate(ops):
-        operands = (nodes[-1].name,) * (2 if isinstance(op, Add | Gate) else 1)
+    ids=lambda chain: "-".join(type(op).__name__ for op in chain),
+)
+def test_ops_one_by_one(simulator: Simulator, chain: tuple[ops.Op, ...]) -> None:
+    nodes = [Node("in", ops.Input(type=_SPIKES))]
+    for i, op in enumerate(chain):
+        operands = (nodes[-1].name,) * (2 if isinstance(op, ops.Add | ops.Gate) else 1)
         nodes.append(Node(f"n.{i}", op, operands))
     graph = Graph(tuple(nodes), (nodes[-1].name,), 5)
     x = np.random.default_rng(0).integers(0, 2, (5, 3, *_SPIKES.shape))
@@ -224,7 +229,7 @@ def test_ops_one_by_one(simulator: Simulator, ops: tuple[Op, ...]) -> None:
 @each_simulator
 def test_a_vector_of_thresholds(simulator: Simulator) -> None:
     nodes = (
-        Node("x", Input(type=TensorType((4,), IntRange(-9, 9), Kind.GRADED))),
+        Node("x", ops.Input(type=TensorType((4,), IntRange(-9, 9), Kind.GRADED))),
         Node("s", _half(100, 300, 100, 64), ("x",)),
     )
     x = np.random.default_rng(0).integers(-9, 10, (5, 3, 4))
@@ -232,8 +237,8 @@ def test_a_vector_of_thresholds(simulator: Simulator) -> None:
 
 
 def test_thresholds_that_differ_within_a_channel_are_refused() -> None:
-    several = Neuron(threshold=IntTensor.of(64 * np.arange(1, 16).reshape(3, 5)))
-    graph = Graph((Node("x", Input(type=_SPIKES)), Node("s", several, ("x",))), ("s",), 2)
+    several = ops.Neuron(threshold=IntTensor.of(64 * np.arange(1, 16).reshape(3, 5)))
+    graph = Graph((Node("x", ops.Input(type=_SPIKES)), Node("s", several, ("x",))), ("s",), 2)
     with pytest.raises(UnsupportedError, match="s: has thresholds that differ within a channel"):
         to_nir(graph, flavour=Flavour.PORTABLE)
 
@@ -241,11 +246,11 @@ def test_thresholds_that_differ_within_a_channel_are_refused() -> None:
 @pytest.mark.parametrize("flavour", [Flavour.PORTABLE, Flavour.FUSED])
 def test_refusals_name_every_node(flavour: Flavour) -> None:
     nodes = (
-        Node("x", Input(type=TensorType((2, 4, 4), IntRange(-200, 200), Kind.GRADED))),
-        Node("current", Neuron(threshold=_ONE, du=2048), ("x",)),
-        Node("third", Neuron(threshold=_ONE, dv=1365), ("current",)),
-        Node("y", Readout(), ("third",)),
-        Node("late", Neuron(threshold=_ONE), ("y",)),
+        Node("x", ops.Input(type=TensorType((2, 4, 4), IntRange(-200, 200), Kind.GRADED))),
+        Node("current", ops.Neuron(threshold=_ONE, du=2048), ("x",)),
+        Node("third", ops.Neuron(threshold=_ONE, dv=1365), ("current",)),
+        Node("y", ops.Readout(), ("third",)),
+        Node("late", ops.Neuron(threshold=_ONE), ("y",)),
     )
     with pytest.raises(UnsupportedError) as caught:
         to_nir(Graph(nodes, ("late",), 4), flavour=flavour)
@@ -261,11 +266,11 @@ def test_refusals_name_every_node(flavour: Flavour) -> None:
 def test_what_float32_would_round_is_refused(flavour: Flavour) -> None:
     """Fourteen bits of fraction behind a leak of one half, over fifteen steps."""
     weight = IntTensor.of(np.full((2, 8), 100))
-    synapse = Linear(weight=weight, bias=IntTensor.of([0, 0]))
+    synapse = ops.Linear(weight=weight, bias=IntTensor.of([0, 0]))
     nodes = (
-        Node("x", Input(type=TensorType.spikes(8))),
+        Node("x", ops.Input(type=TensorType.spikes(8))),
         Node("y", synapse, ("x",)),
-        Node("s", Neuron(threshold=_ONE, dv=2048, fraction_bits=20), ("y",)),
+        Node("s", ops.Neuron(threshold=_ONE, dv=2048, fraction_bits=20), ("y",)),
     )
     assert to_nir(Graph(nodes, ("s",), 14), flavour=flavour)
     with pytest.raises(UnsupportedError, match=r"s: its sums can need 25 bits; float32 is exact"):
@@ -275,10 +280,10 @@ def test_what_float32_would_round_is_refused(flavour: Flavour) -> None:
 
 def _rising(weight: int, theta: int) -> Case:
     """A membrane that halves and gains for fourteen steps, down to its last bit."""
-    synapse = Linear(weight=IntTensor.of(np.full((2, 8), weight)), bias=IntTensor.of([0, 0]))
-    fire = Neuron(threshold=IntTensor.of([theta]), dv=2048, fraction_bits=13)
+    synapse = ops.Linear(weight=IntTensor.of(np.full((2, 8), weight)), bias=IntTensor.of([0, 0]))
+    fire = ops.Neuron(threshold=IntTensor.of([theta]), dv=2048, fraction_bits=13)
     nodes = (
-        Node("x", Input(type=TensorType.spikes(8))),
+        Node("x", ops.Input(type=TensorType.spikes(8))),
         Node("y", synapse, ("x",)),
         Node("s", fire, ("y",)),
     )
@@ -313,10 +318,10 @@ def test_sizes_are_refused_before_they_are_built(networks: ModuleType) -> None:
 
 def test_an_image_that_is_needed_behind_neurons_is_refused() -> None:
     nodes = (
-        Node("x", Input(type=TensorType((4,), IntRange(-9, 9), Kind.GRADED))),
-        Node("a", Neuron(threshold=_ONE), ("x",)),
-        Node("sum", Add(), ("x", "a")),
-        Node("b", Neuron(threshold=_ONE), ("sum",)),
+        Node("x", ops.Input(type=TensorType((4,), IntRange(-9, 9), Kind.GRADED))),
+        Node("a", ops.Neuron(threshold=_ONE), ("x",)),
+        Node("sum", ops.Add(), ("x", "a")),
+        Node("b", ops.Neuron(threshold=_ONE), ("sum",)),
     )
     with pytest.raises(UnsupportedError, match="x: is needed behind neurons"):
         to_nir(Graph(nodes, ("b",), 2), flavour=Flavour.FUSED)

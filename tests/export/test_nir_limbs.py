@@ -11,9 +11,9 @@ import pytest
 
 from lapilli.export.nir.read.importer import from_nir
 from lapilli.export.nir.write.dialect import Flavour
+from lapilli.ir import ops
 from lapilli.ir.errors import FormatError, MismatchError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Add, Input, Linear, Neuron, Readout, Sum
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import Case, check
@@ -47,13 +47,13 @@ def _case(bits: int, features: int = 6) -> Case:
     most = (1 << bits) // 5
     weight, bias = rng.integers(-127, 128, (3, features)), rng.integers(-(1 << 20), 1 << 20, 3)
     nodes = (
-        Node("x", Input(type=TensorType((features, 2, 2), IntRange(-most, most), Kind.GRADED))),
-        Node("s", Neuron(threshold=IntTensor.of([most << 5]), dv=2048), ("x",)),
-        Node("stream", Add(), ("x", "s")),
-        Node("pooled", Sum(axes=(1, 2)), ("stream",)),
-        Node("head", Linear(weight=IntTensor.of(weight), bias=IntTensor.of(bias), graded=True),
+        Node("x", ops.Input(type=TensorType((features, 2, 2), IntRange(-most, most), Kind.GRADED))),
+        Node("s", ops.Neuron(threshold=IntTensor.of([most << 5]), dv=2048), ("x",)),
+        Node("stream", ops.Add(), ("x", "s")),
+        Node("pooled", ops.Sum(axes=(1, 2)), ("stream",)),
+        Node("head", ops.Linear(weight=IntTensor.of(weight), bias=IntTensor.of(bias), graded=True),
              ("pooled",)),
-        Node("logits", Readout(), ("head",)),
+        Node("logits", ops.Readout(), ("head",)),
     )  # fmt: skip
     x = rng.integers(-most, most + 1, (3, 8, features, 2, 2))
     return Case("limbs", "too long for float32", Graph(nodes, ("logits",), 3), {"x": x})
@@ -140,18 +140,21 @@ def test_units_that_are_none_are_refused(units: object, tmp_path: Path) -> None:
 def test_an_input_that_fits_no_sum_is_refused() -> None:
     whole = (1 << 24) - 1
     nodes = (
-        Node("x", Input(type=TensorType((1,), IntRange(0, whole), Kind.GRADED))),
-        Node("head", Linear(weight=IntTensor.of([[1]]), bias=IntTensor.of([whole]), graded=True),
-             ("x",)),
-        Node("logits", Readout(), ("head",)),
-    )  # fmt: skip
+        Node("x", ops.Input(type=TensorType((1,), IntRange(0, whole), Kind.GRADED))),
+        Node(
+            "head",
+            ops.Linear(weight=IntTensor.of([[1]]), bias=IntTensor.of([whole]), graded=True),
+            ("x",),
+        ),
+        Node("logits", ops.Readout(), ("head",)),
+    )
     with pytest.raises(UnsupportedError, match="head: one of its inputs alone leaves"):
         to_nir(Graph(nodes, ("logits",), 2), flavour=Flavour.PORTABLE)
 
 
 def test_what_a_neuron_reads_is_never_in_limbs() -> None:
     tried = _case(19)
-    fire = Node("fire", Neuron(threshold=IntTensor.of([1 << 30])), ("head",))
+    fire = Node("fire", ops.Neuron(threshold=IntTensor.of([1 << 30])), ("head",))
     graph = Graph((*tried.graph.nodes[:-1], fire), ("fire",), 3)
     with pytest.raises(UnsupportedError, match=r"head: its sums can need \d+ bits"):
         to_nir(graph, flavour=Flavour.PORTABLE)

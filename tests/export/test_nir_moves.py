@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from lapilli.export.nir.write.dialect import Flavour
+from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Input, Linear, Neuron, Permute, Reshape, ShiftSum
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import BINARY, TensorType
 from lapilli.simulators.conformance import Case, check
@@ -93,18 +93,18 @@ def _attention(tokens: int) -> Case:
     side = math.isqrt(tokens)
     rng = np.random.default_rng(tokens)
 
-    def synapses(out: int) -> Linear:
+    def synapses(out: int) -> ops.Linear:
         weight = IntTensor.of(rng.integers(-2, 3, (out, 4)))
-        return Linear(weight=weight, bias=IntTensor.of([0] * out))
+        return ops.Linear(weight=weight, bias=IntTensor.of([0] * out))
 
     nodes = (
-        Node("in", Input(type=TensorType.spikes(4, side, side))),
-        Node("flat", Reshape(shape=(4, tokens)), ("in",)),
-        Node("tokens", Permute(axes=(1, 0)), ("flat",)),
+        Node("in", ops.Input(type=TensorType.spikes(4, side, side))),
+        Node("flat", ops.Reshape(shape=(4, tokens)), ("in",)),
+        Node("tokens", ops.Permute(axes=(1, 0)), ("flat",)),
         Node("scores", synapses(tokens), ("tokens",)),
         Node("values", synapses(3), ("tokens",)),
-        Node("mixed", ShiftSum(window=6, reach=4), ("scores", "values")),
-        Node("fire", Neuron(threshold=IntTensor.of([64]), dv=2048), ("mixed",)),
+        Node("mixed", ops.ShiftSum(window=6, reach=4), ("scores", "values")),
+        Node("fire", ops.Neuron(threshold=IntTensor.of([64]), dv=2048), ("mixed",)),
     )
     x = rng.integers(0, 2, (2, 6, 4, side, side))
     return Case("attention", "of many tokens", Graph(nodes, ("fire",), 2), {"in": x})

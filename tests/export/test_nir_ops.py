@@ -9,31 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lapilli.ir import ops
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    DECAY_ONE,
-    Add,
-    Concat,
-    Conv2d,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    Relu,
-    Reset,
-    Reshape,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-)
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, check
@@ -49,12 +27,12 @@ from lapilli.export.nir.write.writer import to_nir
 pytestmark = pytest.mark.torch
 
 
-def no_leak(vth: int) -> Neuron:
-    return Neuron(threshold=IntTensor.of([64 * vth + 1]))
+def no_leak(vth: int) -> ops.Neuron:
+    return ops.Neuron(threshold=IntTensor.of([64 * vth + 1]))
 
 
 _ONE, _ONE3 = IntTensor.of([1]), IntTensor.of([1, 1, 1])
-_SOFT = Neuron(threshold=_ONE, reset=Reset.BY_SUBTRACTION, reset_by=1)
+_SOFT = ops.Neuron(threshold=_ONE, reset=ops.Reset.BY_SUBTRACTION, reset_by=1)
 
 
 def infer_shape(nodes: list[Node]) -> tuple[int, ...]:
@@ -64,19 +42,19 @@ def infer_shape(nodes: list[Node]) -> tuple[int, ...]:
 def test_refusals_name_every_node() -> None:
     spikes, square = TensorType.spikes(2, 4, 4), TensorType.spikes(4, 4)
     nodes = (
-        Node("x", Input(type=spikes)),
-        Node("current", Neuron(threshold=_ONE, du=2048), ("x",)),
-        Node("odd", Neuron(threshold=_ONE, dv=1024, bias=IntTensor.of([3])), ("x",)),
-        Node("coarse", Neuron(threshold=_ONE, dv=2048, fraction_bits=2), ("x",)),
+        Node("x", ops.Input(type=spikes)),
+        Node("current", ops.Neuron(threshold=_ONE, du=2048), ("x",)),
+        Node("odd", ops.Neuron(threshold=_ONE, dv=1024, bias=IntTensor.of([3])), ("x",)),
+        Node("coarse", ops.Neuron(threshold=_ONE, dv=2048, fraction_bits=2), ("x",)),
         Node("finer", replace(_SOFT, dv=2048), ("x",)),
-        Node("y", Input(type=square)),
-        Node("row", Reshape(shape=(16,)), ("y",)),
-        Node("huge", Linear(weight=IntTensor.of([[1 << 53] * 16]), bias=_ONE), ("row",)),
-        Node("huge.theta", Neuron(threshold=IntTensor.of([1 << 60])), ("y",)),
-        Node("huge.twice", Add(), ("huge", "huge")),
-        Node("early", Readout(), ("x",)),
-        Node("late", Neuron(threshold=_ONE), ("early",)),
-        Node("nowhere", Neuron(threshold=_ONE), ("x",)),
+        Node("y", ops.Input(type=square)),
+        Node("row", ops.Reshape(shape=(16,)), ("y",)),
+        Node("huge", ops.Linear(weight=IntTensor.of([[1 << 53] * 16]), bias=_ONE), ("row",)),
+        Node("huge.theta", ops.Neuron(threshold=IntTensor.of([1 << 60])), ("y",)),
+        Node("huge.twice", ops.Add(), ("huge", "huge")),
+        Node("early", ops.Readout(), ("x",)),
+        Node("late", ops.Neuron(threshold=_ONE), ("early",)),
+        Node("nowhere", ops.Neuron(threshold=_ONE), ("x",)),
     )  # fmt: skip
     outputs = tuple(n.name for n in nodes if n.name not in ("x", "y", "row", "early", "nowhere"))
 
@@ -109,61 +87,111 @@ _SPIKES = TensorType.spikes(4, 3, 5)
 
 
 @pytest.mark.parametrize(
-    "ops",
+    "chain",
     [
-        (Add(),),
-        (Add(), Add()),
-        (Gate(), Gate()),
-        (Neuron(threshold=IntTensor.of([65]), dv=DECAY_ONE // 2),),
-        (Neuron(threshold=IntTensor.of(np.arange(1, 16).reshape(3, 5)), fraction_bits=1),),
-        (Permute(axes=(2, 0, 1)), Neuron(threshold=IntTensor.of([[[40]], [[64]], [[65]], [[80]],
-                                                                [[129]]]))),
-        (Slice(axis=1, start=1, stop=3), no_leak(1)),
-        (Sum(axes=(1, 2)), no_leak(7), Linear(weight=IntTensor.of([[1, 2, 3, -4]]), bias=_ONE)),
-        (Sum(axes=(2, 1), keepdims=True), Expand(shape=(4, 3, 5)), Add(), no_leak(15)),
-        (Reshape(shape=(60,)), Slice(axis=0, start=7, stop=9),
-         Linear(weight=IntTensor.of([[5, -3]]), bias=_ONE)),
-        (Permute(axes=(2, 1, 0)), Linear(weight=IntTensor.of([[1, 2, 3, -4]]), bias=_ONE)),
-        (MaxPool2d(kernel=(2, 3), stride=(1, 2), padding=(1, 1)),),
-        (Conv2d(weight=IntTensor.of(np.arange(24).reshape(2, 4, 1, 3)), bias=IntTensor.of([1, 2]),
-                padding=(0, 1), stride=(1, 2)),),
-        (Conv2d(weight=IntTensor.of(np.arange(24).reshape(4, 2, 3, 1)), padding=(1, 0), groups=2,
-                bias=IntTensor.of([1, 2, 0, -300])),),
-        (Reshape(shape=(2, 2, 15)), Permute(axes=(1, 2, 0)), Reshape(shape=(60,)), no_leak(1)),
-        (Sum(axes=(0,)), Linear(weight=IntTensor.of(np.arange(10).reshape(2, 5) - 4),
-                                bias=IntTensor.of([1, 2]))),
-        (Linear(weight=IntTensor.of([[1, 2, 3, -4, 5]]), bias=_ONE), no_leak(3)),
-        (Permute(axes=(0, 2, 1)), MaxPool2d(kernel=(2, 2), stride=(1, 2))),
-        (Permute(axes=(2, 0, 1)),
-         Conv2d(weight=IntTensor.of(np.arange(40).reshape(2, 5, 2, 2)), bias=IntTensor.of([1, 2]))),
-        (Permute(axes=(2, 0, 1)),
-         Conv2d(weight=IntTensor.of([[[[1]], [[2]], [[3]], [[-4]], [[5]]]]), bias=_ONE)),
-        (Conv2d(weight=IntTensor.of(np.arange(16).reshape(2, 4, 1, 2)), bias=IntTensor.of([1, 2])),
-         MaxPool2d(kernel=(2, 3), stride=(1, 2), padding=(1, 1)), no_leak(20)),
-        (Permute(axes=(1, 2, 0)), Concat(axis=2), no_leak(1)),
-        (Reshape(shape=(60,)), Concat(axis=0)),
-        (Reshape(shape=(3, 20)), SpikeMatmul(), no_leak(9), SpikeMatmul(), no_leak(2)),
-        (Add(), Add(), Staircase(thresholds=IntTensor.of([[1], [2], [4]])), Gate()),
-        (Add(), Add(), Add()),
-        (Sum(axes=(1, 2)), Linear(weight=IntTensor.of([[1, 2, -3, -4]] * 3), bias=_ONE3), Relu()),
+        (ops.Add(),),
+        (ops.Add(), ops.Add()),
+        (ops.Gate(), ops.Gate()),
+        (ops.Neuron(threshold=IntTensor.of([65]), dv=ops.DECAY_ONE // 2),),
+        (ops.Neuron(threshold=IntTensor.of(np.arange(1, 16).reshape(3, 5)), fraction_bits=1),),
+        (
+            ops.Permute(axes=(2, 0, 1)),
+            ops.Neuron(threshold=IntTensor.of([[[40]], [[64]], [[65]], [[80]], [[129]]])),
+        ),
+        (ops.Slice(axis=1, start=1, stop=3), no_leak(1)),
+        (
+            ops.Sum(axes=(1, 2)),
+            no_leak(7),
+            ops.Linear(weight=IntTensor.of([[1, 2, 3, -4]]), bias=_ONE),
+        ),
+        (ops.Sum(axes=(2, 1), keepdims=True), ops.Expand(shape=(4, 3, 5)), ops.Add(), no_leak(15)),
+        (
+            ops.Reshape(shape=(60,)),
+            ops.Slice(axis=0, start=7, stop=9),
+            ops.Linear(weight=IntTensor.of([[5, -3]]), bias=_ONE),
+        ),
+        (ops.Permute(axes=(2, 1, 0)), ops.Linear(weight=IntTensor.of([[1, 2, 3, -4]]), bias=_ONE)),
+        (ops.MaxPool2d(kernel=(2, 3), stride=(1, 2), padding=(1, 1)),),
+        (
+            ops.Conv2d(
+                weight=IntTensor.of(np.arange(24).reshape(2, 4, 1, 3)),
+                bias=IntTensor.of([1, 2]),
+                padding=(0, 1),
+                stride=(1, 2),
+            ),
+        ),
+        (
+            ops.Conv2d(
+                weight=IntTensor.of(np.arange(24).reshape(4, 2, 3, 1)),
+                padding=(1, 0),
+                groups=2,
+                bias=IntTensor.of([1, 2, 0, -300]),
+            ),
+        ),
+        (
+            ops.Reshape(shape=(2, 2, 15)),
+            ops.Permute(axes=(1, 2, 0)),
+            ops.Reshape(shape=(60,)),
+            no_leak(1),
+        ),
+        (
+            ops.Sum(axes=(0,)),
+            ops.Linear(
+                weight=IntTensor.of(np.arange(10).reshape(2, 5) - 4), bias=IntTensor.of([1, 2])
+            ),
+        ),
+        (ops.Linear(weight=IntTensor.of([[1, 2, 3, -4, 5]]), bias=_ONE), no_leak(3)),
+        (ops.Permute(axes=(0, 2, 1)), ops.MaxPool2d(kernel=(2, 2), stride=(1, 2))),
+        (
+            ops.Permute(axes=(2, 0, 1)),
+            ops.Conv2d(
+                weight=IntTensor.of(np.arange(40).reshape(2, 5, 2, 2)), bias=IntTensor.of([1, 2])
+            ),
+        ),
+        (
+            ops.Permute(axes=(2, 0, 1)),
+            ops.Conv2d(weight=IntTensor.of([[[[1]], [[2]], [[3]], [[-4]], [[5]]]]), bias=_ONE),
+        ),
+        (
+            ops.Conv2d(
+                weight=IntTensor.of(np.arange(16).reshape(2, 4, 1, 2)), bias=IntTensor.of([1, 2])
+            ),
+            ops.MaxPool2d(kernel=(2, 3), stride=(1, 2), padding=(1, 1)),
+            no_leak(20),
+        ),
+        (ops.Permute(axes=(1, 2, 0)), ops.Concat(axis=2), no_leak(1)),
+        (ops.Reshape(shape=(60,)), ops.Concat(axis=0)),
+        (ops.Reshape(shape=(3, 20)), ops.SpikeMatmul(), no_leak(9), ops.SpikeMatmul(), no_leak(2)),
+        (ops.Add(), ops.Add(), ops.Staircase(thresholds=IntTensor.of([[1], [2], [4]])), ops.Gate()),
+        (ops.Add(), ops.Add(), ops.Add()),
+        (
+            ops.Sum(axes=(1, 2)),
+            ops.Linear(weight=IntTensor.of([[1, 2, -3, -4]] * 3), bias=_ONE3),
+            ops.Relu(),
+        ),
         (replace(_SOFT, threshold=IntTensor.of([300]), dv=2048, reset_by=128, fraction_bits=9),),
-        (Sum(axes=(1,)), Linear(weight=IntTensor.of([[1, -2, 3, -4, 1]] * 3), bias=_ONE3),
-         replace(no_leak(4), ternary=True, dv=2048), SpikeMatmul(), no_leak(1)),
+        (
+            ops.Sum(axes=(1,)),
+            ops.Linear(weight=IntTensor.of([[1, -2, 3, -4, 1]] * 3), bias=_ONE3),
+            replace(no_leak(4), ternary=True, dv=2048),
+            ops.SpikeMatmul(),
+            no_leak(1),
+        ),
     ],
-    ids=lambda ops: "-".join(type(op).__name__ for op in ops),
-)  # fmt: skip
-def test_ops_one_by_one(ops: tuple[Op, ...]) -> None:
-    nodes = [Node("in", Input(type=_SPIKES))]
-    for i, op in enumerate(ops):
+    ids=lambda chain: "-".join(type(op).__name__ for op in chain),
+)
+def test_ops_one_by_one(chain: tuple[ops.Op, ...]) -> None:
+    nodes = [Node("in", ops.Input(type=_SPIKES))]
+    for i, op in enumerate(chain):
         last = nodes[-1].name
-        if isinstance(op, SpikeMatmul):
+        if isinstance(op, ops.SpikeMatmul):
             rank = len(infer_shape(nodes))
             nodes.append(
-                Node(f"n.{i}^T", Permute(axes=(*range(rank - 2), rank - 1, rank - 2)), (last,))
+                Node(f"n.{i}^T", ops.Permute(axes=(*range(rank - 2), rank - 1, rank - 2)), (last,))
             )
             nodes.append(Node(f"n.{i}", op, (last, f"n.{i}^T")))
             continue
-        operands = (last,) * (2 if isinstance(op, Add | Gate | Concat) else 1)
+        operands = (last,) * (2 if isinstance(op, ops.Add | ops.Gate | ops.Concat) else 1)
         nodes.append(Node(f"n.{i}", op, operands))
     graph = Graph(tuple(nodes), (nodes[-1].name,), 3)
     x = np.random.default_rng(5).integers(0, 2, (3, 4, *_SPIKES.shape))
@@ -174,12 +202,12 @@ def test_ops_one_by_one(ops: tuple[Op, ...]) -> None:
 def test_a_value_spreads_over_its_map() -> None:
     """Oblong too: 3 x 5 needs a kernel of 5 x 5 and another padding on each axis."""
     nodes = (
-        Node("x", Input(type=_SPIKES)),
-        Node("sum", Sum(axes=(1, 2), keepdims=True), ("x",)),
+        Node("x", ops.Input(type=_SPIKES)),
+        Node("sum", ops.Sum(axes=(1, 2), keepdims=True), ("x",)),
         Node("any", no_leak(7), ("sum",)),
-        Node("all", Expand(shape=(4, 3, 5)), ("any",)),
-        Node("left", Gate(), ("all", "x")),
-        Node("right", Gate(), ("left", "all")),
+        Node("all", ops.Expand(shape=(4, 3, 5)), ("any",)),
+        Node("left", ops.Gate(), ("all", "x")),
+        Node("right", ops.Gate(), ("left", "all")),
     )
     x = np.random.default_rng(2).integers(0, 2, (3, 4, 4, 3, 5))
     tried = Case("spread", "both sides", Graph(nodes, ("right",), 3), {"x": x})
@@ -191,7 +219,7 @@ def test_a_value_spreads_over_its_map() -> None:
 def test_names_that_would_clash() -> None:
     kind = TensorType((3,), IntRange(-2, 2), Kind.GRADED)
     names = ("a.b", "a_b", "a/b", "a b", "if", "0", "keys", "state", "output", "is_none", "")
-    nodes = [Node("input", Input(type=kind))]
+    nodes = [Node("input", ops.Input(type=kind))]
     for name in names:
         nodes.append(Node(name, no_leak(1), (nodes[-1].name,)))
     graph = Graph(tuple(nodes), (names[-1],), 2)
@@ -199,20 +227,32 @@ def test_names_that_would_clash() -> None:
 
     exported = to_nir(graph)
 
-    assert list(exported.nodes) == ["input", "a_b", "a_b_2", "a_b_3", "a_b_4", "n_if", "n_0",
-                                    "keys", "state", "output", "is_none", "n_",
-                                    "output_2"]  # fmt: skip
+    assert list(exported.nodes) == [
+        "input",
+        "a_b",
+        "a_b_2",
+        "a_b_3",
+        "a_b_4",
+        "n_if",
+        "n_0",
+        "keys",
+        "state",
+        "output",
+        "is_none",
+        "n_",
+        "output_2",
+    ]
     assert check(Nir(), Case("names", "", graph, {"input": x})) > 0
 
 
 def test_wiring_that_strides_do_not_tell_is_written_out() -> None:
-    ops: tuple[Op, ...] = (
-        Reshape(shape=(2, 2, 15)),
-        Permute(axes=(1, 2, 0)),
-        Reshape(shape=(60,)),
+    chain: tuple[ops.Op, ...] = (
+        ops.Reshape(shape=(2, 2, 15)),
+        ops.Permute(axes=(1, 2, 0)),
+        ops.Reshape(shape=(60,)),
     )
-    nodes = [Node("0", Input(type=_SPIKES))]
-    nodes += [Node(str(i), op, (str(i - 1),)) for i, op in enumerate(ops, 1)]
+    nodes = [Node("0", ops.Input(type=_SPIKES))]
+    nodes += [Node(str(i), op, (str(i - 1),)) for i, op in enumerate(chain, 1)]
 
     facts = json.loads(to_nir(Graph(tuple(nodes), ("3",), 1)).metadata["lapilli"])
 
@@ -281,11 +321,11 @@ def test_shifted_values_whose_scores_come_with_them(tried: Case) -> None:
     a, b = (tried.graph.types[name] for name in "ab")
     first, last = math.prod(a.shape), math.prod(a.shape) + math.prod(b.shape)
     nodes = (
-        Node("in", Input(type=TensorType((last,), a.range | b.range, Kind.GRADED))),
-        Node("a.row", Slice(axis=0, start=0, stop=first), ("in",)),
-        Node("b.row", Slice(axis=0, start=first, stop=last), ("in",)),
-        Node("a", Reshape(shape=a.shape), ("a.row",)),
-        Node("b", Reshape(shape=b.shape), ("b.row",)),
+        Node("in", ops.Input(type=TensorType((last,), a.range | b.range, Kind.GRADED))),
+        Node("a.row", ops.Slice(axis=0, start=0, stop=first), ("in",)),
+        Node("b.row", ops.Slice(axis=0, start=first, stop=last), ("in",)),
+        Node("a", ops.Reshape(shape=a.shape), ("a.row",)),
+        Node("b", ops.Reshape(shape=b.shape), ("b.row",)),
         tried.graph["y"],
     )
     x = np.concatenate([tried.inputs[name].reshape(1, 1, -1) for name in "ab"], axis=-1)
@@ -299,14 +339,14 @@ def test_shifted_values_of_spikes() -> None:
     """Several steps and samples: scores and currents of the same spikes, and a neuron."""
     rng = np.random.default_rng(0)
     score, current = (
-        Linear(weight=IntTensor.of(rng.integers(-3, 4, (out, 3))), bias=IntTensor.of([0] * out))
+        ops.Linear(weight=IntTensor.of(rng.integers(-3, 4, (out, 3))), bias=IntTensor.of([0] * out))
         for out in (3, 2)
     )
     nodes = (
-        Node("in", Input(type=TensorType.spikes(3, 3))),
+        Node("in", ops.Input(type=TensorType.spikes(3, 3))),
         Node("scores", score, ("in",)),
         Node("currents", current, ("in",)),
-        Node("mixed", ShiftSum(window=6, reach=4), ("scores", "currents")),
+        Node("mixed", ops.ShiftSum(window=6, reach=4), ("scores", "currents")),
         Node("fire", no_leak(1), ("mixed",)),
     )
     x = rng.integers(0, 2, (3, 6, 3, 3))

@@ -23,20 +23,10 @@ from lapilli.export.onnx import writer as exporter
 from lapilli.export.onnx.neuron import OPSET
 from lapilli.export.onnx.products import SATURATES
 from lapilli.export.onnx.writer import save_onnx, to_onnx
+from lapilli.ir import ops
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import (
-    Add,
-    Conv2d,
-    Input,
-    Linear,
-    Neuron,
-    Permute,
-    Readout,
-    Reshape,
-    SpikeMatmul,
-)
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import attention_block
@@ -205,9 +195,9 @@ def test_the_page_states_the_versions() -> None:
 
 
 def test_inlined_lines_keep_away_from_names_of_the_graph() -> None:
-    fire = Neuron(threshold=IntTensor.of([64]), dv=2048)
+    fire = ops.Neuron(threshold=IntTensor.of([64]), dv=2048)
     odd = ("y/Cast", "y/Where", "y/v", "y/membrane", "y")
-    nodes = [Node("x", Input(type=TensorType.spikes(2)))]
+    nodes = [Node("x", ops.Input(type=TensorType.spikes(2)))]
     nodes += [Node(name, fire, ("x",)) for name in odd]
     graph = Graph(tuple(nodes), odd, T=3)
     x = spikes((3, 2, 2))
@@ -222,11 +212,11 @@ def test_inlined_lines_keep_away_from_names_of_the_graph() -> None:
 
 def test_a_name_of_the_graph_is_never_taken() -> None:
     """Modules may be called what helpers are called."""
-    linear = Linear(weight=IntTensor.of([[3, -2]]), bias=IntTensor.of([1]))
+    linear = ops.Linear(weight=IntTensor.of([[3, -2]]), bias=IntTensor.of([1]))
     odd = ("y/MatMulInteger", "y/weight", "int64/0x2", "y[t]", "batch", "y")
-    nodes = [Node("x", Input(type=TensorType.spikes(2)))]
+    nodes = [Node("x", ops.Input(type=TensorType.spikes(2)))]
     nodes += [Node(name, linear, ("x",)) for name in odd]
-    nodes += [Node("sum/total", Readout(), ("y",)), Node("sum", Readout(), ("y",))]
+    nodes += [Node("sum/total", ops.Readout(), ("y",)), Node("sum", ops.Readout(), ("y",))]
     graph = Graph(tuple(nodes), (*odd, "sum/total", "sum", "x"), T=2)
     x = spikes((2, 3, 2))
     want = Reference().compile(graph).run({"x": x}).values
@@ -256,14 +246,14 @@ def test_random_graphs_are_valid_models(
 def test_signed_weights_meet_small_activations_alone() -> None:
     """Unsigned by signed products saturate without VNNI where the unsigned one is above 128."""
     rng = np.random.default_rng(0)
-    linear = Linear(
+    linear = ops.Linear(
         weight=IntTensor.of(rng.integers(-127, 128, (4, 6))), bias=IntTensor.of([0] * 4),
         graded=True,
     )  # fmt: skip
     kinds = [(0, 1), (0, SATURATES), (0, SATURATES + 1), (-1, 1), (-127, 127), (0, 1000)]
     signed = []
     for lo, hi in kinds:
-        source = Input(type=TensorType((6,), IntRange(lo, hi), Kind.GRADED))
+        source = ops.Input(type=TensorType((6,), IntRange(lo, hi), Kind.GRADED))
         graph = Graph((Node("x", source), Node("y", linear, ("x",))), ("y",), T=1)
         types = {t.name: t.data_type for t in to_onnx(graph).graph.initializer}
         signed.append(types["y/weight"] == onnx.TensorProto.INT8)
@@ -271,9 +261,9 @@ def test_signed_weights_meet_small_activations_alone() -> None:
 
 
 def wide(name: str, terms: int, hi: int) -> tuple[Node, Node]:
-    source = Input(type=TensorType((terms,), IntRange(0, hi), Kind.COUNTS))
+    source = ops.Input(type=TensorType((terms,), IntRange(0, hi), Kind.COUNTS))
     weight = IntTensor.of(np.ones((1, terms), np.int64))
-    return Node(f"{name}.in", source), Node(name, Linear(weight=weight, bias=IntTensor.of([0])),
+    return Node(f"{name}.in", source), Node(name, ops.Linear(weight=weight, bias=IntTensor.of([0])),
                                             (f"{name}.in",))  # fmt: skip
 
 
@@ -297,9 +287,9 @@ def test_sums_beyond_32_bits_are_refused_all_at_once() -> None:
 def test_the_longest_sum_that_is_taken_does_not_wrap(x: int, w: int) -> None:
     """Zero points on both sides, every product at its end."""
     terms = 16_512
-    source = Input(type=TensorType((terms,), IntRange(-128, 127), Kind.GRADED))
+    source = ops.Input(type=TensorType((terms,), IntRange(-128, 127), Kind.GRADED))
     weight = np.full((1, terms), w)
-    linear = Linear(weight=IntTensor.of(weight), bias=IntTensor.of([0]), graded=True)
+    linear = ops.Linear(weight=IntTensor.of(weight), bias=IntTensor.of([0]), graded=True)
     graph = Graph((Node("x", source), Node("y", linear, ("x",))), ("y",), T=1)
     given = np.full((1, 1, terms), x, np.int8)
     (y,) = session(to_onnx(graph).SerializeToString()).run(None, {"x": given})
@@ -310,9 +300,9 @@ def test_sums_beyond_64_bits_are_refused() -> None:
     source = TensorType((2, 2), IntRange(-(1 << 55), 1 << 55), Kind.GRADED)
     gate = TensorType((2, 2), IntRange(0, 16), Kind.COUNTS)
     nodes = (
-        Node("v", Input(type=source)),
-        Node("g", Input(type=gate)),
-        Node("y", SpikeMatmul(), ("g", "v")),
+        Node("v", ops.Input(type=source)),
+        Node("g", ops.Input(type=gate)),
+        Node("y", ops.SpikeMatmul(), ("g", "v")),
     )
     with pytest.raises(UnsupportedError, match=r"y: its sum can need \d+ bits; int64 has 64"):
         to_onnx(Graph(nodes, ("y",), T=1))
@@ -326,11 +316,11 @@ def test_more_weights_than_a_file_holds_are_refused(monkeypatch: pytest.MonkeyPa
 
 def test_a_graph_without_outputs_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="outputs: there is none"):
-        to_onnx(Graph((Node("x", Input(type=TensorType.spikes(2))),), (), T=1))
+        to_onnx(Graph((Node("x", ops.Input(type=TensorType.spikes(2))),), (), T=1))
 
 
 def test_an_output_may_be_an_input_or_stand_twice() -> None:
-    nodes = (Node("x", Input(type=TensorType.spikes(2))), Node("y", Add(), ("x", "x")))
+    nodes = (Node("x", ops.Input(type=TensorType.spikes(2))), Node("y", ops.Add(), ("x", "x")))
     for step in (False, True):
         model = to_onnx(Graph(nodes, ("x", "y", "y"), T=2), step=step)
         onnx.checker.check_model(model, full_check=True)
@@ -345,8 +335,8 @@ def _imagenet_sized() -> Graph:
     """Layers with the weights of Spikformer-8-768 for 224 x 224 images, on a small map."""
     rng = np.random.default_rng(0)
     dim, hidden, side = 768, 3072, 2
-    nodes = [Node("image", Input(type=TensorType((3, 4, 4), IntRange(-127, 127), Kind.GRADED)))]
-    fire = Neuron(threshold=IntTensor.of([64 * 40 + 1]), dv=2048)
+    nodes = [Node("image", ops.Input(type=TensorType((3, 4, 4), IntRange(-127, 127), Kind.GRADED)))]
+    fire = ops.Neuron(threshold=IntTensor.of([64 * 40 + 1]), dv=2048)
 
     def add(name: str, op: Any, *sources: str) -> str:
         nodes.append(Node(name, op, sources))
@@ -360,22 +350,22 @@ def _imagenet_sized() -> Graph:
     for stage, out in enumerate((96, 192, 384, dim, dim)):
         w, b = weights(out, channels, 3, 3)
         stride = (2, 2) if stage == 0 else (1, 1)
-        op = Conv2d(weight=w, bias=b, padding=(1, 1), stride=stride, graded=stage == 0)
+        op = ops.Conv2d(weight=w, bias=b, padding=(1, 1), stride=stride, graded=stage == 0)
         x = add(f"sps.{stage}.lif", fire, add(f"sps.{stage}.conv", op, x))
         channels = out
-    x = add("tokens", Reshape(shape=(dim, side * side)), x)
-    x = add("tokens.last", Permute(axes=(1, 0)), x)
+    x = add("tokens", ops.Reshape(shape=(dim, side * side)), x)
+    x = add("tokens.last", ops.Permute(axes=(1, 0)), x)
     for block in range(8):
         for role, (rows, columns) in {
             "q": (dim, dim), "k": (dim, dim), "v": (dim, dim), "proj": (dim, dim),
             "fc1": (hidden, dim), "fc2": (dim, hidden),
         }.items():  # fmt: skip
             w, b = weights(rows, columns)
-            linear = add(f"block.{block}.{role}", Linear(weight=w, bias=b), x)
+            linear = add(f"block.{block}.{role}", ops.Linear(weight=w, bias=b), x)
             fired = add(f"block.{block}.{role}_lif", fire, linear)
             x = x if role in ("q", "k") else fired
     w, b = weights(1000, dim)
-    add("logits", Readout(), add("head", Linear(weight=w, bias=b), x))
+    add("logits", ops.Readout(), add("head", ops.Linear(weight=w, bias=b), x))
     return Graph(tuple(nodes), ("logits",), T=4)
 
 
@@ -385,7 +375,9 @@ def test_66_million_weights_take_a_byte_each(
 ) -> None:
     graph = _imagenet_sized()
     weights = sum(
-        math.prod(n.op.weight.shape) for n in graph.nodes if isinstance(n.op, Linear | Conv2d)
+        math.prod(n.op.weight.shape)
+        for n in graph.nodes
+        if isinstance(n.op, ops.Linear | ops.Conv2d)
     )
     assert weights > 66_000_000
     source = InputQuantizer(mean=(Fraction(0),) * 3, std=(Fraction(1),) * 3, exponent=6, lo=-127,

@@ -14,7 +14,7 @@ import torch
 from frameworks.examples import Example, T
 from torch import Tensor
 
-from lapilli.ir.ops import Neuron, Reset
+from lapilli.ir import ops
 from lapilli.ir.semantics import State, evaluate, integrate
 from lapilli.model.neurons.adapters import adapter_of
 from lapilli.model.neurons.rule import Adapter, NeuronRule, Rule, StaircaseRule
@@ -85,7 +85,7 @@ def _scale(rule: Rule) -> Fraction:
 def _integers(made: IntegerNeuron, n: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
     """Spikes and membranes of the integer neuron, in real units."""
     x = n.numpy()
-    if isinstance(rule, StaircaseRule) or not isinstance(made.op, Neuron):
+    if isinstance(rule, StaircaseRule) or not isinstance(made.op, ops.Neuron):
         counts = torch.from_numpy(evaluate(made.op, (x,)))
         return counts.double() * float(rule.output_scale), n.double() * float(made.scale)
     state = State.rest(x.shape[1:])
@@ -120,9 +120,9 @@ def _in_words(rule: Rule, *, silent: bool) -> str:
     fires = f"h {sign} {_number(rule.rest + rule.thetas[0])}"
     parts.append(f"|{fires[0]}|{fires[1:]}" if rule.ternary else fires)
     reset = {
-        Reset.TO_ZERO: f"to {_number(rule.rest)}",
-        Reset.BY_SUBTRACTION: f"by {_number(rule.reset_by)}",
-        Reset.NONE: "none",
+        ops.Reset.TO_ZERO: f"to {_number(rule.rest)}",
+        ops.Reset.BY_SUBTRACTION: f"by {_number(rule.reset_by)}",
+        ops.Reset.NONE: "none",
     }[rule.reset]
     return ", ".join([*parts, f"reset {reset}"])
 

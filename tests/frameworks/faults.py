@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from lapilli.ir.ops import Reset
+from lapilli.ir import ops
 from lapilli.model.neurons.rule import Rule, StaircaseRule
 
 
@@ -25,8 +25,8 @@ def faulty(rule: Rule) -> Iterator[tuple[str, Rule]]:
     yield "v_reset", replace(rule, rest=rule.rest - Fraction(1, 8), ternary=False)
     current = Fraction(0) if rule.current_decay else Fraction(1, 4)
     yield "synaptic current", replace(rule, current_decay=current)
-    for reset in Reset:
+    for reset in ops.Reset:
         if reset is not rule.reset:
             yield reset.value, replace(rule, reset=reset, reset_by=rule.thetas[0])
-    if rule.reset is Reset.BY_SUBTRACTION:
+    if rule.reset is ops.Reset.BY_SUBTRACTION:
         yield "order", replace(rule, reset_by=rule.reset_by * Fraction(3, 4))

@@ -12,9 +12,9 @@ from lapilli.export.native import save_network
 from lapilli.export.net.writer import save_net
 from lapilli.export.nir.write.writer import save_nir
 from lapilli.export.onnx.writer import save_onnx
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import Add, Conv2d, Input, Linear, MaxPool2d, Neuron, Readout, Reshape
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import attention_block
@@ -65,20 +65,20 @@ def _residual() -> Graph:
     def ints(*shape: int) -> IntTensor:
         return IntTensor.of(rng.integers(-7, 8, shape))
 
-    leaky = Neuron(threshold=IntTensor.of([64 * 9]), dv=2048)
-    first = Conv2d(weight=ints(3, 1, 3, 3), bias=ints(3), padding=(1, 1), graded=True)
+    leaky = ops.Neuron(threshold=IntTensor.of([64 * 9]), dv=2048)
+    first = ops.Conv2d(weight=ints(3, 1, 3, 3), bias=ints(3), padding=(1, 1), graded=True)
     nodes = (
-        Node("image", Input(type=_IMAGE)),
+        Node("image", ops.Input(type=_IMAGE)),
         Node("a", first, ("image",)),
         Node("a.lif", leaky, ("a",)),
-        Node("pool", MaxPool2d(kernel=(2, 2), stride=(2, 2)), ("a.lif",)),
-        Node("b", Conv2d(weight=ints(3, 3, 1, 1), bias=ints(3)), ("pool",)),
-        Node("b.lif", Neuron(threshold=IntTensor.of([64 * 3])), ("b",)),
-        Node("sum", Add(), ("b", "b.lif")),
+        Node("pool", ops.MaxPool2d(kernel=(2, 2), stride=(2, 2)), ("a.lif",)),
+        Node("b", ops.Conv2d(weight=ints(3, 3, 1, 1), bias=ints(3)), ("pool",)),
+        Node("b.lif", ops.Neuron(threshold=IntTensor.of([64 * 3])), ("b",)),
+        Node("sum", ops.Add(), ("b", "b.lif")),
         Node("c.lif", leaky, ("sum",)),
-        Node("flat", Reshape(shape=(12,)), ("c.lif",)),
-        Node("head", Linear(weight=ints(3, 12), bias=ints(3)), ("flat",)),
-        Node("logits", Readout(), ("head",)),
+        Node("flat", ops.Reshape(shape=(12,)), ("c.lif",)),
+        Node("head", ops.Linear(weight=ints(3, 12), bias=ints(3)), ("flat",)),
+        Node("logits", ops.Readout(), ("head",)),
     )  # fmt: skip
     return Graph(nodes, ("logits",), 4)
 
@@ -87,22 +87,22 @@ def _chain() -> Graph:
     """What a `.net` file can say: the input drives neurons, then a convolution and a matrix."""
     rng = np.random.default_rng(0)
 
-    def lif(vth: int) -> Neuron:
-        return Neuron(threshold=IntTensor.of([64 * vth + 1]), dv=2048)
+    def lif(vth: int) -> ops.Neuron:
+        return ops.Neuron(threshold=IntTensor.of([64 * vth + 1]), dv=2048)
 
     def ints(*shape: int) -> IntTensor:
         return IntTensor.of(rng.integers(-7, 8, shape))
 
     nodes = (
-        Node("image", Input(type=_IMAGE)),
+        Node("image", ops.Input(type=_IMAGE)),
         Node("spikes", lif(5), ("image",)),
-        Node("conv", Conv2d(weight=ints(3, 1, 3, 3), bias=ints(3), stride=(2, 1)), ("spikes",)),
+        Node("conv", ops.Conv2d(weight=ints(3, 1, 3, 3), bias=ints(3), stride=(2, 1)), ("spikes",)),
         Node("conv.lif", lif(9), ("conv",)),
-        Node("flat", Reshape(shape=(6,)), ("conv.lif",)),
-        Node("fc", Linear(weight=ints(5, 6), bias=ints(5)), ("flat",)),
+        Node("flat", ops.Reshape(shape=(6,)), ("conv.lif",)),
+        Node("fc", ops.Linear(weight=ints(5, 6), bias=ints(5)), ("flat",)),
         Node("fc.lif", lif(4), ("fc",)),
-        Node("head", Linear(weight=ints(3, 5), bias=ints(3)), ("fc.lif",)),
-        Node("logits", Readout(), ("head",)),
+        Node("head", ops.Linear(weight=ints(3, 5), bias=ints(3)), ("fc.lif",)),
+        Node("logits", ops.Readout(), ("head",)),
     )
     return Graph(nodes, ("logits",), 4)
 

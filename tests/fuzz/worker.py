@@ -25,12 +25,14 @@ from lapilli.export.nir.read.dynamics import Reading
 from lapilli.export.nir.read.metadata import NOTHING, Stated
 from lapilli.export.nir.read.reader import parse_nir
 from lapilli.export.onnx.reader import read_onnx
+from lapilli.ir import ops
 from lapilli.ir.errors import FormatError, GraphError
-from lapilli.ir.ops import Reset
 
 MEMORY, SECONDS = 64 << 20, 2.0  # of the processor
 MOST = 16 << 20  # bytes that the numbers of such a file may take
-_STATED = Stated(reading=Reading.SNNTORCH, dt=1e-4, T=4, reset=Reset.TO_ZERO, input_range=(0, 1))
+_STATED = Stated(
+    reading=Reading.SNNTORCH, dt=1e-4, T=4, reset=ops.Reset.TO_ZERO, input_range=(0, 1)
+)
 
 
 def _read(kind: str, data: bytes, path: Path) -> str:

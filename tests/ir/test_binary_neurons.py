@@ -11,30 +11,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from lapilli.ir import ops
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    Relu,
-    Reset,
-    Reshape,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-)
 from lapilli.ir.passes.binary import copies, faults, lowering, maxima, size, terms, thresholds
 from lapilli.ir.passes.binary.lowering import to_binary_neurons
 from lapilli.ir.tensor import IntArray, IntTensor
@@ -42,8 +21,8 @@ from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.reference import Reference
 
 _SAYABLE = (
-    Input, Linear, Conv2d, Add, Sum, Neuron, Readout,
-    Reshape, Permute, Expand, Slice, Concat, Delay,
+    ops.Input, ops.Linear, ops.Conv2d, ops.Add, ops.Sum, ops.Neuron, ops.Readout,
+    ops.Reshape, ops.Permute, ops.Expand, ops.Slice, ops.Concat, ops.Delay,
 )  # fmt: skip
 
 
@@ -52,9 +31,9 @@ def differences(graph: Graph, inputs: Mapping[str, IntArray]) -> int:
     lowered = to_binary_neurons(graph)
     for node in lowered.nodes:
         assert isinstance(node.op, _SAYABLE), node
-        if isinstance(node.op, Neuron):
+        if isinstance(node.op, ops.Neuron):
             assert not node.op.ternary
-            assert node.op.reset is Reset.TO_ZERO
+            assert node.op.reset is ops.Reset.TO_ZERO
     want, have = (Reference().compile(g).run(inputs).values for g in (graph, lowered))
     names = {*graph.firing, *graph.outputs}
     assert names
@@ -80,10 +59,10 @@ def test_every_spike_and_output_survives(
 
 
 def given_type(lo: int, hi: int, *shape: int, kind: Kind = Kind.GRADED) -> Node:
-    return Node(f"in{lo}_{hi}", Input(type=TensorType(shape, IntRange(lo, hi), kind)))
+    return Node(f"in{lo}_{hi}", ops.Input(type=TensorType(shape, IntRange(lo, hi), kind)))
 
 
-def one(op: Op, *inputs: Node, T: int = 1) -> Graph:
+def one(op: ops.Op, *inputs: Node, T: int = 1) -> Graph:
     unlike = tuple(dict.fromkeys(inputs))
     node = Node("y", op, tuple(i.name for i in inputs))
     return Graph((*unlike, node), ("y",), T)
@@ -108,50 +87,52 @@ _SPIKES, _TERNARY = (
 )  # fmt: skip
 _ELEVEN = given_type(-1024, 1023, 20, 1000)
 _MAP = given_type(-4096, 4095, 20, 96, 96)
-_OVER = MaxPool2d(kernel=(3, 3), stride=(2, 2), padding=(1, 1))
+_OVER = ops.MaxPool2d(kernel=(3, 3), stride=(2, 2), padding=(1, 1))
 _HALF = 2048
-_BOTH_WAYS = Neuron(threshold=IntTensor.of([300]), dv=_HALF, ternary=True)
-_SOFT = Neuron(
-    threshold=IntTensor.of([300]), dv=_HALF, reset=Reset.BY_SUBTRACTION, reset_by=272,
+_BOTH_WAYS = ops.Neuron(threshold=IntTensor.of([300]), dv=_HALF, ternary=True)
+_SOFT = ops.Neuron(
+    threshold=IntTensor.of([300]), dv=_HALF, reset=ops.Reset.BY_SUBTRACTION, reset_by=272,
     bias=IntTensor.of([-3]),
 )  # fmt: skip
 _CURRENT = given_type(-9, 9, 50, 20)
 
 CASES: dict[str, Graph] = {
-    "20480 maxima of nine": one(MaxPool2d(kernel=(3, 3), stride=(3, 3)), _MAP),
+    "20480 maxima of nine": one(ops.MaxPool2d(kernel=(3, 3), stride=(3, 3)), _MAP),
     "maxima that overlap": one(_OVER, given_type(-4096, 4095, 3, 32, 32)),
     "maxima, oblong": one(
-        MaxPool2d(kernel=(2, 4), stride=(1, 3), padding=(1, 0)), given_type(3, 90, 3, 32, 32)
+        ops.MaxPool2d(kernel=(2, 4), stride=(1, 3), padding=(1, 0)), given_type(3, 90, 3, 32, 32)
     ),
     "maxima of negatives": one(_OVER, given_type(-90, -3, 3, 32, 32)),
     "maxima of ternary": one(_OVER, given_type(-1, 1, 3, 32, 32, kind=Kind.SPIKES)),
     "any": one(_OVER, given_type(0, 1, 3, 32, 32, kind=Kind.SPIKES)),
-    "20000 gates": one(Gate(), _SPIKES, _ELEVEN),
-    "ternary gates": one(Gate(), _ELEVEN, _TERNARY),
-    "and": one(Gate(), _SPIKES, _SPIKES),
-    "sign": one(Gate(), _TERNARY, _TERNARY),
-    "relu": one(Relu(), _ELEVEN),
-    "relu of nothing": one(Relu(), given_type(-9, 0, 50)),
-    "relu of all": one(Relu(), given_type(4, 9, 50)),
-    "staircase": one(Staircase(thresholds=IntTensor.of([[-7], [0], [5], [1023]])), _ELEVEN),
+    "20000 gates": one(ops.Gate(), _SPIKES, _ELEVEN),
+    "ternary gates": one(ops.Gate(), _ELEVEN, _TERNARY),
+    "and": one(ops.Gate(), _SPIKES, _SPIKES),
+    "sign": one(ops.Gate(), _TERNARY, _TERNARY),
+    "relu": one(ops.Relu(), _ELEVEN),
+    "relu of nothing": one(ops.Relu(), given_type(-9, 0, 50)),
+    "relu of all": one(ops.Relu(), given_type(4, 9, 50)),
+    "staircase": one(ops.Staircase(thresholds=IntTensor.of([[-7], [0], [5], [1023]])), _ELEVEN),
     "matmul": one(
-        SpikeMatmul(), given_type(-1, 1, 2, 8, 9, kind=Kind.SPIKES), given_type(-70, 99, 2, 9, 7)
+        ops.SpikeMatmul(),
+        given_type(-1, 1, 2, 8, 9, kind=Kind.SPIKES),
+        given_type(-70, 99, 2, 9, 7),
     ),
     "matmul of counts": one(
-        SpikeMatmul(),
+        ops.SpikeMatmul(),
         given_type(0, 5, 2, 8, 9, kind=Kind.COUNTS),
         given_type(2, 9, 2, 9, 7, kind=Kind.COUNTS),
     ),
     "ternary": one(_BOTH_WAYS, _CURRENT, T=6),
     "ternary that subtracts": one(replace(_SOFT, ternary=True), _CURRENT, T=6),
-    "ternary that keeps": one(replace(_BOTH_WAYS, reset=Reset.NONE), _CURRENT, T=6),
+    "ternary that keeps": one(replace(_BOTH_WAYS, reset=ops.Reset.NONE), _CURRENT, T=6),
     "ternary without memory": one(replace(_BOTH_WAYS, dv=4096, du=1000), _CURRENT, T=6),
     "subtracts": one(_SOFT, _CURRENT, T=6),
     "subtracts a bit": one(
         replace(_SOFT, reset_by=265, threshold=IntTensor.of(np.arange(290, 310))), _CURRENT, T=5
     ),
-    "keeps": one(replace(_SOFT, reset=Reset.NONE, dv=0), _CURRENT, T=6),
-}  # fmt: skip
+    "keeps": one(replace(_SOFT, reset=ops.Reset.NONE, dv=0), _CURRENT, T=6),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -168,8 +149,8 @@ def test_an_operation_is_exact(name: str) -> None:
 def test_resets_happen_and_matter(name: str) -> None:
     graph = CASES[name]
     op = graph["y"].op
-    assert isinstance(op, Neuron)
-    free = one(replace(op, reset=Reset.NONE), _CURRENT, T=6)
+    assert isinstance(op, ops.Neuron)
+    free = one(replace(op, reset=ops.Reset.NONE), _CURRENT, T=6)
     inputs = drawn(graph)
     y, z = (Reference().compile(g).run(inputs).values["y"] for g in (graph, free))
     assert (y != z).mean() > 0.02
@@ -211,11 +192,11 @@ MUTANTS = {
     "a staircase compares by >": (thresholds, "reaches", _strictly, "staircase"),
     "a ternary neuron's halves ignore each other": (
         copies, "_copies", lambda f: lambda build, clock, name, op, x, signs: f(
-            build, clock, name, replace(op, reset=Reset.NONE), x, signs), "ternary",
+            build, clock, name, replace(op, reset=ops.Reset.NONE), x, signs), "ternary",
     ),
     "a soft reset is a hard one": (
         copies, "_copies", lambda f: lambda build, clock, name, op, x, signs: f(
-            build, clock, name, replace(op, reset=Reset.TO_ZERO), x, signs), "subtracts",
+            build, clock, name, replace(op, reset=ops.Reset.TO_ZERO), x, signs), "subtracts",
     ),
 }  # fmt: skip
 
@@ -235,11 +216,11 @@ def attention(n: int, d: int, *, read: bool = False) -> Graph:
     """Q K^T V of binary spikes, (n, d) each."""
     spikes = TensorType.spikes(n, d)
     nodes = (
-        *(Node(x, Input(type=spikes)) for x in "qkv"),
-        Node("k^T", Permute(axes=(1, 0)), ("k",)),
-        Node("scores", SpikeMatmul(), ("q", "k^T")),
-        Node("mixed", SpikeMatmul(), ("scores", "v")),
-        Node("fire", Neuron(threshold=IntTensor.of([64 * 3]), dv=_HALF), ("mixed",)),
+        *(Node(x, ops.Input(type=spikes)) for x in "qkv"),
+        Node("k^T", ops.Permute(axes=(1, 0)), ("k",)),
+        Node("scores", ops.SpikeMatmul(), ("q", "k^T")),
+        Node("mixed", ops.SpikeMatmul(), ("scores", "v")),
+        Node("fire", ops.Neuron(threshold=IntTensor.of([64 * 3]), dv=_HALF), ("mixed",)),
     )
     return Graph(nodes, ("fire", "scores") if read else ("fire",), 3)
 
@@ -285,11 +266,11 @@ def test_a_current_that_outlasts_a_reset_is_refused_by_name() -> None:
 
 
 def test_names_that_are_taken() -> None:
-    spikes = Node("a", Input(type=TensorType.spikes(3)))
+    spikes = Node("a", ops.Input(type=TensorType.spikes(3)))
     nodes = (
         spikes,
-        Node("g.sum", Gate(), ("a", "a")),
-        Node("g", Gate(), ("a", "g.sum")),
+        Node("g.sum", ops.Gate(), ("a", "a")),
+        Node("g", ops.Gate(), ("a", "g.sum")),
     )
     graph = Graph(nodes, ("g",), 1)
     assert differences(graph, drawn(graph)) == 0

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lapilli.ir import ops
 from lapilli.ir.certificate import certify, register_faults
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Input, Neuron, Reset, ShiftSum
 from lapilli.ir.passes.binary import carries, shifts, size, to_binary_neurons
 from lapilli.ir.passes.binary.thresholds import OR
 from lapilli.ir.semantics import evaluate
@@ -30,7 +30,7 @@ from lapilli.simulators.reference import Reference
 class Tried:
     """A sum of shifted values: scores (..., n, k) and values (..., k, m) of these ranges."""
 
-    op: ShiftSum
+    op: ops.ShiftSum
     scores: IntRange
     values: IntRange
     n: int = 2
@@ -44,8 +44,8 @@ class Tried:
         scores = TensorType((*self.outer, self.n, self.k), self.scores, Kind.GRADED)
         values = TensorType((*self.outer, self.k, self.m), self.values, self.kind)
         nodes = (
-            Node("x", Input(type=scores)),
-            Node("v", Input(type=values)),
+            Node("x", ops.Input(type=scores)),
+            Node("v", ops.Input(type=values)),
             Node("y", self.op, ("x", "v")),
         )
         return Graph(nodes, ("y",), 1)
@@ -72,9 +72,9 @@ def differences(tried: Tried, count: int = 400, seed: int = 0) -> tuple[int, Int
     x, v = tried.drawn(count, seed)
     lowered = to_binary_neurons(tried.graph)
     assert all(
-        op.reset is Reset.TO_ZERO and not op.ternary
+        op.reset is ops.Reset.TO_ZERO and not op.ternary
         for node in lowered.nodes
-        if isinstance(op := node.op, Neuron)
+        if isinstance(op := node.op, ops.Neuron)
     )
     want = evaluate(tried.op, (x, v))
     have = Reference().compile(lowered).run({"x": x[None], "v": v[None]}).values["y"][0]
@@ -82,8 +82,8 @@ def differences(tried: Tried, count: int = 400, seed: int = 0) -> tuple[int, Int
     return int((want != have).sum()), want
 
 
-def shift(window: int, reach: int) -> ShiftSum:
-    return ShiftSum(window=window, reach=reach)
+def shift(window: int, reach: int) -> ops.ShiftSum:
+    return ops.ShiftSum(window=window, reach=reach)
 
 
 _SIGNED = IntRange(-1237, 1191)

@@ -12,34 +12,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, fraction_loss, neuron_bounds, trailing_zeros
 from lapilli.ir.certificate import TIE, certify, check_registers, register_faults
 from lapilli.ir.errors import RangeError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import DECAY_ONE, Input, Linear, Neuron, Reset
 from lapilli.ir.semantics import State, decay, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import attention_block, neuron_case
 from lapilli.simulators.reference import Reference
 
-_HALF = DECAY_ONE // 2
+_HALF = ops.DECAY_ONE // 2
 _WIDTH = 3
 
 decays = st.one_of(
-    st.sampled_from([0, 1, 1024, _HALF, 3072, 4095, DECAY_ONE]), st.integers(0, DECAY_ONE)
+    st.sampled_from([0, 1, 1024, _HALF, 3072, 4095, ops.DECAY_ONE]), st.integers(0, ops.DECAY_ONE)
 )
 
 
 @st.composite
-def neurons(draw: st.DrawFn) -> Neuron:
+def neurons(draw: st.DrawFn) -> ops.Neuron:
     per_neuron = st.lists(st.integers(1, 400), min_size=_WIDTH, max_size=_WIDTH)
-    return Neuron(
+    return ops.Neuron(
         threshold=IntTensor.of(draw(st.one_of(per_neuron, st.integers(1, 400).map(lambda n: [n])))),
         dv=draw(decays),
         du=draw(decays),
         bias=IntTensor.of(draw(st.lists(st.integers(-60, 60), min_size=_WIDTH, max_size=_WIDTH))),
-        reset=draw(st.sampled_from(Reset)),
+        reset=draw(st.sampled_from(ops.Reset)),
         reset_by=draw(st.integers(0, 500)),
         fraction_bits=draw(st.integers(0, 8)),
         ternary=draw(st.booleans()),
@@ -59,7 +59,7 @@ def _drives(kind: IntRange, T: int, seed: int) -> IntArray:
     return np.concatenate([held, ends, inside], axis=1).astype(np.int64)
 
 
-def _states(op: Neuron, drives: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+def _states(op: ops.Neuron, drives: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     """Current, membrane and spikes at each step."""
     state = State.rest(drives.shape[1:])
     us, vs, spikes = [], [], []
@@ -72,7 +72,7 @@ def _states(op: Neuron, drives: IntArray) -> tuple[IntArray, IntArray, IntArray]
     return np.stack(us), np.stack(vs), np.stack(spikes)
 
 
-def _bounds(op: Neuron, kind: IntRange, T: int) -> NeuronBounds:
+def _bounds(op: ops.Neuron, kind: IntRange, T: int) -> NeuronBounds:
     return neuron_bounds("n", op, TensorType((_WIDTH,), kind, Kind.GRADED), T)
 
 
@@ -81,7 +81,7 @@ ends = st.tuples(st.integers(-30, 30), st.integers(-30, 30)).map(lambda e: IntRa
 
 @settings(max_examples=400)
 @given(neurons(), ends, st.integers(1, 7), st.integers(0, 10**6))
-def test_no_state_leaves_its_bounds(op: Neuron, kind: IntRange, T: int, seed: int) -> None:
+def test_no_state_leaves_its_bounds(op: ops.Neuron, kind: IntRange, T: int, seed: int) -> None:
     bounds = _bounds(op, kind, T)
 
     u, v, _ = _states(op, _drives(kind, T, seed))
@@ -94,8 +94,8 @@ def test_no_state_leaves_its_bounds(op: Neuron, kind: IntRange, T: int, seed: in
 
 @settings(max_examples=200)
 @given(neurons(), ends, st.integers(1, 7))
-def test_bounds_without_reset_are_reached(op: Neuron, kind: IntRange, T: int) -> None:
-    op = replace(op, reset=Reset.NONE, bias=IntTensor.of([op.bias.range.hi]))
+def test_bounds_without_reset_are_reached(op: ops.Neuron, kind: IntRange, T: int) -> None:
+    op = replace(op, reset=ops.Reset.NONE, bias=IntTensor.of([op.bias.range.hi]))
     zero_inside = IntRange(min(0, kind.lo), max(0, kind.hi))
     bounds = _bounds(op, zero_inside, T)
 
@@ -106,10 +106,10 @@ def test_bounds_without_reset_are_reached(op: Neuron, kind: IntRange, T: int) ->
 
 
 def _exact_decay(a: Fraction, d: int) -> Fraction:
-    return a * (DECAY_ONE - d) / DECAY_ONE
+    return a * (ops.DECAY_ONE - d) / ops.DECAY_ONE
 
 
-def _never_truncated(op: Neuron, drives: IntArray) -> bool:
+def _never_truncated(op: ops.Neuron, drives: IntArray) -> bool:
     """Whether every decay on the way was exact, in rational arithmetic."""
     state = State.rest(drives.shape[1:])
     for x in drives:
@@ -128,9 +128,14 @@ def test_no_truncation_is_promised_only_where_there_is_none() -> None:
     promised = refused = truncated = 0
 
     @settings(max_examples=300)
-    @given(neurons(), st.sampled_from([0, 1024, _HALF, 3072, DECAY_ONE]),
-           st.sampled_from([_HALF, DECAY_ONE]), st.integers(0, 8), st.integers(1, 4))  # fmt: skip
-    def promise(op: Neuron, dv: int, du: int, zeros: int, T: int) -> None:
+    @given(
+        neurons(),
+        st.sampled_from([0, 1024, _HALF, 3072, ops.DECAY_ONE]),
+        st.sampled_from([_HALF, ops.DECAY_ONE]),
+        st.integers(0, 8),
+        st.integers(1, 4),
+    )
+    def promise(op: ops.Neuron, dv: int, du: int, zeros: int, T: int) -> None:
         nonlocal promised, refused, truncated
         op = replace(
             op, dv=dv, du=du, fraction_bits=8,
@@ -150,7 +155,8 @@ def test_no_truncation_is_promised_only_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("d", "bits"), [(0, 0), (DECAY_ONE, 0), (_HALF, 1), (1024, 2), (3072, 2), (1, 12), (4095, 12)]
+    ("d", "bits"),
+    [(0, 0), (ops.DECAY_ONE, 0), (_HALF, 1), (1024, 2), (3072, 2), (1, 12), (4095, 12)],
 )
 def test_bits_that_one_decay_moves_below_the_unit(d: int, bits: int) -> None:
     assert fraction_loss(d) == bits
@@ -171,10 +177,10 @@ def test_trailing_zeros(value: int, zeros: int) -> None:
         (4, 3, {"bias": IntTensor.of([8, 0, -8])}, False),
         (4, 3, {"bias": IntTensor.of([8, 4, -8])}, True),
         (4, 3, {"reset_by": 1}, False),  # not used
-        (4, 3, {"reset": Reset.BY_SUBTRACTION, "reset_by": 1}, True),
-        (4, 3, {"reset": Reset.BY_SUBTRACTION, "reset_by": 16}, False),
+        (4, 3, {"reset": ops.Reset.BY_SUBTRACTION, "reset_by": 1}, True),
+        (4, 3, {"reset": ops.Reset.BY_SUBTRACTION, "reset_by": 16}, False),
         (99, 0, {"dv": 0}, False),
-        (99, 0, {"dv": DECAY_ONE}, False),
+        (99, 0, {"dv": ops.DECAY_ONE}, False),
         (1, 0, {"dv": 7, "du": 7}, False),
         (4, 3, {"du": _HALF}, False),  # three decays in all, in u or in v
         (5, 3, {"du": _HALF}, True),
@@ -184,16 +190,16 @@ def test_trailing_zeros(value: int, zeros: int) -> None:
 def test_where_truncation_begins(
     T: int, fraction_bits: int, changed: dict[str, object], truncates: bool
 ) -> None:
-    op = Neuron(threshold=IntTensor.of([65]), dv=_HALF, fraction_bits=fraction_bits)
+    op = ops.Neuron(threshold=IntTensor.of([65]), dv=_HALF, fraction_bits=fraction_bits)
     op = replace(op, **changed)  # type: ignore[arg-type]
     assert _bounds(op, IntRange(-3, 3), T).truncates is truncates
 
 
 def _driven(weight: int, **options: object) -> Graph:
-    op = Neuron(**{"threshold": IntTensor.of([65]), "dv": 0, "fraction_bits": 6, **options})  # type: ignore[arg-type]
-    w = Linear(weight=IntTensor.of([[weight]]), bias=IntTensor.of([0]))
+    op = ops.Neuron(**{"threshold": IntTensor.of([65]), "dv": 0, "fraction_bits": 6, **options})  # type: ignore[arg-type]
+    w = ops.Linear(weight=IntTensor.of([[weight]]), bias=IntTensor.of([0]))
     nodes = (
-        Node("x", Input(type=TensorType.spikes(1))),
+        Node("x", ops.Input(type=TensorType.spikes(1))),
         Node("w", w, ("x",)),
         Node("layer.lif", op, ("w",)),
     )
@@ -223,7 +229,7 @@ def test_a_state_beyond_the_registers_is_refused(weight: int, bits: int | None) 
 
 
 def test_a_current_beyond_the_registers_is_refused() -> None:
-    graph = _driven(1 << 17, du=DECAY_ONE, bias=IntTensor.of([-(1 << 22)]))
+    graph = _driven(1 << 17, du=ops.DECAY_ONE, bias=IntTensor.of([-(1 << 22)]))
     (bounds,) = certify(graph)
     assert bounds.u.magnitude == 1 << 23
     assert bounds.v.magnitude < 1 << 23
@@ -237,7 +243,7 @@ def test_a_graph_that_fits_is_certified_neuron_by_neuron() -> None:
     assert [b.name for b in certify(graph)] == list(graph.neurons)
 
 
-_OK = Neuron(threshold=IntTensor.of([65]), dv=_HALF)
+_OK = ops.Neuron(threshold=IntTensor.of([65]), dv=_HALF)
 _FITS = NeuronBounds("n", IntRange(0, 1), IntRange(0, 64), IntRange(0, 128), IntRange(0, 64), False)
 
 
@@ -285,7 +291,7 @@ def test_every_fault_is_listed_at_once() -> None:
 
 
 def test_only_neurons_have_registers() -> None:
-    assert register_faults(Node("x", Input(type=TensorType.spikes(1))), _FITS) == ()
+    assert register_faults(Node("x", ops.Input(type=TensorType.spikes(1))), _FITS) == ()
 
 
 # ---- ties: design.md 3.2, statement 3 ---------------------------------------------------
@@ -306,7 +312,7 @@ def _exact_lif(drives: IntArray, v_threshold: Fraction) -> tuple[list[int], int]
 
 
 def _integer_lif(drives: IntArray, theta: int, fraction_bits: int) -> list[int]:
-    op = Neuron(threshold=IntTensor.of([theta]), dv=_HALF, fraction_bits=fraction_bits)
+    op = ops.Neuron(threshold=IntTensor.of([theta]), dv=_HALF, fraction_bits=fraction_bits)
     _, _, spikes = _states(op, drives)
     out: list[int] = spikes.ravel().tolist()
     return out
@@ -350,7 +356,7 @@ def test_one_fraction_bit_too_few_is_caught() -> None:
 
 
 def test_ternary_ties_are_symmetric() -> None:
-    op = Neuron(threshold=IntTensor.of([64 * 5 + 1]), dv=0, ternary=True)
+    op = ops.Neuron(threshold=IntTensor.of([64 * 5 + 1]), dv=0, ternary=True)
     graph, given_ = neuron_case(op, [5, -5, 6, -6, -6])
     spikes = Reference().compile(graph).run(given_).values["s"]
     assert spikes.ravel().tolist() == [0, 0, 1, -1, -1]

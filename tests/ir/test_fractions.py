@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lapilli.ir import ops
 from lapilli.ir.certificate import TIE
 from lapilli.ir.fractions import with_fraction_bits
-from lapilli.ir.ops import DECAY_ONE, Neuron, Reset
 from lapilli.ir.semantics import State, integrate
 from lapilli.ir.tensor import IntTensor
 
 
-def follow(op: Neuron, other: Neuron, T: int, seed: int) -> int:
+def follow(op: ops.Neuron, other: ops.Neuron, T: int, seed: int) -> int:
     """How many spikes of both are the same; currents are small, so that ties are frequent."""
     rng = np.random.default_rng(seed)
     one = two = State.rest((200,))
@@ -32,17 +32,17 @@ def follow(op: Neuron, other: Neuron, T: int, seed: int) -> int:
 
 @given(
     st.integers(1, 2000),
-    st.sampled_from([0, 2048, 3072, DECAY_ONE]),
+    st.sampled_from([0, 2048, 3072, ops.DECAY_ONE]),
     st.integers(-1, 12),
     st.integers(0, 14),
     st.integers(1, 5),
-    st.sampled_from(Reset),
+    st.sampled_from(ops.Reset),
     st.integers(0, 1 << 30),
 )
 def test_no_spike_changes(
-    theta: int, dv: int, f: int, bits: int, T: int, reset: Reset, seed: int
+    theta: int, dv: int, f: int, bits: int, T: int, reset: ops.Reset, seed: int
 ) -> None:
-    op = Neuron(
+    op = ops.Neuron(
         threshold=IntTensor.of([theta << max(0, f - 8)]),
         dv=dv,
         fraction_bits=f,
@@ -68,7 +68,7 @@ def test_no_spike_changes(
     ],
 )
 def test_the_fewest_bits(theta: int, f: int, T: int, least: int) -> None:
-    op = Neuron(threshold=IntTensor.of([theta]), dv=2048, fraction_bits=f)
+    op = ops.Neuron(threshold=IntTensor.of([theta]), dv=2048, fraction_bits=f)
     forms = {bits: with_fraction_bits(op, T, bits) for bits in range(6, 13)}
     found = [bits for bits, form in forms.items() if form is not None]
     assert found[0] == least
@@ -81,5 +81,5 @@ def test_the_fewest_bits(theta: int, f: int, T: int, least: int) -> None:
 
 
 def test_a_threshold_that_truncates_and_is_not_tied_has_none() -> None:
-    op = Neuron(threshold=IntTensor.of([322]), dv=1111)
+    op = ops.Neuron(threshold=IntTensor.of([322]), dv=1111)
     assert with_fraction_bits(op, 6, 6) is None

@@ -13,23 +13,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from lapilli.ir import ops
 from lapilli.ir.errors import GraphError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    Add,
-    Conv2d,
-    Delay,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    SpikeMatmul,
-    Sum,
-)
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import attention_block
@@ -37,31 +23,61 @@ from lapilli.simulators.reference import Reference
 
 Feed = Callable[[Graph, int], dict[str, IntArray]]
 
-_X = Node("x", Input(type=TensorType.spikes(2)))
-_FIRE = Neuron(threshold=IntTensor.of([1]))
-_W = Linear(weight=IntTensor.of([[1, 2]]), bias=IntTensor.of([0]))
+_X = Node("x", ops.Input(type=TensorType.spikes(2)))
+_FIRE = ops.Neuron(threshold=IntTensor.of([1]))
+_W = ops.Linear(weight=IntTensor.of([[1, 2]]), bias=IntTensor.of([0]))
 
 
 @pytest.mark.parametrize(
     ("nodes", "outputs", "T", "node", "problem"),
     [
         ((_X, _X), ("x",), 1, "x", "name is used twice"),
-        ((_X, Node("y", Add(), ("x", "z"))), ("y",), 1, "y", "input 'z' is not defined before"),
-        ((Node("y", Delay(steps=1), ("x",)), _X), ("y",), 1, "y", "input 'x' is not defined"),
-        ((Node("y", Delay(steps=1), ("y",)),), ("y",), 1, "y", "input 'y' is not defined"),
+        ((_X, Node("y", ops.Add(), ("x", "z"))), ("y",), 1, "y", "input 'z' is not defined before"),
+        ((Node("y", ops.Delay(steps=1), ("x",)), _X), ("y",), 1, "y", "input 'x' is not defined"),
+        ((Node("y", ops.Delay(steps=1), ("y",)),), ("y",), 1, "y", "input 'y' is not defined"),
         ((_X,), ("x", "q"), 1, "q", "is an output but not a node"),
         ((_X,), ("x",), 0, "T", "a sample of 0 time steps"),
-        ((_X, Node("g", Readout(), ("x",)), Node("y", _W, ("g",)), Node("z", _W, ("y",))), ("z",),
-         4, "z", "does not fit"),
-        ((_X, Node("y", replace(_W, weight=IntTensor.of([[1], [2]]), bias=IntTensor.of([0, 0])),
-                   ("x",))), ("y",), 1, "y", "does not fit"),
-        ((_X, Node("s", Sum(axes=(0,), keepdims=True), ("x",)), Node("p", SpikeMatmul(),
-                                                                      ("s", "x"))), ("p",),
-         1, "p", "do not chain"),
-        ((_X, Node("c", Readout(), ("x",)), Node("g", Gate(), ("c", "c"))), ("g",),
-         17, "g", "one operand must be spikes"),
+        (
+            (_X, Node("g", ops.Readout(), ("x",)), Node("y", _W, ("g",)), Node("z", _W, ("y",))),
+            ("z",),
+            4,
+            "z",
+            "does not fit",
+        ),
+        (
+            (
+                _X,
+                Node(
+                    "y",
+                    replace(_W, weight=IntTensor.of([[1], [2]]), bias=IntTensor.of([0, 0])),
+                    ("x",),
+                ),
+            ),
+            ("y",),
+            1,
+            "y",
+            "does not fit",
+        ),
+        (
+            (
+                _X,
+                Node("s", ops.Sum(axes=(0,), keepdims=True), ("x",)),
+                Node("p", ops.SpikeMatmul(), ("s", "x")),
+            ),
+            ("p",),
+            1,
+            "p",
+            "do not chain",
+        ),
+        (
+            (_X, Node("c", ops.Readout(), ("x",)), Node("g", ops.Gate(), ("c", "c"))),
+            ("g",),
+            17,
+            "g",
+            "one operand must be spikes",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_exist_names_its_node(
     nodes: tuple[Node, ...], outputs: tuple[str, ...], T: int, node: str, problem: str
 ) -> None:
@@ -73,7 +89,7 @@ def test_what_cannot_exist_names_its_node(
 
 def test_an_unmarked_graded_current_names_its_layer() -> None:
     nodes = (_X, Node("first", _W, ("x",)), Node("second", replace(_W), ("first",)))
-    wide = Linear(weight=IntTensor.of([[1]]), bias=IntTensor.of([0]))
+    wide = ops.Linear(weight=IntTensor.of([[1]]), bias=IntTensor.of([0]))
     with pytest.raises(GraphError, match=r"'second'.*mark the layer graded"):
         Graph((*nodes[:2], Node("second", wide, ("first",))), ("second",), 1)
     marked = Node("second", replace(wide, graded=True), ("first",))
@@ -111,8 +127,8 @@ def test_the_range_of_a_linear_layer_is_reached(
 ) -> None:
     w = np.array(weights)
     b = np.array(data.draw(st.lists(st.integers(-50, 50), min_size=len(w), max_size=len(w))))
-    op = Linear(weight=IntTensor.of(w), bias=IntTensor.of(b), graded=True)
-    graph = Graph((replace(_X, op=Input(type=kind)), Node("y", op, ("x",))), ("y",), 1)
+    op = ops.Linear(weight=IntTensor.of(w), bias=IntTensor.of(b), graded=True)
+    graph = Graph((replace(_X, op=ops.Input(type=kind)), Node("y", op, ("x",))), ("y",), 1)
     # One sample drives one output up, one drives it down.
     lo, hi = kind.range.lo, kind.range.hi
     x = np.concatenate([np.where(w > 0, hi, lo), np.where(w > 0, lo, hi)])
@@ -130,12 +146,12 @@ def test_the_range_of_a_convolution_is_reached(
 ) -> None:
     rng = np.random.default_rng(3)
     w = rng.integers(-9, 10, (4, 2 // groups, 3, 3))
-    op = Conv2d(
+    op = ops.Conv2d(
         weight=IntTensor.of(w), bias=IntTensor.of(rng.integers(-5, 6, 4)),
         stride=stride, padding=padding, groups=groups, graded=True,
     )  # fmt: skip
     kind = TensorType((2, 9, 9), IntRange(-4, 6), Kind.GRADED)
-    graph = Graph((replace(_X, op=Input(type=kind)), Node("y", op, ("x",))), ("y",), 1)
+    graph = Graph((replace(_X, op=ops.Input(type=kind)), Node("y", op, ("x",))), ("y",), 1)
     tiles = []
     for channel, kernel in enumerate(w):  # the kernel's signs, tiled from every offset
         mine = np.zeros((2, 3, 3), np.int64)
@@ -159,23 +175,23 @@ _S3 = TensorType.spikes(3, 3)
 @pytest.mark.parametrize(
     ("op", "kinds"),
     [
-        (SpikeMatmul(), (_T3, _G3)),
-        (SpikeMatmul(), (_G3, _S3)),
-        (SpikeMatmul(), (_S3, _C3)),
-        (SpikeMatmul(), (_S3, _S3)),
-        (Gate(), (_T3, _G3)),
-        (Gate(), (_C3, _T3)),
-        (Gate(), (_S3, _T3)),
-        (Add(), (_G3, _T3)),
-        (Sum(axes=(0,)), (_G3,)),
-        (Sum(axes=(1, 0), keepdims=True), (_T3,)),
-        (Readout(), (_G3,)),
-        (Readout(), (_S3,)),
-        (Permute(axes=(1, 0)), (_C3,)),
+        (ops.SpikeMatmul(), (_T3, _G3)),
+        (ops.SpikeMatmul(), (_G3, _S3)),
+        (ops.SpikeMatmul(), (_S3, _C3)),
+        (ops.SpikeMatmul(), (_S3, _S3)),
+        (ops.Gate(), (_T3, _G3)),
+        (ops.Gate(), (_C3, _T3)),
+        (ops.Gate(), (_S3, _T3)),
+        (ops.Add(), (_G3, _T3)),
+        (ops.Sum(axes=(0,)), (_G3,)),
+        (ops.Sum(axes=(1, 0), keepdims=True), (_T3,)),
+        (ops.Readout(), (_G3,)),
+        (ops.Readout(), (_S3,)),
+        (ops.Permute(axes=(1, 0)), (_C3,)),
     ],
 )
-def test_the_range_of_a_sum_is_reached(op: Op, kinds: tuple[TensorType, ...]) -> None:
-    inputs = [Node(f"x{i}", Input(type=kind)) for i, kind in enumerate(kinds)]
+def test_the_range_of_a_sum_is_reached(op: ops.Op, kinds: tuple[TensorType, ...]) -> None:
+    inputs = [Node(f"x{i}", ops.Input(type=kind)) for i, kind in enumerate(kinds)]
     graph = Graph((*inputs, Node("y", op, tuple(n.name for n in inputs))), ("y",), 3)
     corners = list(product(*((kind.range.lo, kind.range.hi) for kind in kinds)))
     given = {
@@ -211,7 +227,7 @@ def test_the_random_graphs_have_every_op(graphs: st.SearchStrategy[Graph]) -> No
         seen.update(type(node.op).__name__ for node in graph.nodes)
 
     look()
-    assert seen.keys() == {kind.__name__ for kind in get_args(Op)}
+    assert seen.keys() == {kind.__name__ for kind in get_args(ops.Op)}
     assert min(seen.values()) > 20, seen
 
 
@@ -249,7 +265,7 @@ def test_one_weight_changes_the_digest() -> None:
     seen = {graph.digest}
     for name in ("q.linear", "k.linear", "v.linear", "head"):
         op = graph[name].op
-        assert isinstance(op, Linear)
+        assert isinstance(op, ops.Linear)
         for at in range(op.weight.array.size):
             weight = op.weight.array.copy()
             weight.flat[at] += 1
@@ -281,7 +297,7 @@ def test_every_constant_of_a_neuron_changes_the_digest(changed: dict[str, object
 def test_steps_names_and_outputs_change_the_digest() -> None:
     nodes = (_X, Node("s", _FIRE, ("x",)))
     other = (_X, Node("r", _FIRE, ("x",)))
-    pool = MaxPool2d(kernel=(1, 1), stride=(1, 1))
+    pool = ops.MaxPool2d(kernel=(1, 1), stride=(1, 1))
     assert pool == replace(pool)
     made = [
         Graph(nodes, ("s",), 2),

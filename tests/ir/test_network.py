@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import Input, Sum
 from lapilli.ir.types import IntRange, Kind, TensorType
 
 _ALL = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
@@ -94,7 +94,7 @@ def test_what_is_no_image_is_refused(pixels: npt.NDArray[np.uint8]) -> None:
 
 def _network() -> Network:
     kind = TensorType((1, 2, 2), IntRange(-1, 1), Kind.GRADED)
-    nodes = (Node("image", Input(type=kind)), Node("sum", Sum(axes=(1, 2)), ("image",)))
+    nodes = (Node("image", ops.Input(type=kind)), Node("sum", ops.Sum(axes=(1, 2)), ("image",)))
     return Network(
         graph=Graph(nodes, ("sum",), 3), input=_ONE, logit_scale=Fraction(1, 3), classes=("a", "b")
     )

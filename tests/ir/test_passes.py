@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lapilli.ir import ops
 from lapilli.ir.errors import PassError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Add, Delay, Gate, Input, Linear, Neuron, Op, Permute, Reshape
 from lapilli.ir.passes import run_passes
 from lapilli.ir.passes.delays import balance_delays, bits_held, cost, delay_bits, latencies
 from lapilli.ir.passes.wiring import fuse_wiring
@@ -50,13 +50,13 @@ def _adjacent(graph: Graph) -> list[str]:
     """Nodes that `fuse_wiring` should not have left."""
     left = []
     for node in graph.nodes:
-        if isinstance(node.op, Reshape | Permute):
+        if isinstance(node.op, ops.Reshape | ops.Permute):
             source = graph[node.inputs[0]]
             if isinstance(source.op, type(node.op)):
                 left.append(node.name)
-            if isinstance(node.op, Reshape) and node.op.shape == graph.types[source.name].shape:
+            if isinstance(node.op, ops.Reshape) and node.op.shape == graph.types[source.name].shape:
                 left.append(node.name)
-            if isinstance(node.op, Permute) and node.op.axes == tuple(sorted(node.op.axes)):
+            if isinstance(node.op, ops.Permute) and node.op.axes == tuple(sorted(node.op.axes)):
                 left.append(node.name)
     return left
 
@@ -69,18 +69,18 @@ def chains(draw: st.DrawFn) -> Graph:
     """Up to ten reshapes and permutes of distinct elements; some values are read twice."""
     shape: tuple[int, ...] = (2, 3, 4)
     kind = TensorType(shape, IntRange(0, 23), Kind.GRADED)
-    nodes = [Node("x", Input(type=kind))]
+    nodes = [Node("x", ops.Input(type=kind))]
     for i in range(draw(st.integers(1, 10))):
-        op: Op
+        op: ops.Op
         if draw(st.booleans()):
             shape = draw(
                 st.sampled_from([(24,), (2, 12), (4, 6), (2, 3, 4), (3, 2, 2, 2), (4, 1, 6), shape])
             )
-            op = Reshape(shape=shape)
+            op = ops.Reshape(shape=shape)
         else:
             axes = tuple(draw(st.permutations(range(len(shape)))))
             shape = tuple(shape[a] for a in axes)
-            op = Permute(axes=axes)
+            op = ops.Permute(axes=axes)
         nodes.append(Node(f"n{i}", op, (nodes[-1].name,)))
     extra = draw(st.lists(st.sampled_from([n.name for n in nodes]), max_size=2))
     return Graph(tuple(nodes), (nodes[-1].name, *extra), 1)
@@ -117,25 +117,25 @@ def test_fusing_any_graph_changes_no_value(
     assert _adjacent(fused) == []
 
 
-_X = Node("x", Input(type=TensorType((2, 3), IntRange(0, 5), Kind.GRADED)))
+_X = Node("x", ops.Input(type=TensorType((2, 3), IntRange(0, 5), Kind.GRADED)))
 
 
 @pytest.mark.parametrize(
-    ("ops", "left"),
+    ("chain", "left"),
     [
-        ((Reshape(shape=(6,)), Reshape(shape=(3, 2))), (Reshape(shape=(3, 2)),)),
-        ((Reshape(shape=(6,)), Reshape(shape=(2, 3))), ()),
-        ((Permute(axes=(1, 0)), Permute(axes=(1, 0))), ()),
-        ((Permute(axes=(0, 1)),), ()),
-        ((Reshape(shape=(2, 1, 3)), Permute(axes=(2, 0, 1)), Permute(axes=(2, 0, 1))),
-         (Reshape(shape=(2, 1, 3)), Permute(axes=(1, 2, 0)))),
-        ((Reshape(shape=(3, 2)), Permute(axes=(1, 0))),
-         (Reshape(shape=(3, 2)), Permute(axes=(1, 0)))),
+        ((ops.Reshape(shape=(6,)), ops.Reshape(shape=(3, 2))), (ops.Reshape(shape=(3, 2)),)),
+        ((ops.Reshape(shape=(6,)), ops.Reshape(shape=(2, 3))), ()),
+        ((ops.Permute(axes=(1, 0)), ops.Permute(axes=(1, 0))), ()),
+        ((ops.Permute(axes=(0, 1)),), ()),
+        ((ops.Reshape(shape=(2, 1, 3)), ops.Permute(axes=(2, 0, 1)), ops.Permute(axes=(2, 0, 1))),
+         (ops.Reshape(shape=(2, 1, 3)), ops.Permute(axes=(1, 2, 0)))),
+        ((ops.Reshape(shape=(3, 2)), ops.Permute(axes=(1, 0))),
+         (ops.Reshape(shape=(3, 2)), ops.Permute(axes=(1, 0)))),
     ],
 )  # fmt: skip
-def test_what_is_left_of_a_chain(ops: tuple[Op, ...], left: tuple[Op, ...]) -> None:
+def test_what_is_left_of_a_chain(chain: tuple[ops.Op, ...], left: tuple[ops.Op, ...]) -> None:
     nodes = [_X]
-    for i, op in enumerate(ops):
+    for i, op in enumerate(chain):
         nodes.append(Node(f"n{i}", op, (nodes[-1].name,)))
     fused = fuse_wiring(Graph(tuple(nodes), (nodes[-1].name,), 1))
     assert tuple(n.op for n in fused.nodes[1:]) == left
@@ -143,16 +143,16 @@ def test_what_is_left_of_a_chain(ops: tuple[Op, ...], left: tuple[Op, ...]) -> N
 
 
 def test_unread_nodes_go_and_inputs_stay() -> None:
-    other = Node("other", Input(type=TensorType.spikes(1)))
-    dead = Node("dead", Reshape(shape=(6,)), ("x",))
-    deader = Node("deader", Reshape(shape=(3, 2)), ("dead",))
+    other = Node("other", ops.Input(type=TensorType.spikes(1)))
+    dead = Node("dead", ops.Reshape(shape=(6,)), ("x",))
+    deader = Node("deader", ops.Reshape(shape=(3, 2)), ("dead",))
     fused = fuse_wiring(Graph((_X, other, dead, deader), ("x",), 1))
     assert [n.name for n in fused.nodes] == ["x", "other"]
 
 
 def test_a_value_that_others_read_stays() -> None:
-    flat = Node("flat", Reshape(shape=(6,)), ("x",))
-    back = Node("back", Reshape(shape=(3, 2)), ("flat",))
+    flat = Node("flat", ops.Reshape(shape=(6,)), ("x",))
+    back = Node("back", ops.Reshape(shape=(3, 2)), ("flat",))
     fused = fuse_wiring(Graph((_X, flat, back), ("flat", "back"), 1))
     assert [(n.name, n.inputs) for n in fused.nodes[1:]] == [("flat", ("x",)), ("back", ("x",))]
 
@@ -163,8 +163,8 @@ def test_a_value_that_others_read_stays() -> None:
 @st.composite
 def residuals(draw: st.DrawFn, most: int = 12) -> Graph:
     """Branches of random depth, joined at random: every join a chance to be unequal."""
-    fire = Neuron(threshold=IntTensor.of([65]), dv=2048)
-    nodes = [Node("x", Input(type=TensorType.spikes(3)))]
+    fire = ops.Neuron(threshold=IntTensor.of([65]), dv=2048)
+    nodes = [Node("x", ops.Input(type=TensorType.spikes(3)))]
     spiking = ["x"]
     for i in range(draw(st.integers(2, most))):
         kind = draw(st.sampled_from(("synapse", "synapse", "join", "gate")))
@@ -172,10 +172,10 @@ def residuals(draw: st.DrawFn, most: int = 12) -> Graph:
         if kind == "synapse":
             w = draw(st.lists(st.lists(st.integers(-3, 3), min_size=3, max_size=3), min_size=3,
                               max_size=3))  # fmt: skip
-            op: Op = Linear(weight=IntTensor.of(w), bias=IntTensor.of([1, 0, -1]))
+            op: ops.Op = ops.Linear(weight=IntTensor.of(w), bias=IntTensor.of([1, 0, -1]))
             nodes += [Node(f"w{i}", op, (a,)), Node(f"s{i}", fire, (f"w{i}",))]
         else:
-            op = Add() if kind == "join" else Gate()
+            op = ops.Add() if kind == "join" else ops.Gate()
             nodes += [Node(f"j{i}", op, (a, b)), Node(f"s{i}", fire, (f"j{i}",))]
         spiking.append(f"s{i}")
     return Graph(tuple(nodes), (spiking[-1],), draw(st.integers(1, 3)))
@@ -184,7 +184,7 @@ def residuals(draw: st.DrawFn, most: int = 12) -> Graph:
 def _check_balanced(graph: Graph, inputs: dict[str, IntArray]) -> int:
     """Check everything that must hold; the number of delays inserted."""
     balanced = balance_delays(graph)
-    delays = [n for n in balanced.nodes if n not in graph.nodes and isinstance(n.op, Delay)]
+    delays = [n for n in balanced.nodes if n not in graph.nodes and isinstance(n.op, ops.Delay)]
 
     assert _unequal(balanced) == []
     assert balanced.outputs == graph.outputs
@@ -248,11 +248,11 @@ def test_balanced_chains_stay_as_they_are(case: Case) -> None:
 def test_the_attention_block_needs_its_delays() -> None:
     (case,) = (c for c in CASES if c.name == "attention-block")
     assert _check_balanced(case.graph, dict(case.inputs)) == 2
-    delays = [n for n in balance_delays(case.graph).nodes if isinstance(n.op, Delay)]
+    delays = [n for n in balance_delays(case.graph).nodes if isinstance(n.op, ops.Delay)]
     # The residual waits for three synapses; V, for the scores, on the same line.
     assert [(n.name, n.inputs, n.op) for n in delays] == [
-        ("x.delay1", ("x",), Delay(steps=1)),
-        ("x.delay3", ("x.delay1",), Delay(steps=2)),
+        ("x.delay1", ("x",), ops.Delay(steps=1)),
+        ("x.delay3", ("x.delay1",), ops.Delay(steps=2)),
     ]
     assert balance_delays(case.graph)["v.linear"].inputs == ("x.delay1",)
 
@@ -294,21 +294,21 @@ def test_no_other_delays_hold_fewer_bits() -> None:
 
 
 def test_consumers_of_one_value_share_a_line() -> None:
-    w = Linear(weight=IntTensor.of([[2]]), bias=IntTensor.of([0]))
-    fire = Neuron(threshold=IntTensor.of([65]), dv=4096)
-    nodes = [Node("x", Input(type=TensorType.spikes(1)))]
+    w = ops.Linear(weight=IntTensor.of([[2]]), bias=IntTensor.of([0]))
+    fire = ops.Neuron(threshold=IntTensor.of([65]), dv=4096)
+    nodes = [Node("x", ops.Input(type=TensorType.spikes(1)))]
     before = "x"
     for i in (1, 2, 3):
         nodes += [
             Node(f"w{i}", w, (before,)),
             Node(f"s{i}", fire, (f"w{i}",)),
-            Node(f"join{i}", Gate(), (f"s{i}", "x")),
+            Node(f"join{i}", ops.Gate(), (f"s{i}", "x")),
         ]
         before = f"s{i}"
     balanced = balance_delays(Graph(tuple(nodes), ("join1", "join2", "join3"), 2))
-    delays = [(n.name, n.inputs[0], n.op) for n in balanced.nodes if isinstance(n.op, Delay)]
+    delays = [(n.name, n.inputs[0], n.op) for n in balanced.nodes if isinstance(n.op, ops.Delay)]
     assert delays == [
-        (f"x.delay{i}", f"x.delay{i - 1}" if i > 1 else "x", Delay(steps=1)) for i in (1, 2, 3)
+        (f"x.delay{i}", f"x.delay{i - 1}" if i > 1 else "x", ops.Delay(steps=1)) for i in (1, 2, 3)
     ]
     assert [balanced[f"join{i}"].inputs[1] for i in (1, 2, 3)] == [f"x.delay{i}" for i in (1, 2, 3)]
 
@@ -329,7 +329,7 @@ def test_one_step_for_each_synapse(node: str, steps: int) -> None:
 
 
 def test_a_delay_costs_its_steps() -> None:
-    assert cost(Delay(steps=5)) == 5
+    assert cost(ops.Delay(steps=5)) == 5
 
 
 # ---- pipelines --------------------------------------------------------------------------

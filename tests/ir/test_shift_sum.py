@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lapilli.ir import ops
 from lapilli.ir.certificate import certify
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Input, Neuron, ShiftSum
 from lapilli.ir.semantics import evaluate
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
@@ -20,7 +20,7 @@ from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.reference import Reference
 
 
-def in_fractions(op: ShiftSum, scores: list[int], values: list[list[int]]) -> list[int]:
+def in_fractions(op: ops.ShiftSum, scores: list[int], values: list[list[int]]) -> list[int]:
     """Equations 13 to 15 for one row, with the two constants and one truncation."""
     kept = [x for x in scores if x >= max(scores) - op.window]
     total = sum((Fraction(2) ** x for x in kept), Fraction(0))
@@ -33,7 +33,7 @@ def in_fractions(op: ShiftSum, scores: list[int], values: list[list[int]]) -> li
 
 
 @st.composite
-def sums(draw: st.DrawFn) -> tuple[ShiftSum, list[list[int]], list[list[int]]]:
+def sums(draw: st.DrawFn) -> tuple[ops.ShiftSum, list[list[int]], list[list[int]]]:
     """Rows in which ties, and scores on either side of window and reach, are frequent."""
     window = draw(st.integers(0, 45))
     k, near = draw(st.integers(1, 9)), st.integers(-3, 3)
@@ -42,25 +42,25 @@ def sums(draw: st.DrawFn) -> tuple[ShiftSum, list[list[int]], list[list[int]]]:
     row = st.lists(score, min_size=k, max_size=k)
     value = st.lists(st.integers(-(2**17), 2**17), min_size=2, max_size=2)
     return (
-        ShiftSum(window=window, reach=draw(st.integers(0, window))),
+        ops.ShiftSum(window=window, reach=draw(st.integers(0, window))),
         draw(st.lists(row, min_size=1, max_size=3)),
         draw(st.lists(value, min_size=k, max_size=k)),
     )
 
 
-def _graph(op: ShiftSum, scores: TensorType, values: TensorType) -> Graph:
+def _graph(op: ops.ShiftSum, scores: TensorType, values: TensorType) -> Graph:
     nodes = (
-        Node("x", Input(type=scores)),
-        Node("v", Input(type=values)),
+        Node("x", ops.Input(type=scores)),
+        Node("v", ops.Input(type=values)),
         Node("y", op, ("x", "v")),
-        Node("s", Neuron(threshold=IntTensor.of([65]), ternary=True), ("y",)),
+        Node("s", ops.Neuron(threshold=IntTensor.of([65]), ternary=True), ("y",)),
     )
     return Graph(nodes, ("y", "s"), 1)
 
 
 @given(sums())
 def test_the_formula_in_fractions(
-    given_: tuple[ShiftSum, list[list[int]], list[list[int]]],
+    given_: tuple[ops.ShiftSum, list[list[int]], list[list[int]]],
 ) -> None:
     op, scores, values = given_
     want = [in_fractions(op, row, values) for row in scores]
@@ -83,7 +83,7 @@ def test_the_formula_in_fractions(
 @pytest.mark.parametrize("tokens", [1, 7, 4096])
 def test_rows_of_equal_scores_average(tokens: int) -> None:
     """As wide as the powers' sum may be, and as long: nothing wraps."""
-    op = ShiftSum(window=41, reach=41)
+    op = ops.ShiftSum(window=41, reach=41)
     v = np.full((1, tokens, 1), (1 << 22) - 1)
     y = evaluate(op, (np.full((1, 1, tokens), 9), v))
     shift = (tokens - 1).bit_length()
@@ -94,7 +94,7 @@ def test_the_proof_of_a_neuron_behind_it_is_tight() -> None:
     """A row with one score far above the others hands its value through, whole."""
     values = TensorType((2, 1), IntRange(-300, 500), Kind.GRADED)
     graph = _graph(
-        ShiftSum(window=8, reach=8), TensorType((2, 2), IntRange(-9, 9), Kind.GRADED), values
+        ops.ShiftSum(window=8, reach=8), TensorType((2, 2), IntRange(-9, 9), Kind.GRADED), values
     )
     (bounds,) = certify(graph)
     assert bounds.current == IntRange(-300, 500)

@@ -7,29 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lapilli.ir import ops
 from lapilli.ir.infer import infer
-from lapilli.ir.ops import (
-    Add,
-    Conv2d,
-    Delay,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    Relu,
-    Reset,
-    Reshape,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-)
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
@@ -48,8 +27,8 @@ def counts(*shape: int) -> TensorType:
     return TensorType(shape, IntRange(0, 3), _COUNTS)
 
 
-def stairs(thresholds: object) -> Staircase:
-    return Staircase(thresholds=IntTensor.of(thresholds))  # type: ignore[arg-type]
+def stairs(thresholds: object) -> ops.Staircase:
+    return ops.Staircase(thresholds=IntTensor.of(thresholds))  # type: ignore[arg-type]
 
 
 def many(*shape: int) -> TensorType:
@@ -60,17 +39,17 @@ def graded(*shape: int) -> TensorType:
     return TensorType(shape, IntRange(-5, 7), _GRADED)
 
 
-def linear(**options: bool) -> Linear:
-    return Linear(weight=IntTensor.of([[3, -2], [1, 1]]), bias=IntTensor.of([0, -9]), **options)
+def linear(**options: bool) -> ops.Linear:
+    return ops.Linear(weight=IntTensor.of([[3, -2], [1, 1]]), bias=IntTensor.of([0, -9]), **options)
 
 
-def conv(*shape: int, bias: int = 1, **options: object) -> Conv2d:
+def conv(*shape: int, bias: int = 1, **options: object) -> ops.Conv2d:
     weight = IntTensor(np.ones(shape, np.int64))
-    return Conv2d(weight=weight, bias=IntTensor.of([0] * bias), **options)  # type: ignore[arg-type]
+    return ops.Conv2d(weight=weight, bias=IntTensor.of([0] * bias), **options)  # type: ignore[arg-type]
 
 
-def neuron(**options: object) -> Neuron:
-    return Neuron(**{"threshold": IntTensor.of([1]), **options})  # type: ignore[arg-type]
+def neuron(**options: object) -> ops.Neuron:
+    return ops.Neuron(**{"threshold": IntTensor.of([1]), **options})  # type: ignore[arg-type]
 
 
 ranges = st.tuples(st.integers(-40, 40), st.integers(-40, 40)).map(
@@ -140,53 +119,84 @@ def test_a_kind_bounds_its_range(kind: Kind, lo: int, hi: int) -> None:
         (linear(), (ternary(2),), _GRADED, -11, 5, (2,)),
         (linear(graded=True), (graded(2),), _GRADED, -29, 31, (2,)),
         (conv(1, 2, 1, 1), (counts(2, 3, 3),), _GRADED, 0, 6, (1, 3, 3)),
-        (conv(2, 1, 2, 2, bias=2, groups=2, stride=(2, 1), padding=(0, 1)), (binary(2, 4, 2),),
-         _GRADED, 0, 4, (2, 2, 3)),
-        (Gate(), (binary(2), ternary(2)), _SPIKES, -1, 1, (2,)),
-        (Gate(), (binary(2), binary(2)), _SPIKES, 0, 1, (2,)),
-        (Gate(), (counts(2), binary(2)), _COUNTS, 0, 3, (2,)),
-        (Gate(), (counts(2), ternary(2)), _GRADED, -3, 3, (2,)),
-        (Gate(), (ternary(2), graded(2)), _GRADED, -7, 7, (2,)),
-        (SpikeMatmul(), (binary(4, 2), binary(2, 3)), _COUNTS, 0, 2, (4, 3)),
-        (SpikeMatmul(), (counts(4, 2), binary(2, 3)), _COUNTS, 0, 6, (4, 3)),
-        (SpikeMatmul(), (ternary(5, 4, 2), graded(5, 2, 3)), _GRADED, -14, 14, (5, 4, 3)),
-        (Add(), (binary(2), binary(2)), _COUNTS, 0, 2, (2,)),
-        (Add(), (binary(2), counts(2)), _COUNTS, 0, 4, (2,)),
-        (Add(), (binary(2), ternary(2)), _GRADED, -1, 2, (2,)),
-        (Add(), (counts(2), graded(2)), _GRADED, -5, 10, (2,)),
-        (Sum(axes=(1,)), (binary(2, 4),), _COUNTS, 0, 4, (2,)),
-        (Sum(axes=(0, 1), keepdims=True), (ternary(2, 4),), _GRADED, -8, 8, (1, 1)),
-        (MaxPool2d(kernel=(2, 2), stride=(2, 2)), (ternary(1, 4, 4),), _SPIKES, -1, 1, (1, 2, 2)),
-        (MaxPool2d(kernel=(2, 3), stride=(1, 2), padding=(1, 1)), (counts(1, 2, 3),),
-         _COUNTS, 0, 3, (1, 3, 2)),
-        (Reshape(shape=(4,)), (counts(2, 2),), _COUNTS, 0, 3, (4,)),
-        (Permute(axes=(1, 0)), (graded(2, 3),), _GRADED, -5, 7, (3, 2)),
-        (Expand(shape=(4, 2)), (binary(1, 2),), _SPIKES, 0, 1, (4, 2)),
-        (Slice(axis=1, start=1, stop=3), (ternary(2, 3),), _SPIKES, -1, 1, (2, 2)),
-        (Delay(steps=2), (counts(2),), _COUNTS, 0, 3, (2,)),
+        (
+            conv(2, 1, 2, 2, bias=2, groups=2, stride=(2, 1), padding=(0, 1)),
+            (binary(2, 4, 2),),
+            _GRADED,
+            0,
+            4,
+            (2, 2, 3),
+        ),
+        (ops.Gate(), (binary(2), ternary(2)), _SPIKES, -1, 1, (2,)),
+        (ops.Gate(), (binary(2), binary(2)), _SPIKES, 0, 1, (2,)),
+        (ops.Gate(), (counts(2), binary(2)), _COUNTS, 0, 3, (2,)),
+        (ops.Gate(), (counts(2), ternary(2)), _GRADED, -3, 3, (2,)),
+        (ops.Gate(), (ternary(2), graded(2)), _GRADED, -7, 7, (2,)),
+        (ops.SpikeMatmul(), (binary(4, 2), binary(2, 3)), _COUNTS, 0, 2, (4, 3)),
+        (ops.SpikeMatmul(), (counts(4, 2), binary(2, 3)), _COUNTS, 0, 6, (4, 3)),
+        (ops.SpikeMatmul(), (ternary(5, 4, 2), graded(5, 2, 3)), _GRADED, -14, 14, (5, 4, 3)),
+        (ops.Add(), (binary(2), binary(2)), _COUNTS, 0, 2, (2,)),
+        (ops.Add(), (binary(2), counts(2)), _COUNTS, 0, 4, (2,)),
+        (ops.Add(), (binary(2), ternary(2)), _GRADED, -1, 2, (2,)),
+        (ops.Add(), (counts(2), graded(2)), _GRADED, -5, 10, (2,)),
+        (ops.Sum(axes=(1,)), (binary(2, 4),), _COUNTS, 0, 4, (2,)),
+        (ops.Sum(axes=(0, 1), keepdims=True), (ternary(2, 4),), _GRADED, -8, 8, (1, 1)),
+        (
+            ops.MaxPool2d(kernel=(2, 2), stride=(2, 2)),
+            (ternary(1, 4, 4),),
+            _SPIKES,
+            -1,
+            1,
+            (1, 2, 2),
+        ),
+        (
+            ops.MaxPool2d(kernel=(2, 3), stride=(1, 2), padding=(1, 1)),
+            (counts(1, 2, 3),),
+            _COUNTS,
+            0,
+            3,
+            (1, 3, 2),
+        ),
+        (ops.Reshape(shape=(4,)), (counts(2, 2),), _COUNTS, 0, 3, (4,)),
+        (ops.Permute(axes=(1, 0)), (graded(2, 3),), _GRADED, -5, 7, (3, 2)),
+        (ops.Expand(shape=(4, 2)), (binary(1, 2),), _SPIKES, 0, 1, (4, 2)),
+        (ops.Slice(axis=1, start=1, stop=3), (ternary(2, 3),), _SPIKES, -1, 1, (2, 2)),
+        (ops.Delay(steps=2), (counts(2),), _COUNTS, 0, 3, (2,)),
         (neuron(), (graded(2),), _SPIKES, 0, 1, (2,)),
         (neuron(ternary=True), (counts(2),), _SPIKES, -1, 1, (2,)),
-        (Gate(), (counts(2), counts(2)), _COUNTS, 0, 9, (2,)),
-        (Gate(), (counts(2), graded(2)), _GRADED, -15, 21, (2,)),
-        (SpikeMatmul(), (many(2, 2), counts(2, 2)), _COUNTS, 0, 102, (2, 2)),
-        (ShiftSum(window=40, reach=9), (graded(2, 4, 5), graded(2, 5, 3)),
-         _GRADED, -5, 7, (2, 4, 3)),
-        (ShiftSum(window=9, reach=0), (ternary(4, 5), TensorType((5, 3), IntRange(2, 9), _GRADED)),
-         _GRADED, 0, 9, (4, 3)),
-        (ShiftSum(window=51, reach=51), (counts(1, 4), counts(4, 1)), _GRADED, 0, 3, (1, 1)),
+        (ops.Gate(), (counts(2), counts(2)), _COUNTS, 0, 9, (2,)),
+        (ops.Gate(), (counts(2), graded(2)), _GRADED, -15, 21, (2,)),
+        (ops.SpikeMatmul(), (many(2, 2), counts(2, 2)), _COUNTS, 0, 102, (2, 2)),
+        (
+            ops.ShiftSum(window=40, reach=9),
+            (graded(2, 4, 5), graded(2, 5, 3)),
+            _GRADED,
+            -5,
+            7,
+            (2, 4, 3),
+        ),
+        (
+            ops.ShiftSum(window=9, reach=0),
+            (ternary(4, 5), TensorType((5, 3), IntRange(2, 9), _GRADED)),
+            _GRADED,
+            0,
+            9,
+            (4, 3),
+        ),
+        (ops.ShiftSum(window=51, reach=51), (counts(1, 4), counts(4, 1)), _GRADED, 0, 3, (1, 1)),
         (stairs([3]), (graded(2),), _SPIKES, 0, 1, (2,)),
         (stairs([1, 2]), (graded(2),), _COUNTS, 0, 2, (2,)),
         (stairs([[1, 2], [1, 3]]), (graded(4, 2),), _COUNTS, 0, 2, (4, 2)),
-        (Relu(), (graded(2),), _GRADED, 0, 7, (2,)),
-        (Relu(), (ternary(2),), _SPIKES, 0, 1, (2,)),
-        (Relu(), (counts(2),), _COUNTS, 0, 3, (2,)),
-        (Readout(), (binary(2),), _COUNTS, 0, 3, (2,)),
-        (Readout(), (graded(2),), _GRADED, -15, 21, (2,)),
-        (Readout(), (TensorType((1,), IntRange(2, 4), _GRADED),), _GRADED, 2, 12, (1,)),
+        (ops.Relu(), (graded(2),), _GRADED, 0, 7, (2,)),
+        (ops.Relu(), (ternary(2),), _SPIKES, 0, 1, (2,)),
+        (ops.Relu(), (counts(2),), _COUNTS, 0, 3, (2,)),
+        (ops.Readout(), (binary(2),), _COUNTS, 0, 3, (2,)),
+        (ops.Readout(), (graded(2),), _GRADED, -15, 21, (2,)),
+        (ops.Readout(), (TensorType((1,), IntRange(2, 4), _GRADED),), _GRADED, 2, 12, (1,)),
     ],
-)  # fmt: skip
+)
 def test_the_type_of_a_value(
-    op: Op, inputs: tuple[TensorType, ...], kind: Kind, lo: int, hi: int, shape: tuple[int, ...]
+    op: ops.Op, inputs: tuple[TensorType, ...], kind: Kind, lo: int, hi: int, shape: tuple[int, ...]
 ) -> None:
     assert infer(op, inputs, T=3) == TensorType(shape, IntRange(lo, hi), kind)
 
@@ -199,14 +209,26 @@ def test_the_type_of_a_value(
         (linear(), (binary(3),), "does not fit weight"),
         (linear(), (), "takes 1 inputs, got 0"),
         (linear(), (binary(2), binary(2)), "takes 1 inputs, got 2"),
-        (Linear(weight=IntTensor.of([1, 2]), bias=IntTensor.of([0, 0])), (binary(),),
-         "does not fit weight"),
-        (Linear(weight=IntTensor.of([[1, 2]]), bias=IntTensor.of([0, 0])), (binary(2),),
-         "bias .* does not fit"),
-        (Linear(weight=IntTensor.of([[1 << 62] * 4]), bias=IntTensor.of([0])), (binary(4),),
-         "64"),
-        (Linear(weight=IntTensor.of([[1 << 40]]), bias=IntTensor.of([0]), graded=True),
-         (TensorType((1,), IntRange(0, 1 << 40), _GRADED),), "64"),
+        (
+            ops.Linear(weight=IntTensor.of([1, 2]), bias=IntTensor.of([0, 0])),
+            (binary(),),
+            "does not fit weight",
+        ),
+        (
+            ops.Linear(weight=IntTensor.of([[1, 2]]), bias=IntTensor.of([0, 0])),
+            (binary(2),),
+            "bias .* does not fit",
+        ),
+        (
+            ops.Linear(weight=IntTensor.of([[1 << 62] * 4]), bias=IntTensor.of([0])),
+            (binary(4),),
+            "64",
+        ),
+        (
+            ops.Linear(weight=IntTensor.of([[1 << 40]]), bias=IntTensor.of([0]), graded=True),
+            (TensorType((1,), IntRange(0, 1 << 40), _GRADED),),
+            "64",
+        ),
         (conv(2), (binary(2, 3, 3),), "does not fit weight"),
         (conv(1, 2, 1), (binary(2, 3, 3),), "does not fit weight"),
         (conv(1, 2, 1, 1), (binary(2, 3),), "does not fit weight"),
@@ -216,48 +238,58 @@ def test_the_type_of_a_value(
         (conv(1, 2, 1, 1, stride=(0, 1)), (binary(2, 3, 3),), "stride"),
         (conv(1, 2, 1, 1, padding=(-1, 0)), (binary(2, 3, 3),), "padding"),
         (conv(1, 2, 1, 1, groups=0), (binary(2, 3, 3),), "groups"),
-        (Gate(), (graded(2), graded(2)), "one operand must be spikes"),
-        (Gate(), (many(2), many(2)), "one operand must be spikes, or counts of at most 16"),
+        (ops.Gate(), (graded(2), graded(2)), "one operand must be spikes"),
+        (ops.Gate(), (many(2), many(2)), "one operand must be spikes, or counts of at most 16"),
         (stairs([[1, 2, 3]]), (binary(2),), "does not broadcast"),
         (stairs(3), (binary(2),), "without a threshold"),
-        (Gate(), (binary(2), binary(3)), "shapes differ"),
-        (SpikeMatmul(), (graded(2, 2), graded(2, 2)), "one operand must be spikes"),
-        (SpikeMatmul(), (many(2, 2), graded(2, 2)), "one operand must be spikes"),
-        (SpikeMatmul(), (binary(2, 3), binary(2, 3)), "do not chain"),
-        (SpikeMatmul(), (binary(2), binary(2)), "do not chain"),
-        (SpikeMatmul(), (binary(3, 3), binary(3)), "do not chain"),
-        (SpikeMatmul(), (binary(4, 2, 3), binary(5, 3, 2)), "do not chain"),
-        (ShiftSum(window=9, reach=9), (graded(2, 3), graded(2, 3)), "do not chain"),
-        (ShiftSum(window=9, reach=9), (graded(3), graded(3)), "do not chain"),
-        (ShiftSum(window=9, reach=9), (graded(3, 3),), "takes 2 inputs, got 1"),
-        (ShiftSum(window=9, reach=10), (graded(2, 2), graded(2, 2)), "of 10, 9"),
-        (ShiftSum(window=9, reach=-1), (graded(2, 2), graded(2, 2)), "of -1, 9"),
-        (ShiftSum(window=1 << 62, reach=1), (graded(2, 2), graded(2, 2)), "window <= 53"),
-        (ShiftSum(window=52, reach=1), (graded(2, 3), graded(3, 2)), "window of 52 leave 53 bits"),
-        (ShiftSum(window=40, reach=40),
-         (graded(2, 2), TensorType((2, 2), IntRange(0, 1 << 23), _GRADED)), "leave 64 bits"),
-        (ShiftSum(window=9, reach=9),
-         (TensorType((2, 2), IntRange(0, 1 << 62), _GRADED), graded(2, 2)), "leave 64 bits"),
-        (Add(), (binary(2), binary(2, 1)), "shapes differ"),
-        (Sum(axes=()), (binary(2),), "no axes"),
-        (Sum(axes=(1,)), (binary(2),), "no axes"),
-        (Sum(axes=(-1,)), (binary(2),), "no axes"),
-        (Sum(axes=(0, 0)), (binary(2),), "no axes"),
-        (MaxPool2d(kernel=(2, 2), stride=(2, 2)), (binary(4, 4),), r"takes \(C, H, W\)"),
-        (MaxPool2d(kernel=(2, 2), stride=(2, 2), padding=(2, 0)), (binary(1, 4, 4),), "half"),
-        (MaxPool2d(kernel=(0, 2), stride=(1, 1)), (binary(1, 4, 4),), "kernel"),
-        (MaxPool2d(kernel=(2, 2), stride=(1, 0)), (binary(1, 4, 4),), "stride"),
-        (Reshape(shape=(3,)), (binary(2),), "has not the elements"),
-        (Reshape(shape=(-1, -2)), (binary(2),), "has not the elements"),
-        (Permute(axes=(0,)), (binary(2, 2),), "does not permute"),
-        (Permute(axes=(0, 0)), (binary(2, 2),), "does not permute"),
-        (Expand(shape=(3, 2)), (binary(2, 2),), "does not expand"),
-        (Expand(shape=(3,)), (binary(1, 1),), "does not expand"),
-        (Expand(shape=(0,)), (binary(1),), "does not expand"),
-        (Slice(axis=0, start=1, stop=1), (binary(2),), "no elements"),
-        (Slice(axis=0, start=0, stop=3), (binary(2),), "no elements"),
-        (Slice(axis=1, start=0, stop=1), (binary(2),), "no elements"),
-        (Delay(steps=0), (binary(2),), "a delay of 0 steps"),
+        (ops.Gate(), (binary(2), binary(3)), "shapes differ"),
+        (ops.SpikeMatmul(), (graded(2, 2), graded(2, 2)), "one operand must be spikes"),
+        (ops.SpikeMatmul(), (many(2, 2), graded(2, 2)), "one operand must be spikes"),
+        (ops.SpikeMatmul(), (binary(2, 3), binary(2, 3)), "do not chain"),
+        (ops.SpikeMatmul(), (binary(2), binary(2)), "do not chain"),
+        (ops.SpikeMatmul(), (binary(3, 3), binary(3)), "do not chain"),
+        (ops.SpikeMatmul(), (binary(4, 2, 3), binary(5, 3, 2)), "do not chain"),
+        (ops.ShiftSum(window=9, reach=9), (graded(2, 3), graded(2, 3)), "do not chain"),
+        (ops.ShiftSum(window=9, reach=9), (graded(3), graded(3)), "do not chain"),
+        (ops.ShiftSum(window=9, reach=9), (graded(3, 3),), "takes 2 inputs, got 1"),
+        (ops.ShiftSum(window=9, reach=10), (graded(2, 2), graded(2, 2)), "of 10, 9"),
+        (ops.ShiftSum(window=9, reach=-1), (graded(2, 2), graded(2, 2)), "of -1, 9"),
+        (ops.ShiftSum(window=1 << 62, reach=1), (graded(2, 2), graded(2, 2)), "window <= 53"),
+        (
+            ops.ShiftSum(window=52, reach=1),
+            (graded(2, 3), graded(3, 2)),
+            "window of 52 leave 53 bits",
+        ),
+        (
+            ops.ShiftSum(window=40, reach=40),
+            (graded(2, 2), TensorType((2, 2), IntRange(0, 1 << 23), _GRADED)),
+            "leave 64 bits",
+        ),
+        (
+            ops.ShiftSum(window=9, reach=9),
+            (TensorType((2, 2), IntRange(0, 1 << 62), _GRADED), graded(2, 2)),
+            "leave 64 bits",
+        ),
+        (ops.Add(), (binary(2), binary(2, 1)), "shapes differ"),
+        (ops.Sum(axes=()), (binary(2),), "no axes"),
+        (ops.Sum(axes=(1,)), (binary(2),), "no axes"),
+        (ops.Sum(axes=(-1,)), (binary(2),), "no axes"),
+        (ops.Sum(axes=(0, 0)), (binary(2),), "no axes"),
+        (ops.MaxPool2d(kernel=(2, 2), stride=(2, 2)), (binary(4, 4),), r"takes \(C, H, W\)"),
+        (ops.MaxPool2d(kernel=(2, 2), stride=(2, 2), padding=(2, 0)), (binary(1, 4, 4),), "half"),
+        (ops.MaxPool2d(kernel=(0, 2), stride=(1, 1)), (binary(1, 4, 4),), "kernel"),
+        (ops.MaxPool2d(kernel=(2, 2), stride=(1, 0)), (binary(1, 4, 4),), "stride"),
+        (ops.Reshape(shape=(3,)), (binary(2),), "has not the elements"),
+        (ops.Reshape(shape=(-1, -2)), (binary(2),), "has not the elements"),
+        (ops.Permute(axes=(0,)), (binary(2, 2),), "does not permute"),
+        (ops.Permute(axes=(0, 0)), (binary(2, 2),), "does not permute"),
+        (ops.Expand(shape=(3, 2)), (binary(2, 2),), "does not expand"),
+        (ops.Expand(shape=(3,)), (binary(1, 1),), "does not expand"),
+        (ops.Expand(shape=(0,)), (binary(1),), "does not expand"),
+        (ops.Slice(axis=0, start=1, stop=1), (binary(2),), "no elements"),
+        (ops.Slice(axis=0, start=0, stop=3), (binary(2),), "no elements"),
+        (ops.Slice(axis=1, start=0, stop=1), (binary(2),), "no elements"),
+        (ops.Delay(steps=0), (binary(2),), "a delay of 0 steps"),
         (neuron(threshold=IntTensor.of([0])), (binary(2),), "must be positive"),
         (neuron(threshold=IntTensor.of([1, 2, 3])), (binary(2),), "threshold .* does not broad"),
         (neuron(threshold=IntTensor.of([1, 2])), (binary(),), "threshold .* does not broadcast"),
@@ -266,14 +298,14 @@ def test_the_type_of_a_value(
         (neuron(dv=4097), (binary(2),), r"leave 0\.\.4096"),
         (neuron(du=-1), (binary(2),), r"leave 0\.\.4096"),
         (neuron(fraction_bits=33), (binary(2),), "fraction_bits 33"),
-        (neuron(reset=Reset.BY_SUBTRACTION, reset_by=-1), (binary(2),), "reset_by"),
+        (neuron(reset=ops.Reset.BY_SUBTRACTION, reset_by=-1), (binary(2),), "reset_by"),
         (neuron(bias=IntTensor.of([1 << 52])), (binary(2),), "64"),
-        (neuron(reset=Reset.BY_SUBTRACTION, reset_by=1 << 52), (binary(2),), "64"),
+        (neuron(reset=ops.Reset.BY_SUBTRACTION, reset_by=1 << 52), (binary(2),), "64"),
         (neuron(fraction_bits=32), (TensorType((2,), IntRange(0, 1 << 30), _GRADED),), "64"),
-        (Input(type=binary(2)), (binary(2),), "takes 0 inputs, got 1"),
+        (ops.Input(type=binary(2)), (binary(2),), "takes 0 inputs, got 1"),
     ],
-)  # fmt: skip
-def test_an_illegal_value(op: Op, inputs: tuple[TensorType, ...], rule: str) -> None:
+)
+def test_an_illegal_value(op: ops.Op, inputs: tuple[TensorType, ...], rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         infer(op, inputs, T=3)
 

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from networks.two_neurons import Net, compared, quantized  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from lapilli.model.capture.program import Fire  # noqa: E402
+from lapilli.model.capture import program  # noqa: E402
 from lapilli.model.families.lif import LIF, IntegerSpike, TernaryLIF  # noqa: E402
 from lapilli.model.neurons.adapters import adapter_of, rule_of  # noqa: E402
 from lapilli.quantize.neurons import integer_neuron  # noqa: E402
@@ -141,7 +141,10 @@ def test_a_stand_in_takes_the_place_of_single_steps(beta: float) -> None:
     T = 5
     loop = Loop(Leaky(beta)).double()
     rule = rule_of(loop.lif, "lif")
-    fires = [Fire(module="lif", call=i, rule=rule, steps=tuple(range(i, 2 * T, 2))) for i in (0, 1)]
+    fires = [
+        program.Neuron(module="lif", call=i, rule=rule, steps=tuple(range(i, 2 * T, 2)))
+        for i in (0, 1)
+    ]
     scales = (Fraction(1, 8), Fraction(2))
     neurons = [integer_neuron(rule, scale, T) for scale in scales]
     own = copy.deepcopy(loop.lif)

@@ -18,8 +18,8 @@ from frameworks.examples import EXAMPLES  # noqa: E402
 from frameworks.faults import faulty  # noqa: E402
 from torch import nn  # noqa: E402
 
+from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import CaptureError  # noqa: E402
-from lapilli.ir.ops import Reset  # noqa: E402
 from lapilli.model.capture.probe import probe  # noqa: E402
 from lapilli.model.neurons.adapters import adapter_of, rule_of  # noqa: E402
 from lapilli.model.neurons.rule import NeuronRule, StaircaseRule  # noqa: E402
@@ -78,7 +78,7 @@ RULES = {
         gain=Fraction(1),
         v_threshold=Fraction(1),
         strict=True,
-        reset=Reset.BY_SUBTRACTION,
+        reset=ops.Reset.BY_SUBTRACTION,
         reset_by=Fraction(2),  # theta / beta: it subtracts after the decay
     ),
     "LIFNode(v_reset=-0.5), step_mode='m'": NeuronRule(
@@ -88,7 +88,7 @@ RULES = {
         decay=Fraction(1, 2),
         gain=Fraction(1, 2),
         v_threshold=Fraction(1),
-        reset=Reset.BY_SUBTRACTION,
+        reset=ops.Reset.BY_SUBTRACTION,
         reset_by=Fraction(1),
     ),
     "LIFCell(1/2, 1/4)": NeuronRule(

@@ -14,9 +14,9 @@ from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import CaptureError  # noqa: E402
 from lapilli.ir.types import Kind  # noqa: E402
+from lapilli.model.capture import program  # noqa: E402
 from lapilli.model.capture.axes import show  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
-from lapilli.model.capture.program import Fire, Image  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.model.loading.checkpoint import Checkpoint, build  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
@@ -39,12 +39,12 @@ def test_the_digits_models(
 
     assert captured.T == 4
     assert captured.module is model
-    fires = [c for c in captured.calls.values() if isinstance(c.op, Fire)]
+    fires = [c for c in captured.calls.values() if isinstance(c.op, program.Neuron)]
     paths = {p for p, m in model.named_modules() if isinstance(m, LIF)}
-    assert {c.op.module for c in fires if isinstance(c.op, Fire)} == paths
+    assert {c.op.module for c in fires if isinstance(c.op, program.Neuron)} == paths
     assert len(fires) == len(paths) == neurons
     assert all(c.dims[0][0].name == "T" and len(c.dims[0]) == 1 for c in fires)
-    assert sum(isinstance(c.op, Image) for c in captured.calls.values()) == 1
+    assert sum(isinstance(c.op, program.Input) for c in captured.calls.values()) == 1
     assert show(captured.calls[captured.output].dims) == "[B, 10]"
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
@@ -118,7 +118,9 @@ def test_another_style_is_spike_exact() -> None:
 def test_it_is_not_one_constant() -> None:
     torch.manual_seed(4)
     captured = capture(Fused().eval(), (1, 8, 8))
-    dims = {c.path: show(c.dims) for c in captured.calls.values() if isinstance(c.op, Fire)}
+    dims = {
+        c.path: show(c.dims) for c in captured.calls.values() if isinstance(c.op, program.Neuron)
+    }
     assert dims == {
         "embed_lif": "[T, B, 16, 12]",
         "qkv_lif": "[T, B, 16, 36]",
@@ -309,7 +311,7 @@ def test_images_of_the_wrong_size() -> None:
 def test_one_step_is_a_model_without_time() -> None:
     captured = capture(Net(nn.Identity(), T=1).eval(), (1, 2, 2))
     assert captured.T == 1
-    (fire,) = (c for c in captured.calls.values() if isinstance(c.op, Fire))
+    (fire,) = (c for c in captured.calls.values() if isinstance(c.op, program.Neuron))
     assert show(fire.dims) == "[1, B, 6]"
 
 

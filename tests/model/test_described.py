@@ -15,8 +15,8 @@ from frameworks.faults import faulty  # noqa: E402
 from networks.two_neurons import Net, compared, quantized  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import CaptureError, QuantizeError  # noqa: E402
-from lapilli.ir.ops import Reset  # noqa: E402
 from lapilli.model.capture.probe import probe  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.model.neurons.adapters import Description, describe  # noqa: E402
@@ -57,7 +57,7 @@ RIGHT = NeuronRule(
     gain=Fraction(1),
     v_threshold=Fraction(3, 2),
     strict=True,
-    reset=Reset.BY_SUBTRACTION,
+    reset=ops.Reset.BY_SUBTRACTION,
     reset_by=Fraction(3, 2),
 )
 

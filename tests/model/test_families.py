@@ -24,7 +24,6 @@ from lapilli.deploy.cli.flow import Overrides, open_checkpoint  # noqa: E402
 from lapilli.ir.errors import CheckpointError  # noqa: E402
 from lapilli.model.digits import PREPROCESSING  # noqa: E402
 from lapilli.model.families.a2os2a import A2OS2AConfig  # noqa: E402
-from lapilli.model.neurons.shiftmax import Shiftmax  # noqa: E402
 from lapilli.model.families.e_spikeformer import ESpikeFormerConfig  # noqa: E402
 from lapilli.model.families.layers import encode  # noqa: E402
 from lapilli.model.families.lif import LIF, IntegerSpike, TernaryLIF  # noqa: E402
@@ -50,6 +49,7 @@ from lapilli.model.loading.checkpoint import (  # noqa: E402
     load_checkpoint,
     save_checkpoint,
 )
+from lapilli.model.neurons.shiftmax import Shiftmax  # noqa: E402
 from lapilli.model.trial import SMALL, alive, trial_images  # noqa: E402
 
 pytestmark = pytest.mark.torch

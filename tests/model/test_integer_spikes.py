@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-from lapilli.ir.ops import Staircase  # noqa: E402
+from lapilli.ir import ops  # noqa: E402
 from lapilli.model.neurons.rule import StaircaseRule  # noqa: E402
 from lapilli.model.neurons.simulate import simulate  # noqa: E402
 from lapilli.quantize.neurons import integer_neuron  # noqa: E402
@@ -30,7 +30,9 @@ HERE = ("lapilli", "spikingjelly", "snntorch", "norse")  # importable in this pr
 )
 def test_a_staircase_rounds_half_to_even(levels: int, scale: Fraction) -> None:
     n = np.arange(-40, 300)
-    got = Staircase(thresholds=staircase(StaircaseRule(levels=levels, norm=1), scale).thresholds)
+    got = ops.Staircase(
+        thresholds=staircase(StaircaseRule(levels=levels, norm=1), scale).thresholds
+    )
     want = [min(max(round(Fraction(int(i)) * scale), 0), levels) for i in n]
     # round(clamp(x)): the clamp comes first, and its ends are integers
     counts = (n[:, None] >= got.thresholds.array).sum(axis=1)

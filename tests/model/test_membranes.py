@@ -17,6 +17,7 @@ from torch import Tensor, nn  # noqa: E402
 from lapilli.deploy.comparison.compare import compare, compare_all  # noqa: E402
 from lapilli.deploy.comparison.runners import PyTorch, Simulated  # noqa: E402
 from lapilli.export.native import load_network, save_network  # noqa: E402
+from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import (  # noqa: E402
     CaptureError,
     LapilliError,
@@ -24,7 +25,6 @@ from lapilli.ir.errors import (  # noqa: E402
     UnsupportedError,
 )
 from lapilli.ir.graph import Graph  # noqa: E402
-from lapilli.ir.ops import Membrane, Reset  # noqa: E402
 from lapilli.model.neurons.adapters import ADAPTERS  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.simulators.event_driven import EventDriven  # noqa: E402
@@ -84,10 +84,10 @@ def images(count: int, seed: int) -> Tensor:
     return shown
 
 
-def read(made: Quantized) -> Membrane:
+def read(made: Quantized) -> ops.Membrane:
     (name,) = made.network.graph.membranes
     op = made.network.graph[name].op
-    assert isinstance(op, Membrane)
+    assert isinstance(op, ops.Membrane)
     return op
 
 
@@ -165,7 +165,7 @@ def test_norse(kind: type[Norse], last: str, exact_on: Callable[..., int]) -> No
     neurons = norse_neurons()
     made = quantize(drawn(kind(neurons[last], neurons["LIFBoxCell"])), images(12, 0))
     assert read(made).after_reset
-    assert (read(made).neuron.reset is Reset.NONE) == ("LIF" not in last)
+    assert (read(made).neuron.reset is ops.Reset.NONE) == ("LIF" not in last)
     assert exact_on(made, images(40, 1)) > 10_000
 
 
@@ -234,7 +234,7 @@ def test_the_other_membrane_is_told_apart() -> None:
     made = quantize(drawn(Norse(neurons["LIFCell"], neurons["LIFBoxCell"])), images(12, 0))
     (name,) = made.network.graph.membranes
     nodes = tuple(
-        replace(n, op=replace(n.op, after_reset=False)) if isinstance(n.op, Membrane) else n
+        replace(n, op=replace(n.op, after_reset=False)) if isinstance(n.op, ops.Membrane) else n
         for n in made.network.graph.nodes
     )
     graph = Graph(nodes, made.network.graph.outputs, made.network.graph.T)

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import CaptureError  # noqa: E402
+from lapilli.model.capture import program  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
-from lapilli.model.capture.program import Fire  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -162,7 +162,7 @@ def test_frames_of_each_step(name: str, exact_on: Callable[..., int]) -> None:
 
 def test_the_rolled_loop_is_one_step() -> None:
     captured = capture(loop(jelly, hand=False), (1, 4, 4))
-    fires = [c.op for c in captured.calls.values() if isinstance(c.op, Fire)]
+    fires = [c.op for c in captured.calls.values() if isinstance(c.op, program.Neuron)]
     assert [f.steps for f in fires] == [(0, 1, 2, 3)] * 2
     names = [c.path for c in captured.calls.values()]
     assert names.count("conv") == names.count("fc") == 1

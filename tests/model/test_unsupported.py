@@ -18,8 +18,8 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import LapilliError  # noqa: E402
-from lapilli.model.neurons.shiftmax import Shiftmax  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
+from lapilli.model.neurons.shiftmax import Shiftmax  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 
 pytestmark = [

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from lapilli.ir.ops import Conv2d, Linear
+from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray
 from lapilli.model.families.lif import LIF
 from lapilli.quantize import Quantized
@@ -100,5 +100,5 @@ def integer_weights(made: Quantized) -> dict[str, npt.NDArray[np.int64]]:
     return {
         n.name: n.op.weight.array
         for n in made.network.graph.nodes
-        if isinstance(n.op, Linear | Conv2d)
+        if isinstance(n.op, ops.Linear | ops.Conv2d)
     }

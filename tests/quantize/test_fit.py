@@ -14,9 +14,9 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 import lapilli.quantize.fit as fitting  # noqa: E402
+from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.certificate import check_registers  # noqa: E402
 from lapilli.ir.errors import RangeError  # noqa: E402
-from lapilli.ir.ops import Linear, Neuron  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.quantize.lower import Lowered  # noqa: E402
@@ -88,7 +88,7 @@ def test_what_was_given_up_is_said() -> None:
     assert any(note.startswith(said) for note in made.notes)
     for name in ("first", "second"):
         op = graph[name].op
-        assert isinstance(op, Linear)
+        assert isinstance(op, ops.Linear)
         assert op.weight.range.magnitude < 32
 
 
@@ -114,7 +114,7 @@ def test_a_neuron_without_synapses_keeps_its_threshold(tokens: int, fraction_bit
     torch.manual_seed(0)
     made = quantize(Product().eval(), torch.randn(2, 1, 1, tokens))
     lif = made.network.graph["attn_lif"].op
-    assert isinstance(lif, Neuron)
+    assert isinstance(lif, ops.Neuron)
     assert lif.fraction_bits == fraction_bits
     assert any("no stock Loihi neuron" in note for note in made.notes) == (fraction_bits == 3)
     given = np.random.default_rng(0).integers(-127, 128, (3, 1, 1, tokens))

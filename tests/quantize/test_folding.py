@@ -14,7 +14,7 @@ from networks.tiny import compare, images, tiny  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from lapilli.ir.ops import Conv2d  # noqa: E402
+from lapilli.ir import ops  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 from lapilli.quantize.plan import plan  # noqa: E402
@@ -71,7 +71,7 @@ def test_a_negative_gamma_turns_the_weights() -> None:
         model.bn.weight.copy_(torch.tensor([1.0, -1.0, 1.0, -1.0]))
     made = quantize(model, images())
     op = made.network.graph["conv"].op
-    assert isinstance(op, Conv2d)
+    assert isinstance(op, ops.Conv2d)
     own, turned = np.sign(model.conv.weight.detach().numpy()), np.sign(op.weight.array)
     assert np.array_equal(np.where(turned[::2] == 0, own[::2], turned[::2]), own[::2])
     assert np.array_equal(np.where(turned[1::2] == 0, -own[1::2], turned[1::2]), -own[1::2])

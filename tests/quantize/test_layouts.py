@@ -14,8 +14,8 @@ from torch import Tensor, nn  # noqa: E402
 
 from lapilli.deploy.comparison.compare import compare  # noqa: E402
 from lapilli.deploy.comparison.runners import PyTorch, Simulated  # noqa: E402
+from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import CaptureError, InputError, QuantizeError  # noqa: E402
-from lapilli.ir.ops import Conv2d, Input  # noqa: E402
 from lapilli.ir.types import Kind  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
@@ -91,7 +91,7 @@ def test_events_stay_what_they_are(layout: str, exact_on: Callable[..., int]) ->
     most = int(events[:10].max())
     assert graph.types[graph.inputs[0]].kind is Kind.COUNTS
     assert (source.lo, source.hi, source.exponent) == (0, most, 0)
-    assert [n.op.graded for n in graph.nodes if isinstance(n.op, Conv2d)] == [False]
+    assert [n.op.graded for n in graph.nodes if isinstance(n.op, ops.Conv2d)] == [False]
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 2, 8, 16)
     assert np.array_equal(source.encode(pixels), np.minimum(pixels.astype(np.int64), most))
     assert exact_on(made, events[10:]) > 10_000
@@ -238,4 +238,4 @@ def test_per_sample_is_what_a_batch_of_one_does(exact_on: Callable[..., int]) ->
         alone = torch.cat([model(image[None]) for image in images])
     assert not torch.equal(together, alone)  # the leak is real: batches change the answer
     name = made.network.graph.inputs[0]
-    assert isinstance(made.network.graph[name].op, Input)
+    assert isinstance(made.network.graph[name].op, ops.Input)

@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor, nn  # noqa: E402
 
+from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import MismatchError, QuantizeError  # noqa: E402
-from lapilli.ir.ops import Conv2d, Linear  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
@@ -147,7 +147,7 @@ def test_merged_maps_are_spike_exact(name: str, exact_on: Callable[..., int]) ->
     made = quantize(build(MIDDLES[name]()), images())
     assert exact_on(made, images(5, seed=7)) > 4000
     assert any("captured program" in note for note in made.notes)
-    maps = [n.name for n in made.network.graph.nodes if isinstance(n.op, Conv2d | Linear)]
+    maps = [n.name for n in made.network.graph.nodes if isinstance(n.op, ops.Conv2d | ops.Linear)]
     assert len(maps) == 3, maps
 
 
@@ -156,7 +156,7 @@ def test_the_merged_program_computes_what_the_author_wrote(name: str) -> None:
     torch.manual_seed(0)
     model = build(MIDDLES[name]()).double()
     merged = merge(capture(model, (1, 7, 7)))
-    from lapilli.model.capture.program import Synapse
+    from lapilli.model.capture import program
 
     weights = {
         c.name: (
@@ -164,7 +164,7 @@ def test_the_merged_program_computes_what_the_author_wrote(name: str) -> None:
             None if c.op.bias is None else torch.from_numpy(merged.array(c.op.bias)),
         )
         for c in merged.calls.values()
-        if isinstance(c.op, Synapse)
+        if isinstance(c.op, program.Synapse)
     }
     given, seen = images().double(), {}
     with torch.no_grad():
@@ -247,9 +247,9 @@ def test_kernels_compose_as_their_convolutions() -> None:
     with torch.no_grad():
         forms = []
         for conv in (first, second):
-            from lapilli.model.capture.program import Synapse
+            from lapilli.model.capture import program
 
-            op = Synapse(weight="w", bias="b", space=2, stride=conv.stride,  # type: ignore[arg-type]
+            op = program.Synapse(weight="w", bias="b", space=2, stride=conv.stride,  # type: ignore[arg-type]
                          padding=conv.padding, groups=2)  # type: ignore[arg-type]  # fmt: skip
             forms.append(form_of(op, conv.weight.numpy(), conv.bias.numpy()))  # type: ignore[union-attr]
         whole = composed(*forms)

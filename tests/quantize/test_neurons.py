@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
-from lapilli.ir.ops import DECAY_ONE, Neuron, Reset
+from lapilli.ir import ops
 from lapilli.ir.semantics import State, integrate
 from lapilli.model.neurons.rule import NeuronRule
 from lapilli.quantize.neurons import IntegerNeuron, Room, coarser, integer_neuron
@@ -22,8 +22,8 @@ HALF, ONE, TWO = Fraction(1, 2), Fraction(1), Fraction(2)
 T = 4
 
 
-def op_of(made: IntegerNeuron) -> Neuron:
-    assert isinstance(made.op, Neuron)
+def op_of(made: IntegerNeuron) -> ops.Neuron:
+    assert isinstance(made.op, ops.Neuron)
     return made.op
 
 
@@ -38,9 +38,9 @@ def rational(rule: NeuronRule, currents: list[Fraction]) -> tuple[list[int], lis
         down = -h > theta if rule.strict else -h >= theta
         s = int(up) - int(rule.ternary and down)
         after = {
-            Reset.TO_ZERO: rule.rest,
-            Reset.BY_SUBTRACTION: h - s * rule.reset_by,
-            Reset.NONE: h,
+            ops.Reset.TO_ZERO: rule.rest,
+            ops.Reset.BY_SUBTRACTION: h - s * rule.reset_by,
+            ops.Reset.NONE: h,
         }
         v = after[rule.reset] if s else h
         spikes.append(s)
@@ -78,7 +78,7 @@ def rules(draw: st.DrawFn) -> NeuronRule:
         v_threshold=rest + draw(dyadic),
         strict=draw(st.booleans()),
         current_decay=draw(st.sampled_from([Fraction(0), Fraction(0), HALF, ONE])),
-        reset=draw(st.sampled_from(list(Reset))),
+        reset=draw(st.sampled_from(list(ops.Reset))),
         reset_by=draw(dyadic),
         rest=rest,
         ternary=ternary,
@@ -120,10 +120,10 @@ def rule_of(**given: object) -> NeuronRule:
         (rule_of(strict=True), 2 * 8, 0, 9),
         (rule_of(ternary=True), 15, 0, 9),
         (rule_of(v_threshold=ONE, rest=-HALF), 3 * 8 - 1, 0, 9),
-        (rule_of(reset=Reset.BY_SUBTRACTION, reset_by=ONE), 15, 2 << 9, 9),
-        (rule_of(reset=Reset.BY_SUBTRACTION, reset_by=TWO, strict=True), 16, 4 << 9, 9),
+        (rule_of(reset=ops.Reset.BY_SUBTRACTION, reset_by=ONE), 15, 2 << 9, 9),
+        (rule_of(reset=ops.Reset.BY_SUBTRACTION, reset_by=TWO, strict=True), 16, 4 << 9, 9),
         # 3/4 of a synaptic unit: two bits more
-        (rule_of(reset=Reset.BY_SUBTRACTION, reset_by=Fraction(3, 8)), 63, 3 << 9, 11),
+        (rule_of(reset=ops.Reset.BY_SUBTRACTION, reset_by=Fraction(3, 8)), 63, 3 << 9, 11),
         (rule_of(current_decay=Fraction(3, 4)), 2 * 64 - 1, 0, 12),  # the finer of two decays
         (rule_of(decay=ONE, gain=ONE), 0, 0, 6),
         (rule_of(decay=Fraction(0), gain=ONE), 0, 0, 6),
@@ -136,8 +136,8 @@ def test_registers(rule: NeuronRule, vth: int, reset_by: int, bits: int) -> None
     assert (op.threshold.array.tolist(), op.reset_by) == ([64 * vth + 1], reset_by)
     assert op.fraction_bits == bits
     assert (op.dv, op.du) == (
-        DECAY_ONE - int(rule.decay * DECAY_ONE),
-        DECAY_ONE - int(rule.current_decay * DECAY_ONE),
+        ops.DECAY_ONE - int(rule.decay * ops.DECAY_ONE),
+        ops.DECAY_ONE - int(rule.current_decay * ops.DECAY_ONE),
     )
     assert op.ternary is rule.ternary
 
@@ -148,8 +148,8 @@ def test_registers(rule: NeuronRule, vth: int, reset_by: int, bits: int) -> None
         (rule_of(decay=Fraction(1, 3)), ONE, "decay 0.333333 is no multiple of 1/4096"),
         (rule_of(current_decay=Fraction(1, 3)), ONE, "current_decay 0.333333"),
         (rule_of(decay=Fraction(15, 16)), ONE, "moves 12 bits below the unit"),
-        (rule_of(reset=Reset.BY_SUBTRACTION, reset_by=Fraction(1, 3)), ONE, "off the grid"),
-        (rule_of(reset=Reset.BY_SUBTRACTION, reset_by=Fraction(1, 256)), ONE, "off the grid"),
+        (rule_of(reset=ops.Reset.BY_SUBTRACTION, reset_by=Fraction(1, 3)), ONE, "off the grid"),
+        (rule_of(reset=ops.Reset.BY_SUBTRACTION, reset_by=Fraction(1, 256)), ONE, "off the grid"),
         (rule_of(gain=Fraction(1, 3)), ONE, "is multiplied by 0.333333, which floats round"),
         (rule_of(), Fraction(1, 49), "multiples of 1/49, which floats round"),
         (rule_of(), Fraction(0.1), "which floats round"),
@@ -178,11 +178,11 @@ def test_coarse_states() -> None:
     (theta,) = op.threshold.array.tolist()
     assert coarse.v_threshold == (theta - 1) * HALF / 64
     assert "rounded by" in coarse.note
-    soft = rule_of(reset=Reset.BY_SUBTRACTION, reset_by=ONE)
+    soft = rule_of(reset=ops.Reset.BY_SUBTRACTION, reset_by=ONE)
     assert coarser(integer_neuron(soft, ONE, T), soft, T, fed=True) == Room(6)
     integer = integer_neuron(soft, ONE, T, Room(6))
     assert (integer.exact, op_of(integer).fraction_bits) == (False, 6)
-    whole = rule_of(decay=ONE, reset=Reset.BY_SUBTRACTION, reset_by=ONE)
+    whole = rule_of(decay=ONE, reset=ops.Reset.BY_SUBTRACTION, reset_by=ONE)
     assert coarser(integer_neuron(whole, ONE, T), whole, T, fed=True) is None  # nothing to gain
 
 

@@ -10,9 +10,9 @@ torch = pytest.importorskip("torch")
 from networks.tiny import integers  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.certificate import check_registers  # noqa: E402
 from lapilli.ir.errors import RangeError  # noqa: E402
-from lapilli.ir.ops import Linear, Neuron  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
@@ -53,12 +53,12 @@ def test_a_wide_layer_is_made_to_fit(
     made = _wide(tokens)
     check_registers(made.network.graph)
     fc, lif = (made.network.graph[n].op for n in ("fc", "wide_lif"))
-    assert isinstance(fc, Linear)
-    assert isinstance(lif, Neuron)
+    assert isinstance(fc, ops.Linear)
+    assert isinstance(lif, ops.Neuron)
     assert (fc.weight.range.hi, lif.fraction_bits) == (weight, fraction_bits)
     assert any(n.startswith("wide_lif: v_threshold 1.5 rounded by") for n in made.notes) == rounded
     head = made.network.graph["head"].op
-    assert isinstance(head, Linear)
+    assert isinstance(head, ops.Linear)
     assert head.weight.range.magnitude > 63  # others give nothing up
 
 

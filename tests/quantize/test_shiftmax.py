@@ -12,12 +12,12 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
+from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.certificate import check_registers  # noqa: E402
 from lapilli.ir.errors import MismatchError  # noqa: E402
-from lapilli.ir.ops import Linear, ShiftSum  # noqa: E402
 from lapilli.ir.semantics import evaluate  # noqa: E402
-from lapilli.model.neurons.shiftmax import Shiftmax  # noqa: E402
 from lapilli.model.families.lif import LIF, TernaryLIF  # noqa: E402
+from lapilli.model.neurons.shiftmax import Shiftmax  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -68,9 +68,9 @@ def images() -> Tensor:
     return drawn * 2
 
 
-def _node(quantized: Quantized) -> ShiftSum:
+def _node(quantized: Quantized) -> ops.ShiftSum:
     op = quantized.network.graph["shiftmax"].op
-    assert isinstance(op, ShiftSum)
+    assert isinstance(op, ops.ShiftSum)
     return op
 
 
@@ -139,7 +139,7 @@ def test_the_module_is_the_definition(unit: float) -> None:
     own = Shiftmax()
     own.unit, own.reach = unit, 17
     y = own(torch.from_numpy(x).double(), torch.from_numpy(v).double() * unit)
-    want = evaluate(ShiftSum(window=Shiftmax.window, reach=17), (x, v))
+    want = evaluate(ops.ShiftSum(window=Shiftmax.window, reach=17), (x, v))
     assert torch.equal(y, torch.from_numpy(want).double() * unit)
 
 
@@ -190,6 +190,6 @@ def test_a_short_register_takes_fewer_weight_bits(
     quantized = quantize(Heavy(tokens).eval(), images)
     check_registers(quantized.network.graph)
     v = quantized.network.graph["v"].op
-    assert isinstance(v, Linear)
+    assert isinstance(v, ops.Linear)
     assert v.weight.range.magnitude == weight
     assert exact_on(quantized, images, live=False) > 40_000

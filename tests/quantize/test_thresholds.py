@@ -16,8 +16,8 @@ snn = pytest.importorskip("snntorch")
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.deploy.comparison.targets import target  # noqa: E402
+from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import CaptureError, MismatchError  # noqa: E402
-from lapilli.ir.ops import Neuron, Reset  # noqa: E402
 from lapilli.model.capture.probe import probe  # noqa: E402
 from lapilli.model.neurons.adapters import NeuronRule, Thresholds, rule_of  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
@@ -66,8 +66,8 @@ def _quantized(
 
 
 def _thresholds(made: Quantized) -> list[Any]:
-    ops = [node.op for node in made.network.graph.nodes]
-    return [op.threshold.array for op in ops if isinstance(op, Neuron)]
+    used = [node.op for node in made.network.graph.nodes]
+    return [op.threshold.array for op in used if isinstance(op, ops.Neuron)]
 
 
 # Of 8-bit pixels, the first layer's state is too fine for 24 bits.
@@ -142,9 +142,9 @@ def test_a_state_that_does_not_fit_takes_the_integer_neuron() -> None:
     coarse = integer_neuron(rule, Fraction(1, 64), _T, Room(6))
     assert not coarse.exact
     assert "its thresholds differ" in coarse.note
-    assert isinstance(coarse.op, Neuron)
+    assert isinstance(coarse.op, ops.Neuron)
     assert coarse.op.threshold.array.tolist() == [64 * 64 + 1, 3 * 64 * 64 + 1]
-    assert coarse.op.reset is Reset.TO_ZERO
+    assert coarse.op.reset is ops.Reset.TO_ZERO
 
 
 def test_a_threshold_below_rest_is_refused() -> None:

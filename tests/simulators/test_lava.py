@@ -8,24 +8,9 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from lapilli.ir import ops
 from lapilli.ir.errors import InputError, RangeError, SimulatorFailedError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    DECAY_ONE,
-    Add,
-    Delay,
-    Firing,
-    Gate,
-    Input,
-    Linear,
-    Neuron,
-    Permute,
-    Readout,
-    Relu,
-    Reset,
-    SpikeMatmul,
-    Staircase,
-)
 from lapilli.ir.passes.binary import to_binary_neurons
 from lapilli.ir.passes.delays import balance_delays
 from lapilli.ir.tensor import IntArray, IntTensor
@@ -100,41 +85,41 @@ def test_streamed_samples_agree_in_every_neuron_and_every_current() -> None:
     assert got.seconds
 
 
-def stock(**options: object) -> Neuron:
+def stock(**options: object) -> ops.Neuron:
     given = {"threshold": IntTensor.of([64 * 5 + 1]), **options}
-    return Neuron(**given)  # type: ignore[arg-type]
+    return ops.Neuron(**given)  # type: ignore[arg-type]
 
 
 NEURONS = {
     "no leak": stock(),
     "odd leak": stock(dv=1111, fraction_bits=8),
-    "full leak": stock(dv=DECAY_ONE),
+    "full leak": stock(dv=ops.DECAY_ONE),
     "current decays": stock(du=1000, dv=300, fraction_bits=7),
     "one bias for all": stock(bias=IntTensor.of([40])),
     "bias for each": stock(bias=IntTensor.of([40, -64, 4095])),
-    "17 bits of input": stock(dv=DECAY_ONE, threshold=IntTensor.of([64 * 100_000 + 1])),
+    "17 bits of input": stock(dv=ops.DECAY_ONE, threshold=IntTensor.of([64 * 100_000 + 1])),
     "vth of zero": stock(threshold=IntTensor.of([1]), dv=2048),
     "ternary": stock(ternary=True, dv=2048),
     "ternary, odd leak, biased": stock(ternary=True, dv=1111, du=1000, bias=IntTensor.of([-40])),
-    "ternary without memory": stock(ternary=True, dv=DECAY_ONE),
+    "ternary without memory": stock(ternary=True, dv=ops.DECAY_ONE),
 }
-_SOFT = {"reset": Reset.BY_SUBTRACTION, "reset_by": 64 * 5 + 1}
+_SOFT = {"reset": ops.Reset.BY_SUBTRACTION, "reset_by": 64 * 5 + 1}
 OURS = {
     "soft": stock(**_SOFT, dv=2048, fraction_bits=8),
     "soft, after the decay": stock(**{**_SOFT, "reset_by": 64 * 12}, dv=2048),
     "soft, ternary": stock(**_SOFT, ternary=True, dv=300),
-    "no reset": stock(reset=Reset.NONE, dv=1024),
+    "no reset": stock(reset=ops.Reset.NONE, dv=1024),
     "a threshold for each": stock(threshold=IntTensor.of([65, 300, 1000]), dv=2048),
     "no 64 * vth + 1": stock(threshold=IntTensor.of([320]), dv=2048),
     "a current for ever": stock(du=0, dv=2048),
-    "full leak, current decays": stock(du=1000, dv=DECAY_ONE),
+    "full leak, current decays": stock(du=1000, dv=ops.DECAY_ONE),
     "no fraction": stock(threshold=IntTensor.of([5]), fraction_bits=0, dv=1111, ternary=True),
     "40 bits": stock(fraction_bits=32, threshold=IntTensor.of([5 << 32]), dv=2048),
 }
 
 
 def test_which_neurons_are_of_lava() -> None:
-    x = Node("x", Input(type=TensorType((3,), IntRange(-9, 9), Kind.GRADED)))
+    x = Node("x", ops.Input(type=TensorType((3,), IntRange(-9, 9), Kind.GRADED)))
     for table, ours in ((NEURONS, False), (OURS, True)):
         for name, op in table.items():
             kind = Node("s", op, ("x",))
@@ -142,12 +127,12 @@ def test_which_neurons_are_of_lava() -> None:
 
 
 @pytest.mark.parametrize("op", [*NEURONS.values(), *OURS.values()], ids=[*NEURONS, *OURS])
-def test_registers_mean_what_the_graph_means(op: Neuron) -> None:
+def test_registers_mean_what_the_graph_means(op: ops.Neuron) -> None:
     most = 130_000 if op.threshold.range.hi > 1 << 20 else 9
     x = np.random.default_rng(0).integers(-most, most + 1, (6, 20, 3))
     nodes = (
-        Node("x", Input(type=TensorType((3,), IntRange(-most, most), Kind.GRADED))),
-        Node("late", Delay(steps=3), ("x",)),  # time for a state that a reset must clear
+        Node("x", ops.Input(type=TensorType((3,), IntRange(-most, most), Kind.GRADED))),
+        Node("late", ops.Delay(steps=3), ("x",)),  # time for a state that a reset must clear
         Node("s", op, ("late",)),
     )
     graph = Graph(nodes, ("s",), 6)
@@ -166,21 +151,21 @@ def test_every_way_to_connect() -> None:
     spikes = TensorType.spikes(2, 3)
     weight, bias = IntTensor.of([[5, -3, 4], [2, 6, -1], [7, 1, 1]]), IntTensor.of([0, 2, -1])
     nodes = (
-        Node("x", Input(type=spikes)),
-        Node("unused", Input(type=spikes)),
-        Node("y", Input(type=spikes)),
-        Node("l", Linear(weight=weight, bias=bias), ("x",)),
-        Node("turned", Permute(axes=(1, 0)), ("l",)),
+        Node("x", ops.Input(type=spikes)),
+        Node("unused", ops.Input(type=spikes)),
+        Node("y", ops.Input(type=spikes)),
+        Node("l", ops.Linear(weight=weight, bias=bias), ("x",)),
+        Node("turned", ops.Permute(axes=(1, 0)), ("l",)),
         Node("n1", stock(dv=99), ("turned",)),
         Node("n2", stock(dv=2048), ("l",)),
         Node("n3", stock(threshold=IntTensor.of([65])), ("n2",)),
-        Node("square", Gate(), ("n3", "n3")),
-        Node("sum", Add(), ("square", "n3")),
-        Node("total", Readout(), ("sum",)),
-        Node("twice", Readout(), ("total",)),
+        Node("square", ops.Gate(), ("n3", "n3")),
+        Node("sum", ops.Add(), ("square", "n3")),
+        Node("total", ops.Readout(), ("sum",)),
+        Node("twice", ops.Readout(), ("total",)),
         Node("apart", stock(threshold=IntTensor.of([65])), ("y",)),
-        Node("end", Permute(axes=(1, 0)), ("n1",)),
-        Node("dropped", Add(), ("x", "x")),
+        Node("end", ops.Permute(axes=(1, 0)), ("n1",)),
+        Node("dropped", ops.Add(), ("x", "x")),
     )
     graph = Graph(nodes, ("end", "twice", "total"), 5)
     rng = np.random.default_rng(0)
@@ -204,7 +189,7 @@ def test_one_step_one_sample() -> None:
     assert Lava().compile(graph).run(inputs).values["s"].tolist() == [[[1]]]
 
 
-DELAYS = [n.name for n in balance_delays(attention_block()).nodes if isinstance(n.op, Delay)]
+DELAYS = [n.name for n in balance_delays(attention_block()).nodes if isinstance(n.op, ops.Delay)]
 
 
 @pytest.mark.parametrize("name", DELAYS)
@@ -261,16 +246,16 @@ def test_membrane_of_neurons_that_fire_and_of_those_that_do_not() -> None:
 
 
 def test_not_stock_gives_every_reason_of_every_neuron() -> None:
-    ours: dict[str, tuple[Firing, int]] = {
-        "soft": (stock(reset=Reset.BY_SUBTRACTION, reset_by=64), 1),
-        "none": (stock(reset=Reset.NONE, threshold=IntTensor.of([64])), 2),
+    ours: dict[str, tuple[ops.Firing, int]] = {
+        "soft": (stock(reset=ops.Reset.BY_SUBTRACTION, reset_by=64), 1),
+        "none": (stock(reset=ops.Reset.NONE, threshold=IntTensor.of([64])), 2),
         "each": (stock(threshold=IntTensor.of([65, 129])), 1),
         "endless": (stock(du=0), 1),
-        "both": (stock(du=1, dv=DECAY_ONE), 1),
+        "both": (stock(du=1, dv=ops.DECAY_ONE), 1),
         "wide": (stock(fraction_bits=20), 1),
-        "stairs": (Staircase(thresholds=IntTensor.of([1, 2])), 1),
+        "stairs": (ops.Staircase(thresholds=IntTensor.of([1, 2])), 1),
     }
-    nodes = [Node("x", Input(type=TensorType((2,), IntRange(-9, 9), Kind.GRADED)))]
+    nodes = [Node("x", ops.Input(type=TensorType((2,), IntRange(-9, 9), Kind.GRADED)))]
     nodes += [Node(name, op, ("x",)) for name, (op, _) in ours.items()]
     nodes.append(Node("ternary", stock(ternary=True), ("x",)))
     found = not_stock(Graph(tuple(nodes), ("soft",), 2))
@@ -281,7 +266,7 @@ def test_not_stock_gives_every_reason_of_every_neuron() -> None:
 
 def test_declines_messages_that_are_too_long() -> None:
     huge = TensorType((2,), IntRange(0, 1 << 31), Kind.GRADED)
-    nodes = (Node("huge", Input(type=huge)), Node("twice", Add(), ("huge", "huge")))
+    nodes = (Node("huge", ops.Input(type=huge)), Node("twice", ops.Add(), ("huge", "huge")))
     with pytest.raises(UnsupportedError) as caught:
         Lava().compile(Graph(nodes, ("twice",), 2))
     assert [r.node for r in caught.value.reasons] == ["huge", "twice"]
@@ -292,20 +277,20 @@ def test_integer_spikes_and_rectified_values_in_a_network() -> None:
     rng = np.random.default_rng(0)
     weight, bias = IntTensor.of(rng.integers(-8, 9, (4, 4))), IntTensor.of([1, -2, 0, 3])
     kind = TensorType((3, 4), IntRange(-30, 30), Kind.GRADED)
-    steps = Staircase(thresholds=IntTensor.of([[2], [6], [11]]))
+    steps = ops.Staircase(thresholds=IntTensor.of([[2], [6], [11]]))
     nodes = (
-        Node("x", Input(type=kind)),
+        Node("x", ops.Input(type=kind)),
         Node("q", steps, ("x",)),
-        Node("k", Relu(), ("x",)),
-        Node("k.t", Permute(axes=(1, 0)), ("k",)),
-        Node("scores", SpikeMatmul(), ("q", "k.t")),
-        Node("fired", Staircase(thresholds=IntTensor.of([60, 150])), ("scores",)),
-        Node("again", Staircase(thresholds=IntTensor.of([1, 2])), ("fired",)),
-        Node("v", Linear(weight=weight, bias=bias), ("q",)),
-        Node("mixed", SpikeMatmul(), ("again", "v")),
+        Node("k", ops.Relu(), ("x",)),
+        Node("k.t", ops.Permute(axes=(1, 0)), ("k",)),
+        Node("scores", ops.SpikeMatmul(), ("q", "k.t")),
+        Node("fired", ops.Staircase(thresholds=IntTensor.of([60, 150])), ("scores",)),
+        Node("again", ops.Staircase(thresholds=IntTensor.of([1, 2])), ("fired",)),
+        Node("v", ops.Linear(weight=weight, bias=bias), ("q",)),
+        Node("mixed", ops.SpikeMatmul(), ("again", "v")),
         Node("out", stock(ternary=True, dv=2048), ("mixed",)),
-        Node("sum", Add(), ("out", "k")),
-        Node("logits", Readout(), ("sum",)),
+        Node("sum", ops.Add(), ("out", "k")),
+        Node("logits", ops.Readout(), ("sum",)),
     )
     graph = Graph(nodes, ("logits",), 4)
     inputs = {"x": rng.integers(-30, 31, (4, 6, 3, 4))}
@@ -348,9 +333,9 @@ def test_inputs_that_the_graph_was_not_proved_for(
 
 
 def test_a_state_that_leaves_its_register() -> None:
-    spikes = Node("x", Input(type=TensorType.spikes(2)))
+    spikes = Node("x", ops.Input(type=TensorType.spikes(2)))
     weight = IntTensor.of([[1 << 17, 1 << 17], [1, -1]])
-    wide = Node("l", Linear(weight=weight, bias=IntTensor.of([0, 0])), ("x",))
+    wide = Node("l", ops.Linear(weight=weight, bias=IntTensor.of([0, 0])), ("x",))
     graph = Graph((spikes, wide, Node("s", stock(dv=2048), ("l",))), ("s",), 4)
     assert not_stock(graph) == {"s": ("state needs 26 bits, there are 24",)}
     with pytest.raises(UnsupportedError, match=r"  s: state needs 26 bits, there are 24$"):

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lapilli.ir import ops
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import DECAY_ONE, Add, Input, Linear, Neuron, Readout
 from lapilli.ir.passes.binary import to_binary_neurons
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
@@ -167,19 +167,19 @@ def test_a_planted_fault_shows(fault: Callable[[Network], Network]) -> None:
 
 def _chain(length: int) -> Graph:
     """Neurons in a row, and the first one's spikes again at the last."""
-    once = Neuron(threshold=IntTensor.of([65]), dv=2048, fraction_bits=6)
-    again = Neuron(threshold=IntTensor.of([1]), dv=DECAY_ONE)
+    once = ops.Neuron(threshold=IntTensor.of([65]), dv=2048, fraction_bits=6)
+    again = ops.Neuron(threshold=IntTensor.of([1]), dv=ops.DECAY_ONE)
     weight, bias = IntTensor.of([[3, -2], [-1, 300]]), IntTensor.of([1, -1000])
     nodes = [
-        Node("x", Input(type=TensorType((2,), IntRange(-9, 9), Kind.GRADED))),
+        Node("x", ops.Input(type=TensorType((2,), IntRange(-9, 9), Kind.GRADED))),
         Node("s0", once, ("x",)),
     ]
     nodes += [Node(f"s{i}", again, (f"s{i - 1}",)) for i in range(1, length)]
     nodes += [
-        Node("both", Add(), ("s0", f"s{length - 1}")),
-        Node("l", Linear(weight=weight, bias=bias), ("both",)),
-        Node("end", Neuron(threshold=IntTensor.of([64 * 3 + 1]), dv=2048, du=1000), ("l",)),
-        Node("logits", Readout(), ("end",)),
+        Node("both", ops.Add(), ("s0", f"s{length - 1}")),
+        Node("l", ops.Linear(weight=weight, bias=bias), ("both",)),
+        Node("end", ops.Neuron(threshold=IntTensor.of([64 * 3 + 1]), dv=2048, du=1000), ("l",)),
+        Node("logits", ops.Readout(), ("end",)),
     ]
     return Graph(tuple(nodes), ("logits",), 4)
 
@@ -202,7 +202,7 @@ def test_an_image_cannot_be_relayed() -> None:
     nodes = _chain(70).nodes
     again = [replace(n, inputs=("x", n.inputs[1])) if n.name == "both" else n for n in nodes]
     linear = next(n for n in nodes if n.name == "l")
-    assert isinstance(linear.op, Linear)
+    assert isinstance(linear.op, ops.Linear)
     image = Node("l", replace(linear.op, graded=True), linear.inputs)
     graph = Graph(tuple(image if n.name == "l" else n for n in again), ("logits",), 4)
     with pytest.raises(UnsupportedError, match="end: reads graded 'x' 70 steps late"):
@@ -210,15 +210,15 @@ def test_an_image_cannot_be_relayed() -> None:
 
 
 def test_every_reason_of_every_neuron() -> None:
-    nodes = [Node("x", Input(type=TensorType((2,), IntRange(-9, 9), Kind.GRADED)))]
+    nodes = [Node("x", ops.Input(type=TensorType((2,), IntRange(-9, 9), Kind.GRADED)))]
     theta = IntTensor.of([64 * 5 + 1])
     nodes += [
-        Node("endless", Neuron(threshold=theta, du=0), ("x",)),
-        Node("both", Neuron(threshold=theta, du=1, dv=DECAY_ONE), ("x",)),
-        Node("wide", Neuron(threshold=IntTensor.of([(5 << 20) + 1]), fraction_bits=20), ("x",)),
-        Node("odd", Neuron(threshold=IntTensor.of([322]), dv=1111), ("x",)),
-        Node("total", Readout(), ("endless",)),
-        Node("after", Neuron(threshold=theta), ("total",)),
+        Node("endless", ops.Neuron(threshold=theta, du=0), ("x",)),
+        Node("both", ops.Neuron(threshold=theta, du=1, dv=ops.DECAY_ONE), ("x",)),
+        Node("wide", ops.Neuron(threshold=IntTensor.of([(5 << 20) + 1]), fraction_bits=20), ("x",)),
+        Node("odd", ops.Neuron(threshold=IntTensor.of([322]), dv=1111), ("x",)),
+        Node("total", ops.Readout(), ("endless",)),
+        Node("after", ops.Neuron(threshold=theta), ("total",)),
     ]
     names = ("endless", "both", "wide", "odd", "after")
     with pytest.raises(UnsupportedError) as caught:

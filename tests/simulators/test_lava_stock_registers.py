@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from lapilli.deploy.cli.report import network_facts
+from lapilli.ir import ops
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import Network
-from lapilli.ir.ops import DECAY_ONE, Input, Linear, Neuron, Reset
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.lava.host.adapter import Lava
@@ -23,41 +23,41 @@ from lapilli.simulators.lava.stock.mapping import to_stock
 from lapilli.simulators.reference import Reference
 
 T, MOST = 5, (1 << 17) - 1
-_GRADED = Input(type=TensorType((2,), IntRange(-MOST, MOST), Kind.GRADED))
-_SPIKES = Input(type=TensorType.spikes(6))
+_GRADED = ops.Input(type=TensorType((2,), IntRange(-MOST, MOST), Kind.GRADED))
+_SPIKES = ops.Input(type=TensorType.spikes(6))
 
 
-def lif(vth: int, **options: Any) -> Neuron:
+def lif(vth: int, **options: Any) -> ops.Neuron:
     given: dict[str, Any] = {k: IntTensor.of([v]) if k == "bias" else v for k, v in options.items()}
-    return Neuron(threshold=IntTensor.of([64 * vth + 1]), **given)
+    return ops.Neuron(threshold=IntTensor.of([64 * vth + 1]), **given)
 
 
-def linear(*weights: int, bias: int = 0) -> Linear:
+def linear(*weights: int, bias: int = 0) -> ops.Linear:
     """Two neurons, which listen to the same six spikes with other signs."""
     row = np.resize(np.array(weights), 6)
-    return Linear(weight=IntTensor.of([row, -row[::-1]]), bias=IntTensor.of([bias, bias]))
+    return ops.Linear(weight=IntTensor.of([row, -row[::-1]]), bias=IntTensor.of([bias, bias]))
 
 
 # Neurons at the end of each register: what drives two of them, and they.
-ENDS: dict[str, tuple[Linear | None, Neuron]] = {
-    "vth of 17 bits, v of 24": (None, lif(MOST, dv=DECAY_ONE, bias=63)),
+ENDS: dict[str, tuple[ops.Linear | None, ops.Neuron]] = {
+    "vth of 17 bits, v of 24": (None, lif(MOST, dv=ops.DECAY_ONE, bias=63)),
     "bias_mant 4095": (linear(40), lif(300, bias=4095)),
     "bias_mant -4095": (linear(64), lif(64, bias=-4095)),
     "bias_mant 4095, bias_exp 7": (linear(-9000, 100), lif(30_000, bias=4095 << 7)),
     "bias_mant -4096, bias_exp 7": (linear(8190, 4000), lif(9000, dv=2048, bias=-4096 << 7)),
     "a constant of 13 bits": (linear(-4000, bias=2 * 4095), lif(30_000)),
     "du 0": (linear(30), lif(200, du=1)),
-    "du 4094": (linear(30), lif(20, du=DECAY_ONE - 1)),
+    "du 4094": (linear(30), lif(20, du=ops.DECAY_ONE - 1)),
     "du 4095, dv 1": (linear(30), lif(60, dv=1)),
-    "dv 4095": (linear(30), lif(20, du=4000, dv=DECAY_ONE - 1)),
+    "dv 4095": (linear(30), lif(20, du=4000, dv=ops.DECAY_ONE - 1)),
     "weights 127 << 8 and -128 << 8": (
-        linear(127 << 8, -128 << 8, 0, 0, 0, 0), lif(900, dv=DECAY_ONE)
+        linear(127 << 8, -128 << 8, 0, 0, 0, 0), lif(900, dv=ops.DECAY_ONE)
     ),
     "even 254 and -256": (linear(254, -256), lif(90)),
 }  # fmt: skip
 
 
-def graph_of(rows: dict[str, tuple[Linear | None, Neuron]]) -> Graph:
+def graph_of(rows: dict[str, tuple[ops.Linear | None, ops.Neuron]]) -> Graph:
     nodes = [Node("wide", _GRADED), Node("x", _SPIKES)]
     for name, (synapse, neuron) in rows.items():
         if synapse is not None:
@@ -134,7 +134,7 @@ def test_a_register_off_by_one_shows(fault: Callable[[stock.Network], stock.Netw
 def test_one_more_is_split_and_exact() -> None:
     """Weights of more than 8 bits take more axons, a constant of 14 a neuron that always fires."""
     rows = {
-        "weights": (linear(128 << 8, -129 << 8, 0, 0, 0, 0), lif(900, dv=DECAY_ONE)),
+        "weights": (linear(128 << 8, -129 << 8, 0, 0, 0, 0), lif(900, dv=ops.DECAY_ONE)),
         "odd weights": (linear(129, -131), lif(90)),
         "constant": (linear(-4000, bias=2 * 4095 + 1), lif(30_000)),
     }
@@ -144,16 +144,16 @@ def test_one_more_is_split_and_exact() -> None:
     assert wrong(executable) == []
 
 
-BEYOND: dict[str, tuple[Linear | None, Neuron, str]] = {
+BEYOND: dict[str, tuple[ops.Linear | None, ops.Neuron, str]] = {
     "vth": (linear(1), lif(MOST + 1), "vth 131072 needs more than 17 bits"),
     "bias": (linear(1), lif(9, bias=4097), "bias 4097 needs more than 13 bits"),
     "negative": (linear(1), lif(9, bias=-4097), "bias -4097 needs more than 13 bits"),
     "exponent": (linear(1), lif(9, bias=4096 << 7), "bias 524288 needs more than 13 bits"),
     "du": (linear(1), lif(9, du=0), "the register counts from 1 of 4096"),
-    "dv": (linear(1), lif(9, du=1, dv=DECAY_ONE), "dv ends at 4095 of 4096"),
+    "dv": (linear(1), lif(9, du=1, dv=ops.DECAY_ONE), "dv ends at 4095 of 4096"),
     "v": (
         linear(MOST + 1, 0, 0, 0, 0, 0),
-        lif(MOST, dv=DECAY_ONE),
+        lif(MOST, dv=ops.DECAY_ONE),
         "state needs 25 bits, there are 24",
     ),
 }
@@ -173,12 +173,12 @@ def test_every_reason_at_once() -> None:
     assert [reason.node for reason in refused.value.reasons] == list(rows)
 
 
-_BY_SUBTRACTION: dict[str, Any] = {"reset": Reset.BY_SUBTRACTION, "reset_by": 3 << 9}
+_BY_SUBTRACTION: dict[str, Any] = {"reset": ops.Reset.BY_SUBTRACTION, "reset_by": 3 << 9}
 NOT_PLAIN = {
     "ternary": lif(32, dv=2048, fraction_bits=9, ternary=True),
     "soft": lif(32, dv=2048, fraction_bits=9, **_BY_SUBTRACTION),
     "ternary and soft": lif(32, dv=2048, fraction_bits=9, ternary=True, **_BY_SUBTRACTION),
-    "without reset": lif(32, dv=2048, fraction_bits=9, reset=Reset.NONE),
+    "without reset": lif(32, dv=2048, fraction_bits=9, reset=ops.Reset.NONE),
     "thresholds": replace(lif(32, dv=2048, fraction_bits=9), threshold=IntTensor.of([641, 2561])),
 }
 
@@ -216,7 +216,7 @@ def test_a_threshold_for_each_neuron_is_simulator_only_or_split(
     network = net_chain(encoder=False)
     theta = IntTensor.of(np.array([641, 1281, 641, 1921]).reshape(4, 1, 1))
     neuron = network.graph["n1"].op
-    assert isinstance(neuron, Neuron)
+    assert isinstance(neuron, ops.Neuron)
     nodes = [
         replace(n, op=replace(neuron, threshold=theta)) if n.name == "n1" else n
         for n in network.graph.nodes

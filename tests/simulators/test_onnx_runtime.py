@@ -17,23 +17,9 @@ from onnx import numpy_helper
 from lapilli.deploy.comparison.compare import compare_recordings
 from lapilli.export.onnx import writer as exporter
 from lapilli.export.onnx.writer import to_onnx
+from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, RangeError, SimulatorUnavailableError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    Concat,
-    Conv2d,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Neuron,
-    Op,
-    Relu,
-    Reset,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-)
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import Case, attention_block, check
@@ -66,65 +52,79 @@ def value(lo: int, hi: int, *shape: int, kind: Kind = Kind.GRADED) -> TensorType
 
 
 # Beyond one byte, 24 bits and 32 bits; negative; at both ends of every range.
-WIDE: dict[str, tuple[Op, tuple[TensorType, ...]]] = {
+WIDE: dict[str, tuple[ops.Op, tuple[TensorType, ...]]] = {
     "an image of signed bytes": (
-        Conv2d(weight=ints(5, 3, 3, 3), bias=ints(5), padding=(1, 1), graded=True),
+        ops.Conv2d(weight=ints(5, 3, 3, 3), bias=ints(5), padding=(1, 1), graded=True),
         (value(-127, 127, 3, 6, 6),),
     ),
     "counts beyond a byte, depthwise": (
-        Conv2d(weight=ints(4, 1, 3, 3), bias=ints(4), padding=(1, 1), groups=4),
+        ops.Conv2d(weight=ints(4, 1, 3, 3), bias=ints(4), padding=(1, 1), groups=4),
         (value(0, 1000, 4, 5, 5, kind=Kind.COUNTS),),
     ),
     "counts of a byte, above 128": (
-        Linear(weight=ints(5, 40), bias=ints(5)), (value(0, 255, 3, 40, kind=Kind.COUNTS),)
+        ops.Linear(weight=ints(5, 40), bias=ints(5)),
+        (value(0, 255, 3, 40, kind=Kind.COUNTS),),
     ),
     "weights of 20 bits": (
-        Linear(weight=ints(5, 40, most=1 << 19), bias=ints(5, most=1 << 30)),
+        ops.Linear(weight=ints(5, 40, most=1 << 19), bias=ints(5, most=1 << 30)),
         (value(-1, 1, 3, 40, kind=Kind.SPIKES),),
     ),
     "sums of 40 bits": (
-        Linear(weight=ints(5, 40, most=1 << 19), bias=ints(5), graded=True),
+        ops.Linear(weight=ints(5, 40, most=1 << 19), bias=ints(5), graded=True),
         (value(-70_000, 50_000, 3, 40),),
     ),
     "spikes by values of 30 bits": (
-        SpikeMatmul(),
+        ops.SpikeMatmul(),
         (value(0, 1, 2, 4, 9, kind=Kind.SPIKES), value(-(1 << 29), 1 << 29, 2, 9, 5)),
     ),
     "values by ternary spikes": (
-        SpikeMatmul(), (value(-300, 300, 4, 9), value(-1, 1, 9, 5, kind=Kind.SPIKES))
+        ops.SpikeMatmul(),
+        (value(-300, 300, 4, 9), value(-1, 1, 9, 5, kind=Kind.SPIKES)),
     ),
     "ternary by ternary": (
-        SpikeMatmul(),
+        ops.SpikeMatmul(),
         (value(-1, 1, 4, 9, kind=Kind.SPIKES), value(-1, 1, 9, 5, kind=Kind.SPIKES)),
     ),
     "a gate on 40 bits": (
-        Gate(), (value(-1, 1, 9, kind=Kind.SPIKES), value(-(1 << 40), 1 << 40, 9))
+        ops.Gate(),
+        (value(-1, 1, 9, kind=Kind.SPIKES), value(-(1 << 40), 1 << 40, 9)),
     ),
     "a pool of 20 bits": (
-        MaxPool2d(kernel=(3, 2), stride=(2, 1), padding=(1, 1)), (value(-(1 << 19), 0, 2, 5, 5),)
+        ops.MaxPool2d(kernel=(3, 2), stride=(2, 1), padding=(1, 1)),
+        (value(-(1 << 19), 0, 2, 5, 5),),
     ),
     "a pool of 34 bits": (
-        MaxPool2d(kernel=(3, 3), stride=(2, 2), padding=(1, 1)), (value(-(1 << 33), 99, 2, 6, 6),)
+        ops.MaxPool2d(kernel=(3, 3), stride=(2, 2), padding=(1, 1)),
+        (value(-(1 << 33), 99, 2, 6, 6),),
     ),
-    "the positive of 34 bits": (Relu(), (value(-(1 << 33), 1 << 33, 50),)),
-    "a sum of 34 bits": (Sum(axes=(0,)), (value(-(1 << 31), 1 << 31, 6, 5),)),
+    "the positive of 34 bits": (ops.Relu(), (value(-(1 << 33), 1 << 33, 50),)),
+    "a sum of 34 bits": (ops.Sum(axes=(0,)), (value(-(1 << 31), 1 << 31, 6, 5),)),
     "steps of 34 bits": (
-        Staircase(thresholds=ints(7, 50, most=1 << 33)), (value(-(1 << 33), 1 << 33, 50),)
+        ops.Staircase(thresholds=ints(7, 50, most=1 << 33)),
+        (value(-(1 << 33), 1 << 33, 50),),
     ),
     "more steps than a byte counts": (
-        Staircase(thresholds=ints(300, 1, most=99)), (value(-99, 99, 50),)
+        ops.Staircase(thresholds=ints(300, 1, most=99)),
+        (value(-99, 99, 50),),
     ),
-    "bytes of two kinds in a row": (Concat(axis=0), (value(0, 255, 4), value(-128, 5, 4))),
+    "bytes of two kinds in a row": (ops.Concat(axis=0), (value(0, 255, 4), value(-128, 5, 4))),
     "a neuron of 40 bits": (
-        Neuron(threshold=IntTensor.of([1 << 33]), dv=1000, du=2000, bias=ints(1, most=1 << 20),
-               reset=Reset.BY_SUBTRACTION, reset_by=1 << 32, ternary=True),
+        ops.Neuron(
+            threshold=IntTensor.of([1 << 33]),
+            dv=1000,
+            du=2000,
+            bias=ints(1, most=1 << 20),
+            reset=ops.Reset.BY_SUBTRACTION,
+            reset_by=1 << 32,
+            ternary=True,
+        ),
         (value(-(1 << 30), 1 << 30, 50),),
     ),
     "a neuron whose products alone pass 32 bits": (
-        Neuron(threshold=IntTensor.of([1 << 20]), dv=1365, fraction_bits=0),
+        ops.Neuron(threshold=IntTensor.of([1 << 20]), dv=1365, fraction_bits=0),
         (value(-(1 << 22), 1 << 22, 50),),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("simulator", VARIANTS, ids=repr)
@@ -132,7 +132,7 @@ WIDE: dict[str, tuple[Op, tuple[TensorType, ...]]] = {
 def test_wide_and_negative_values(name: str, simulator: Onnx, feed: Feed) -> None:
     op, kinds = WIDE[name]
     given = tuple(f"x{i}" for i in range(len(kinds)))
-    nodes = [Node(n, Input(type=kind)) for n, kind in zip(given, kinds, strict=True)]
+    nodes = [Node(n, ops.Input(type=kind)) for n, kind in zip(given, kinds, strict=True)]
     graph = Graph((*nodes, Node("y", op, given)), ("y",), T=4)
     case = Case(name, "no carrier is too narrow", graph, feed(graph, 1))
     assert check(simulator, case) > 0
@@ -140,9 +140,9 @@ def test_wide_and_negative_values(name: str, simulator: Onnx, feed: Feed) -> Non
 
 
 def test_which_states_are_int64_is_declared() -> None:
-    nodes = [Node("x", Input(type=value(-(1 << 20), 1 << 20, 3)))]
+    nodes = [Node("x", ops.Input(type=value(-(1 << 20), 1 << 20, 3)))]
     for name, bits in (("narrow", 6), ("wide", 12)):
-        op = Neuron(threshold=IntTensor.of([1]), fraction_bits=bits)
+        op = ops.Neuron(threshold=IntTensor.of([1]), fraction_bits=bits)
         nodes.append(Node(name, op, ("x",)))
     props = to_onnx(Graph(tuple(nodes), ("narrow", "wide"), T=3)).metadata_props
     assert {p.key: p.value for p in props}["lapilli.int64_states"] == '["wide"]'
@@ -196,8 +196,10 @@ def ties() -> Graph:
     nodes = []
     for n in BLOCK.nodes:
         op = n.op
-        if isinstance(op, Neuron):
-            op = Neuron(threshold=IntTensor.of([64 * 8]), dv=op.dv, fraction_bits=op.fraction_bits)
+        if isinstance(op, ops.Neuron):
+            op = ops.Neuron(
+                threshold=IntTensor.of([64 * 8]), dv=op.dv, fraction_bits=op.fraction_bits
+            )
         nodes.append(Node(n.name, op, n.inputs))
     return Graph(tuple(nodes), BLOCK.outputs, BLOCK.T)
 

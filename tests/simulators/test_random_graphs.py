@@ -10,8 +10,8 @@ import pytest
 
 from lapilli.deploy.comparison.targets import NAMES
 from lapilli.deploy.surveys.random_graphs import SLOW, survey
+from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError
-from lapilli.ir.ops import Neuron, Op
 from lapilli.ir.semantics import Fired, State, integrate
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.conformance import check
@@ -21,18 +21,18 @@ from lapilli.simulators.reference import Reference
 
 
 def test_every_neuron_fires_and_every_op_occurs() -> None:
-    ops = set()
+    seen = set()
     firing = 0
     for seed in range(200):
         case = random_case(seed)
         graph = case.graph
-        ops |= {type(node.op) for node in graph.nodes}
+        seen |= {type(node.op) for node in graph.nodes}
         got = Reference().compile(graph).run(case.inputs)
         for name in graph.firing:
             events = np.abs(got.values[name])
             assert 0 < events.mean() < graph.types[name].range.hi, (seed, name)
             firing += 1
-    assert ops == set(get_args(Op))
+    assert seen == set(get_args(ops.Op))
     assert firing > 500
 
 
@@ -49,13 +49,13 @@ def test_event_driven_agrees(seed: int) -> None:
     assert check(EventDriven(), random_case(seed)) > 0
 
 
-def _late(op: Neuron, x: IntArray, state: State) -> Fired:
+def _late(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     """Fires above its threshold only: Loihi's tie, taken wrongly."""
     higher = type(op.threshold).of(op.threshold.array + 1)
     return integrate(replace(op, threshold=higher), x, state)
 
 
-def _forgetful(op: Neuron, x: IntArray, state: State) -> Fired:
+def _forgetful(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     return integrate(replace(op, dv=min(4096, op.dv + 1)), x, state)
 
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from lapilli.export.hdf5.parser import RefusedError
 from lapilli.export.nir.read.reader import Floats, NirNode
+from lapilli.ir import ops
 from lapilli.ir.bounds import fraction_loss
-from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Neuron, Reset
 from lapilli.ir.tensor import IntTensor
 
 FLOAT32 = 24  # bits of a significand: what frameworks add without rounding
@@ -74,12 +74,12 @@ class Dynamics:
     gain: Fraction
     threshold: Floats
     strict: bool
-    reset: Reset
+    reset: ops.Reset
     reset_by: Fraction = Fraction(0)
     rest: Fraction = Fraction(0)
 
 
-def dynamics(node: NirNode, reading: Reading, dt: Fraction, reset: Reset | None) -> Dynamics:
+def dynamics(node: NirNode, reading: Reading, dt: Fraction, reset: ops.Reset | None) -> Dynamics:
     """Read an IF, LIF or CubaLIF node.
 
     Args:
@@ -104,17 +104,17 @@ def dynamics(node: NirNode, reading: Reading, dt: Fraction, reset: Reset | None)
         )
     threshold = node.arrays["v_threshold"].astype(np.float64)
     if not reading.drops_reset:
-        if reset not in (None, Reset.TO_ZERO):
+        if reset not in (None, ops.Reset.TO_ZERO):
             raise RefusedError(f"a file of {reading.value} has hard resets, not {reset.value!r}")
-        reset = Reset.TO_ZERO
+        reset = ops.Reset.TO_ZERO
     if reset is None:
         raise RefusedError(
             f"the exporter of {reading.value} does not write how its neurons are reset: state it"
         )
-    if (reading, reset, node.type) == (Reading.SNNTORCH, Reset.TO_ZERO, "CubaLIF"):
+    if (reading, reset, node.type) == (Reading.SNNTORCH, ops.Reset.TO_ZERO, "CubaLIF"):
         raise RefusedError("a Synaptic that is reset to zero drops the input of the next step")
     by = Fraction(0)
-    if reset is Reset.BY_SUBTRACTION:
+    if reset is ops.Reset.BY_SUBTRACTION:
         by = _one(node, "v_threshold")
         if reading is Reading.SNNTORCH:  # subtracts in the next step, after the decay
             if leak == 1:
@@ -157,13 +157,13 @@ def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction) -> Fraction:
         rate = Fraction(float(np.float32(float(dt)) * inverse))
     if reading is Reading.EULER and rate == Fraction(1, 1 << 30):
         return Fraction(0)  # the portable flavour's way to write a membrane without a leak
-    units = rate * DECAY_ONE
-    if abs(units - round(units)) > units * _rounding([node.arrays[name]]) or units > DECAY_ONE:
+    units = rate * ops.DECAY_ONE
+    if abs(units - round(units)) > units * _rounding([node.arrays[name]]) or units > ops.DECAY_ONE:
         raise RefusedError(
             f"{name} takes {float(rate):.9g} of its state in a step of {float(dt):g} s; it must "
-            f"be a multiple of 1/{DECAY_ONE}, at most 1"
+            f"be a multiple of 1/{ops.DECAY_ONE}, at most 1"
         )
-    return Fraction(round(units), DECAY_ONE)
+    return Fraction(round(units), ops.DECAY_ONE)
 
 
 def _time_constant(node: NirNode, name: str) -> Fraction:
@@ -198,7 +198,7 @@ def _one(node: NirNode, field: str) -> Fraction:
     return Fraction(values[0].item())
 
 
-def neuron(rule: Dynamics, unit: Fraction, shape: tuple[int, ...], T: int) -> Neuron:
+def neuron(rule: Dynamics, unit: Fraction, shape: tuple[int, ...], T: int) -> ops.Neuron:
     """The integer neuron of a rule; no decay truncates.
 
     Args:
@@ -210,13 +210,13 @@ def neuron(rule: Dynamics, unit: Fraction, shape: tuple[int, ...], T: int) -> Ne
     Raises:
         RefusedError: more than 32 fraction bits, or a threshold that is not above rest.
     """
-    dv, du = (DECAY_ONE - round(k * DECAY_ONE) for k in (rule.keeps, rule.current_keeps))
+    dv, du = (ops.DECAY_ONE - round(k * ops.DECAY_ONE) for k in (rule.keeps, rule.current_keeps))
     lost = max(fraction_loss(dv), fraction_loss(du)) * (T - 1)
     state = unit * rule.gain
     below = (rule.reset_by / state).denominator
     if below & (below - 1):
         raise RefusedError(f"a spike subtracts {float(rule.reset_by):g}, off the grid of its state")
-    bits = max(LOIHI_FRACTION_BITS, lost + below.bit_length() - 1)
+    bits = max(ops.LOIHI_FRACTION_BITS, lost + below.bit_length() - 1)
     if bits > _MOST_FRACTION_BITS:
         raise RefusedError(f"{T} steps of its decay need {bits} bits below the unit, 32 are there")
     state /= 1 << bits
@@ -230,7 +230,7 @@ def neuron(rule: Dynamics, unit: Fraction, shape: tuple[int, ...], T: int) -> Ne
     where = rule.threshold.shape if len(whole) > 1 else (1,)
     if len(whole) > 1 and where != shape:
         raise RefusedError(f"thresholds {list(where)} for values {list(shape)}")
-    return Neuron(
+    return ops.Neuron(
         threshold=IntTensor.of(np.array(whole, np.int64).reshape(where)),
         dv=dv,
         du=du,

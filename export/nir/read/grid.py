@@ -10,8 +10,8 @@ import numpy as np
 from lapilli.export.hdf5.parser import RefusedError
 from lapilli.export.nir.read.dynamics import FLOAT32
 from lapilli.export.nir.read.reader import Floats
+from lapilli.ir import ops
 from lapilli.ir.bounds import fraction_loss, neuron_bounds, trailing_zeros
-from lapilli.ir.ops import Neuron
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import TensorType
 
@@ -19,7 +19,7 @@ MOST_WEIGHTS = 1 << 24  # of a kernel that the file does not write out
 _MOST_BITS = 62
 
 
-def check_float(name: str, op: Neuron, x: TensorType, rest: Fraction, T: int) -> None:
+def check_float(name: str, op: ops.Neuron, x: TensorType, rest: Fraction, T: int) -> None:
     """Refuse a membrane that float32, in which the framework runs, would round."""
     bounds = neuron_bounds(name, op, x, T)
     lost = max(fraction_loss(op.dv), fraction_loss(op.du)) * (T - 1)

@@ -29,22 +29,11 @@ from lapilli.export.nir.read.grid import (
 )
 from lapilli.export.nir.read.metadata import NOTHING, Facts, Stated
 from lapilli.export.nir.read.reader import Floats, NirFile, NirNode, read_nir
+from lapilli.ir import ops
 from lapilli.ir.errors import FormatError, GraphError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.infer import infer
 from lapilli.ir.network import Network
-from lapilli.ir.ops import (
-    MOST_EVENTS,
-    Add,
-    Conv2d,
-    Input,
-    Linear,
-    Op,
-    Permute,
-    Readout,
-    Reshape,
-    Sum,
-)
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
@@ -149,9 +138,9 @@ class _Import:
             kind = Kind.GRADED
             if low >= -1 and high <= 1:
                 kind = Kind.SPIKES
-            elif low >= 0 and high <= MOST_EVENTS:
+            elif low >= 0 and high <= ops.MOST_EVENTS:
                 kind = Kind.COUNTS
-            made = self._add(name, Input(type=TensorType(shape, IntRange(low, high), kind)))
+            made = self._add(name, ops.Input(type=TensorType(shape, IntRange(low, high), kind)))
             return _Value(made, Fraction(1, 2) ** self.exponent)
         x = self._summed(name, inputs)
         shape = self.types[x.name].shape
@@ -192,7 +181,7 @@ class _Import:
         bias = node.arrays.get("bias", np.zeros(len(weight)))
         w, b, unit = self._integers(name, weight, bias, x)
         graded = self.types[x.name].kind is Kind.GRADED
-        op = Linear(weight=IntTensor.of(w), bias=IntTensor.of(b), graded=graded)
+        op = ops.Linear(weight=IntTensor.of(w), bias=IntTensor.of(b), graded=graded)
         return _Value(self._add(name, op, x.name), unit, frozenset({name}))
 
     def _convolution(self, name: str, node: NirNode, x: _Value) -> _Value:
@@ -211,7 +200,7 @@ class _Import:
                     "padding 'same' of an even kernel or with a stride; state numbers"
                 )
         w, b, unit = self._integers(name, weight, node.arrays["bias"], x)
-        op = Conv2d(
+        op = ops.Conv2d(
             weight=IntTensor.of(w),
             bias=IntTensor.of(b),
             stride=stride,
@@ -229,9 +218,9 @@ class _Import:
         C, *size = self.types[x.name].shape
         if C * math.prod(kernel) > MOST_WEIGHTS:
             raise RefusedError(f"sums over windows {list(kernel)}")
-        op: Op = Sum(axes=(1, 2), keepdims=True)
+        op: ops.Op = ops.Sum(axes=(1, 2), keepdims=True)
         if kernel != tuple(size) or padding != (0, 0):
-            op = Conv2d(
+            op = ops.Conv2d(
                 weight=IntTensor.of(np.ones((C, 1, *kernel), np.int64)),
                 bias=IntTensor.of(np.zeros(C, np.int64)),
                 stride=stride,
@@ -248,7 +237,7 @@ class _Import:
         if not 0 <= first <= last < len(shape):
             raise RefusedError(f"flattens axes {ends[0]} to {ends[1]} of {list(shape)}")
         flat = (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
-        return _Value(self._add(name, Reshape(shape=flat), x.name), x.unit, x.layers)
+        return _Value(self._add(name, ops.Reshape(shape=flat), x.name), x.unit, x.layers)
 
     def _fire(self, name: str, node: NirNode, x: _Value) -> _Value:
         rule = dynamics(node, self.reading, self.dt, self.reset)
@@ -298,7 +287,7 @@ class _Import:
             raise RefusedError(f"adds up values that need {magnitude.bit_length()} bits")
         for value in rest:
             sum_name = self._name(f"{name}.sum")
-            made = self._add(sum_name, Add(), total.name, value.name)
+            made = self._add(sum_name, ops.Add(), total.name, value.name)
             total = _Value(made, finest, total.layers | value.layers)
         return total
 
@@ -311,17 +300,17 @@ class _Import:
             value = self._whole(value, units)
         if self.facts.accumulates:
             name = self._name(self.facts.output_name)
-            value = _Value(self._add(name, Readout(), value.name), value.unit)
+            value = _Value(self._add(name, ops.Readout(), value.name), value.unit)
         return value
 
     def _whole(self, x: _Value, units: tuple[int, ...]) -> _Value:
         """One number of the limbs (limbs, ...) of each."""
         _, *shape = self.types[x.name].shape
         axes = (*range(1, len(shape) + 1), 0)
-        last = self._add(self._name("output.limbs"), Permute(axes=axes), x.name)
-        op = Linear(weight=IntTensor.of([units]), bias=IntTensor.of([0]), graded=True)
+        last = self._add(self._name("output.limbs"), ops.Permute(axes=axes), x.name)
+        op = ops.Linear(weight=IntTensor.of([units]), bias=IntTensor.of([0]), graded=True)
         whole = self._add(self._name("output.whole"), op, last)
-        plain = self._add(self._name("output.numbers"), Reshape(shape=tuple(shape)), whole)
+        plain = self._add(self._name("output.numbers"), ops.Reshape(shape=tuple(shape)), whole)
         return _Value(plain, x.unit)
 
     def _wired(self, x: _Value, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Value:
@@ -334,10 +323,10 @@ class _Import:
             raise RefusedError("its output is wired in a way that no permutation of axes undoes")
         name = x.name
         if stored != self.types[name].shape:
-            name = self._add(self._name("output.shape"), Reshape(shape=stored), name)
+            name = self._add(self._name("output.shape"), ops.Reshape(shape=stored), name)
         if axes != sorted(axes):
             back = tuple(axes.index(a) for a in range(len(axes)))
-            name = self._add(self._name("output.order"), Permute(axes=back), name)
+            name = self._add(self._name("output.order"), ops.Permute(axes=back), name)
         return _Value(name, x.unit)
 
     # ---- nodes ----------------------------------------------------------------------------
@@ -346,7 +335,7 @@ class _Import:
         """A value as (C, H, W): nirtorch writes the batch axis of a sample into the shapes."""
         shape = self.types[x.name].shape
         if len(shape) == 4 and shape[0] == 1:
-            made = self._add(self._name(f"{name}.map"), Reshape(shape=shape[1:]), x.name)
+            made = self._add(self._name(f"{name}.map"), ops.Reshape(shape=shape[1:]), x.name)
             return _Value(made, x.unit, x.layers)
         return x
 
@@ -357,7 +346,7 @@ class _Import:
             name = f"{wanted}.{number}"
         return name
 
-    def _add(self, name: str, op: Op, *inputs: str) -> str:
+    def _add(self, name: str, op: ops.Op, *inputs: str) -> str:
         try:
             made = infer(op, tuple(self.types[i] for i in inputs), self.T)
         except ValueError as error:

@@ -10,9 +10,9 @@ from typing import Any
 
 from lapilli.export.hdf5.parser import RefusedError
 from lapilli.export.nir.read.dynamics import Reading
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.ops import Reset
 
 FORMATS = ("lapilli-nir/1",)
 _MOST_STEPS = _MOST_CHANNELS = 1 << 16
@@ -37,7 +37,7 @@ class Stated:
     reading: Reading | None = None
     dt: float | None = None
     T: int | None = None
-    reset: Reset | None = None
+    reset: ops.Reset | None = None
     input_range: tuple[int, int] | None = None
     input_exponent: int = 0
     most_bytes: int | None = None

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lapilli.export.nir.write.dialect import Part, finest_bits, lowest_steps
 from lapilli.export.nir.write.placement import RefusedError
-from lapilli.ir.ops import DECAY_ONE, Conv2d, Neuron, Reset
+from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray
 
 DT = 1e-4  # seconds; the step that importers of NIR assume
@@ -26,21 +26,21 @@ EXACT = 1 << 53  # float64 holds every integer up to here
 FLOAT = "float64"
 FLATTENS = True
 
-_TIME_CONSTANTS = {DECAY_ONE: 1, DECAY_ONE // 2: 2}  # dv -> tau_mem in steps
+_TIME_CONSTANTS = {ops.DECAY_ONE: 1, ops.DECAY_ONE // 2: 2}  # dv -> tau_mem in steps
 _MOST_CHANNELS = 1 << 12  # beyond, a matrix for one factor is a waste
 _DTYPES = (np.int8, np.int16, np.int32, np.int64)
 
 
-def neuron_faults(op: Neuron, T: int) -> list[str]:
+def neuron_faults(op: ops.Neuron, T: int) -> list[str]:
     """Why NIR's neurons cannot do what this one does; empty if they can."""
     faults = []
     if op.ternary:
         faults.append("fires both ways; NIR's neurons fire 0 or 1")
-    if op.reset is not Reset.TO_ZERO:
+    if op.reset is not ops.Reset.TO_ZERO:
         faults.append(f"reset {op.reset.value!r}; NIR's neurons reset to a value")
     if op.bias.range.magnitude:
         faults.append("has a bias register; give its synapses the bias")
-    if op.du != DECAY_ONE:
+    if op.du != ops.DECAY_ONE:
         faults.append(f"synaptic current decays by {op.du}/4096; only 4096 is written")
     if op.dv not in (0, *_TIME_CONSTANTS):
         faults.append(f"membrane decays by {op.dv}/4096; only 0, 2048 and 4096 are exact")
@@ -53,7 +53,7 @@ def neuron_faults(op: Neuron, T: int) -> list[str]:
     return faults
 
 
-def neurons(op: Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]:
+def neurons(op: ops.Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]:
     """A spiking node; the state is in synaptic units.
 
     Args:
@@ -68,7 +68,7 @@ def neurons(op: Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]:
     return (Part(cuba_lif(_TIME_CONSTANTS[op.dv], v_threshold)),)
 
 
-def between_steps(op: Neuron, threshold: IntArray, T: int) -> npt.NDArray[np.float64]:
+def between_steps(op: ops.Neuron, threshold: IntArray, T: int) -> npt.NDArray[np.float64]:
     """NIR's thresholds, in synaptic units, for ours in state units.
 
     The membrane only takes multiples of its finest step: one synaptic unit without a leak,
@@ -103,7 +103,7 @@ def affine(weight: IntArray, bias: IntArray) -> Any:
     return nir.Affine(weight=_compact(weight), bias=_compact(bias))
 
 
-def convolution(op: Conv2d, size: tuple[int, ...]) -> Any:
+def convolution(op: ops.Conv2d, size: tuple[int, ...]) -> Any:
     """Synapses on a map of this size (H, W); groups and oblong kernels filled up with zeros.
 
     The result can have a row or column more at its end than the op's, where zeros make a

@@ -8,23 +8,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Linear,
-    Permute,
-    Reshape,
-    Slice,
-    Sum,
-)
 from lapilli.ir.semantics import evaluate
 from lapilli.ir.tensor import IntArray
 
-LINEAR = (Linear, Conv2d, Add, Sum, Concat, Reshape, Permute, Expand, Slice, Delay)
+LINEAR = (
+    ops.Linear,
+    ops.Conv2d,
+    ops.Add,
+    ops.Sum,
+    ops.Concat,
+    ops.Reshape,
+    ops.Permute,
+    ops.Expand,
+    ops.Slice,
+    ops.Delay,
+)
 _BATCH = 256  # basis vectors at a time
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from lapilli.ir import ops
 from lapilli.ir.bounds import fraction_loss
-from lapilli.ir.ops import DECAY_ONE, Neuron
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
 
@@ -81,17 +81,17 @@ class Dialect(Protocol):
     FLOAT: str
     FLATTENS: bool
 
-    def neuron_faults(self, op: Neuron, T: int) -> list[str]: ...  # noqa: D102
-    def neurons(self, op: Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]: ...  # noqa: D102
+    def neuron_faults(self, op: ops.Neuron, T: int) -> list[str]: ...  # noqa: D102
+    def neurons(self, op: ops.Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]: ...  # noqa: D102
     def dressed(self, node: Any, shape: tuple[int, ...]) -> Any: ...  # noqa: D102
 
 
-def lowest_steps(op: Neuron, threshold: IntArray, T: int) -> IntArray:
+def lowest_steps(op: ops.Neuron, threshold: IntArray, T: int) -> IntArray:
     """The lowest membrane that fires, in its finest steps; thresholds in state units."""
     return -(-threshold >> (op.fraction_bits - finest_bits(op, T)))
 
 
-def state_reach(op: Neuron, threshold: IntArray, T: int, x: IntRange) -> int:
+def state_reach(op: ops.Neuron, threshold: IntArray, T: int, x: IntRange) -> int:
     """The largest whole number that a reader's floats must hold to step a membrane and compare it.
 
     In the membrane's finest steps. Euler's r x - v is coarser by the bit by which it is larger;
@@ -103,13 +103,13 @@ def state_reach(op: Neuron, threshold: IntArray, T: int, x: IntRange) -> int:
     return max(membrane, x.hi - x.lo, min(2 * membrane, between))
 
 
-def finest_bits(op: Neuron, T: int) -> int:
+def finest_bits(op: ops.Neuron, T: int) -> int:
     """Bits below a synaptic unit that a membrane can need over T steps."""
     return fraction_loss(op.dv) * (T - 1)
 
 
-def holds(op: Neuron, T: int) -> int:
+def holds(op: ops.Neuron, T: int) -> int:
     """A membrane is at most so many times its largest current."""
     if op.dv == 0:
         return T
-    return 1 if op.dv == DECAY_ONE else 2
+    return 1 if op.dv == ops.DECAY_ONE else 2

@@ -25,9 +25,9 @@ from lapilli.export.nir.write import portable as nir_portable
 from lapilli.export.nir.write.cones import Cone, cone, response
 from lapilli.export.nir.write.dialect import Said, state_reach
 from lapilli.export.nir.write.placement import Placed, describe
+from lapilli.ir import ops
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import Neuron, Readout
 from lapilli.ir.passes.binary.thresholds import OR
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import BINARY, IntRange
@@ -62,7 +62,7 @@ def fuse(graph: Graph, limit: int = LIMIT) -> Said:
     """
     _refuse(_faults(graph))
     (source,), (output,) = graph.inputs, graph.outputs
-    read = graph[output].inputs[0] if isinstance(graph[output].op, Readout) else output
+    read = graph[output].inputs[0] if isinstance(graph[output].op, ops.Readout) else output
     cones = {name: cone(graph, graph[name].inputs[0]) for name in graph.neurons}
     out = cone(graph, read)
     levels = _levels(graph, cones, out)
@@ -110,10 +110,10 @@ def _faults(graph: Graph) -> list[Unsupported]:
     if not graph.outputs:
         faults.append(Unsupported("outputs", "there is none"))
     for node in graph.nodes:
-        if isinstance(node.op, Neuron):
+        if isinstance(node.op, ops.Neuron):
             reasons = nir_portable.neuron_faults(node.op, graph.T)
             faults += [Unsupported(node.name, reason) for reason in reasons]
-        if any(isinstance(graph[i].op, Readout) for i in node.inputs):
+        if any(isinstance(graph[i].op, ops.Readout) for i in node.inputs):
             faults.append(Unsupported(node.name, "uses a read-out, which only the host adds up"))
     return faults
 
@@ -227,9 +227,9 @@ def _neurons(graph: Graph, level: _Level) -> Any:
     return nir_nodes.cuba_lif(np.concatenate(taus), v_threshold)
 
 
-def _neuron(graph: Graph, name: str) -> Neuron:
+def _neuron(graph: Graph, name: str) -> ops.Neuron:
     op = graph[name].op
-    if not isinstance(op, Neuron):
+    if not isinstance(op, ops.Neuron):
         raise TypeError(f"{name} fires and is no neuron")
     return op
 
@@ -239,7 +239,7 @@ def _shown(graph: Graph, name: str, key: str, offset: int) -> dict[str, Any]:
     shape = graph.types[name].shape
     home = offset + np.arange(math.prod(shape)).reshape(shape)
     op = graph[name].op
-    bits = {"fraction_bits": op.fraction_bits} if isinstance(op, Neuron) else {}
+    bits = {"fraction_bits": op.fraction_bits} if isinstance(op, ops.Neuron) else {}
     return {"node": key, "layout": describe(Placed((), shape, home, BINARY)), **bits}
 
 

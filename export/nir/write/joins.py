@@ -16,7 +16,7 @@ from lapilli.export.nir.write.builder import Emission
 from lapilli.export.nir.write.layouts import Layout, beside, given_layouts, made_layouts, within
 from lapilli.export.nir.write.placement import Placed, RefusedError, spreads
 from lapilli.export.nir.write.routing import Branches, moved, weights_of
-from lapilli.ir.ops import Concat
+from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray
 
 _DEAR = 1 << 22  # weights for which another layout is looked for
@@ -87,7 +87,7 @@ def _meet(file: Emission, name: str, a: Placed, b: Placed) -> tuple[Placed, Plac
     return left, right
 
 
-def join(file: Emission, name: str, op: Concat, inputs: list[Placed]) -> Placed:
+def join(file: Emission, name: str, op: ops.Concat, inputs: list[Placed]) -> Placed:
     """Each part to its place among zeros, and the sum of both."""
     tensor, homes = beside(inputs[0], inputs[1])
     a, b = (

@@ -19,30 +19,9 @@ from lapilli.export.nir.write.joins import add, join
 from lapilli.export.nir.write.neurons import fire
 from lapilli.export.nir.write.placement import Placed, RefusedError, describe
 from lapilli.export.nir.write.synapses import add_up, convolve, linear, read_out
+from lapilli.ir import ops
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Membrane,
-    Neuron,
-    Permute,
-    Readout,
-    Relu,
-    Reshape,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-)
 from lapilli.ir.types import IntRange
 
 
@@ -100,7 +79,7 @@ class Walk:
         output: dict[str, Any] = {
             "name": name,
             "layout": describe(value),
-            "accumulate": isinstance(self.graph[name].op, Readout),
+            "accumulate": isinstance(self.graph[name].op, ops.Readout),
         }
         if len(self._units) > 1:
             output["units"] = list(self._units)
@@ -112,45 +91,45 @@ class Walk:
     def _faults(self, node: Node) -> list[str]:
         """What is wrong with a node, wherever its inputs live."""
         op = node.op
-        faults = self.file.say.neuron_faults(op, self.graph.T) if isinstance(op, Neuron) else []
-        if any(isinstance(self.graph[i].op, Readout) for i in node.inputs):
+        faults = self.file.say.neuron_faults(op, self.graph.T) if isinstance(op, ops.Neuron) else []
+        if any(isinstance(self.graph[i].op, ops.Readout) for i in node.inputs):
             faults.append("uses a read-out, which only the host accumulates")
         return faults
 
     def _emit(self, node: Node, inputs: list[Placed]) -> Placed:
         op, name = node.op, node.name
         match op:
-            case Input(type=t):
+            case ops.Input(type=t):
                 key = self.file.name(name)
                 self.file.nodes[key] = nir.Input(np.array(t.shape))
                 return Placed.whole(key, t.shape, t.range | IntRange(0, 0))
-            case Reshape() | Permute() | Expand() | Slice() | Delay():
+            case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice() | ops.Delay():
                 return inputs[0].wired(op)
-            case Readout():
+            case ops.Readout():
                 return inputs[0]
-            case Linear() if name in self._read_out:
+            case ops.Linear() if name in self._read_out:
                 placed, self._units = read_out(self.file, name, op, inputs[0])
                 return placed
-            case Linear():
+            case ops.Linear():
                 return linear(self.file, name, op, inputs[0])
-            case Conv2d():
+            case ops.Conv2d():
                 return convolve(self.file, name, op, inputs[0])
-            case Add():
+            case ops.Add():
                 return add(self.file, name, inputs[0], inputs[1])
-            case Sum():
+            case ops.Sum():
                 return add_up(self.file, name, op, inputs[0])
-            case Concat():
+            case ops.Concat():
                 return join(self.file, name, op, inputs)
-            case Neuron():
+            case ops.Neuron():
                 return fire(self.file, name, op, inputs[0])
             case (
-                SpikeMatmul()
-                | ShiftSum()
-                | Gate()
-                | MaxPool2d()
-                | Membrane()
-                | Staircase()
-                | Relu()
+                ops.SpikeMatmul()
+                | ops.ShiftSum()
+                | ops.Gate()
+                | ops.MaxPool2d()
+                | ops.Membrane()
+                | ops.Staircase()
+                | ops.Relu()
             ):
                 raise TypeError(f"{type(op).__name__} is lowered before NIR sees it")
             case _:
@@ -159,7 +138,9 @@ class Walk:
 
 def _only_read_out(graph: Graph) -> set[str]:
     """Names of the nodes that nothing reads but the host."""
-    inside = {i for node in graph.nodes if not isinstance(node.op, Readout) for i in node.inputs}
+    inside = {
+        i for node in graph.nodes if not isinstance(node.op, ops.Readout) for i in node.inputs
+    }
     shown = {*graph.outputs, *(i for o in graph.outputs for i in graph[o].inputs)}
     return shown - inside
 

@@ -12,13 +12,13 @@ from collections.abc import Callable
 import numpy as np
 
 from lapilli.export.nir.write.placement import RefusedError
-from lapilli.ir.ops import Linear
+from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray, IntTensor
 
-Limb = tuple[int, Linear]  # what one of its units is worth, and its synapses
+Limb = tuple[int, ops.Linear]  # what one of its units is worth, and its synapses
 
 
-def limbs(op: Linear, fits: Callable[[Linear], bool]) -> tuple[Limb, ...]:
+def limbs(op: ops.Linear, fits: Callable[[ops.Linear], bool]) -> tuple[Limb, ...]:
     """The fewest limbs of equally many bits that fit; `op` itself, if it does.
 
     >>> op = Linear(weight=IntTensor.of([[100, -7]]), bias=IntTensor.of([33]))
@@ -44,7 +44,7 @@ def limbs(op: Linear, fits: Callable[[Linear], bool]) -> tuple[Limb, ...]:
     return (*limbs(_like(op, left, op.bias.array), fits), *limbs(_like(op, right, none), fits))
 
 
-def _digits(op: Linear, bits: int, longest: int) -> tuple[Limb, ...]:
+def _digits(op: ops.Linear, bits: int, longest: int) -> tuple[Limb, ...]:
     """Digits of sign and magnitude, the lowest first."""
 
     def digit(array: IntArray, low: int) -> IntArray:
@@ -56,15 +56,15 @@ def _digits(op: Linear, bits: int, longest: int) -> tuple[Limb, ...]:
     )
 
 
-def _like(op: Linear, weight: IntArray, bias: IntArray) -> Linear:
-    return Linear(weight=IntTensor.of(weight), bias=IntTensor.of(bias), graded=op.graded)
+def _like(op: ops.Linear, weight: IntArray, bias: IntArray) -> ops.Linear:
+    return ops.Linear(weight=IntTensor.of(weight), bias=IntTensor.of(bias), graded=op.graded)
 
 
-def stacked(parts: tuple[Limb, ...]) -> Linear:
+def stacked(parts: tuple[Limb, ...]) -> ops.Linear:
     """All of them on the same input, one below the other."""
-    ops = [op for _, op in parts]
+    synapses = [op for _, op in parts]
     return _like(
-        ops[0],
-        np.concatenate([op.weight.array for op in ops]),
-        np.concatenate([op.bias.array for op in ops]),
+        synapses[0],
+        np.concatenate([op.weight.array for op in synapses]),
+        np.concatenate([op.bias.array for op in synapses]),
     )

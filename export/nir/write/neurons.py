@@ -9,11 +9,11 @@ import numpy as np
 from lapilli.export.nir.write.builder import Emission
 from lapilli.export.nir.write.dialect import state_reach
 from lapilli.export.nir.write.placement import Placed, RefusedError, describe
-from lapilli.ir.ops import Neuron
+from lapilli.ir import ops
 from lapilli.ir.types import BINARY
 
 
-def fire(file: Emission, name: str, op: Neuron, x: Placed) -> Placed:
+def fire(file: Emission, name: str, op: ops.Neuron, x: Placed) -> Placed:
     """The spikes of neurons; each sits where its current lies."""
     # Wiring may have left out or repeated elements: the tensor's neurons fire all the same.
     wanted = np.broadcast_to(op.threshold.array, (1, *x.home.shape))[0]

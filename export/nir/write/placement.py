@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lapilli.ir.ops import Wiring
+from lapilli.ir import ops
 from lapilli.ir.semantics import wire
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
@@ -54,7 +54,7 @@ class Placed:
         plain = np.arange(math.prod(self.shape)).reshape(self.shape)
         return np.array_equal(self.home, plain)
 
-    def wired(self, op: Wiring) -> Placed:
+    def wired(self, op: ops.Wiring | ops.Delay) -> Placed:
         """The value after wiring; its tensor stays."""
         return replace(self, home=wire(op, self.home[None])[0])
 

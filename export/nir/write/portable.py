@@ -25,7 +25,7 @@ from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write.dialect import Part, Said
 from lapilli.export.nir.write.placement import RefusedError
 from lapilli.export.nir.write.routing import MOST_WEIGHTS
-from lapilli.ir.ops import DECAY_ONE, Conv2d, Neuron
+from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray, IntTensor
 
 EXACT = 1 << 24  # float32 holds every integer up to here
@@ -33,15 +33,15 @@ FLOAT = "float32"
 FLATTENS = False
 
 # dv -> tau_mem in steps. 1 - 2^-30 is 1 in float32, and 2^30 x - v over 2^30 moves v by x.
-TIME_CONSTANTS = {0: 1 << 30, DECAY_ONE // 2: 2, DECAY_ONE: 1}
+TIME_CONSTANTS = {0: 1 << 30, ops.DECAY_ONE // 2: 2, ops.DECAY_ONE: 1}
 
 
-def neuron_faults(op: Neuron, T: int) -> list[str]:
+def neuron_faults(op: ops.Neuron, T: int) -> list[str]:
     """Why no importer can do what this neuron does; empty if they can."""
     return nir_nodes.neuron_faults(op, T)
 
 
-def neurons(op: Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]:
+def neurons(op: ops.Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]:
     """One node for each threshold, all of the full shape; a mask keeps the others' currents out.
 
     Raises:
@@ -96,7 +96,7 @@ def _window_sum(pool: Any, shape: tuple[int, ...]) -> Any:
     """The sum of each window as synapses of weight one."""
     C, H, W = shape
     kernel, stride, padding = (p.tolist() for p in (pool.kernel_size, pool.stride, pool.padding))
-    ones = Conv2d(
+    ones = ops.Conv2d(
         weight=IntTensor.of(np.ones((C, 1, *kernel), np.int64)),
         bias=IntTensor.of(np.zeros(C, np.int64)),
         stride=(stride[0], stride[1]),

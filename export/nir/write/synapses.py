@@ -13,12 +13,14 @@ from lapilli.export.nir.write.joins import move
 from lapilli.export.nir.write.multiword import limbs, stacked
 from lapilli.export.nir.write.placement import Placed, RefusedError, columns, pooled, tokens
 from lapilli.export.nir.write.routing import Weights, need_few, onto_elements
-from lapilli.ir.ops import Conv2d, Linear, Sum
+from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange
 
 
-def read_out(file: Emission, name: str, op: Linear, x: Placed) -> tuple[Placed, tuple[int, ...]]:
+def read_out(
+    file: Emission, name: str, op: ops.Linear, x: Placed
+) -> tuple[Placed, tuple[int, ...]]:
     """Weights whose results only the host reads, in as many limbs as the floats need.
 
     Returns:
@@ -32,7 +34,7 @@ def read_out(file: Emission, name: str, op: Linear, x: Placed) -> tuple[Placed, 
     return replace(y, home=np.moveaxis(rows, -2, 0)), tuple(unit for unit, _ in parts)
 
 
-def linear(file: Emission, name: str, op: Linear, x: Placed) -> Placed:
+def linear(file: Emission, name: str, op: ops.Linear, x: Placed) -> Placed:
     """Weights, dealt out to wherever their inputs live, so that order never matters."""
     w, bias = op.weight.array, op.bias.array
     if _chooses(op):  # wiring, in the form of weights
@@ -57,7 +59,7 @@ def linear(file: Emission, name: str, op: Linear, x: Placed) -> Placed:
         return _linear_of_elements(file, name, op, x, most)
 
 
-def _at_each_pixel(file: Emission, name: str, op: Linear, x: Placed, most: IntRange) -> Placed:
+def _at_each_pixel(file: Emission, name: str, op: ops.Linear, x: Placed, most: IntRange) -> Placed:
     """The same weights at each pixel, once for each group of channels that tokens lie in."""
     read, (C, *size), out = tokens(x), x.shape, len(op.bias.array)
     need_few(len(read.groups) * out * C)
@@ -68,7 +70,9 @@ def _at_each_pixel(file: Emission, name: str, op: Linear, x: Placed, most: IntRa
     return replace(y, home=channel * math.prod(size) + read.pixel[..., None])
 
 
-def _linear_of_elements(file: Emission, name: str, op: Linear, x: Placed, most: IntRange) -> Placed:
+def _linear_of_elements(
+    file: Emission, name: str, op: ops.Linear, x: Placed, most: IntRange
+) -> Placed:
     """One weight for each pair of elements, token by token."""
     w, out = op.weight.array, len(op.bias.array)
     sources = x.home.reshape(-1, 1, w.shape[1])
@@ -79,13 +83,13 @@ def _linear_of_elements(file: Emission, name: str, op: Linear, x: Placed, most: 
     return file.elements(name, stages, x, (*x.home.shape[:-1], out), most)
 
 
-def convolve(file: Emission, name: str, op: Conv2d, x: Placed) -> Placed:
+def convolve(file: Emission, name: str, op: ops.Conv2d, x: Placed) -> Placed:
     """A convolution of a map."""
     if not x.is_plain and op.weight.shape[1:] == (x.home.shape[0], 1, 1) and _is_still(op):
         # Token by token: where they lie does not matter.
         w = IntTensor.of(op.weight.array[:, :, 0, 0])
         features = replace(x, home=np.moveaxis(x.home, 0, -1))
-        y = linear(file, name, Linear(weight=w, bias=op.bias), features)
+        y = linear(file, name, ops.Linear(weight=w, bias=op.bias), features)
         return replace(y, home=np.moveaxis(y.home, -1, 0))
     x = _as_map(file, name, x)
     shape = file.graph.types[name].shape
@@ -110,7 +114,7 @@ def _as_map(file: Emission, name: str, x: Placed) -> Placed:
     return move(file, f"{name}.map", x, shape, np.arange(x.home.size).reshape(shape))
 
 
-def add_up(file: Emission, name: str, op: Sum, x: Placed) -> Placed:
+def add_up(file: Emission, name: str, op: ops.Sum, x: Placed) -> Placed:
     """A sum over axes: a pool where they are a map or one side of it, weights elsewhere."""
     shape = file.graph.types[name].shape
     count = x.home.size // math.prod(shape)
@@ -128,14 +132,14 @@ def add_up(file: Emission, name: str, op: Sum, x: Placed) -> Placed:
     return file.elements(name, stages, x, shape, most)
 
 
-def _over_maps(file: Emission, name: str, op: Sum, x: Placed, most: IntRange) -> Placed:
+def _over_maps(file: Emission, name: str, op: ops.Sum, x: Placed, most: IntRange) -> Placed:
     home = pooled(x, op.axes)
     C, *size = x.shape
     pool = nir_nodes.count(tuple(size), tuple(size), (0, 0))
     return replace(file.put(name, pool, x, (C, 1, 1), most), home=home)
 
 
-def _over_lines(file: Emission, name: str, op: Sum, x: Placed, most: IntRange) -> Placed:
+def _over_lines(file: Emission, name: str, op: ops.Sum, x: Placed, most: IntRange) -> Placed:
     window, home = columns(x, op.axes)
     if math.prod(window) & math.prod(window) - 1:
         raise RefusedError("importers take the sum of a line where it has 2^n elements")
@@ -144,11 +148,11 @@ def _over_lines(file: Emission, name: str, op: Sum, x: Placed, most: IntRange) -
     return replace(file.put(name, pool, x, (C, H // window[0], W // window[1]), most), home=home)
 
 
-def _over_channels(file: Emission, name: str, op: Sum, x: Placed, most: IntRange) -> Placed:
+def _over_channels(file: Emission, name: str, op: ops.Sum, x: Placed, most: IntRange) -> Placed:
     rows = np.moveaxis(x.home, op.axes, range(-len(op.axes), 0))
     rows = rows.reshape(*rows.shape[: rows.ndim - len(op.axes)], -1)
     ones = IntTensor.of(np.ones((1, rows.shape[-1]), np.int64))
-    total = Linear(weight=ones, bias=IntTensor.of([0]), graded=True)
+    total = ops.Linear(weight=ones, bias=IntTensor.of([0]), graded=True)
     return _at_each_pixel(file, name, total, replace(x, home=rows), most)
 
 
@@ -159,7 +163,7 @@ def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
     return dealt
 
 
-def reach(op: Linear | Conv2d, x: Placed) -> IntRange:
+def reach(op: ops.Linear | ops.Conv2d, x: Placed) -> IntRange:
     """All partial sums of the synapses of one output lie here."""
     w, lo, hi = op.weight.array, x.reach.lo, x.reach.hi
     rows = w.reshape(len(w), -1)
@@ -173,7 +177,7 @@ def reach(op: Linear | Conv2d, x: Placed) -> IntRange:
     return IntRange(int(least.min()), int(most.max()))
 
 
-def _chooses(op: Linear) -> bool:
+def _chooses(op: ops.Linear) -> bool:
     """Whether each result is one of the features."""
     w = op.weight.array
     return (
@@ -181,11 +185,11 @@ def _chooses(op: Linear) -> bool:
     )
 
 
-def _is_still(op: Conv2d) -> bool:
+def _is_still(op: ops.Conv2d) -> bool:
     return op.stride == (1, 1) and op.padding == (0, 0)
 
 
-def _counts(op: Conv2d) -> bool:
+def _counts(op: ops.Conv2d) -> bool:
     """Whether it is a sum over each window of each channel."""
     depthwise = op.groups == op.weight.shape[0] and op.weight.shape[1] == 1
     return depthwise and bool((op.weight.array == 1).all()) and not op.bias.array.any()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.infer import infer
-from lapilli.ir.ops import SpikeMatmul
 from lapilli.ir.types import Kind, TensorType
 
 
@@ -23,11 +23,13 @@ def associate(graph: Graph) -> Graph:
 
 def _one_move(graph: Graph) -> Graph | None:
     for node in graph.nodes:
-        if not isinstance(node.op, SpikeMatmul):
+        if not isinstance(node.op, ops.SpikeMatmul):
             continue
         for side in (0, 1):
             before = graph[node.inputs[side]]
-            if not isinstance(before.op, SpikeMatmul) or _is_read_elsewhere(graph, before, node):
+            if not isinstance(before.op, ops.SpikeMatmul) or _is_read_elsewhere(
+                graph, before, node
+            ):
                 continue
             a, b = before.inputs
             # side 0: (a b) c -> a (b c); side 1: c (a b) -> (c a) b
@@ -35,9 +37,9 @@ def _one_move(graph: Graph) -> Graph | None:
             inner, keep = ((b, c), a) if side == 0 else ((c, a), b)
             types = [graph.types[i] for i in inner]
             try:
-                made = infer(SpikeMatmul(), (types[0], types[1]), graph.T)
+                made = infer(ops.SpikeMatmul(), (types[0], types[1]), graph.T)
                 outer = (graph.types[keep], made) if side == 0 else (made, graph.types[keep])
-                infer(SpikeMatmul(), outer, graph.T)
+                infer(ops.SpikeMatmul(), outer, graph.T)
             except ValueError:  # would multiply two graded values
                 continue
             now = _cost(graph.types[a], graph.types[b]) + _planes(graph.types[before.name])
@@ -56,7 +58,7 @@ def _moved(
     nodes: list[Node] = []
     for n in graph.nodes:
         if n.name == node.name:
-            nodes += [Node(name, SpikeMatmul(), inner), replace(n, inputs=operands)]
+            nodes += [Node(name, ops.SpikeMatmul(), inner), replace(n, inputs=operands)]
         elif n.name != before.name:
             nodes.append(n)
     return Graph(tuple(nodes), graph.outputs, graph.T)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.infer import infer
-from lapilli.ir.ops import Add, Expand, Linear, Op, Reshape
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import TensorType
 
@@ -24,7 +24,7 @@ class Building:
         self._nodes: list[Node] = []
         self._taken = {node.name for node in graph.nodes}
 
-    def put(self, name: str, op: Op, *inputs: str) -> str:
+    def put(self, name: str, op: ops.Op, *inputs: str) -> str:
         """Add a node under exactly this name.
 
         Raises:
@@ -34,7 +34,7 @@ class Building:
         self._nodes.append(Node(name, op, inputs))
         return name
 
-    def new(self, name: str, op: Op, *inputs: str) -> str:
+    def new(self, name: str, op: ops.Op, *inputs: str) -> str:
         """Add a helper; a name that is taken gets an underscore."""
         while name in self._taken:
             name += "_"
@@ -46,27 +46,31 @@ class Building:
         if (weight, bias) == (1, 0):
             return x
         shape = self.types[x].shape
-        synapse = Linear(weight=IntTensor.of([[weight]]), bias=IntTensor.of([bias]), graded=True)
-        column = self.new(f"{name}.column", Reshape(shape=(*shape, 1)), x)
-        return self.new(name, Reshape(shape=shape), self.new(f"{name}.synapse", synapse, column))
+        synapse = ops.Linear(
+            weight=IntTensor.of([[weight]]), bias=IntTensor.of([bias]), graded=True
+        )
+        column = self.new(f"{name}.column", ops.Reshape(shape=(*shape, 1)), x)
+        return self.new(
+            name, ops.Reshape(shape=shape), self.new(f"{name}.synapse", synapse, column)
+        )
 
     def total(self, name: str, values: list[str]) -> str:
         """Sum of one or more values; the only one itself."""
         result = values[0]
         for i, value in enumerate(values[1:], start=1):
             last = i == len(values) - 1
-            result = self.new(name if last else f"{name}.{i}", Add(), result, value)
+            result = self.new(name if last else f"{name}.{i}", ops.Add(), result, value)
         return result
 
     def named(self, name: str, x: str) -> str:
         """Give a value the name of the original node that it replaces."""
-        return self.put(name, Reshape(shape=self.types[x].shape), x)
+        return self.put(name, ops.Reshape(shape=self.types[x].shape), x)
 
     def spread(self, name: str, x: str, shape: tuple[int, ...]) -> str:
         """Repeat a value of as many axes, or of one element, over `shape`."""
         if len(self.types[x].shape) != len(shape):
-            x = self.new(f"{name}.one", Reshape(shape=(1,) * len(shape)), x)
-        return self.new(name, Expand(shape=shape), x)
+            x = self.new(f"{name}.one", ops.Reshape(shape=(1,) * len(shape)), x)
+        return self.new(name, ops.Expand(shape=shape), x)
 
     def finish(self) -> Graph:
         """The nodes that an output or a firing node of the original needs, and the inputs."""

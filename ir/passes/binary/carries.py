@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lapilli.ir.ops import Linear
+from lapilli.ir import ops
 from lapilli.ir.passes.binary.building import Building
 from lapilli.ir.passes.binary.terms import Terms, value
 from lapilli.ir.passes.binary.thresholds import OR, rectified
@@ -110,7 +110,7 @@ def _positions(build: Building, name: str, parts: list[Digits], start: int, stop
     for i, part in enumerate(parts):
         weight, bias = part.weight[start:stop], part.bias[start:stop]
         powers = 1 << np.arange(len(weight))
-        layer = Linear(
+        layer = ops.Linear(
             weight=IntTensor.of((powers @ weight)[None]),
             bias=IntTensor.of([int(powers @ bias)]),
             graded=True,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lapilli.ir.ops import Linear, Reshape
+from lapilli.ir import ops
 from lapilli.ir.passes.binary.building import Building
 from lapilli.ir.passes.binary.thresholds import OR, reaches
 from lapilli.ir.tensor import IntTensor
@@ -42,8 +42,8 @@ class Clock:
         source = build.graph.inputs[0]
         size = math.prod(build.types[source].shape)
         silent = np.zeros((1, size), np.int64)
-        row = build.new("clock.row", Reshape(shape=(size,)), source)
-        one = Linear(weight=IntTensor.of(silent), bias=IntTensor.of([1]), graded=True)
+        row = build.new("clock.row", ops.Reshape(shape=(size,)), source)
+        one = ops.Linear(weight=IntTensor.of(silent), bias=IntTensor.of([1]), graded=True)
         return build.new("clock.one", one, row)
 
     def _first(self) -> str:

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds, trailing_zeros
-from lapilli.ir.ops import DECAY_ONE, Neuron, Reset
 from lapilli.ir.passes.binary.building import Building
 from lapilli.ir.passes.binary.clock import Clock
 from lapilli.ir.passes.binary.terms import Terms, value
@@ -26,14 +26,14 @@ from lapilli.ir.passes.binary.thresholds import AND, OR
 from lapilli.ir.tensor import IntTensor
 
 
-def is_plain(op: Neuron) -> bool:
+def is_plain(op: ops.Neuron) -> bool:
     """Whether it fires one way and resets to zero, or forgets before a reset can matter."""
-    return not op.ternary and (op.reset is Reset.TO_ZERO or _forgets(op))
+    return not op.ternary and (op.reset is ops.Reset.TO_ZERO or _forgets(op))
 
 
-def fault(op: Neuron) -> str | None:
+def fault(op: ops.Neuron) -> str | None:
     """Why a neuron has no form in binary ones; None if it has."""
-    if not is_plain(op) and not _forgets(op) and op.du != DECAY_ONE:
+    if not is_plain(op) and not _forgets(op) and op.du != ops.DECAY_ONE:
         what = "fires both ways" if op.ternary else f"resets by {op.reset.value!r}"
         return (
             f"{what} and keeps a synaptic current (du {op.du}); what resets its copies would "
@@ -47,15 +47,15 @@ def fault(op: Neuron) -> str | None:
     return None
 
 
-def fire(build: Building, clock: Clock, name: str, op: Neuron, x: str) -> Terms:
+def fire(build: Building, clock: Clock, name: str, op: ops.Neuron, x: str) -> Terms:
     """The neuron under its own name; its spikes as terms."""
     if is_plain(op):
-        plain = replace(op, reset=Reset.TO_ZERO, reset_by=0)
+        plain = replace(op, reset=ops.Reset.TO_ZERO, reset_by=0)
         build.put(name, plain, x)
         return Terms(((1, name),))
     signs = (("plus", 1), ("minus", -1))[: 1 + op.ternary]
     if _forgets(op):
-        once = replace(op, ternary=False, reset=Reset.TO_ZERO, reset_by=0)
+        once = replace(op, ternary=False, reset=ops.Reset.TO_ZERO, reset_by=0)
         spikes = [
             (sign, build.new(f"{name}.{role}", _signed(once, sign),
                              build.scaled(f"{name}.{role}.input", x, sign)))
@@ -80,21 +80,21 @@ def _copies(
     build: Building,
     clock: Clock,
     name: str,
-    op: Neuron,
+    op: ops.Neuron,
     x: str,
     signs: tuple[tuple[str, int], ...],
 ) -> dict[int, list[str]]:
     """For each sign the spikes of each step, each in a node that fires at that step alone."""
     shape = build.types[x].shape
     fine = op.fraction_bits
-    if op.reset is Reset.BY_SUBTRACTION and op.reset_by:  # its amount is given as an input
+    if op.reset is ops.Reset.BY_SUBTRACTION and op.reset_by:  # its amount is given as an input
         fine = min(fine, trailing_zeros(op.reset_by))
     x = build.scaled(f"{name}.fine", x, 1 << (op.fraction_bits - fine))
     # The original's membrane, the amount of a reset included, stays below `held`.
     bound = neuron_bounds(name, op, build.graph.types[build.graph[name].inputs[0]], build.graph.T)
     held = ((bound.v.magnitude + op.reset_by) >> fine) + 1
     emptied = 2 * held + (op.threshold.range.hi >> fine) + 1
-    copy = Neuron(
+    copy = ops.Neuron(
         threshold=IntTensor.of(op.threshold.array + (held << fine)),
         dv=op.dv,
         bias=op.bias,
@@ -111,7 +111,7 @@ def _copies(
             own = f"{name}.step{t}.{role}"
             signed = build.scaled(f"{own}.input", x, sign)
             given = [signed, lift]
-            if resets and op.reset is Reset.BY_SUBTRACTION:
+            if resets and op.reset is ops.Reset.BY_SUBTRACTION:
                 given += [build.scaled(f"{own}.less{i}", r, sign) for i, r in enumerate(resets)]
             else:
                 given += resets
@@ -119,8 +119,8 @@ def _copies(
             both = build.total(f"{own}.both", [fired, now])
             answers[sign].append(build.new(f"{own}.answer", AND, both))
         for role, sign in signs:
-            amount = 0 if op.reset is Reset.NONE else emptied
-            if op.reset is Reset.BY_SUBTRACTION:
+            amount = 0 if op.reset is ops.Reset.NONE else emptied
+            if op.reset is ops.Reset.BY_SUBTRACTION:
                 amount = -sign * (op.reset_by >> fine)
             if amount:
                 answer = answers[sign][-1]
@@ -128,10 +128,10 @@ def _copies(
     return answers
 
 
-def _signed(op: Neuron, sign: int) -> Neuron:
+def _signed(op: ops.Neuron, sign: int) -> ops.Neuron:
     """The neuron of the negated membrane, whose input is negated as well."""
     return op if sign > 0 else replace(op, bias=IntTensor.of(-op.bias.array))
 
 
-def _forgets(op: Neuron) -> bool:
-    return op.dv == DECAY_ONE
+def _forgets(op: ops.Neuron) -> bool:
+    return op.dv == ops.DECAY_ONE

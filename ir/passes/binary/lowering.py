@@ -7,31 +7,9 @@ from dataclasses import replace
 import numpy as np
 from typing_extensions import assert_never
 
+from lapilli.ir import ops
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Gate,
-    Input,
-    Linear,
-    MaxPool2d,
-    Membrane,
-    Neuron,
-    Op,
-    Permute,
-    Readout,
-    Relu,
-    Reshape,
-    ShiftSum,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-    Sum,
-)
 from lapilli.ir.passes.binary import copies
 from lapilli.ir.passes.binary.association import associate
 from lapilli.ir.passes.binary.building import Building
@@ -83,11 +61,11 @@ def faults(graph: Graph) -> tuple[Unsupported, ...]:
     return tuple(Unsupported(name, fault) for name, fault in found if fault)
 
 
-def _fault(op: Op) -> str | None:
+def _fault(op: ops.Op) -> str | None:
     match op:
-        case Neuron():
+        case ops.Neuron():
             return copies.fault(op)
-        case Membrane():
+        case ops.Membrane():
             return "shows a membrane; binary neurons show spikes"
         case _:
             return None
@@ -113,37 +91,45 @@ class _Lowering:
         build, name, op = self.build, node.name, node.op
         match op:
             case (
-                Input() | Add() | Sum() | Readout()
-                | Reshape() | Permute() | Expand() | Slice() | Concat() | Delay()
-            ):  # fmt: skip
+                ops.Input()
+                | ops.Add()
+                | ops.Sum()
+                | ops.Readout()
+                | ops.Reshape()
+                | ops.Permute()
+                | ops.Expand()
+                | ops.Slice()
+                | ops.Concat()
+                | ops.Delay()
+            ):
                 build.put(name, op, *node.inputs)
-            case Linear() | Conv2d():
+            case ops.Linear() | ops.Conv2d():
                 graded = op.graded or build.types[node.inputs[0]].kind is Kind.GRADED
                 build.put(name, replace(op, graded=graded), *node.inputs)
-            case Neuron():
+            case ops.Neuron():
                 self.known.know(name, copies.fire(build, self.clock, name, op, node.inputs[0]))
-            case Staircase():
+            case ops.Staircase():
                 self._climb(name, op, node.inputs[0])
-            case Relu():
+            case ops.Relu():
                 self._rectify(name, node.inputs[0])
-            case MaxPool2d():
+            case ops.MaxPool2d():
                 pool = any_of if build.types[node.inputs[0]].is_binary else largest_of
                 pool(build, name, op, node.inputs[0])
-            case Gate():
+            case ops.Gate():
                 a, b = ((i, self.known.terms(i)) for i in node.inputs)
                 if (terms := gate(build, name, a, b)) is not None:
                     self.known.know(name, terms)
-            case SpikeMatmul():
+            case ops.SpikeMatmul():
                 a, b = ((i, self.known.terms(i)) for i in node.inputs)
                 matmul(build, name, a, b)
-            case ShiftSum():
+            case ops.ShiftSum():
                 shift_sum(build, self.known, name, op, *node.inputs)
-            case Membrane():
+            case ops.Membrane():
                 raise TypeError(f"{type(op).__name__} is a fault, and faults are not lowered")
             case _:
                 assert_never(op)
 
-    def _climb(self, name: str, op: Staircase, x: str) -> None:
+    def _climb(self, name: str, op: ops.Staircase, x: str) -> None:
         """A neuron for each level; y is how many of them fire."""
         build, levels = self.build, []
         shape = op.thresholds.shape[1:] or (1,)

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from lapilli.ir.ops import Conv2d, MaxPool2d
+from lapilli.ir import ops
 from lapilli.ir.passes.binary.building import Building
 from lapilli.ir.passes.binary.terms import Terms, value
 from lapilli.ir.passes.binary.thresholds import OR, rectified
 from lapilli.ir.tensor import IntArray, IntTensor
 
 
-def any_of(build: Building, name: str, op: MaxPool2d, x: str) -> None:
+def any_of(build: Building, name: str, op: ops.MaxPool2d, x: str) -> None:
     """Pool of binary spikes: how many of the window fired, and whether one did."""
     ones = np.ones((build.types[x].shape[0], 1, *op.kernel), np.int64)
     count = _depthwise(ones, op.stride, op.padding)
     build.put(name, OR, build.new(f"{name}.count", count, x))
 
 
-def largest_of(build: Building, name: str, op: MaxPool2d, x: str) -> None:
+def largest_of(build: Building, name: str, op: ops.MaxPool2d, x: str) -> None:
     """Pool of other integers: along rows, then along columns."""
     bounds = build.graph.types[x].range
     # A padded place brings 0, and must not win: count from the lowest value.
@@ -35,7 +35,7 @@ def largest_of(build: Building, name: str, op: MaxPool2d, x: str) -> None:
     build.named(name, build.scaled(f"{name}.below", best, 1, shift))
 
 
-def _along(build: Building, name: str, op: MaxPool2d, axis: int, x: str, rise: int) -> str:
+def _along(build: Building, name: str, op: ops.MaxPool2d, axis: int, x: str, rise: int) -> str:
     """Maximum over one axis of the window: of each candidate and the best so far."""
     size, stride, padding = (
         tuple(given[a] if a == axis else idle for a in (0, 1))
@@ -59,8 +59,8 @@ def _along(build: Building, name: str, op: MaxPool2d, axis: int, x: str, rise: i
     return best
 
 
-def _depthwise(kernel: IntArray, stride: tuple[int, int], padding: tuple[int, int]) -> Conv2d:
-    return Conv2d(
+def _depthwise(kernel: IntArray, stride: tuple[int, int], padding: tuple[int, int]) -> ops.Conv2d:
+    return ops.Conv2d(
         weight=IntTensor.of(kernel),
         bias=IntTensor.of(np.zeros(len(kernel), np.int64)),
         stride=stride,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lapilli.ir.ops import Add, Expand, Reshape, Sum
+from lapilli.ir import ops
 from lapilli.ir.passes.binary.building import Building
 from lapilli.ir.passes.binary.terms import Terms
 from lapilli.ir.passes.binary.thresholds import AND
@@ -44,9 +44,9 @@ def matmul(build: Building, name: str, a: tuple[str, Terms], b: tuple[str, Terms
     """Matrix product (..., n, k) x (..., k, m) under this name: an AND for each n, k, m."""
     (*outer, n, k), m = build.types[a[0]].shape, build.types[b[0]].shape[-1]
     grid = (*outer, n, k, m)
-    rows = [build.new(f"{name}.a{i}", Reshape(shape=(*outer, n, k, 1)), s)
+    rows = [build.new(f"{name}.a{i}", ops.Reshape(shape=(*outer, n, k, 1)), s)
             for i, (_, s) in enumerate(a[1].spikes)]  # fmt: skip
-    columns = [build.new(f"{name}.b{j}", Reshape(shape=(*outer, 1, k, m)), s)
+    columns = [build.new(f"{name}.b{j}", ops.Reshape(shape=(*outer, 1, k, m)), s)
                for j, (_, s) in enumerate(b[1].spikes)]  # fmt: skip
     rows = [build.spread(f"{row}.all", row, grid) for row in rows]
     columns = [build.spread(f"{column}.all", column, grid) for column in columns]
@@ -55,13 +55,13 @@ def matmul(build: Building, name: str, a: tuple[str, Terms], b: tuple[str, Terms
         for j, (wj, _) in enumerate(b[1].spikes):
             role = ".and" if len(rows) == len(columns) == 1 else f".and{i}_{j}"
             both = _and(build, f"{name}{role}", rows[i], columns[j])
-            counted = build.new(f"{both}.count", Sum(axes=(len(grid) - 2,)), both)
+            counted = build.new(f"{both}.count", ops.Sum(axes=(len(grid) - 2,)), both)
             parts.append(build.scaled(f"{both}.weighed", counted, wi * wj))
 
     def summed(x: str, side: int) -> str:
         axis = len(grid) - 2 - side  # the k of (..., n, k), or of (..., k, m)
-        total = build.new(f"{name}.{'ab'[side]}.sum", Sum(axes=(axis,), keepdims=True), x)
-        return build.new(f"{total}.all", Expand(shape=(*outer, n, m)), total)
+        total = build.new(f"{name}.{'ab'[side]}.sum", ops.Sum(axes=(axis,), keepdims=True), x)
+        return build.new(f"{total}.all", ops.Expand(shape=(*outer, n, m)), total)
 
     parts += _offsets(build, name, a, b, summed, k)
     parts = parts or [build.scaled(f"{name}.none", summed(a[0], 0), 0)]
@@ -70,7 +70,7 @@ def matmul(build: Building, name: str, a: tuple[str, Terms], b: tuple[str, Terms
 
 def _and(build: Building, name: str, a: str, b: str, *, exact: bool = False) -> str:
     put = build.put if exact else build.new
-    return put(name, AND, build.new(f"{name}.sum", Add(), a, b))
+    return put(name, AND, build.new(f"{name}.sum", ops.Add(), a, b))
 
 
 def _offsets(

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from lapilli.ir.ops import Concat, Expand, Linear, Reshape, ShiftSum, Slice, Sum
+from lapilli.ir import ops
 from lapilli.ir.passes.binary.building import Building
 from lapilli.ir.passes.binary.carries import Carried, Digits, carried
 from lapilli.ir.passes.binary.terms import Decomposition, Terms, value
@@ -23,7 +23,7 @@ from lapilli.ir.tensor import IntArray, IntTensor
 
 
 def shift_sum(
-    build: Building, known: Decomposition, name: str, op: ShiftSum, x: str, v: str
+    build: Building, known: Decomposition, name: str, op: ops.ShiftSum, x: str, v: str
 ) -> None:
     """The sum of shifted values under this name; scores x (..., n, k), values v (..., k, m)."""
     *outer, n, k = build.types[x].shape
@@ -33,7 +33,7 @@ def shift_sum(
     below = _below(build, f"{name}.below", x, largest)
     more = _gamma(build, f"{name}.gamma", op.window, below, largest)
     shift = build.total(f"{name}.shift", [below, more])
-    column = build.new(f"{name}.shift.column", Reshape(shape=(*outer, n, k, 1)), shift)
+    column = build.new(f"{name}.shift.column", ops.Reshape(shape=(*outer, n, k, 1)), shift)
 
     far = largest + (k - 1).bit_length()
     most = min(op.reach, far)
@@ -45,7 +45,7 @@ def shift_sum(
         kept = build.new(f"{name}.kept", OR, kept)
     else:  # all are
         kept = build.scaled(f"{name}.kept", column, 0, 1)
-    kept = build.new(f"{name}.kept.column", Reshape(shape=(*outer, n, k, 1, 1)), kept)
+    kept = build.new(f"{name}.kept.column", ops.Reshape(shape=(*outer, n, k, 1, 1)), kept)
 
     idle = math.prod(radices) - 1 - most  # by so much all bits end above their place
     sums = []
@@ -54,19 +54,19 @@ def shift_sum(
         if far > most:
             bits = _both(build, f"{name}.bits.kept", bits, kept)
         bits = _moved(build, f"{name}.bits", bits, digits)
-        counts = build.new(f"{name}.counts", Sum(axes=(len(outer) + 1,)), bits)
+        counts = build.new(f"{name}.counts", ops.Sum(axes=(len(outer) + 1,)), bits)
         sums.append((counts, np.eye(build.types[counts].shape[-1], dtype=np.int64)[idle:]))
     if word.offset or not word.spikes:
         ones = _moved(build, f"{name}.ones", kept, digits)
-        there = build.new(f"{name}.ones.counts", Sum(axes=(len(outer) + 1,)), ones)
-        there = build.new(f"{there}.all", Expand(
+        there = build.new(f"{name}.ones.counts", ops.Sum(axes=(len(outer) + 1,)), ones)
+        there = build.new(f"{there}.all", ops.Expand(
             shape=(*outer, n, shape[-1], build.types[there].shape[-1])), there)  # fmt: skip
         sums.append((there, _times(word.offset, build.types[there].shape[-1])[idle:]))
     low = carried(build, f"{name}.sum", [Digits.of(s, m) for s, m in sums], most)
     whole = low.whole
     if build.graph.types[v].range.lo < 0 and low.rests:
         whole = _toward_zero(build, name, low)
-    build.put(name, Reshape(shape=(*outer, n, shape[-1])), whole)
+    build.put(name, ops.Reshape(shape=(*outer, n, shape[-1])), whole)
 
 
 def _below(build: Building, name: str, x: str, largest: int) -> str:
@@ -75,7 +75,9 @@ def _below(build: Building, name: str, x: str, largest: int) -> str:
     while (k := build.types[best].shape[axis]) > 1:
         half = (k + 1) // 2  # of an odd row, the middle is in both
         one, other = (
-            build.new(f"{name}.{role}{k}", Slice(axis=axis, start=start, stop=start + half), best)
+            build.new(
+                f"{name}.{role}{k}", ops.Slice(axis=axis, start=start, stop=start + half), best
+            )
             for role, start in (("left", 0), ("right", k - half))
         )
         less = build.scaled(f"{one}.less", one, -1)
@@ -99,11 +101,11 @@ def _gamma(build: Building, name: str, window: int, below: str, largest: int) ->
     bits = (k - 1).bit_length()
     if not bits or not largest:  # one score, or all are equal
         return build.scaled(name, below, 0, bits)
-    column = build.new(f"{name}.column", Reshape(shape=(*shape, 1)), below)
+    column = build.new(f"{name}.column", ops.Reshape(shape=(*shape, 1)), below)
     deepest = min(window, largest)
     steps = np.arange(1, min(window + 1, largest) + 1)
     reached = _reached(build, f"{name}.below", column, steps)
-    counts = build.new(f"{name}.counts", Sum(axes=(len(shape) - 1,)), reached)
+    counts = build.new(f"{name}.counts", ops.Sum(axes=(len(shape) - 1,)), reached)
     # Of the position p, 2**(p - deepest), there are as many as lie deepest - p below, no more.
     level = (deepest - np.arange(deepest + 1))[:, None]
     exactly = (steps == level).astype(np.int64) - (steps == level + 1)
@@ -111,7 +113,7 @@ def _gamma(build: Building, name: str, window: int, below: str, largest: int) ->
     total = carried(build, f"{name}.sum", [scores], deepest, up=True).whole
     powers = _reached(build, f"{name}.power", total, (1 << np.arange(bits)) + 1)
     gamma = _mapped(build, f"{name}.total", powers, np.ones((1, bits), np.int64))
-    return build.new(name, Expand(shape=shape), gamma)
+    return build.new(name, ops.Expand(shape=shape), gamma)
 
 
 def _reached(build: Building, name: str, x: str, levels: IntArray) -> str:
@@ -166,13 +168,13 @@ def _gathered(build: Building, name: str, word: Terms, shape: tuple[int, ...]) -
     """The bits of values (..., k, m), for each row: (..., n, k, m, bits)."""
     *outer, _, k, m = shape
     words = [
-        build.new(f"{name}{i}", Reshape(shape=(*outer, 1, k, m, 1)), spike)
+        build.new(f"{name}{i}", ops.Reshape(shape=(*outer, 1, k, m, 1)), spike)
         for i, (_, spike) in enumerate(word.spikes)
     ]
     joined = words[0]
     for i, other in enumerate(words[1:], start=1):
-        joined = build.new(f"{name}.to{i}", Concat(axis=len(shape)), joined, other)
-    return build.new(f"{name}.all", Expand(shape=(*shape, len(words))), joined)
+        joined = build.new(f"{name}.to{i}", ops.Concat(axis=len(shape)), joined, other)
+    return build.new(f"{name}.all", ops.Expand(shape=(*shape, len(words))), joined)
 
 
 def _moved(build: Building, name: str, bits: str, digits: list[tuple[int, str]]) -> str:
@@ -185,7 +187,7 @@ def _moved(build: Building, name: str, bits: str, digits: list[tuple[int, str]])
         gates = np.repeat(np.eye(steps, dtype=np.int64), count, axis=0)
         gate = _mapped(build, f"{own}.gates", digit, gates)
         row = build.types[gate].shape
-        gate = build.new(f"{own}.gate", Reshape(shape=(*row[:-1], 1, row[-1])), gate)
+        gate = build.new(f"{own}.gate", ops.Reshape(shape=(*row[:-1], 1, row[-1])), gate)
         moving = _both(build, own, asked, gate)
         ends = [
             np.pad(blocks, ((up * step, (steps - up) * step), (0, 0))) for up in range(steps + 1)
@@ -199,7 +201,7 @@ def _moved(build: Building, name: str, bits: str, digits: list[tuple[int, str]])
 
 def _both(build: Building, name: str, bits: str, gate: str) -> str:
     """AND of bits with a gate, which is repeated over their shape."""
-    gate = build.new(f"{name}.gates", Expand(shape=build.types[bits].shape), gate)
+    gate = build.new(f"{name}.gates", ops.Expand(shape=build.types[bits].shape), gate)
     return build.new(name, AND, build.total(f"{name}.sum", [bits, gate]))
 
 
@@ -225,5 +227,5 @@ def _mapped(
     build: Building, name: str, x: str, weight: IntArray, bias: IntArray | None = None
 ) -> str:
     biases = np.zeros(len(weight), np.int64) if bias is None else bias
-    layer = Linear(weight=IntTensor.of(weight), bias=IntTensor.of(biases), graded=True)
+    layer = ops.Linear(weight=IntTensor.of(weight), bias=IntTensor.of(biases), graded=True)
     return build.new(name, layer, x)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import Add, Conv2d, Linear, Neuron, Sum
 from lapilli.ir.types import TensorType
 
 _SHOWN = 8  # biggest contributors of a refusal
@@ -60,7 +60,7 @@ def measure(graph: Graph, original: Graph) -> Size:
     known = {node.name for node in original.nodes}
     synapses = 0
     for node in graph.nodes:
-        fires = isinstance(node.op, Neuron)
+        fires = isinstance(node.op, ops.Neuron)
         depth[node.name] = max((depth[i] for i in node.inputs), default=0) + fires
         synapses += _synapses(node, graph.types)
         if fires:
@@ -83,13 +83,13 @@ def origin(name: str, known: set[str]) -> str:
 def _synapses(node: Node, types: Mapping[str, TensorType]) -> int:
     shape = types[node.name].shape
     match node.op:
-        case Linear(weight=w):
+        case ops.Linear(weight=w):
             return int(np.count_nonzero(w.array)) * math.prod(shape[:-1])
-        case Conv2d(weight=w):
+        case ops.Conv2d(weight=w):
             return int(np.count_nonzero(w.array)) * math.prod(shape[1:])
-        case Sum():
+        case ops.Sum():
             return math.prod(types[node.inputs[0]].shape)
-        case Add():
+        case ops.Add():
             return math.prod(shape) * sum(types[i].is_binary for i in node.inputs)
         case _:
             return 0

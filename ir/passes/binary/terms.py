@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import Add, Delay, Expand, Linear, Neuron, Permute, Reshape
 from lapilli.ir.passes.binary.building import Building
 from lapilli.ir.passes.binary.thresholds import planes
 
@@ -50,13 +50,13 @@ class Decomposition:
             return Terms(((1, name),))
         node = self.build.graph[name]
         match node.op:
-            case Add():
+            case ops.Add():
                 parts = [self._free(i) for i in node.inputs]
                 first, second = parts
                 if first is None or second is None:
                     return None
                 return Terms((*first.spikes, *second.spikes), first.offset + second.offset)
-            case Reshape() | Permute() | Expand() | Delay():
+            case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Delay():
                 inner = self._free(node.inputs[0])
                 return None if inner is None else self._moved(name, inner)
             case _:
@@ -65,7 +65,7 @@ class Decomposition:
     def _wired(self, name: str) -> Terms | None:
         """Of wiring, the planes of its source, which has no more elements and other readers."""
         node = self.build.graph[name]
-        if not isinstance(node.op, Reshape | Permute | Expand | Delay):
+        if not isinstance(node.op, ops.Reshape | ops.Permute | ops.Expand | ops.Delay):
             return None
         return self._moved(name, self.terms(node.inputs[0]))
 
@@ -87,11 +87,11 @@ def summands(graph: Graph, name: str, weight: int = 1) -> tuple[tuple[int, str],
     """
     node = graph[name]
     match node.op:
-        case Neuron():
+        case ops.Neuron():
             return ((weight, name),)
-        case Linear(weight=w):
+        case ops.Linear(weight=w):
             weight *= int(w.array.item())
-        case Add() | Reshape():
+        case ops.Add() | ops.Reshape():
             pass
         case _:
             raise TypeError(f"{name} is {type(node.op).__name__}, and no sum of spikes")

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Neuron
+from lapilli.ir import ops
 from lapilli.ir.passes.binary.building import Building
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange
 
 
-def reaches(level: IntArray | int) -> Neuron:
+def reaches(level: IntArray | int) -> ops.Neuron:
     """Fires where its input is at least `level`, which must be positive; forgets at once.
 
     The threshold is 64 * vth + 1, which means the same under >= and under Loihi's v > 64 * vth.
     """
     vth = np.asarray(level, np.int64) - 1
-    return Neuron(
-        threshold=IntTensor.of(np.atleast_1d((vth << LOIHI_FRACTION_BITS) + 1)),
-        dv=DECAY_ONE,
-        fraction_bits=LOIHI_FRACTION_BITS,
+    return ops.Neuron(
+        threshold=IntTensor.of(np.atleast_1d((vth << ops.LOIHI_FRACTION_BITS) + 1)),
+        dv=ops.DECAY_ONE,
+        fraction_bits=ops.LOIHI_FRACTION_BITS,
     )
 
 
-def compare(build: Building, name: str, x: str, level: IntArray | int) -> tuple[str, Neuron]:
+def compare(build: Building, name: str, x: str, level: IntArray | int) -> tuple[str, ops.Neuron]:
     """Input and neuron of x >= level, whatever the sign: what is not positive is shifted."""
     lowest = int(np.min(level))
     shift = max(0, 1 - lowest)

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from lapilli.model.capture import axes
-from lapilli.model.capture.program import Call, Product
+from lapilli.model.capture import axes, program
+from lapilli.model.capture.program import Call
 from lapilli.model.capture.rules.elementwise import reduced
 from lapilli.model.capture.rules.linear import by_matrix, product
 from lapilli.model.capture.translation import OperatorRule, Translation, sizes
@@ -103,7 +103,7 @@ def _contracted(t: Translation, a: tuple[Call, str], b: tuple[Call, str], output
     rows, columns = sizes(x)[n : n + len(own[0])], sizes(y)[n + len(over) :]
     summed = sizes(x)[n + len(own[0]) :]
     if not over and not own[0] and not own[1]:
-        z = t.step(Product(), axes.broadcast(x.dims, y.dims), x, y)
+        z = t.step(program.Mul(), axes.broadcast(x.dims, y.dims), x, y)
     else:
         x = t.reshaped(x, (*first, math.prod(rows), math.prod(summed)))
         y = t.reshaped(y, (*first, math.prod(summed), math.prod(columns)))

@@ -8,19 +8,11 @@ from typing import Any
 
 import torch
 
-from lapilli.model.capture import axes
+from lapilli.model.capture import axes, program
 from lapilli.model.capture.axes import MixError
 from lapilli.model.capture.opaque import NEURON
 from lapilli.model.capture.opaque_step import NEURON_STEP
-from lapilli.model.capture.program import (
-    Affine,
-    Call,
-    Fire,
-    Plus,
-    Product,
-    Rectify,
-    Reduce,
-)
+from lapilli.model.capture.program import Call
 from lapilli.model.capture.translation import OperatorRule, Translation, uniform
 from lapilli.model.neurons.adapters import adapter_of, rule_of
 from lapilli.model.neurons.rule import StaircaseRule
@@ -38,7 +30,7 @@ def _neuron(t: Translation) -> Call:
         if call and adapter.keeps_state:
             raise t.error("is called twice in one forward, and its state goes on from call to call")
         _check_time(t, x, adapter.folded(module))
-    return t.step(Fire(module=path, call=call, rule=rule), x.dims, x)
+    return t.step(program.Neuron(module=path, call=call, rule=rule), x.dims, x)
 
 
 def _neuron_step(t: Translation) -> Call:
@@ -48,7 +40,7 @@ def _neuron_step(t: Translation) -> Call:
     x = t.call(t.argument(0))
     if loop is None:
         raise t.error("takes one time step per call, but there is no loop")
-    op = Fire(module=path, call=0, rule=rule, steps=tuple(range(loop.T)))
+    op = program.Neuron(module=path, call=0, rule=rule, steps=tuple(range(loop.T)))
     return t.step(op, x.dims, x)
 
 
@@ -88,7 +80,7 @@ def _multiply(t: Translation) -> Call:
     if t.is_constant(b):
         return _times(t, x, b)
     y = t.call(b)
-    return t.step(Product(), axes.broadcast(x.dims, y.dims), x, y)
+    return t.step(program.Mul(), axes.broadcast(x.dims, y.dims), x, y)
 
 
 def _times(t: Translation, x: Call, constant: Any) -> Call:
@@ -97,7 +89,7 @@ def _times(t: Translation, x: Call, constant: Any) -> Call:
     if whole is not None:
         exact = Fraction(constant) if isinstance(constant, int | float) else whole
         return t.scaled(x, exact)
-    return t.step(Affine(factor=t.kept(factor), shift=None), x.dims, x)
+    return t.step(program.Affine(factor=t.kept(factor), shift=None), x.dims, x)
 
 
 def _divide(t: Translation) -> Call:
@@ -111,7 +103,7 @@ def _divide(t: Translation) -> Call:
     if whole is not None:
         exact = Fraction(divisor) if isinstance(divisor, int | float) else whole
         return t.scaled(x, 1 / exact)
-    return t.step(Affine(factor=t.kept(1 / value), shift=None), x.dims, x)
+    return t.step(program.Affine(factor=t.kept(1 / value), shift=None), x.dims, x)
 
 
 def _add(sign: int) -> OperatorRule:
@@ -125,7 +117,7 @@ def _add(sign: int) -> OperatorRule:
         if t.is_constant(a):
             return shifted(t, y, t.constant(a))
         x = t.call(a)
-        return t.step(Plus(), axes.broadcast(x.dims, y.dims), x, y)
+        return t.step(program.Add(), axes.broadcast(x.dims, y.dims), x, y)
 
     return rule
 
@@ -141,7 +133,7 @@ def shifted(t: Translation, x: Call, constant: torch.Tensor) -> Call:
     shift = t.step_constant(constant, x.dims)
     if uniform(shift) == 0:
         return x
-    return t.step(Affine(factor=None, shift=t.kept(shift)), x.dims, x)
+    return t.step(program.Affine(factor=None, shift=t.kept(shift)), x.dims, x)
 
 
 def _negate(t: Translation) -> Call:
@@ -150,7 +142,7 @@ def _negate(t: Translation) -> Call:
 
 def _rectify(t: Translation) -> Call:
     x = t.call(t.argument(0))
-    return t.step(Rectify(), x.dims, x)
+    return t.step(program.Relu(), x.dims, x)
 
 
 # ---- sums ------------------------------------------------------------------------------------
@@ -184,7 +176,7 @@ def reduced(t: Translation, x: Call, given: Any, *, keepdims: bool, mean: bool) 
     step = axes.step_axes(x.dims)
     over = tuple(a for d in sorted(which) if (a := step[d]) is not None)
     left = [() if i in which else d for i, d in enumerate(x.dims) if keepdims or i not in which]
-    return t.step(Reduce(axes=over, keepdims=keepdims, mean=mean, time=time), tuple(left), x)
+    return t.step(program.Sum(axes=over, keepdims=keepdims, mean=mean, time=time), tuple(left), x)
 
 
 COMPUTING: Mapping[Any, OperatorRule] = {

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import torch
 
-from lapilli.model.capture import axes
+from lapilli.model.capture import axes, program
 from lapilli.model.capture.opaque import SHIFTMAX
-from lapilli.model.capture.program import Affine, BatchNorm, Call, MatMul, Synapse, Weigh
+from lapilli.model.capture.program import Call
 from lapilli.model.capture.translation import OperatorRule, Translation, pair, sizes, untouched
 
 aten = torch.ops.aten
@@ -27,7 +27,7 @@ def _convolution(space: Literal[1, 2]) -> OperatorRule:
         kernel = t.constant(weight).shape[2:]
         if isinstance(padding, str):
             padding = _named_padding(t, padding, kernel, dilation)
-        op = Synapse(
+        op = program.Synapse(
             weight=t.parameter(weight),
             bias=None if bias is None else t.parameter(bias),
             space=space,
@@ -61,7 +61,7 @@ def _linear(t: Translation) -> Call:
     x = t.call(t.argument(0))
     untouched(x, (-1,))
     bias = t.argument(2)
-    op = Synapse(
+    op = program.Synapse(
         weight=t.parameter(t.argument(1)),
         bias=None if bias is None else t.parameter(bias),
         space=0,
@@ -89,13 +89,13 @@ def _normalised(t: Translation, x: Call, eps: float) -> Call:
     owners = {t.parameter(p).rpartition(".")[0] for p in (weight, bias, mean, var) if p is not None}
     names = [t.reader.parameter_name(p.name) for p in (weight, bias, mean, var) if p is not None]
     if None not in names and len(owners) == 1:
-        return t.step(BatchNorm(module=owners.pop()), x.dims, x)
+        return t.step(program.BatchNorm(module=owners.pop()), x.dims, x)
     factor = 1 / torch.sqrt(t.constant(var) + eps)
     factor = factor if weight is None else factor * t.constant(weight)
     shift = -t.constant(mean) * factor
     shift = shift if bias is None else shift + t.constant(bias)
     shape = [-1, *[1] * (len(axes.step_shape(x.dims)) - (axes.step_axes(x.dims)[1] or 0) - 1)]
-    op = Affine(
+    op = program.Affine(
         factor=t.kept(factor.reshape(shape).numpy(), f"{t.node.name}.factor"),
         shift=t.kept(shift.reshape(shape).numpy(), f"{t.node.name}.shift"),
     )
@@ -117,7 +117,7 @@ def by_matrix(t: Translation, x: Call, matrix: torch.Tensor) -> Call:
     untouched(x, (-1,))
     if matrix.ndim != 2:
         raise t.error(f"multiplies by a constant of {matrix.ndim} axes; a matrix is supported")
-    op = Synapse(weight=t.kept(matrix.T.contiguous().numpy()), bias=None, space=0)
+    op = program.Synapse(weight=t.kept(matrix.T.contiguous().numpy()), bias=None, space=0)
     return t.step(op, (*x.dims[:-1], *axes.anonymous(matrix.shape[1])), x)
 
 
@@ -130,16 +130,16 @@ def swapped(t: Translation, x: Call) -> Call:
 def _shiftmax(t: Translation) -> Call:
     path: str = t.argument(2)
     module: Any = t.reader.model.get_submodule(path)
-    op = Weigh(module=path, window=module.window)
+    op = program.ShiftSum(module=path, window=module.window)
     return _chained(t, op, t.call(t.argument(0)), t.call(t.argument(1)))
 
 
 def product(t: Translation, a: Call, b: Call) -> Call:
     """Matrix product of two values; leading axes of length 1 are repeated."""
-    return _chained(t, MatMul(), a, b)
+    return _chained(t, program.Matmul(), a, b)
 
 
-def _chained(t: Translation, op: MatMul | Weigh, a: Call, b: Call) -> Call:
+def _chained(t: Translation, op: program.Matmul | program.ShiftSum, a: Call, b: Call) -> Call:
     untouched(a, (-1, -2))
     untouched(b, (-1, -2))
     rank = max(len(a.dims), len(b.dims))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lapilli.model.capture import axes
-from lapilli.model.capture.program import Call, MaxPool, Synapse
+from lapilli.model.capture import axes, program
+from lapilli.model.capture.program import Call
 from lapilli.model.capture.rules.elementwise import reduced
 from lapilli.model.capture.rules.slicing import part
 from lapilli.model.capture.rules.wiring import inserted
@@ -45,7 +45,7 @@ def _maximum(
 ) -> Call:
     x = t.call(t.argument(0))
     untouched(x, (-1, -2))
-    op = MaxPool(kernel=kernel, stride=stride, padding=padding)
+    op = program.MaxPool(kernel=kernel, stride=stride, padding=padding)
     return t.step(op, (*x.dims[:-2], *axes.anonymous(*t.shape[-2:])), x)
 
 
@@ -56,7 +56,7 @@ def _max_pool1d(t: Translation) -> Call:
     stride, _ = pair(t.argument(2) or kernel)
     _check(t, t.argument(4, 1), ceil=t.argument(5, False))
     x = inserted(t, x, len(x.dims))
-    op = MaxPool(kernel=(kernel, 1), stride=(stride, 1), padding=(padding, 0))
+    op = program.MaxPool(kernel=(kernel, 1), stride=(stride, 1), padding=(padding, 0))
     x = t.step(op, (*x.dims[:-2], *axes.anonymous(t.shape[-1], 1)), x)
     return t.reshaped(x, t.shape)
 
@@ -119,7 +119,7 @@ def _overlapping(
     untouched(x, (1,))
     channels = sizes(x)[1]
     idle = (1,) * (2 - space)
-    op = Synapse(
+    op = program.Synapse(
         weight=t.kept(np.ones((channels, 1, *kernel)), f"{t.node.name}.ones"),
         bias=None,
         space=space,

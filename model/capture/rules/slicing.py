@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from lapilli.ir.errors import CaptureError
-from lapilli.model.capture import axes
+from lapilli.model.capture import axes, program
 from lapilli.model.capture.axes import Dims, MixError
 from lapilli.model.capture.opaque_step import MEMBRANE, NEURON_STEP, SPIKES
-from lapilli.model.capture.program import Call, Join, Last, Pad, Part, Potential, View, neuron_of
+from lapilli.model.capture.program import Call, neuron_of
 from lapilli.model.capture.rules.wiring import inserted, repeated
 from lapilli.model.capture.translation import OperatorRule, Translation, sizes, untouched
 from lapilli.model.neurons.adapters import adapter_of
@@ -47,9 +47,9 @@ def _selected(t: Translation, x: Call, axis: int, index: int) -> Call:
     rest = (*x.dims[:axis], *x.dims[axis + 1 :])
     if [f.name for f in x.dims[axis]] == ["T"]:
         if t.reader.looping:  # the frame of a step
-            return t.step(View(), rest, x)
+            return t.step(program.Reshape(), rest, x)
         if index in (-1, sizes(x)[axis] - 1):
-            return t.step(Last(), rest, x)
+            return t.step(program.Last(), rest, x)
     y = part(t, x, axis, index, 1)
     return t.reshaped(y, axes.shape(rest))
 
@@ -80,7 +80,7 @@ def _of_neuron(t: Translation, fired: Call, index: int) -> Call:
         raise CaptureError(
             fire.module, "its synaptic current is read; only its spikes and its membrane can be"
         )
-    op = Potential(fire=fire, after_reset=adapter.shows_after_reset(module))
+    op = program.Membrane(neuron=fire, after_reset=adapter.shows_after_reset(module))
     return t.step(op, fired.dims, t.reader.calls[fired.inputs[0]])
 
 
@@ -99,7 +99,7 @@ def part(t: Translation, x: Call, axis: int, start: int, size: int) -> Call:
     if step is None:
         raise MixError(f"it cuts {axes.show(x.dims)}")
     dims = (*x.dims[:axis], *axes.anonymous(size), *x.dims[axis + 1 :])
-    return t.step(Part(axis=step, start=start, stop=start + size), dims, x)
+    return t.step(program.Slice(axis=step, start=start, stop=start + size), dims, x)
 
 
 # ---- joining ---------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def joined(t: Translation, calls: Sequence[Call], axis: int) -> Call:
         if step is None:
             raise MixError(f"it joins along {axes.show(whole.dims)}")
         dims = (*common[:axis], *axes.anonymous(size), *common[axis:])
-        whole = t.step(Join(axis=step), dims, whole, x)
+        whole = t.step(program.Concat(axis=step), dims, whole, x)
     return whole
 
 
@@ -177,14 +177,14 @@ def _pad(t: Translation) -> Call:
     untouched(x, (-1, -2))
     left, right, *vertical = [*amounts, 0, 0][:4]
     top, bottom = vertical
-    op = Pad(before=(top, left), after=(bottom, right))
+    op = program.Pad(before=(top, left), after=(bottom, right))
     return t.step(op, (*x.dims[:-2], *axes.anonymous(*t.shape[-2:])), x)
 
 
 def _slice_scatter(t: Translation) -> Call:
     """One side of a frame overwritten, as RepConv's batch norm with padding does."""
     x, source = t.call(t.argument(0)), t.argument(1)
-    if t.node.target is aten.select_scatter.default or not isinstance(x.op, Pad):
+    if t.node.target is aten.select_scatter.default or not isinstance(x.op, program.Pad):
         raise t.error("assigns to a part of a value; only a frame of padding may be filled")
     if source.target is aten.copy.default:
         source = source.args[1]
@@ -209,7 +209,7 @@ def _slice_scatter(t: Translation) -> Call:
     if x.op.fill is not None and not np.array_equal(t.reader.constants[x.op.fill], values):
         raise t.error("fills the sides of a padding with different values")
     name = x.op.fill or t.kept(values)
-    op = Pad(
+    op = program.Pad(
         before=x.op.before,
         after=x.op.after,
         fill=name,

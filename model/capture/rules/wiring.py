@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from lapilli.model.capture import axes
+from lapilli.model.capture import axes, program
 from lapilli.model.capture.axes import Factor
-from lapilli.model.capture.program import Broadcast, Call
+from lapilli.model.capture.program import Call
 from lapilli.model.capture.translation import OperatorRule, Translation, sizes, untouched
 
 aten = torch.ops.aten
@@ -104,7 +104,7 @@ def repeated(t: Translation, x: Call, shape: Sequence[int]) -> Call:
         dims[i] = (Factor("T" if is_time else "", size),)
     if new == 0 and tuple(dims) == x.dims:
         return x
-    return t.step(Broadcast(), tuple(dims), x)
+    return t.step(program.Expand(), tuple(dims), x)
 
 
 WIRING: Mapping[Any, OperatorRule] = {

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lapilli.ir.ops import Reset
+from lapilli.ir import ops
 from lapilli.model.neurons.frameworks.silent_twin import OUT_OF_REACH
 from lapilli.model.neurons.rule import Adapter, NeuronRule, Thresholds, Trace
 
@@ -24,24 +24,24 @@ from lapilli.model.neurons.rule import Adapter, NeuronRule, Thresholds, Trace
 def _lif(module: Any) -> NeuronRule:
     if module.p.method == "adjoint":
         raise ValueError("method 'adjoint' is for training by the adjoint; use 'super'")
-    return _rule(module, 1 - _number(module.dt * module.p.tau_syn_inv), Reset.TO_ZERO)
+    return _rule(module, 1 - _number(module.dt * module.p.tau_syn_inv), ops.Reset.TO_ZERO)
 
 
 def _lif_box(module: Any) -> NeuronRule:
-    kinds = {"reset_value": Reset.TO_ZERO, "reset_subtract": Reset.BY_SUBTRACTION}
+    kinds = {"reset_value": ops.Reset.TO_ZERO, "reset_subtract": ops.Reset.BY_SUBTRACTION}
     name = getattr(module.p.reset_method, "__name__", "")
     if name not in kinds:
         raise ValueError(f"reset_method {name!r}; known: {sorted(kinds)}")
     return _rule(module, Fraction(0), kinds[name])
 
 
-def _rule(module: Any, current_decay: Fraction, reset: Reset) -> NeuronRule:
+def _rule(module: Any, current_decay: Fraction, reset: ops.Reset) -> NeuronRule:
     p, c = module.p, _number(module.dt * module.p.tau_mem_inv)
     rest, threshold = _number(p.v_leak), Thresholds.of(torch.as_tensor(p.v_th))
-    if reset is Reset.TO_ZERO and _number(p.v_reset) != rest:
+    if reset is ops.Reset.TO_ZERO and _number(p.v_reset) != rest:
         raise ValueError("v_reset differs from v_leak: a spike would not bring it to rest")
     reset_by = Fraction(0)
-    if reset is Reset.BY_SUBTRACTION:
+    if reset is ops.Reset.BY_SUBTRACTION:
         if isinstance(threshold, Thresholds):
             raise ValueError(
                 f"{len(threshold.values)} thresholds with reset_subtract: each neuron would "
@@ -69,7 +69,7 @@ def _integrator(module: Any) -> NeuronRule:
         gain=c,
         v_threshold=rest + 1,  # nothing is compared with it
         current_decay=kept,
-        reset=Reset.NONE,
+        reset=ops.Reset.NONE,
         rest=rest,
     )
 

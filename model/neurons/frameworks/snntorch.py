@@ -20,14 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lapilli.ir.ops import Reset
+from lapilli.ir import ops
 from lapilli.model.neurons.frameworks.strictness import is_strict
 from lapilli.model.neurons.rule import Adapter, NeuronRule, Thresholds, Trace
 
 _RESETS = {
-    "_base_sub": Reset.BY_SUBTRACTION,
-    "_base_zero": Reset.TO_ZERO,
-    "_base_int": Reset.NONE,
+    "_base_sub": ops.Reset.BY_SUBTRACTION,
+    "_base_zero": ops.Reset.TO_ZERO,
+    "_base_int": ops.Reset.NONE,
 }
 
 
@@ -42,7 +42,7 @@ def _rule(module: Any, decay: Fraction, gain: Fraction) -> NeuronRule:
         raise ValueError(f"state function {module.state_function.__name__!r}")
     threshold = Thresholds.of(torch.as_tensor(module.threshold))
     reset_by = Fraction(0)
-    if reset is Reset.BY_SUBTRACTION:
+    if reset is ops.Reset.BY_SUBTRACTION:
         if decay == 0:
             raise ValueError("a decay of 0 with a subtraction in the next step: nothing to keep")
         if isinstance(threshold, Thresholds):
@@ -64,7 +64,7 @@ def _rule(module: Any, decay: Fraction, gain: Fraction) -> NeuronRule:
 def _leaky(module: Any) -> NeuronRule:
     beta = min(max(_one(module, "beta"), Fraction(0)), Fraction(1))
     rule = _rule(module, beta, Fraction(1))
-    if not module.reset_delay and rule.reset is Reset.BY_SUBTRACTION:
+    if not module.reset_delay and rule.reset is ops.Reset.BY_SUBTRACTION:
         raise ValueError(
             "reset_delay=False with reset_mechanism='subtract' subtracts twice where the "
             "membrane stays above threshold; use reset_delay=True or 'zero'"

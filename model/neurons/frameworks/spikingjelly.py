@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lapilli.ir.ops import Reset
+from lapilli.ir import ops
 from lapilli.model.neurons.frameworks.silent_twin import stepped
 from lapilli.model.neurons.frameworks.strictness import is_strict
 from lapilli.model.neurons.rule import Adapter, NeuronRule, Trace
@@ -31,7 +31,7 @@ def _rule(module: Any, inverse_tau: Fraction | None) -> NeuronRule:
         gain=leak if inverse_tau is not None and module.decay_input else Fraction(1),
         v_threshold=threshold,
         strict=is_strict(module.surrogate_function),
-        reset=Reset.TO_ZERO if hard else Reset.BY_SUBTRACTION,
+        reset=ops.Reset.TO_ZERO if hard else ops.Reset.BY_SUBTRACTION,
         reset_by=Fraction(0) if hard else threshold,
         rest=Fraction(module.v_reset) if hard else Fraction(0),
     )

@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.errors import SimulatorFailedError, UnsupportedError
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import Neuron
 from lapilli.ir.passes.delays import balance_delays
 from lapilli.ir.semantics import after_reset, decay
 from lapilli.ir.tensor import IntArray
@@ -149,7 +149,7 @@ class Executable:
             SimulatorFailedError: Lava failed, or its state breaks its own rule.
         """
         op = self.graph[node].op
-        if not isinstance(op, Neuron):
+        if not isinstance(op, ops.Neuron):
             raise TypeError(f"node {node!r} is no neuron and has no membrane")
         lanes = min(self.options.batch, check_inputs(self.graph, inputs))
         before_it, lane = divmod(sample, lanes)

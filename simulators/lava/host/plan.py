@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.errors import InputError, RangeError, SimulatorFailedError
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import DECAY_ONE, Expand, Membrane, Neuron, Permute, Readout, Reshape, Slice
 from lapilli.ir.passes.delays import latencies
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
@@ -28,14 +28,14 @@ def resets(graph: Graph) -> dict[str, tuple[int, int]]:
     return {
         name: (1, 0) if _forgets(graph, name) else (graph.T, (latency + 1) % graph.T)
         for name, latency in latencies(graph).items()
-        if isinstance(graph[name].op, Neuron | Membrane | Readout)
+        if isinstance(graph[name].op, ops.Neuron | ops.Membrane | ops.Readout)
     }
 
 
 def _forgets(graph: Graph, name: str) -> bool:
     op = graph[name].op
-    op = op.neuron if isinstance(op, Membrane) else op
-    return isinstance(op, Neuron) and op.dv == op.du == DECAY_ONE
+    op = op.neuron if isinstance(op, ops.Membrane) else op
+    return isinstance(op, ops.Neuron) and op.dv == op.du == ops.DECAY_ONE
 
 
 @dataclass(slots=True)
@@ -162,7 +162,11 @@ def _range(dtype: type[np.signedinteger]) -> IntRange:
 
 def shared_bytes(graph: Graph, lanes: int) -> int:
     """Shared memory that Lava takes, at most."""
-    processes = [n for n in graph.nodes if not isinstance(n.op, Reshape | Permute | Expand | Slice)]
+    processes = [
+        n
+        for n in graph.nodes
+        if not isinstance(n.op, ops.Reshape | ops.Permute | ops.Expand | ops.Slice)
+    ]
     # Each has channels for its operands, and one to a recorder behind it.
     channels = [name for node in processes for name in (node.name, *node.inputs)]
     messages = [lanes * math.prod(graph.types[name].shape) for name in channels]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.errors import SimulatorFailedError
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import Neuron, Readout
 from lapilli.ir.semantics import evaluate
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.lava.host.plan import check_inputs
@@ -89,14 +89,14 @@ def behind(
     """Values (T, B, *shape) of nodes that are linear in spikes and inputs: a read-out, mostly."""
     needed = set(wanted)
     for node in reversed(graph.nodes):
-        if node.name in needed and not isinstance(node.op, Neuron):
+        if node.name in needed and not isinstance(node.op, ops.Neuron):
             needed.update(node.inputs)
     values = dict(known)
     for node in graph.nodes:
         if node.name not in needed or node.name in values:
             continue
         operands = [values[i] for i in node.inputs]
-        if isinstance(node.op, Readout):
+        if isinstance(node.op, ops.Readout):
             values[node.name] = operands[0].cumsum(axis=0)
             continue
         T, B = operands[0].shape[:2]

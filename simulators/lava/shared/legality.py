@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds
 from lapilli.ir.certificate import certify, register_faults
 from lapilli.ir.errors import Unsupported
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import DECAY_ONE, Neuron, Reset, Staircase
 
 MESSAGE_BITS = 32
 
@@ -41,16 +41,16 @@ def _message_faults(node: Node, graph: Graph) -> tuple[str, ...]:
 
 def _faults(node: Node, bounds: Mapping[str, NeuronBounds]) -> tuple[str, ...]:
     op = node.op
-    if isinstance(op, Staircase):
+    if isinstance(op, ops.Staircase):
         return ("several spikes in one step",)
-    if not isinstance(op, Neuron):
+    if not isinstance(op, ops.Neuron):
         return ()
     faults = list(register_faults(node, bounds[node.name]))
-    if op.reset is not Reset.TO_ZERO:
-        how = "subtraction" if op.reset is Reset.BY_SUBTRACTION else "no reset"
+    if op.reset is not ops.Reset.TO_ZERO:
+        how = "subtraction" if op.reset is ops.Reset.BY_SUBTRACTION else "no reset"
         faults.append(f"{how} on a spike; Lava's neurons set their membrane to zero")
     if op.du == 0:
         faults.append("a current that never decays; the register counts from 1 of 4096")
-    if op.dv == DECAY_ONE and op.du < DECAY_ONE:
+    if op.dv == ops.DECAY_ONE and op.du < ops.DECAY_ONE:
         faults.append("a full leak of v under a decaying current; dv ends at 4095 of 4096")
     return tuple(faults)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lapilli.ir.ops import Expand, Permute, Reshape, Slice
+from lapilli.ir import ops
 from lapilli.ir.semantics import wire
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.digest import digest
 
-Wires = tuple["Reshape | Permute | Expand | Slice", ...]
+Wires = tuple[ops.Reshape | ops.Permute | ops.Expand | ops.Slice, ...]
 
 
 @dataclass(frozen=True)

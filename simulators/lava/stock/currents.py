@@ -13,21 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Input,
-    Linear,
-    Neuron,
-    Permute,
-    Reshape,
-    Slice,
-    Sum,
-)
 from lapilli.ir.semantics import evaluate, windows, wire
 from lapilli.ir.tensor import IntArray
 
@@ -53,11 +40,11 @@ def currents(graph: Graph) -> Mapping[str, Affine]:
     known: dict[str, Affine] = {}
     driven: dict[str, Affine] = {}
     for node in graph.nodes:
-        if isinstance(node.op, Neuron):
+        if isinstance(node.op, ops.Neuron):
             if node.inputs[0] not in known:
                 continue  # behind a read-out: a fault of its own
             driven[node.name] = known[node.inputs[0]]
-        if isinstance(node.op, Neuron | Input):
+        if isinstance(node.op, ops.Neuron | ops.Input):
             known[node.name] = _itself(node.name, math.prod(graph.types[node.name].shape))
         elif all(i in known for i in node.inputs):
             made = _applied(node, graph, tuple(known[i] for i in node.inputs))
@@ -79,12 +66,12 @@ def _applied(node: Node, graph: Graph, operands: tuple[Affine, ...]) -> Affine |
     shapes = [graph.types[i].shape for i in node.inputs]
     x = operands[0]
     match node.op:
-        case Reshape() | Permute() | Expand() | Slice() | Delay() as op:
+        case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice() | ops.Delay() as op:
             rows = wire(op, _indices(shapes[0])).ravel()
             return Affine({s: w[rows] for s, w in x.weights.items()}, x.constant[rows])
-        case Add():
+        case ops.Add():
             return _added(*operands)
-        case Concat() as op:
+        case ops.Concat() as op:
             first, second = math.prod(shapes[0]), math.prod(shapes[1])
             order = (_indices(shapes[0]), first + _indices(shapes[1]))
             rows = evaluate(op, order).ravel()
@@ -96,17 +83,17 @@ def _applied(node: Node, graph: Graph, operands: tuple[Affine, ...]) -> Affine |
                     stacked[source] = stacked[source] + here if source in stacked else here
             constant = np.concatenate([part.constant for part in operands])
             return Affine(stacked, constant[rows])
-        case Sum(axes=axes) as op:
-            kept = evaluate(Sum(axes=axes, keepdims=True), (_indices(shapes[0]),)).shape[1:]
+        case ops.Sum(axes=axes) as op:
+            kept = evaluate(ops.Sum(axes=axes, keepdims=True), (_indices(shapes[0]),)).shape[1:]
             into = np.broadcast_to(_indices(kept), (1, *shapes[0])).ravel()
             matrix = _matrix(into, np.arange(into.size), np.ones_like(into),
                              (math.prod(kept), into.size))  # fmt: skip
             return _through(matrix, np.zeros(math.prod(kept), np.int64), x)
-        case Linear(weight=w, bias=b):
+        case ops.Linear(weight=w, bias=b):
             rows_of_it = math.prod(shapes[0][:-1])
             matrix = kron(np.eye(rows_of_it, dtype=np.int64), w.array, format="csr")
             return _through(csr_array(matrix, dtype=np.int64), np.tile(b.array, rows_of_it), x)
-        case Conv2d(bias=b) as op:
+        case ops.Conv2d(bias=b) as op:
             shape = graph.types[node.name].shape
             constant = np.broadcast_to(b.array[:, None, None], shape).ravel()
             return _through(_convolution(op, shapes[0], shape), constant, x)
@@ -125,7 +112,7 @@ def _through(matrix: csr_array, constant: IntArray, x: Affine) -> Affine:
     return Affine({s: matrix @ w for s, w in x.weights.items()}, matrix @ x.constant + constant)
 
 
-def _convolution(op: Conv2d, given: tuple[int, ...], made: tuple[int, ...]) -> csr_array:
+def _convolution(op: ops.Conv2d, given: tuple[int, ...], made: tuple[int, ...]) -> csr_array:
     out, per_group = op.weight.shape[0], op.weight.shape[1]
     kernel = (op.weight.shape[2], op.weight.shape[3])
     read = windows(_indices(given), kernel, op.stride, op.padding, fill=-1)[0]  # (C, H', W', k, k)

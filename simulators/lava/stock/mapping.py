@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds
 from lapilli.ir.certificate import STATE_BITS
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.fractions import with_fraction_bits
 from lapilli.ir.graph import Graph
-from lapilli.ir.ops import LOIHI_FRACTION_BITS, Neuron, Reset
 from lapilli.ir.passes.binary import origin, to_binary_neurons
 from lapilli.ir.passes.binary.thresholds import OR
 from lapilli.ir.tensor import IntArray
@@ -57,7 +57,7 @@ def _needed_by_host(graph: Graph, wanted: tuple[str, ...]) -> tuple[str, ...]:
     """The neurons nearest to what is wanted: the rest of the way is linear, and the host's."""
     needed = set(wanted)
     for node in reversed(graph.nodes):
-        if node.name in needed and not isinstance(node.op, Neuron):
+        if node.name in needed and not isinstance(node.op, ops.Neuron):
             needed.update(node.inputs)
     return tuple(name for name in graph.neurons if name in needed)
 
@@ -68,10 +68,10 @@ class _Mapping:
         self.original = {node.name: node for node in original.nodes}
         self.proven = original.types
         self.driven = dict(currents(graph))
-        self.ops: dict[str, Neuron] = {}
+        self.ops: dict[str, ops.Neuron] = {}
         for node in graph.nodes:
-            if isinstance(node.op, Neuron):
-                bits = max(LOIHI_FRACTION_BITS, node.op.fraction_bits)
+            if isinstance(node.op, ops.Neuron):
+                bits = max(ops.LOIHI_FRACTION_BITS, node.op.fraction_bits)
                 self.ops[node.name] = with_fraction_bits(node.op, graph.T, bits) or node.op
         self.ranges = {name: graph.types[name].range for name in graph.inputs}
         self.reasons: dict[Unsupported, None] = {}  # each once: copies of a neuron share theirs
@@ -119,7 +119,7 @@ class _Mapping:
         for reason in neuron_faults(op):
             self._fault(name, reason)
         reach = self._proven(name) or self._reach(self.driven[name])
-        more = max(0, op.fraction_bits - LOIHI_FRACTION_BITS)
+        more = max(0, op.fraction_bits - ops.LOIHI_FRACTION_BITS)
         sent = IntRange(reach.lo << more, reach.hi << more)
         self.current_bits = max(self.current_bits, (sent | IntRange(-1, 0)).bits)
         kind = TensorType(self.graph.types[name].shape, reach, Kind.GRADED)
@@ -135,15 +135,15 @@ class _Mapping:
     def _proven(self, name: str) -> IntRange | None:
         """The original's interval, often tighter, of a current that is still the same."""
         node = self.original.get(name)
-        if node is None or not isinstance(node.op, Neuron):
+        if node is None or not isinstance(node.op, ops.Neuron):
             return None
-        plain = replace(node.op, reset=Reset.TO_ZERO, reset_by=0)
+        plain = replace(node.op, reset=ops.Reset.TO_ZERO, reset_by=0)
         return self.proven[node.inputs[0]].range if self.graph[name].op == plain else None
 
     def _shift(self, name: str) -> None:
         """Move fraction bits beyond Lava's own 6 into the weights."""
         op, current = self.ops[name], self.driven[name]
-        more = 1 << (op.fraction_bits - LOIHI_FRACTION_BITS)
+        more = 1 << (op.fraction_bits - ops.LOIHI_FRACTION_BITS)
         self.ops[name] = _moved(op)
         weights = {source: w * more for source, w in current.weights.items()}
         self.driven[name] = Affine(weights, current.constant * more)
@@ -222,6 +222,6 @@ class _Mapping:
         return self.driven[name].constant.shape  # ours, in one row
 
 
-def _moved(op: Neuron) -> Neuron:
+def _moved(op: ops.Neuron) -> ops.Neuron:
     """With Lava's own fraction bits: the others are in the weights."""
-    return at_zero(replace(op, fraction_bits=LOIHI_FRACTION_BITS))
+    return at_zero(replace(op, fraction_bits=ops.LOIHI_FRACTION_BITS))

@@ -6,23 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 
+from lapilli.ir import ops
 from lapilli.ir.bounds import trailing_zeros
 from lapilli.ir.certificate import BIAS_BITS, THRESHOLD_BITS, TIE
-from lapilli.ir.ops import DECAY_ONE, LOIHI_FRACTION_BITS, Neuron
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.simulators.lava.stock.network import Registers
 
 _MOST_BIAS_EXPONENT = 7
 
 
-def neuron_faults(op: Neuron) -> tuple[str, ...]:
+def neuron_faults(op: ops.Neuron) -> tuple[str, ...]:
     """Why no `LIFReset` can be this neuron, whatever drives it; empty if one can."""
     faults = []
     if op.du == 0:
         faults.append("a current that never decays; the register counts from 1 of 4096")
-    if op.dv == DECAY_ONE and op.du < DECAY_ONE:
+    if op.dv == ops.DECAY_ONE and op.du < ops.DECAY_ONE:
         faults.append("a full leak of v under a decaying current; dv ends at 4095 of 4096")
-    if op.fraction_bits < LOIHI_FRACTION_BITS:
+    if op.fraction_bits < ops.LOIHI_FRACTION_BITS:
         faults.append(f"{op.fraction_bits} fraction bits; Loihi shifts its input by 6")
     theta = op.threshold.array
     if wrong := sorted({int(t) for t in theta.ravel() if t % TIE != 1}):
@@ -32,12 +32,12 @@ def neuron_faults(op: Neuron) -> tuple[str, ...]:
     return tuple(faults)
 
 
-def thresholds(op: Neuron, shape: tuple[int, ...]) -> IntArray:
+def thresholds(op: ops.Neuron, shape: tuple[int, ...]) -> IntArray:
     """Register vth of every neuron, row-major."""
     return np.broadcast_to(op.threshold.array // TIE, shape).ravel()
 
 
-def at_zero(op: Neuron) -> Neuron:
+def at_zero(op: ops.Neuron) -> ops.Neuron:
     """A neuron without memory with vth = 0, if its bias register can hold the difference."""
     less = op.threshold.array - 1
     bias = op.bias.array - less
@@ -46,20 +46,20 @@ def at_zero(op: Neuron) -> Neuron:
     return replace(op, threshold=IntTensor.of([1]), bias=IntTensor(bias))
 
 
-def forgets(op: Neuron) -> bool:
+def forgets(op: ops.Neuron) -> bool:
     """Whether nothing lasts. Such a neuron is reset at every step: dv ends at 4095."""
-    return op.dv == op.du == DECAY_ONE
+    return op.dv == op.du == ops.DECAY_ONE
 
 
-def registers_of(op: Neuron, level: int, T: int) -> Registers:
+def registers_of(op: ops.Neuron, level: int, T: int) -> Registers:
     """What its population shares; a sample starts at Lava step level + 1."""
     if forgets(op):
-        return Registers(du=DECAY_ONE - 1, dv=0, interval=1, offset=0)
+        return Registers(du=ops.DECAY_ONE - 1, dv=0, interval=1, offset=0)
     return Registers(du=op.du - 1, dv=op.dv, interval=T, offset=(level + 1) % T)
 
 
 def biases(
-    op: Neuron, constant: IntArray, shape: tuple[int, ...]
+    op: ops.Neuron, constant: IntArray, shape: tuple[int, ...]
 ) -> tuple[IntArray, IntArray, IntArray]:
     """Mantissas and exponents of the bias registers, and what is left for a constant current.
 
@@ -71,7 +71,7 @@ def biases(
     own = np.broadcast_to(op.bias.array, shape).ravel()
     mantissa, exponent, rest = (np.zeros(len(own), np.int64) for _ in range(3))
     for i, (bias, c) in enumerate(zip(own.tolist(), constant.tolist(), strict=True)):
-        both = _bias_register(bias + (c << op.fraction_bits)) if op.du == DECAY_ONE else None
+        both = _bias_register(bias + (c << op.fraction_bits)) if op.du == ops.DECAY_ONE else None
         if both is None:
             rest[i], both = c, _bias_register(bias)
         if both is None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from lapilli.ir.ops import DECAY_ONE, Conv2d, Linear, Neuron, Op, Reset, SpikeMatmul
+from lapilli.ir import ops
 from lapilli.ir.semantics import State, evaluate, integrate
 from lapilli.ir.tensor import IntArray
 
@@ -22,23 +22,23 @@ Membranes = Callable[[IntArray, IntArray, IntArray], IntArray]  # x, u, v in pla
 _FLOATS = ((24, np.float32), (53, np.float64))  # bits of the integers that they hold
 
 
-def kernel(op: Op, largest: int) -> Kernel:
+def kernel(op: ops.Op, largest: int) -> Kernel:
     """What computes `op`, of which no partial sum is larger than `largest`."""
     dtype = next((d for bits, d in _FLOATS if largest < 1 << bits), None)
     match op:
-        case Linear() if dtype:
+        case ops.Linear() if dtype:
             return _linear(op, dtype)
-        case Conv2d() if dtype and op.groups == 1:
+        case ops.Conv2d() if dtype and op.groups == 1:
             return _convolution(op, dtype)
-        case Conv2d() if op.weight.shape[:2] == (op.groups, 1):
+        case ops.Conv2d() if op.weight.shape[:2] == (op.groups, 1):
             return _depthwise(op)
-        case SpikeMatmul() if dtype:
+        case ops.SpikeMatmul() if dtype:
             return lambda a, b: _whole(a.astype(dtype) @ b.astype(dtype))
         case _:
             return lambda *operands: evaluate(op, tuple(x.astype(np.int64) for x in operands))
 
 
-def _linear(op: Linear, dtype: Any) -> Kernel:
+def _linear(op: ops.Linear, dtype: Any) -> Kernel:
     weight, bias = op.weight.array.T.astype(dtype), op.bias.array.astype(dtype)
 
     def run(x: IntArray) -> IntArray:
@@ -49,7 +49,7 @@ def _linear(op: Linear, dtype: Any) -> Kernel:
     return run
 
 
-def _convolution(op: Conv2d, dtype: Any) -> Kernel:
+def _convolution(op: ops.Conv2d, dtype: Any) -> Kernel:
     out = op.weight.shape[0]
     weight = op.weight.array.reshape(out, -1).astype(dtype)
     bias = op.bias.array.astype(dtype)[:, None]
@@ -68,7 +68,7 @@ def _convolution(op: Conv2d, dtype: Any) -> Kernel:
     return run
 
 
-def _depthwise(op: Conv2d) -> Kernel:
+def _depthwise(op: ops.Conv2d) -> Kernel:
     weight, bias = op.weight.array[:, 0], op.bias.array[:, None, None]
 
     def run(x: IntArray) -> IntArray:
@@ -81,7 +81,7 @@ def _depthwise(op: Conv2d) -> Kernel:
     return run
 
 
-def _windows(x: Any, op: Conv2d) -> Any:
+def _windows(x: Any, op: ops.Conv2d) -> Any:
     (ph, pw), (sh, sw) = op.padding, op.stride
     if ph or pw:
         x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
@@ -93,9 +93,14 @@ def _whole(y: Any) -> IntArray:
     return y.astype(np.int32)  # type: ignore[no-any-return]
 
 
-def membranes(op: Neuron) -> Membranes:
+def membranes(op: ops.Neuron) -> Membranes:
     """What integrates one step of `op` in place, and returns its spikes."""
-    if op.du == DECAY_ONE and op.dv in _LEAKS and op.reset is Reset.TO_ZERO and not op.ternary:
+    if (
+        op.du == ops.DECAY_ONE
+        and op.dv in _LEAKS
+        and op.reset is ops.Reset.TO_ZERO
+        and not op.ternary
+    ):
         return _simple(op)
 
     def run(x: IntArray, u: IntArray, v: IntArray) -> IntArray:
@@ -106,10 +111,10 @@ def membranes(op: Neuron) -> Membranes:
     return run
 
 
-_LEAKS = (0, DECAY_ONE // 2, DECAY_ONE)
+_LEAKS = (0, ops.DECAY_ONE // 2, ops.DECAY_ONE)
 
 
-def _simple(op: Neuron) -> Membranes:
+def _simple(op: ops.Neuron) -> Membranes:
     """No current that lasts, a leak of nothing, one half, or all; hard reset."""
     threshold, bias = op.threshold.array, op.bias.array
 
@@ -118,7 +123,7 @@ def _simple(op: Neuron) -> Membranes:
             np.right_shift(x, -op.fraction_bits, out=u, dtype=u.dtype)
         else:
             np.left_shift(x, op.fraction_bits, out=u, dtype=u.dtype)
-        if op.dv == DECAY_ONE:
+        if op.dv == ops.DECAY_ONE:
             v[:] = u
         else:
             if op.dv:

@@ -16,29 +16,9 @@ from typing import Any
 import numpy as np
 from lava.proc.lif.process import LIFReset
 
+from lapilli.ir import ops
 from lapilli.ir.certificate import TIE
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.ops import (
-    DECAY_ONE,
-    LOIHI_FRACTION_BITS,
-    Add,
-    Concat,
-    Conv2d,
-    Delay,
-    Expand,
-    Firing,
-    Input,
-    Linear,
-    Membrane,
-    Neuron,
-    Permute,
-    Readout,
-    Relu,
-    Reshape,
-    Slice,
-    SpikeMatmul,
-    Staircase,
-)
 from lapilli.simulators.lava.shared.job import Job
 from lapilli.simulators.lava.shared.legality import not_stock
 from lapilli.simulators.lava.shared.tape import Inlet, Outlet, Tape, Wires
@@ -79,7 +59,7 @@ class _Builder:
         self.feeds: dict[str, Node] = {}  # primitive -> the neuron on its port `current`
         for name in graph.firing:
             root, _ = self.root(self.nodes[name].inputs[0])
-            if not isinstance(self.nodes[root].op, Firing):
+            if not isinstance(self.nodes[root].op, ops.Firing):
                 self.feeds.setdefault(root, self.nodes[name])
 
     def needed(self) -> list[Node]:
@@ -92,8 +72,10 @@ class _Builder:
 
     def root(self, name: str) -> tuple[str, Wires]:
         """The node that a value comes from, and the wires between."""
-        wires: list[Reshape | Permute | Expand | Slice] = []
-        while isinstance(op := self.nodes[name].op, Reshape | Permute | Expand | Slice):
+        wires: list[ops.Reshape | ops.Permute | ops.Expand | ops.Slice] = []
+        while isinstance(
+            op := self.nodes[name].op, ops.Reshape | ops.Permute | ops.Expand | ops.Slice
+        ):
             wires.insert(0, op)
             name = self.nodes[name].inputs[0]
         return name, tuple(wires)
@@ -101,23 +83,23 @@ class _Builder:
     def add(self, node: Node) -> None:
         """Make the process of `node`, whose operands are made."""
         match node.op:
-            case Reshape() | Permute() | Expand() | Slice():
+            case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice():
                 return
-            case Neuron() | Staircase():
+            case ops.Neuron() | ops.Staircase():
                 made = self.neuron(node, node.op)
-            case Relu() as op:
+            case ops.Relu() as op:
                 made = self.primitive(primitives.Instant, node, op=op)
-            case Input():
+            case ops.Input():
                 tape = self.tape(self.job.inputs, node.name)
                 made = self.primitive(primitives.Source, node, tape=tape)
-            case Delay(steps=steps):
+            case ops.Delay(steps=steps):
                 made = self.primitive(primitives.Line, node, steps=steps)
-            case Add() | Concat() as op:
+            case ops.Add() | ops.Concat() as op:
                 made = self.primitive(primitives.Join, node, op=op)
-            case Membrane() as op:
+            case ops.Membrane() as op:
                 reset = self.job.resets[node.name]
                 made = self.primitive(primitives.Voltage, node, op=op, reset=reset)
-            case Readout():
+            case ops.Readout():
                 reset = self.job.resets[node.name]
                 made = self.primitive(primitives.Readout, node, reset=reset)
             case op:
@@ -163,7 +145,7 @@ class _Builder:
         self.connect(root, made.a)
         return made
 
-    def neuron(self, node: Node, op: Firing) -> Any:
+    def neuron(self, node: Node, op: ops.Firing) -> Any:
         """The process that fires, fed by the primitive before it or else by a probe."""
         made = self.firing(node, op)
         root, _ = self.root(node.inputs[0])
@@ -176,10 +158,10 @@ class _Builder:
         self.joined[self.part(made)] = self.part(feeder)
         return made
 
-    def firing(self, node: Node, op: Firing) -> Any:
+    def firing(self, node: Node, op: ops.Firing) -> Any:
         """Lava's own neuron if it can be this one, else ours."""
         shape = self.shape(node.name)
-        if isinstance(op, Staircase):
+        if isinstance(op, ops.Staircase):
             return Stairs(shape=shape, op=op)
         interval, offset = self.job.resets[node.name]
         if node.name in self.ours:
@@ -188,7 +170,7 @@ class _Builder:
         registers = {
             "shape": shape,
             "du": max(op.du - 1, 0),
-            "dv": op.dv if op.dv < DECAY_ONE else 0,  # full leak: reset at every step instead
+            "dv": op.dv if op.dv < ops.DECAY_ONE else 0,  # full leak: reset at every step instead
             "bias_mant": np.broadcast_to(op.bias.array, shape).copy(),
             "bias_exp": 0,
         }
@@ -201,8 +183,8 @@ class _Builder:
         op = neuron.op
         _, wires = self.root(neuron.inputs[0])
         shift = 0
-        if isinstance(op, Neuron) and neuron.name not in self.ours:
-            shift = op.fraction_bits - LOIHI_FRACTION_BITS  # Lava's own shift by the rest
+        if isinstance(op, ops.Neuron) and neuron.name not in self.ours:
+            shift = op.fraction_bits - ops.LOIHI_FRACTION_BITS  # Lava's own shift by the rest
         return Outlet(wires, shift, digests=self.tape(self.job.digests, neuron.name))
 
     def connect(self, root: str, port: Any) -> None:
@@ -239,10 +221,10 @@ def largest_sum(node: Node, graph: Graph) -> int:
     """Bound on every partial sum of a synapse; for other ops, more than floats hold."""
     x = [graph.types[name].range.magnitude for name in node.inputs]
     match node.op:
-        case Linear(weight=w, bias=b) | Conv2d(weight=w, bias=b):
+        case ops.Linear(weight=w, bias=b) | ops.Conv2d(weight=w, bias=b):
             fan_in = np.abs(w.array).reshape(len(w.array), -1).sum(axis=1)
             return x[0] * int(fan_in.max()) + b.range.magnitude
-        case SpikeMatmul():
+        case ops.SpikeMatmul():
             return graph.types[node.inputs[0]].shape[-1] * x[0] * x[1]
         case _:
             return 1 << 53

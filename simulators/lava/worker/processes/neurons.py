@@ -24,7 +24,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.lif.models import AbstractPyLifModelFixed, PyTernLifModelFixed
 from lava.proc.lif.process import TernaryLIF
 
-from lapilli.ir.ops import Neuron, Staircase
+from lapilli.ir import ops
 from lapilli.ir.semantics import evaluate
 from lapilli.simulators.lava.worker.kernels import membranes
 
@@ -40,7 +40,7 @@ class TernaryReset(TernaryLIF):
 class Integrator(AbstractProcess):
     """The graph's neuron; u and v hold the state after a step, in state units."""
 
-    def __init__(self, *, shape: tuple[int, ...], op: Neuron, reset: tuple[int, int]) -> None:
+    def __init__(self, *, shape: tuple[int, ...], op: ops.Neuron, reset: tuple[int, int]) -> None:
         super().__init__(shape=shape, op=op, reset=reset)
         self.a_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
@@ -51,7 +51,7 @@ class Integrator(AbstractProcess):
 class Stairs(AbstractProcess):
     """Counts the thresholds that its input reaches."""
 
-    def __init__(self, *, shape: tuple[int, ...], op: Staircase) -> None:
+    def __init__(self, *, shape: tuple[int, ...], op: ops.Staircase) -> None:
         super().__init__(shape=shape, op=op)
         self.a_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
@@ -110,7 +110,7 @@ class _StairsModel(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Mapping[str, Any]) -> None:
         super().__init__(proc_params)
-        self.op: Staircase = proc_params["op"]
+        self.op: ops.Staircase = proc_params["op"]
 
     def run_spk(self) -> None:
         self.s_out.send(evaluate(self.op, (self.a_in.recv().astype(np.int64),)))
