@@ -2,6 +2,6 @@
 
 Reading order: `types` (what flows on an edge), `ops` (the node kinds), `semantics` (what
 each kind computes: the definition), `graph` (how nodes connect), `bounds` and `certificate`
-(what is proved before a run), `network` (a graph with its input and output scales), `passes` (how
-one graph becomes another).
+(what is proved before a run), `network` (a graph with its input and output scales), `recording`
+(what a run showed), `passes` (how one graph becomes another).
 """

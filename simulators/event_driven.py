@@ -13,10 +13,10 @@ from typing_extensions import assert_never
 
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
+from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import wire
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import Kind
-from lapilli.simulators.protocol import Recording
 
 
 @dataclass(frozen=True, slots=True)

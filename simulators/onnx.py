@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from lapilli.ir.errors import MismatchError, RangeError, SimulatorUnavailableError
 from lapilli.ir.graph import Graph
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
-from lapilli.simulators.protocol import Recording
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -11,9 +11,9 @@ import numpy as np
 from lapilli.ir import ops
 from lapilli.ir.errors import RangeError
 from lapilli.ir.graph import Graph, Node
+from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import Fired, State, evaluate, integrate, membrane
 from lapilli.ir.tensor import IntArray
-from lapilli.simulators.protocol import Recording
 
 Evaluate: TypeAlias = Callable[[ops.Op, tuple[IntArray, ...]], IntArray]
 Integrate: TypeAlias = Callable[[ops.Neuron, IntArray, State], Fired]

@@ -12,8 +12,9 @@ from lapilli.deploy.comparison.runners import Pixels, Runner, Simulated
 from lapilli.ir.errors import MismatchError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
-from lapilli.simulators.protocol import ReadsMembranes, Recording
+from lapilli.simulators.protocol import ReadsMembranes
 
 Progress = Callable[[int], None]
 

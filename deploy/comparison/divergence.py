@@ -9,9 +9,9 @@ import numpy as np
 
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.digest import digests
-from lapilli.simulators.protocol import Recording
 
 
 @dataclass(frozen=True, slots=True)

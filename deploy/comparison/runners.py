@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.ir.network import Network
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
-from lapilli.simulators.protocol import Executable, Recording, Simulator
+from lapilli.simulators.protocol import Executable, Simulator
 
 if TYPE_CHECKING:  # comparing simulators needs no PyTorch
     from lapilli.quantize.pytorch.reference import PyTorchReference

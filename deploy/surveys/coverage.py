@@ -19,10 +19,10 @@ from lapilli.deploy.comparison.targets import target
 from lapilli.export.native import write_whole
 from lapilli.ir.errors import LapilliError
 from lapilli.ir.network import Network
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 from lapilli.model.trial import SMALL, alive, trial_images
 from lapilli.quantize import Quantized, quantize
-from lapilli.simulators.protocol import Recording
 
 SIMULATORS = ("reference", "event-driven", "onnx", "lava")
 

@@ -20,13 +20,13 @@ from lapilli.deploy.surveys.coverage import integers
 from lapilli.export.native import write_whole
 from lapilli.ir.errors import LapilliError, UnsupportedError
 from lapilli.ir.graph import Graph
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 from lapilli.model.families.e_spikeformer import ESpikeFormerConfig
 from lapilli.model.families.qkformer import QKFormerConfig
 from lapilli.model.families.table import Config
 from lapilli.model.trial import SMALL, alive, trial_images
 from lapilli.quantize import quantize
-from lapilli.simulators.protocol import Recording
 from lapilli.simulators.reference import Reference
 
 RUNTIMES = (

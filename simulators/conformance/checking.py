@@ -9,9 +9,10 @@ import numpy as np
 
 from lapilli.ir.errors import MismatchError
 from lapilli.ir.graph import Graph
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.digest import digests
-from lapilli.simulators.protocol import Recording, Simulator
+from lapilli.simulators.protocol import Simulator
 from lapilli.simulators.reference import Reference
 
 

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from lapilli.export.nir.write.dialect import Flavour
 from lapilli.ir.errors import MismatchError
 from lapilli.ir.graph import Graph
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.nir.playback import (
     Imported,
@@ -36,7 +37,6 @@ from lapilli.simulators.nir.playback import (
     played,
     read_out,
 )
-from lapilli.simulators.protocol import Recording
 
 if TYPE_CHECKING:
     import torch

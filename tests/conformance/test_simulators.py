@@ -10,6 +10,7 @@ import pytest
 
 from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, RangeError, UnsupportedError
+from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.simulators.conformance import CASES, Case, check
@@ -19,7 +20,7 @@ from lapilli.simulators.nir.norse import Norse
 from lapilli.simulators.nir.snntorch import SnnTorch
 from lapilli.simulators.nir.spikingjelly import SpikingJelly
 from lapilli.simulators.onnx import Onnx
-from lapilli.simulators.protocol import Executable, Recording, Simulator
+from lapilli.simulators.protocol import Executable, Simulator
 from lapilli.simulators.reference import Reference
 
 Inputs = tuple[IntArray, ...]

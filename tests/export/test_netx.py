@@ -20,9 +20,9 @@ import pytest
 
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.text import dumps
-from lapilli.simulators.protocol import Recording
 from lapilli.simulators.reference import Reference
 
 h5py = pytest.importorskip("h5py")

@@ -13,6 +13,7 @@ from lapilli.ir.errors import InputError, RangeError, SimulatorFailedError, Unsu
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.passes.binary import to_binary_neurons
 from lapilli.ir.passes.delays import balance_delays
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, attention_block, check, neuron_case
@@ -20,7 +21,7 @@ from lapilli.simulators.digest import digests
 from lapilli.simulators.lava.host import plan
 from lapilli.simulators.lava.host.adapter import Lava, membrane
 from lapilli.simulators.lava.shared.legality import not_stock
-from lapilli.simulators.protocol import ReadsMembranes, Recording
+from lapilli.simulators.protocol import ReadsMembranes
 from lapilli.simulators.reference import Reference
 
 pytestmark = pytest.mark.lava

@@ -13,11 +13,11 @@ import pytest
 
 from lapilli.deploy.surveys.soak import Watch
 from lapilli.ir.errors import SimulatorFailedError, SimulatorUnavailableError
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.conformance import attention_block
 from lapilli.simulators.lava.host.adapter import Lava
 from lapilli.simulators.lava.host.supervisor import Limits
-from lapilli.simulators.protocol import Recording
 from lapilli.simulators.reference import Reference
 
 pytestmark = pytest.mark.lava

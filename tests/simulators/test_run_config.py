@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from lapilli.ir.errors import InputError
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.conformance import attention_block
 from lapilli.simulators.lava.host.adapter import Lava
 from lapilli.simulators.lava.shared.run_config import located
-from lapilli.simulators.protocol import ReadsMembranes, Recording
+from lapilli.simulators.protocol import ReadsMembranes
 from lapilli.simulators.reference import Reference
 
 pytestmark = pytest.mark.lava

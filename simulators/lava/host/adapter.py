@@ -16,6 +16,7 @@ from lapilli.ir import ops
 from lapilli.ir.errors import SimulatorFailedError, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.passes.delays import balance_delays
+from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import after_reset, decay
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.lava.host import environment, supervisor
@@ -27,7 +28,6 @@ from lapilli.simulators.lava.shared.job import STATE, Job, Watch, save_job
 from lapilli.simulators.lava.shared.legality import refusals
 from lapilli.simulators.lava.shared.run_config import SIMULATED, located
 from lapilli.simulators.lava.stock import mapping
-from lapilli.simulators.protocol import Recording
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy as np
 from lapilli.ir import ops
 from lapilli.ir.errors import SimulatorFailedError
 from lapilli.ir.graph import Graph
+from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import evaluate
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.lava.host.plan import check_inputs
@@ -19,7 +20,6 @@ from lapilli.simulators.lava.host.supervisor import Done
 from lapilli.simulators.lava.shared import segments
 from lapilli.simulators.lava.stock import files
 from lapilli.simulators.lava.stock.network import Network, Size
-from lapilli.simulators.protocol import Recording
 
 
 @dataclass(frozen=True, slots=True)
