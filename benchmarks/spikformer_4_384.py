@@ -16,7 +16,6 @@ import numpy as np
 import typer
 
 from lapilli.deploy.comparison.compare import compare
-from lapilli.deploy.comparison.runners import PyTorch, Simulated
 from lapilli.model.families.presets import PRESETS
 from lapilli.model.trial import alive, trial_images
 from lapilli.quantize import quantize
@@ -75,9 +74,9 @@ def main(images: int = 10, batches: str = "1,4,16") -> None:
     for batch in map(int, batches.split(",")):
         weight, start = Weight(), time.perf_counter()
         weight.start()
-        lava = Simulated(network, Lava(batch=batch))
+        lava = Lava(batch=batch).compile(network.graph)
         count = max(images, batch)
-        got = compare(network, PyTorch(network, made.reference), lava, pixels[:count])
+        got = compare(network, made.reference, lava, pixels[:count])
         weight.over.set()
         weight.join()
         print(f"batch {batch}: {got}")

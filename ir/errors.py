@@ -82,6 +82,13 @@ class QuantizeError(LapilliError, ValueError):
         self.layer = layer
 
 
+class RecipeError(LapilliError, ValueError):
+    """A network cannot be made again from a model: it has no recipe, or that of another model."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the network {problem}")
+
+
 class SimulatorUnavailableError(LapilliError, ImportError):
     """A simulator's package is not installed; the message says how to install it."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from lapilli.ir import ops
+from lapilli.ir.canonical import canonical
 from lapilli.ir.errors import GraphError
 from lapilli.ir.infer import infer
 from lapilli.ir.types import TensorType
@@ -118,5 +119,10 @@ class Graph:
 
     @property
     def digest(self) -> str:
-        """Sha-256 of the graph's content: equal graphs, equal digests, on every machine."""
-        return hashlib.sha256(repr((self.nodes, self.outputs, self.T)).encode()).hexdigest()
+        """Sha-256 of the graph's content: equal graphs, equal digests, on every machine.
+
+        See `lapilli.ir.canonical`: a later version, whose ops have more attributes, finds the same.
+        """
+        lines = [f"{node.name!r} {node.inputs!r} {canonical(node.op)}" for node in self.nodes]
+        text = "\n".join([*lines, repr(self.outputs), str(self.T)])
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
+from lapilli.ir.canonical import canonical
 from lapilli.ir.errors import InputError
 from lapilli.ir.graph import Graph
+from lapilli.ir.recipe import Recipe
 from lapilli.ir.tensor import IntArray
 
 
@@ -59,12 +62,20 @@ class Network:
         input: how an image becomes that input.
         logit_scale: a real logit is the integer at the last step times this.
         classes: names of the answers, in the order of the logits.
+        recipe: how it was made; None of a network that was imported, or that an older file holds.
     """
 
     graph: Graph
     input: InputQuantizer
     logit_scale: Fraction
     classes: tuple[str, ...]
+    recipe: Recipe | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that decides an answer: graph, preprocessing, logit scale and classes."""
+        head, scale = f"{self.graph.digest} {canonical(self.input)}", str(self.logit_scale)
+        return hashlib.sha256("\n".join([head, scale, repr(self.classes)]).encode()).hexdigest()
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> dict[str, IntArray]:
         """Images to the graph's input (T, B, C, H, W).

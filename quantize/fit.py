@@ -14,24 +14,29 @@ from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, neuron_bounds
 from lapilli.ir.certificate import beyond_registers
 from lapilli.ir.errors import RangeError
+from lapilli.ir.recipe import Note, NoteKind
 from lapilli.ir.types import Kind, TensorType
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured, neuron_of
 from lapilli.quantize.lower import Lowered, lower
-from lapilli.quantize.neurons import IntegerNeuron, Room, coarser, integer_neuron
+from lapilli.quantize.neurons import IntegerNeuron, StateFormat, integer_neuron, next_coarser
 from lapilli.quantize.plan import Plan
-from lapilli.quantize.weights import IntegerUnit, fold, round_units
+from lapilli.quantize.weights import Folded, IntegerUnit, fold, round_units
 
 _FEWEST_BITS = 2  # of a weight
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Integers that fit; `notes` names each group of synapses that gave up weight bits."""
+    """Integers that fit, and the real parameters that they stand for.
 
+    `notes` names each group of synapses that gave up weight bits.
+    """
+
+    folded: Mapping[str, Folded]
     units: Mapping[str, IntegerUnit]
     lowered: Lowered
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def fit(captured: Captured, plan: Plan, image: TensorType, weight_bits: int) -> Fitted:
@@ -47,7 +52,7 @@ def fit(captured: Captured, plan: Plan, image: TensorType, weight_bits: int) -> 
         units = round_units(plan, folded, weight_bits, fitting.given_up, units)
         lowered = lower(captured, units, image, fitting.coarse)
         if not fitting.changes(lowered):
-            return Fitted(units, lowered, tuple(fitting.notes()))
+            return Fitted(folded, units, lowered, tuple(fitting.notes()))
 
 
 @dataclass(slots=True)
@@ -55,7 +60,7 @@ class _Fitting:
     """What has been given up so far.
 
     Attributes:
-        coarse: room of each neuron with a coarse state, by path and number of the call.
+        coarse: form of each neuron with a coarse state, by path and number of the call.
         given_up: group -> bits that its weights gave up; for: the last neuron that needed it.
     """
 
@@ -63,7 +68,7 @@ class _Fitting:
     plan: Plan
     image: TensorType
     weight_bits: int
-    coarse: dict[tuple[str, int], Room] = field(default_factory=dict)
+    coarse: dict[tuple[str, int], StateFormat] = field(default_factory=dict)
     given_up: dict[str, int] = field(default_factory=dict)
     needed_by: dict[str, str] = field(default_factory=dict)
 
@@ -94,11 +99,11 @@ class _Fitting:
         key = (fire.module, fire.call)
         lowest = 0 if key in self._read() else -32  # a membrane that is read keeps its unit
         while bounds := _beyond(name, neuron, current, T):
-            room = coarser(neuron, fire.rule, T, fed=fed, lowest=lowest)
-            if room is None:
+            form = next_coarser(neuron, fire.rule, T, fed=fed, lowest=lowest)
+            if form is None:
                 return bounds
-            self.coarse[key] = room
-            neuron = integer_neuron(fire.rule, neuron.scale, T, room)
+            self.coarse[key] = form
+            neuron = integer_neuron(fire.rule, neuron.scale, T, form)
         return None
 
     def _read(self) -> set[tuple[str, int]]:
@@ -134,17 +139,18 @@ class _Fitting:
             source = self.captured.calls[source.inputs[0]]
         return isinstance(source.op, program.Input)
 
-    def notes(self) -> list[str]:
-        """A sentence for each group of synapses that gave up bits."""
-        sentences = []
+    def notes(self) -> list[Note]:
+        """Return one for each group of synapses that gave up bits."""
+        notes = []
         for group, bits in self.given_up.items():
             members = [u for unit, u in self.plan.units.items() if self.plan.groups[unit] == group]
-            more = f" and {len(members) - 1} more" if len(members) > 1 else ""
-            sentences.append(
-                f"{members[0].path}{more}: weights of {self.weight_bits - bits} bits, so that "
-                f"the state of {self.needed_by[group]} fits"
+            more = f", here and in {len(members) - 1} more" if len(members) > 1 else ""
+            text = (
+                f"weights of {self.weight_bits - bits} bits{more}, so that the state of "
+                f"{self.needed_by[group]} fits"
             )
-        return sentences
+            notes.append(Note(NoteKind.WEIGHT_BITS, members[0].path, text))
+        return notes
 
 
 def _beyond(name: str, neuron: IntegerNeuron, x: TensorType, T: int) -> NeuronBounds | None:

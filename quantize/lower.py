@@ -21,7 +21,7 @@ from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_shape
 from lapilli.model.capture.program import Call, Captured
 from lapilli.model.neurons.rule import NeuronRule
-from lapilli.quantize.neurons import IntegerNeuron, Room, integer_neuron
+from lapilli.quantize.neurons import IntegerNeuron, StateFormat, integer_neuron
 from lapilli.quantize.plan import common_scale, read_out
 from lapilli.quantize.shiftmax import IntegerShiftmax, integer_shiftmax
 from lapilli.quantize.weights import IntegerUnit
@@ -38,12 +38,14 @@ class Lowered:
         graph: before any pass.
         neurons: node name, of spikes or of a membrane -> the neuron in integers, and the call
             it came from.
+        synapses: node name -> the unit in integers that it holds, by name of its call.
         shiftmaxes: path -> the Shiftmax in integers.
         logit_scale: a real logit is the integer at the last step times this.
     """
 
     graph: Graph
     neurons: Mapping[str, tuple[Call, IntegerNeuron]]
+    synapses: Mapping[str, str]
     shiftmaxes: Mapping[str, IntegerShiftmax]
     logit_scale: Fraction
 
@@ -67,7 +69,7 @@ def lower(
     captured: Captured,
     units: Mapping[str, IntegerUnit],
     image: TensorType,
-    coarse: Mapping[tuple[str, int], Room] = MappingProxyType({}),
+    coarse: Mapping[tuple[str, int], StateFormat] = MappingProxyType({}),
 ) -> Lowered:
     """Emit one node after the other; neurons in `coarse`, path and number of the call, so small.
 
@@ -87,7 +89,7 @@ class _Lowering:
         captured: Captured,
         units: Mapping[str, IntegerUnit],
         image: TensorType,
-        coarse: Mapping[tuple[str, int], Room],
+        coarse: Mapping[tuple[str, int], StateFormat],
     ) -> None:
         self.captured = captured
         self.units = units
@@ -97,6 +99,7 @@ class _Lowering:
         self.types: dict[str, TensorType] = {}
         self.values: dict[str, _Value] = {}
         self.neurons: dict[str, tuple[Call, IntegerNeuron]] = {}
+        self.synapses: dict[str, str] = {}
         self.shiftmaxes: dict[str, IntegerShiftmax] = {}
         self.read_out = read_out(captured)
 
@@ -131,7 +134,7 @@ class _Lowering:
             self.emit(LOGITS, ops.Readout(), value.node)
             scale /= self.captured.T
         graph = Graph(tuple(self.nodes.values()), (LOGITS,), self.captured.T)
-        return Lowered(graph, self.neurons, self.shiftmaxes, scale)
+        return Lowered(graph, self.neurons, self.synapses, self.shiftmaxes, scale)
 
     def _value(self, call: Call) -> _Value:
         args = [self.values[i] for i in call.inputs]
@@ -188,8 +191,9 @@ class _Lowering:
         graded = self.types[x.node].kind is Kind.GRADED
         graded = graded and (self._is_image(call) or call.name in self.read_out)
         if not op.space:
-            made: ops.Op = ops.Linear(weight=unit.weight, bias=bias, graded=graded)
-            return _Value(self.emit(call.path, made, x.node), output_scale, x.over)
+            made: ops.Weighted = ops.Linear(weight=unit.weight, bias=bias, graded=graded)
+            node = self._put_synapse(call, made, x.node)
+            return _Value(node, output_scale, x.over)
         shape = self.types[x.node].shape
         if op.space == 1:  # (C, N) is a map of N rows and one column
             x = self._shaped(f"{call.path}.map", x, (*shape, 1))
@@ -201,8 +205,13 @@ class _Lowering:
             groups=op.groups,
             graded=graded,
         )
-        y = _Value(self.emit(call.path, made, x.node), output_scale, x.over)
+        y = _Value(self._put_synapse(call, made, x.node), output_scale, x.over)
         return self._shaped(f"{call.path}.row", y, step_shape(call.dims))
+
+    def _put_synapse(self, call: Call, op: ops.Weighted, x: str) -> str:
+        node = self.emit(call.path, op, x)
+        self.synapses[node] = call.name
+        return node
 
     def _is_image(self, call: Call) -> bool:
         """Whether the operand is the image itself: the one graded input that is marked."""
@@ -249,8 +258,8 @@ class _Lowering:
         if x.over != "steps":
             raise ValueError("a neuron after the mean, or the last step, over time")
         x = _compared(x)
-        room = self.coarse.get((fire.module, fire.call))
-        return x, integer_neuron(fire.rule, x.scale, self.captured.T, room)
+        form = self.coarse.get((fire.module, fire.call))
+        return x, integer_neuron(fire.rule, x.scale, self.captured.T, form)
 
     def _reduce(self, name: str, op: program.Sum, x: _Value) -> _Value:
         shape = self.types[x.node].shape
@@ -345,3 +354,11 @@ def spread(weight: IntTensor, op: program.Synapse) -> IntTensor:
     wide = np.zeros((*kernel.shape[:2], (h - 1) * dh + 1, (w - 1) * dw + 1), np.int64)
     wide[:, :, ::dh, ::dw] = kernel
     return IntTensor(wide)
+
+
+def unspread(weight: IntTensor, op: program.Synapse, shape: tuple[int, ...]) -> IntTensor:
+    """Undo `spread`: the weight of the linear map or convolution, of its own shape."""
+    if not op.space:
+        return weight
+    dh, dw = op.dilation
+    return IntTensor(weight.array[:, :, ::dh, ::dw].reshape(shape))

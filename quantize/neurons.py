@@ -36,6 +36,7 @@ from lapilli.ir.tensor import IntTensor
 from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule
 from lapilli.quantize.staircase import staircase
 
+INSTEAD = "the integer neuron also replaces the float neuron in the PyTorch reference"
 _MOST_FRACTION_BITS = 9  # beyond, 24-bit registers have no room for the current itself
 _ENOUGH_UNITS = 128  # of a threshold, so that Loihi's grid of 64 moves it by 0.4 % at most
 _ENOUGH_STATE = 1024  # of a threshold, so that a bit lost at each step moves it less
@@ -43,11 +44,16 @@ _FLOAT_BITS = 53  # of float64
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What a state must do with: `bits` of a fraction; a `stock` one has Loihi's thresholds."""
+class StateFormat:
+    """How a state is kept, where it must be coarse.
 
-    bits: int
-    stock: bool = True
+    Attributes:
+        fraction_bits: below the synaptic unit; a shift to the right where negative.
+        loihi_threshold: whether the threshold is one of Loihi's, 64 * vth + 1.
+    """
+
+    fraction_bits: int
+    loihi_threshold: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +67,8 @@ class IntegerNeuron:
         exact: the author's float neuron computes the same spikes; if not, this integer
             neuron takes its place on both sides.
         v_threshold: what the author's neuron must compare with, if it had to be rounded.
-        note: a sentence about either; empty if nothing changed.
+        format: of a state that had to be coarser; None if it keeps all that it needs.
+        note: a sentence about what changed; empty if nothing did.
     """
 
     op: ops.Firing
@@ -69,21 +76,25 @@ class IntegerNeuron:
     unit: Fraction
     exact: bool = True
     v_threshold: Fraction | None = None
+    format: StateFormat | None = None
     note: str = ""
 
 
-def integer_neuron(rule: Rule, scale: Fraction, T: int, room: Room | None = None) -> IntegerNeuron:
+def integer_neuron(
+    rule: Rule, scale: Fraction, T: int, form: StateFormat | None = None
+) -> IntegerNeuron:
     """Integers for a neuron.
 
     Args:
         rule: what it computes.
         scale: a real input is an integer times this, which is positive.
         T: time steps.
-        room: for the state; by default as much as keeps the trained threshold exactly.
+        form: for the state; by default as much as keeps the trained threshold exactly.
     """
+    given = form
     if isinstance(rule, StaircaseRule):
         why = _rounds(scale)
-        note = f"the integer neuron stands on both sides: {why}" if why else ""
+        note = f"{INSTEAD}: {why}" if why else ""
         steps = staircase(rule, scale)
         return IntegerNeuron(op=steps, scale=scale, unit=scale, exact=not why, note=note)
     dv, du = _register(rule.decay), _register(rule.current_decay)
@@ -91,48 +102,55 @@ def integer_neuron(rule: Rule, scale: Fraction, T: int, room: Room | None = None
     unit = rule.gain * scale
     below = _bits_below_one(rule.reset_by / unit)
     why = _inexact(rule, scale, lost, below)
-    if room and not why and rule.reset is ops.Reset.BY_SUBTRACTION:
+    if form and not why and rule.reset is ops.Reset.BY_SUBTRACTION:
         why = f"its soft reset would need {lost + below} bits below Loihi's in its state"
-    if room and not why and len(rule.thetas) > 1:
+    if form and not why and len(rule.thetas) > 1:
         why = f"its thresholds differ, and its state would need {lost + below} bits below Loihi's"
     if why:
-        room = room or Room(ops.LOIHI_FRACTION_BITS)
-        bits, in_state = room.bits, [_in_state(t, unit, room.bits) for t in rule.thetas]
-        thresholds = [_tie(round(t / TIE)) if room.stock else max(1, round(t)) for t in in_state]
-        note = f"the integer neuron stands on both sides: {why}"
+        form = form or StateFormat(ops.LOIHI_FRACTION_BITS)
+        bits, in_state = (
+            form.fraction_bits,
+            [_in_state(t, unit, form.fraction_bits) for t in rule.thetas],
+        )
+        thresholds = [
+            _tie(round(t / TIE)) if form.loihi_threshold else max(1, round(t)) for t in in_state
+        ]
+        note = f"{INSTEAD}: {why}"
         if bits < ops.LOIHI_FRACTION_BITS:
             note += f"; to fit, its state has {bits} fraction bits"
         op = _neuron(rule, thresholds, unit, bits)
-        return IntegerNeuron(op=op, scale=scale, unit=unit, exact=False, note=note)
-    if room is None:
+        return IntegerNeuron(op=op, scale=scale, unit=unit, exact=False, format=given, note=note)
+    if form is None:
         bits = ops.LOIHI_FRACTION_BITS + lost + below
         thetas = [_in_state(theta, unit, bits) / TIE for theta in rule.thetas]
         vth = [math.floor(t) if rule.strict else math.ceil(t) - 1 for t in thetas]
         op = _neuron(rule, list(map(_tie, vth)), unit, bits)
         return IntegerNeuron(op=op, scale=scale, unit=unit)
-    bits, (theta,) = room.bits, rule.thetas
-    if not room.stock:
+    bits, (theta,) = form.fraction_bits, rule.thetas
+    if not form.loihi_threshold:
         kept = _in_state(theta, unit, bits)
         threshold = max(1, math.floor(kept) + 1 if rule.strict else math.ceil(kept))
         note = f"{bits} fraction bits: exact, but no stock Loihi neuron, which shifts by 6"
         op = _neuron(rule, [threshold], unit, bits)
-        return IntegerNeuron(op=op, scale=scale, unit=unit, note=note)
+        return IntegerNeuron(op=op, scale=scale, unit=unit, format=given, note=note)
     rounded = max(0, round(_in_state(theta, unit, bits) / TIE))
     v_threshold = rule.rest + (rounded * TIE + (0 if rule.strict else 1)) * unit / 2**bits
     change = float((v_threshold - rule.rest) / theta - 1)
-    note = f"v_threshold {float(theta + rule.rest):g} rounded by {change:+.2e} on both sides"
+    was = float(theta + rule.rest)
+    note = f"v_threshold {was:g} rounded by {change:+.2e}, in the PyTorch reference too"
     return IntegerNeuron(
         op=_neuron(rule, [_tie(rounded)], unit, bits),
         scale=scale,
         unit=unit,
         v_threshold=v_threshold,
+        format=given,
         note=note,
     )
 
 
-def coarser(
+def next_coarser(
     neuron: IntegerNeuron, rule: Rule, T: int, *, fed: bool, lowest: int = -32
-) -> Room | None:
+) -> StateFormat | None:
     """The next smaller state, or None if this is the smallest.
 
     Args:
@@ -147,17 +165,17 @@ def coarser(
         return None
     if not neuron.exact:
         enough = int(op.threshold.array.min()) >= 2 * _ENOUGH_STATE and op.fraction_bits > lowest
-        return Room(op.fraction_bits - 1, stock=False) if enough else None
+        return StateFormat(op.fraction_bits - 1, loihi_threshold=False) if enough else None
     lost = max(fraction_loss(op.dv), fraction_loss(op.du)) * (T - 1)
     if rule.reset is ops.Reset.BY_SUBTRACTION or len(rule.thetas) > 1:
-        room = Room(ops.LOIHI_FRACTION_BITS)
+        form = StateFormat(ops.LOIHI_FRACTION_BITS)
     elif rule.thetas[0] > _ENOUGH_UNITS * neuron.unit:
-        room = Room(max(ops.LOIHI_FRACTION_BITS, lost))
+        form = StateFormat(max(ops.LOIHI_FRACTION_BITS, lost))
     elif not fed:
-        room = Room(lost, stock=False)
+        form = StateFormat(lost, loihi_threshold=False)
     else:
         return None
-    return room if room.bits < op.fraction_bits else None
+    return form if form.fraction_bits < op.fraction_bits else None
 
 
 def _tie(vth: int) -> int:

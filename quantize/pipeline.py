@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
-import numpy as np
-import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from lapilli.ir.bounds import NeuronBounds
 from lapilli.ir.certificate import certify
 from lapilli.ir.errors import QuantizeError
-from lapilli.ir.network import InputQuantizer, Network
+from lapilli.ir.network import Network
 from lapilli.ir.passes.wiring import fuse_wiring
-from lapilli.ir.types import IntRange, Kind, TensorType
-from lapilli.model.capture.capture import capture
-from lapilli.model.capture.probe import probe_all
+from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture.signature import Signature
-from lapilli.model.neurons.adapters import Description, describe
-from lapilli.quantize.fit import fit
-from lapilli.quantize.merging.merge import merge
-from lapilli.quantize.plan import plan
-from lapilli.quantize.pytorch.agreement import check_agreement
+from lapilli.quantize.fit import Fitted, fit
+from lapilli.quantize.health import Health, examine
+from lapilli.quantize.image_scale import (
+    image_scale,
+    image_type,
+    input_quantizer,
+    normalisation_notes,
+)
+from lapilli.quantize.lower import Lowered
+from lapilli.quantize.options import QuantizeOptions, check_options
+from lapilli.quantize.preparation import Prepared, prepare
+from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
-from lapilli.quantize.pytorch.runnable import runnable
-from lapilli.quantize.shiftmax import set_shiftmaxes
+from lapilli.quantize.recipe import recipe
+
+_EXAMINED = 16  # images of the calibration on which float and integers are compared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,17 +37,19 @@ class Quantized:
     """The result of `quantize`.
 
     Attributes:
-        network: what is deployed; saved by `export.file.save_network`.
+        network: what is deployed; saved by `export.native.save_network`. It holds its recipe.
         reference: the author's module with the same integers, to compare with.
         bounds: what was proved of each neuron's state.
-        notes: sentences about everything that is not the author's module bit for bit.
+        notes: everything that is not the author's module bit for bit, and warnings.
+        health: what rounding lost, and how often each neuron fires, in float and in integers.
         signature: how the author's module is called.
     """
 
     network: Network
     reference: PyTorchReference
     bounds: tuple[NeuronBounds, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
+    health: Health
     signature: Signature
 
 
@@ -52,16 +57,8 @@ def quantize(
     model: nn.Module,
     calibration: Tensor,
     *,
-    weight_bits: int = 8,
-    input_bits: int = 8,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    classes: Sequence[str] | None = None,
-    neurons: Mapping[str, Description] | None = None,
-    layout: str = "BCHW",
-    counts: bool = False,
-    output: int | str | None = None,
-    per_sample: bool = False,
+    examined: int = _EXAMINED,
+    **options: Unpack[QuantizeOptions],
 ) -> Quantized:
     """Turn a trained spiking transformer into integers.
 
@@ -70,20 +67,8 @@ def quantize(
             GPU, a copy on the CPU is.
         calibration: normalised *training* images (count, C, H, W), to choose the input scale;
             (count, T, C, H, W) for a layout with time.
-        weight_bits: 2 to 8, sign included.
-        input_bits: of a quantized pixel, sign included.
-        mean: with which the images were normalised (of pixel / 255), one per channel, so
-            that the network can take raw images.
-        std: likewise.
-        classes: names of the answers.
-        neurons: what your own neuron classes do, by "package.module.Class": a `NeuronRule`,
-            or a function that reads one off an instance. Each is probed before it is believed.
-        layout: of the images that the module's forward takes: BCHW, BTCHW or TBCHW.
-        counts: the images are numbers of events (of an event camera), not pixels; they stay
-            what they are, up to the largest in `calibration`.
-        output: which of the module's results holds the logits; the first by default.
-        per_sample: where neurons let state leak from sample to sample, take what they do with
-            batches of one.
+        examined: on how many of them float and integers are compared, for warnings.
+        options: see `QuantizeOptions`.
 
     Returns:
         The integer network and the PyTorch reference that it must equal.
@@ -93,86 +78,65 @@ def quantize(
         QuantizeError: a layer has no integer form.
         RangeError: a state does not fit 24 bits even with 2-bit weights.
     """
+    check_options(options)
+    layout = options.get("layout", "BCHW")
     if calibration.ndim != len(layout) or not len(calibration):
         axes = ", ".join(["count", *("T" if "T" in layout else ""), "C", "H", "W"])
         raise QuantizeError("image", f"calibration must be ({axes}), got {calibration.shape}")
-    if not 2 <= weight_bits <= 8 or not 2 <= input_bits <= 16:
-        raise QuantizeError("image", "weights take 2 to 8 bits, the input 2 to 16")
     calibration = calibration.cpu()
-    channels = calibration.shape[-3]
-    source = (
-        _event_quantizer(calibration, mean, std)
-        if counts
-        else _input_quantizer(
-            calibration, input_bits, mean or [0.0] * channels, std or [1.0] * channels
-        )
-    )
-    image_scale = Fraction(1, 2) ** source.exponent
-    known = describe(model, neurons) if neurons else model
-    shape = tuple(calibration.shape[1:])
-    captured = capture(known, shape, layout=layout, output=output, per_sample=per_sample)
-    probe_all(captured)
-    merged = merge(captured)
-    made_plan = plan(merged, image_scale)
-    kind = Kind.COUNTS if counts else Kind.GRADED
-    image = TensorType(shape[-3:], IntRange(source.lo, source.hi), kind)
-    fitted = fit(merged, made_plan, image, weight_bits)
-    lowered = fitted.lowered
-    graph = fuse_wiring(lowered.graph)
+    source = input_quantizer(calibration, options)
+    sample = tuple(calibration.shape[1:])
+    prepared = prepare(model, sample, image_scale(source), options)
+    image = image_type(source, sample[-3:], counts=options.get("counts", False))
+    fitted = fit(prepared.merged, prepared.plan, image, options.get("weight_bits", 8))
+    graph = fuse_wiring(fitted.lowered.graph)
     answers = graph.types[graph.outputs[0]].shape[-1]
-    names = tuple(classes or map(str, range(answers)))
+    names = tuple(options.get("classes") or map(str, range(answers)))
     if len(names) != answers:
         raise QuantizeError(graph.outputs[0], f"{len(names)} class names for {answers} logits")
-    network = Network(graph=graph, input=source, logit_scale=lowered.logit_scale, classes=names)
-    runs = runnable(merged, made_plan, fitted.units, lowered.neurons)
-    set_shiftmaxes(runs.module, lowered.shiftmaxes)
-    if runs.why:
-        check_agreement(captured)
-    reference = PyTorchReference(
-        runs.module, image_scale, lowered.neurons, lowered.logit_scale, runs.signature
+    reference, why = assemble(prepared, fitted.units, fitted.lowered, graph, source)
+    health = examine(
+        prepared.captured,
+        prepared.plan,
+        fitted.folded,
+        fitted.units,
+        fitted.lowered,
+        reference,
+        source,
+        calibration,
+        examined,
     )
-    notes = [*merged.notes, *runs.why, *fitted.notes]
-    notes += [f"{n}: {i.note}" for n, (_, i) in lowered.neurons.items() if i.note]
-    notes += [f"{path}: {integers.note}" for path, integers in lowered.shiftmaxes.items()]
-    return Quantized(network, reference, certify(graph), tuple(notes), captured.signature)
+    notes = (
+        *normalisation_notes(calibration, options),
+        *health.notes,
+        *_notes(prepared, fitted, why),
+    )
+    made = recipe(prepared.captured, prepared.plan, fitted.units, fitted.lowered, options, notes)
+    network = Network(
+        graph=graph,
+        input=source,
+        logit_scale=fitted.lowered.logit_scale,
+        classes=names,
+        recipe=made,
+    )
+    return Quantized(network, reference, certify(graph), notes, health, prepared.captured.signature)
 
 
-def _event_quantizer(
-    calibration: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> InputQuantizer:
-    """Q is the number of events: 0 to the largest seen."""
-    if mean is not None or std is not None:
-        raise QuantizeError("image", "numbers of events are not normalised; leave mean and std out")
-    most = float(calibration.max())
-    whole = torch.equal(calibration, calibration.round()) and float(calibration.min()) >= 0
-    if not whole or not 0 < most < 256:
-        raise QuantizeError("image", "numbers of events must be whole, from 0 to 255")
-    channels = calibration.shape[-3]
-    return InputQuantizer(
-        mean=(Fraction(0),) * channels,
-        std=(Fraction(1, 255),) * channels,  # undoes the division of a byte by 255
-        exponent=0,
-        lo=0,
-        hi=int(most),
+def _notes(prepared: Prepared, fitted: Fitted, why: tuple[Note, ...]) -> tuple[Note, ...]:
+    return (
+        *prepared.merged.notes,
+        *why,
+        *fitted.notes,
+        *_neuron_notes(fitted.lowered),
+        *(Note(NoteKind.SHIFTMAX, path, s.note) for path, s in fitted.lowered.shiftmaxes.items()),
     )
 
 
-def _input_quantizer(
-    calibration: Tensor, bits: int, mean: Sequence[float], std: Sequence[float]
-) -> InputQuantizer:
-    """The finest power of two that holds the largest calibration pixel."""
-    largest = float(calibration.abs().max())
-    if not np.isfinite(largest) or largest == 0:
-        raise QuantizeError("image", f"calibration images reach {largest}; are they images?")
-    channels = calibration.shape[-3]
-    if not (len(mean) == len(std) == channels and min(std) > 0):
-        raise QuantizeError("image", f"needs one mean and one positive std for {channels} channels")
-    top = (1 << (bits - 1)) - 1
-    exponent = int(np.floor(np.log2(top / largest)))
-    return InputQuantizer(
-        mean=tuple(Fraction(str(m)) for m in mean),
-        std=tuple(Fraction(str(s)) for s in std),
-        exponent=exponent,
-        lo=-top,
-        hi=top,
-    )
+def _neuron_notes(lowered: Lowered) -> list[Note]:
+    notes = []
+    for name, (_, neuron) in lowered.neurons.items():
+        if neuron.note:
+            kind = NoteKind.STATE if neuron.v_threshold is None else NoteKind.THRESHOLD
+            kind = kind if neuron.exact else NoteKind.INTEGER_NEURON
+            notes.append(Note(kind, name, neuron.note))
+    return notes

@@ -116,7 +116,7 @@ def round_units(
         if known and (known.weight_scale, known.output_scale) == (weight_scale, output_scale):
             units[name] = known
         else:
-            units[name] = _round(unit, folded[name], weight_scale, output_scale)
+            units[name] = round_unit(unit, folded[name], weight_scale, output_scale)
     return units
 
 
@@ -130,9 +130,14 @@ def _input_scale(plan: Plan, unit: Unit, scales: Mapping[str, Fraction]) -> Frac
     return unit.input_scale * scales[group] * plan.ratios[unit.source]
 
 
-def _round(
+def round_unit(
     unit: Unit, folded: Folded, weight_scale: Fraction, output_scale: Fraction
 ) -> IntegerUnit:
+    """Take the nearest integers to a unit's weights and biases by these scales.
+
+    Raises:
+        QuantizeError: the scale of the weights is no power of two.
+    """
     if abs(weight_scale.numerator).bit_count() != 1 or weight_scale.denominator.bit_count() != 1:
         raise QuantizeError(
             unit.path,

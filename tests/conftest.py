@@ -238,7 +238,7 @@ def _exact_on(made: Quantized, images: Any, *, live: bool = True) -> int:
     graph, source = made.network.graph, made.network.input
     integers = np.rint(np.asarray(images, np.float64) * 2.0**source.exponent).astype(np.int64)
     integers = integers.clip(source.lo, source.hi)
-    trace = made.reference.run(integers)
+    trace = made.reference.run_images(integers)
     timed = integers.ndim == 5
     shown = (
         integers.swapaxes(0, 1) if timed else np.broadcast_to(integers, (graph.T, *integers.shape))
@@ -247,11 +247,11 @@ def _exact_on(made: Quantized, images: Any, *, live: bool = True) -> int:
     for simulator in (Reference(), EventDriven()):
         got = simulator.compile(graph).run({graph.inputs[0]: np.ascontiguousarray(shown)})
         pairs = [
-            *((got.values[n], trace.spikes[n], n) for n in graph.firing),
+            *((got.values[n], trace.values[n], n) for n in graph.firing),
             *((got.membranes[n], trace.membranes[n], n) for n in graph.neurons),
             *((got.currents[n], trace.currents[n], n) for n in graph.neurons),
-            *((got.values[n], trace.shown[n], n) for n in graph.membranes),
-            (got.values[graph.outputs[0]][-1], trace.logits, "logits"),
+            *((got.values[n], trace.values[n], n) for n in graph.membranes),
+            (got.values[graph.outputs[0]][-1], trace.values["logits"][-1], "logits"),
         ]
         for ours, theirs, name in pairs:
             assert np.array_equal(ours, theirs), (simulator.name, name)
@@ -260,7 +260,7 @@ def _exact_on(made: Quantized, images: Any, *, live: bool = True) -> int:
             assert not live or 0 < got.values[name].mean() < graph.types[name].range.hi, name
         for name in graph.membranes:
             assert not live or len(np.unique(got.values[name])) > 10, name
-    assert not live or len(np.unique(trace.logits)) > 3
+    assert not live or len(np.unique(trace.values["logits"])) > 3
     return compared
 
 

@@ -15,13 +15,13 @@ from lapilli.deploy.cli.flow import float_right, open_checkpoint, quantize_check
 from lapilli.deploy.cli.images import DIGITS, Images, test_images, training_images
 from lapilli.deploy.cli.progress import Narrator
 from lapilli.deploy.comparison.compare import Comparison, compare_all
-from lapilli.deploy.comparison.runners import PyTorch, Simulated
 from lapilli.deploy.comparison.targets import target
 from lapilli.export.native import save_network
 from lapilli.export.nir.write.writer import save_nir
 from lapilli.export.onnx.writer import save_onnx
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.network import Network
+from lapilli.ir.recipe import Note
 from lapilli.simulators.lava.host import environment
 from lapilli.simulators.reference import Reference
 
@@ -47,7 +47,7 @@ class Result:
     comparisons: list[Comparison] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -92,21 +92,20 @@ def _one(
         result.notes = quantized.notes
     with _timed(result, "export", narrator, None):
         result.files += _export(network, out / f"digits_{name}")
-    pytorch = PyTorch(network, quantized.reference)
     with _timed(result, "simulate", narrator, len(test.pixels)):
         others = [target(name) for name in ("event-driven", "onnx")]
-        runners = [Simulated(network, simulator) for simulator in (Reference(), *others)]
+        runs = {s.name: s.compile(network.graph) for s in (Reference(), *others)}
         result.comparisons += compare_all(
-            network, pytorch, runners, test.pixels, progress=narrator.advance
+            network, quantized.reference, runs, test.pixels, progress=narrator.advance
         )
     if test.labels is not None:
         result.int_right = int((np.array(result.comparisons[0].answers) == test.labels).sum())
     if lava_images:
         with _timed(result, "lava", narrator, None):
             images = test.first(lava_images)
-            runner = Simulated(network, target("lava", _lava_progress(narrator)))
+            lava = target("lava", _lava_progress(narrator)).compile(network.graph)
             result.comparisons += compare_all(
-                network, pytorch, [runner], images.pixels, batch=lava_images
+                network, quantized.reference, {"lava": lava}, images.pixels, batch=lava_images
             )
     return result
 

@@ -15,6 +15,7 @@ from lapilli.ir import ops
 from lapilli.ir.certificate import STATE_BITS, certify
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
+from lapilli.ir.recipe import Note
 from lapilli.simulators.lava.shared.legality import not_stock
 
 if TYPE_CHECKING:  # printing needs no PyTorch and no onnx
@@ -84,6 +85,11 @@ def print_rates(comparison: Comparison) -> None:
     _console.print(table)
 
 
+def note_facts(note: Note) -> dict[str, Any]:
+    """A note as JSON."""
+    return {"kind": note.kind.value, "path": note.path, "text": note.text}
+
+
 def result_facts(result: Result) -> dict[str, Any]:
     """One model of the demo as JSON."""
     return {
@@ -97,7 +103,7 @@ def result_facts(result: Result) -> dict[str, Any]:
             for c in result.comparisons
         },
         "seconds": result.seconds,
-        "notes": list(result.notes),
+        "notes": [note_facts(note) for note in result.notes],
         "files": [str(f) for f in result.files],
     }
 

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
+import numpy.typing as npt
 
 from lapilli.deploy.comparison.divergence import Divergence, facts, first_divergence
-from lapilli.deploy.comparison.runners import Pixels, Runner, Simulated
 from lapilli.ir.errors import MismatchError
 from lapilli.ir.graph import Graph
-from lapilli.ir.network import Network
+from lapilli.ir.network import InputQuantizer, Network
+from lapilli.ir.recipe import Note
 from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
-from lapilli.simulators.protocol import ReadsMembranes
+from lapilli.simulators.protocol import Executable, ReadsMembranes
 
 Progress = Callable[[int], None]
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessed:
+    """What a model's own side knows of images and answers, independently of a file.
+
+    Attributes:
+        input: how it encodes images.
+        classes: its names of the answers; empty if it has none.
+    """
+
+    input: InputQuantizer
+    classes: tuple[str, ...] = ()
+
+    def renamed(self, others: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+        """Pairs of names, its own and another's, that differ."""
+        if not self.classes:
+            return ()
+        pairs = zip_longest(self.classes, others, fillvalue="(none)")
+        return tuple((mine, other) for mine, other in pairs if mine != other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +54,9 @@ class Comparison:
             the most that it can fire.
         still: membranes that are read and were one number everywhere.
         answers: index of the largest logit of each image, of `got`.
+        renamed: classes that the model's own side calls otherwise: expected, got.
+        warnings: what the network's recipe says against it; exact is not enough.
+        preprocessing_checked: whether the encoded images of both sides were made independently.
         first: the first divergence, if there is one.
         synops, steps, seconds: what `got` counted, if it does: accumulates, algorithmic
             steps of a pipelined target, and the time for them.
@@ -44,6 +70,9 @@ class Comparison:
     rates: dict[str, float]
     still: tuple[str, ...] = ()
     answers: tuple[int, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[Note, ...] = ()
+    preprocessing_checked: bool = False
     first: Divergence | None = None
     synops: int = 0
     steps: int = 0
@@ -57,7 +86,8 @@ class Comparison:
     @property
     def exact(self) -> bool:
         """Whether everything agrees, something was compared, and every layer was alive."""
-        return self.compared > 0 and not self.mismatches and not self.vacuous
+        agrees = not self.mismatches and not self.renamed
+        return self.compared > 0 and agrees and not self.vacuous
 
     def __str__(self) -> str:
         head = (
@@ -66,6 +96,9 @@ class Comparison:
         )
         if self.first is not None:
             return f"{head}\n{self.first}"
+        if self.renamed:
+            expected, got = self.renamed[0]
+            return f"{head}; class names differ: expected {expected!r}, got {got!r}"
         if self.vacuous:
             return f"{head}; shows nothing about {', '.join(self.vacuous)}: silent or saturated"
         if not self.rates:
@@ -86,49 +119,81 @@ class Comparison:
 
 def compare(
     network: Network,
-    expected: Runner,
-    got: Runner,
+    expected: Executable,
+    got: Executable,
     pixels: Pixels,
     *,
+    names: tuple[str, str] = ("pytorch", "simulator"),
     batch: int = 60,
     progress: Progress | None = None,
+    preprocessing: Preprocessed | None = None,
 ) -> Comparison:
     """Run both on the same images, `batch` at a time, and compare what both recorded.
 
     Args:
         network: whose graph both run.
-        expected: usually `PyTorch(network, quantized.reference)`.
-        got: usually `Simulated(network, simulator)`.
-        pixels: images (count, C, H, W) of bytes.
+        expected: usually `quantized.reference`: the author's module in PyTorch.
+        got: usually a simulator's, `Reference().compile(network.graph)`.
+        pixels: images (count, C, H, W) of bytes, or (count, T, C, H, W).
+        names: of the two, for reports.
         batch: images per run; memory grows with it.
         progress: called with the number of images done.
+        preprocessing: what the model's own side knows of images and answers; then encoded images
+            and names of classes are compared as well.
     """
-    (comparison,) = compare_all(network, expected, [got], pixels, batch=batch, progress=progress)
+    (comparison,) = compare_all(
+        network,
+        expected,
+        {names[1]: got},
+        pixels,
+        name=names[0],
+        batch=batch,
+        progress=progress,
+        preprocessing=preprocessing,
+    )
     return comparison
 
 
 def compare_all(
     network: Network,
-    expected: Runner,
-    others: Sequence[Runner],
+    expected: Executable,
+    others: Mapping[str, Executable],
     pixels: Pixels,
     *,
+    name: str = "pytorch",
     batch: int = 60,
     progress: Progress | None = None,
+    preprocessing: Preprocessed | None = None,
 ) -> list[Comparison]:
-    """Like `compare`, with several runs against one that runs once."""
-    parts: list[list[Comparison]] = [[] for _ in others]
+    """Like `compare`, with several executables by name against one that runs once."""
+    parts: dict[str, list[Comparison]] = {other: [] for other in others}
     for start in range(0, len(pixels), batch):
         images = pixels[start : start + batch]
-        want = expected.run(images)
-        for runner, done in zip(others, parts, strict=True):
-            have = runner.run(images)
+        given = network.encode(images)
+        own = given
+        if preprocessing is not None:
+            own = replace(network, input=preprocessing.input).encode(images)
+        want = expected.run(own)
+        for other, executable in others.items():
+            have = executable.run(given)
             part = compare_recordings(network.graph, want, have, first_sample=start)
-            part = _with_membrane(part, runner, images, want, start)
-            done.append(replace(part, expected=expected.name, got=runner.name))
+            part = _with_membrane(part, executable, given, want, start)
+            if preprocessing is not None:
+                part = _with_inputs(part, own, given, start)
+            parts[other].append(part)
         if progress:
             progress(start + len(images))
-    return [_total(done, e.name, expected.name) for done, e in zip(parts, others, strict=True)]
+    renamed = preprocessing.renamed(network.classes) if preprocessing else ()
+    warnings = tuple(n for n in network.recipe.notes if n.is_warning) if network.recipe else ()
+    return [
+        replace(
+            _total(done, other, name),
+            renamed=renamed,
+            warnings=warnings,
+            preprocessing_checked=preprocessing is not None,
+        )
+        for other, done in parts.items()
+    ]
 
 
 def compare_recordings(
@@ -167,18 +232,51 @@ def compare_recordings(
     )
 
 
+def _with_inputs(
+    part: Comparison,
+    own: Mapping[str, IntArray],
+    given: Mapping[str, IntArray],
+    first_sample: int,
+) -> Comparison:
+    """Count encoded images among what was compared; one that differs comes before all else."""
+    (name,) = given
+    differs = np.argwhere(own[name] != given[name])
+    part = replace(
+        part,
+        compared=part.compared + given[name].size,
+        mismatches=part.mismatches + len(differs),
+    )
+    if not len(differs):
+        return part
+    t, sample, *index = (int(i) for i in differs[0])
+    first = Divergence(
+        node=name,
+        kind="input",
+        t=t,
+        sample=first_sample + sample,
+        index=tuple(index),
+        expected=int(own[name][t, sample][tuple(index)]),
+        got=int(given[name][t, sample][tuple(index)]),
+    )
+    return replace(part, first=first)
+
+
 def _with_membrane(
-    part: Comparison, runner: Runner, pixels: Pixels, want: Recording, first_sample: int
+    part: Comparison,
+    executable: Executable,
+    inputs: Mapping[str, IntArray],
+    want: Recording,
+    first_sample: int,
 ) -> Comparison:
     """Go back for the membrane of a first divergence, where a run did not record it."""
     first = part.first
     if first is None or first.node not in want.membranes or first.membranes[1] is not None:
         return part
-    if not isinstance(runner, Simulated) or not isinstance(runner.executable, ReadsMembranes):
+    if not isinstance(executable, ReadsMembranes):
         return part
-    inputs, sample = runner.network.encode(pixels), first.sample - first_sample
+    sample = first.sample - first_sample
     mine = want.membranes[first.node][first.t, sample]
-    read = runner.executable.membrane(inputs, first.node, first.t, sample)
+    read = executable.membrane(inputs, first.node, first.t, sample)
     index = first.index
     if len(differs := np.argwhere(mine != read)):
         index = tuple(int(i) for i in differs[0])

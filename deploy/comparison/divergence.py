@@ -71,6 +71,8 @@ class Divergence:
     def cause(self) -> str:
         """What the agreement of everything before it leaves as the reason."""
         differ = None not in self.membranes and self.membranes[0] != self.membranes[1]
+        if self.kind == "input":
+            return "the two sides prepare images differently: mean, std, exponent or range"
         if self.kind == "spikes" and not differ:
             return f"the same membrane fires or not: threshold or comparison of {self.node!r}"
         if self.kind in ("spikes", "membrane"):

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.deploy.comparison.compare import Comparison, compare_recordings
-from lapilli.deploy.comparison.runners import PyTorch
 from lapilli.deploy.comparison.targets import target
 from lapilli.export.native import write_whole
 from lapilli.ir.errors import LapilliError
 from lapilli.ir.network import Network
+from lapilli.ir.recipe import NoteKind
 from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 from lapilli.model.trial import SMALL, alive, trial_images
@@ -61,7 +61,8 @@ class Row:
         graph = self.quantized.network.graph
         first = self.comparisons[0]
         alive = [r for c in self.comparisons[:1] for r in c.rates.values()]
-        stand_ins = sum("both sides: " in note for note in self.quantized.notes)
+        kinds = [note.kind for note in self.quantized.notes]
+        stand_ins = kinds.count(NoteKind.INTEGER_NEURON)
         cells = [
             self.name,
             graph.T,
@@ -86,7 +87,7 @@ def examine(name: str, simulators: tuple[str, ...] = SIMULATORS) -> Row:
         return Row(name, None, (), str(error).replace("|", "/"))
     network = quantized.network
     given = integers(network, images.numpy())
-    expected = PyTorch(network, quantized.reference).record(given)
+    expected = quantized.reference.run_images(given)
     done = tuple(_compare(network, expected, s, given) for s in simulators)
     return Row(name, quantized, done)
 

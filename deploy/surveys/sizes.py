@@ -17,6 +17,7 @@ from pathlib import Path
 from lapilli.export.native import write_whole
 from lapilli.ir import ops
 from lapilli.ir.errors import LapilliError
+from lapilli.ir.recipe import NoteKind
 from lapilli.ir.types import IntRange
 from lapilli.model.families.presets import PRESETS
 from lapilli.model.trial import random_model, trial_images
@@ -76,7 +77,8 @@ class Size:
         return min(bits), max(bits)
 
     def __str__(self) -> str:
-        graph, notes = self.quantized.network.graph, self.quantized.notes
+        graph = self.quantized.network.graph
+        kinds = [note.kind for note in self.quantized.notes]
         cells = (
             self.name,
             f"{self.parameters:,}",
@@ -87,8 +89,8 @@ class Size:
             f"{self.gib:.1f}",
             self.state_bits or "",
             "{} to {}".format(*self.weight_bits),
-            sum("weights of" in note for note in notes),
-            sum("no stock" in note or "both sides: " in note for note in notes),
+            kinds.count(NoteKind.WEIGHT_BITS),
+            kinds.count(NoteKind.STATE) + kinds.count(NoteKind.INTEGER_NEURON),
         )
         return "| " + " | ".join(map(str, cells)) + " |"
 

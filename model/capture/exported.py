@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
+from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import axes, program
 from lapilli.model.capture.axes import Factor, MixError
 from lapilli.model.capture.opaque import NEURON
@@ -56,7 +57,7 @@ class Reader:
         self.per_sample = signature.per_sample
         self.calls: dict[str, Call] = {}
         self.constants: dict[str, FloatArray] = {}
-        self.notes: list[str] = []
+        self.notes: list[Note] = []
         self._values: dict[str, Call] = {}  # by node
         self._known: dict[str, Any] = {}  # constant value by node
         self._fired: set[str] = set()
@@ -163,7 +164,7 @@ class Reader:
 
     def note(self, path: str, sentence: str) -> None:
         """Tell the user."""
-        self.notes.append(f"{path}: {sentence}")
+        self.notes.append(Note(NoteKind.CAPTURE, path, sentence))
 
     # ---- walking ----
 

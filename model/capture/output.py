@@ -9,6 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
+from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import axes, program
 from lapilli.model.capture.axes import Factor
 from lapilli.model.capture.program import Call
@@ -19,7 +20,7 @@ def chosen(
     batch: int,
     output: int | str | None,
     leaf: int | None,
-    notes: list[str],
+    notes: list[Note],
 ) -> tuple[int, Any]:
     """Which result holds the logits: its number in a tree walk, and its node."""
     (flat,) = exported.graph.output_node().args
@@ -40,15 +41,15 @@ def chosen(
     if not found:
         raise CaptureError("", "returns no tensor; it must return the logits [B, classes]")
     if len(flat) > 1 and output is None:
-        notes.append(
-            f"the model returns {len(flat)} values; number {found[0]} in the order written, "
-            f"of shape {['B' if n == batch else n for n in shapes[found[0]]]}, is taken "
-            "for the logits"
+        text = (
+            f"returns {len(flat)} values; number {found[0]} in the order written, of shape "
+            f"{['B' if n == batch else n for n in shapes[found[0]]]}, is taken for the logits"
         )
+        notes.append(Note(NoteKind.ANSWER, "", text))
     return found[0], flat[found[0]]
 
 
-def is_per_step(result: Call, batch: int, notes: list[str]) -> bool:
+def is_per_step(result: Call, batch: int, notes: list[Note]) -> bool:
     """True if the answer has steps, whose mean is taken."""
     dims = result.dims
     per_step = len(dims) == 3 and [f.name for f in dims[0]] == ["T"]
@@ -56,7 +57,8 @@ def is_per_step(result: Call, batch: int, notes: list[str]) -> bool:
     if len(left) != 2 or left[0] != (Factor("B", batch),) or axes.has(left[1:], "T"):
         raise CaptureError("", f"returns {axes.show(dims)}; expected [B, classes]")
     if per_step:
-        notes.append("the model returns logits of each step; their mean over T is taken")
+        text = "returns logits of each step; their mean over T is taken"
+        notes.append(Note(NoteKind.ANSWER, "", text))
     return per_step
 
 

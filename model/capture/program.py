@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from lapilli.ir.recipe import Note
 from lapilli.model.capture.axes import Dims
 from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.rule import Rule
@@ -245,7 +246,7 @@ class Captured:
         T: time steps.
         constants: parameters that the author's forward computes from others, float64.
         signature: how the module takes images and returns its answer.
-        notes: sentences about what was understood differently from what is written.
+        notes: what was understood differently from what is written.
     """
 
     module: nn.Module
@@ -254,7 +255,7 @@ class Captured:
     T: int
     constants: Mapping[str, FloatArray] = field(default_factory=dict)
     signature: Signature = field(default_factory=Signature)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def array(self, name: str) -> FloatArray:
         """A parameter, a buffer or a constant, in float64."""

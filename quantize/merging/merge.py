@@ -15,6 +15,7 @@ from fractions import Fraction
 import numpy as np
 
 from lapilli.ir.errors import QuantizeError
+from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_axes, step_shape
 from lapilli.model.capture.program import Call, Captured, FloatArray
@@ -299,7 +300,7 @@ class _Walk:
             self.captured, calls=made, constants=self.constants, notes=tuple(dict.fromkeys(notes))
         )
 
-    def _merged(self, call: Call, notes: list[str]) -> list[Call]:
+    def _merged(self, call: Call, notes: list[Note]) -> list[Call]:
         """A merged map, and the wires behind it."""
         mine = self.maps[call.name]
         form = mine.form
@@ -307,7 +308,8 @@ class _Walk:
             raise QuantizeError(call.path, "pads a value that no convolution takes up")
         path = common_path(mine.paths)
         if len(mine.paths) > 1:
-            notes.append(f"{path}: {len(mine.paths)} linear maps merged: {', '.join(mine.paths)}")
+            text = f"{len(mine.paths)} linear maps merged: {', '.join(mine.paths)}"
+            notes.append(Note(NoteKind.MERGED, path, text))
         name = call.name if not mine.wires else f"{call.name}.merged"
         weight, bias = f"{call.name}.weight", f"{call.name}.bias"
         kernel = form.weight.reshape(form.weight.shape[: 2 + form.space])

@@ -8,11 +8,10 @@ the integer neuron takes its place here too, and the report says so).
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,44 +19,30 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.ir import ops
-from lapilli.ir.errors import MismatchError
+from lapilli.ir.errors import InputError, MismatchError
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import to_steps
-from lapilli.model.capture.program import Call, Captured, neuron_of
+from lapilli.model.capture.program import Call, neuron_of
 from lapilli.model.capture.signature import Signature
-from lapilli.model.neurons.adapters import adapter_of
-from lapilli.model.neurons.rule import Adapter, NeuronRule
+from lapilli.model.neurons.rule import NeuronRule
 from lapilli.quantize.neurons import IntegerNeuron
-from lapilli.quantize.plan import Plan
 from lapilli.quantize.pytorch.integer_neuron import StandIn, on_grid
+from lapilli.quantize.pytorch.quantized_module import known_adapter
 from lapilli.quantize.pytorch.recorder import listening
-from lapilli.quantize.weights import IntegerUnit, norm_module
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trace:
-    """What PyTorch computed, as integers: arrays (T, B, *shape) by node, logits (B, classes).
-
-    `shown` has what the author's forward read of membranes.
-    """
-
-    spikes: Mapping[str, IntArray]
-    membranes: Mapping[str, IntArray]
-    currents: Mapping[str, IntArray]
-    shown: Mapping[str, IntArray]
-    logits: IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PyTorchReference:
-    """The quantized module and the scales in which to read it.
+    """The quantized module and the scales in which to read it: one more executable.
 
     Attributes:
         module: float64, evaluation mode.
         image_scale: real pixel = integer * image_scale.
         neurons: node name -> call and integer neuron.
         logit_scale: real logit = integer * logit_scale.
+        image, logits: names of the graph's input and of its output.
         signature: how the module is called.
     """
 
@@ -65,34 +50,68 @@ class PyTorchReference:
     image_scale: Fraction
     neurons: Mapping[str, tuple[Call, IntegerNeuron]]
     logit_scale: Fraction
+    image: str
+    logits: str
     signature: Signature = field(default_factory=Signature)
+    _running: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
 
-    def run(self, images: IntArray) -> Trace:
+    @property
+    def name(self) -> str:
+        """For reports."""
+        return "pytorch"
+
+    def run(self, inputs: Mapping[str, IntArray]) -> Recording:
+        """Run the graph's input (T, B, C, H, W) through the author's forward.
+
+        Raises:
+            InputError: it differs from step to step, and the module takes one image for all.
+            MismatchError: see `run_images`.
+        """
+        steps = inputs[self.image]
+        if "T" in self.signature.layout:
+            return self.run_images(np.moveaxis(steps, 0, 1))
+        if not np.array_equal(np.broadcast_to(steps[:1], steps.shape), steps):
+            raise InputError("the module takes one image for all time steps; these differ")
+        return self.run_images(steps[0])
+
+    def run_images(self, images: IntArray) -> Recording:
         """Run quantized images (B, C, H, W), or (B, T, C, H, W), and read every neuron.
+
+        One run at a time: the module keeps its neurons' state. Another thread waits.
+
+        Returns:
+            Spikes, membranes and currents of every neuron (T, B, *shape); the logits stand as
+            the one step of the graph's output, (1, B, classes).
 
         Raises:
             MismatchError: a current, membrane or logit is not on its grid, or a neuron's
                 trace is not what its own forward returned; names the node.
         """
-        if self.signature.per_sample and len(images) > 1:
-            return _joined([self.run(image[None]) for image in images])
+        with self._running:
+            if self.signature.per_sample and len(images) > 1:
+                return _joined([self._recorded(image[None]) for image in images])
+            return self._recorded(images)
+
+    def _recorded(self, images: IntArray) -> Recording:
         paths = {neuron_of(call).module for call, _ in self.neurons.values()}
         with torch.no_grad(), listening(self.module, paths) as heard:
             x = torch.from_numpy(images.astype(np.float64)) * float(self.image_scale)
             logits = self.signature.logits(self.module, x).numpy()
-        spikes, membranes, currents, shown = {}, {}, {}, {}
+        values: dict[str, IntArray] = {}
+        membranes: dict[str, IntArray] = {}
+        currents: dict[str, IntArray] = {}
         for name, (call, neuron) in self.neurons.items():
             fire, steps = neuron_of(call), _Steps(name, call, len(images))
             x, s = heard.use(fire)
             if isinstance(call.op, program.Membrane) and isinstance(neuron.op, ops.Neuron):
                 unit = neuron.unit / 2**neuron.op.fraction_bits
-                shown[name] = steps.integers(heard.shown(fire), unit)
+                values[name] = steps.integers(heard.shown(fire), unit)
                 continue
             traced, h = self._trace(fire, x)
             if not torch.equal(traced.to(s.dtype), s):
                 raise MismatchError(f"{name}: the traced spikes are not those of its forward")
             rule = fire.rule
-            spikes[name] = steps.integers(s, rule.output_scale)
+            values[name] = steps.integers(s, rule.output_scale)
             currents[name] = steps.integers(x, neuron.scale)
             if isinstance(rule, NeuronRule) and isinstance(neuron.op, ops.Neuron):
                 if neuron.exact:
@@ -100,14 +119,14 @@ class PyTorchReference:
                 membranes[name] = steps.integers(
                     h, neuron.unit / Fraction(2) ** neuron.op.fraction_bits
                 )
-        answers = on_grid("logits", logits, self.logit_scale)
-        return Trace(spikes, membranes, currents, shown, answers)
+        values[self.logits] = on_grid(self.logits, logits, self.logit_scale)[None]
+        return Recording(values, membranes, currents)
 
     def _trace(self, fire: program.Neuron, x: Tensor) -> tuple[Tensor, Tensor]:
         module = self.module.get_submodule(fire.module)
         if isinstance(module, StandIn):
             return module.trace(fire.call, x)
-        adapter = _adapter(module)
+        adapter = known_adapter(module)
         folded = adapter.folded(module)
         with torch.no_grad():
             if not folded:
@@ -129,85 +148,13 @@ class _Steps:
         return on_grid(self.name, to_steps(array, self.call.dims, self.batch), scale)
 
 
-def _joined(traces: list[Trace]) -> Trace:
-    """Traces of one sample each, as one of a batch."""
-    spikes, membranes, currents, shown = (
-        {name: np.concatenate([getattr(t, kind)[name] for t in traces], axis=1) for name in names}
-        for kind in ("spikes", "membranes", "currents", "shown")
-        for names in (getattr(traces[0], kind),)
+def _joined(recordings: list[Recording]) -> Recording:
+    """Recordings of one sample each, as one of a batch."""
+    values, membranes, currents = (
+        {
+            name: np.concatenate([getattr(r, kind)[name] for r in recordings], axis=1)
+            for name in getattr(recordings[0], kind)
+        }
+        for kind in ("values", "membranes", "currents")
     )
-    logits = np.concatenate([t.logits for t in traces])
-    return Trace(spikes, membranes, currents, shown, logits)
-
-
-def _adapter(module: nn.Module) -> Adapter:
-    adapter = adapter_of(module)
-    if adapter is None:
-        raise TypeError(f"{type(module).__name__} is no neuron")
-    return adapter
-
-
-def quantized_module(
-    captured: Captured,
-    plan: Plan,
-    units: Mapping[str, IntegerUnit],
-    neurons: Mapping[str, tuple[Call, IntegerNeuron]],
-) -> nn.Module:
-    """A copy of the author's module, in float64, with every parameter on its grid."""
-    module = copy.deepcopy(captured.module).double().eval()
-    target = Captured(module, captured.calls, captured.output, captured.T)
-    with torch.no_grad():
-        for name, unit in plan.units.items():
-            op = captured.calls[name].op
-            if not isinstance(op, program.Synapse):
-                raise TypeError(f"{name} is no linear map")
-            integers = units[name]
-            _set(module.get_parameter(op.weight), integers.weight.array, integers.weight_scale)
-            if unit.norm is None and op.bias is None:
-                continue
-            bias = integers.bias.array
-            if op.bias is not None:
-                own = bias if unit.norm is None else np.zeros_like(bias)
-                _set(module.get_parameter(op.bias), own, integers.output_scale)
-            if unit.norm is not None:
-                _make_shift(norm_module(target, unit), bias, integers.output_scale)
-    _set_neurons(module, [(neuron_of(call), neuron) for call, neuron in neurons.values()])
-    return module
-
-
-def _set_neurons(
-    module: nn.Module, neurons: Sequence[tuple[program.Neuron, IntegerNeuron]]
-) -> None:
-    """Move thresholds, and put the integer neuron where the float one is not exact."""
-    by_path: dict[str, list[tuple[program.Neuron, IntegerNeuron]]] = {}
-    for fire, neuron in neurons:
-        if (fire, neuron) not in by_path.setdefault(fire.module, []):  # spikes, and a membrane
-            by_path[fire.module].append((fire, neuron))
-    for path, uses in by_path.items():
-        own = module.get_submodule(path)
-        adapter = _adapter(own)
-        if all(n.exact and n.v_threshold == uses[0][1].v_threshold for _, n in uses):
-            if uses[0][1].v_threshold is not None:
-                adapter.set_threshold(own, float(uses[0][1].v_threshold))
-            continue
-        parent, _, leaf = path.rpartition(".")
-        stand_in = StandIn(own, uses, adapter)
-        setattr(module.get_submodule(parent), leaf, stand_in)
-
-
-def _set(parameter: Tensor, integers: IntArray, scale: Fraction) -> None:
-    real = integers * float(scale.numerator) / float(scale.denominator)
-    parameter.copy_(torch.from_numpy(real))
-
-
-def _make_shift(norm: Any, bias: IntArray, scale: Fraction) -> None:
-    """Batch norm as y = x + b: with variance 1, eps 0 and weight 1 every step is exact."""
-    norm.eps = 0.0
-    norm.running_var.fill_(1)
-    norm.running_mean.zero_()
-    if norm.weight is not None:
-        norm.weight.fill_(1)
-    if norm.bias is not None:
-        _set(norm.bias, bias, scale)
-    else:
-        _set(norm.running_mean, -bias, scale)
+    return Recording(values, membranes, currents)

@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from lapilli.ir.errors import QuantizeError
+from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured
 from lapilli.model.capture.signature import Signature
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan
 from lapilli.quantize.pytorch.interpreter import Program
-from lapilli.quantize.pytorch.reference import quantized_module
+from lapilli.quantize.pytorch.quantized_module import quantized_module
 from lapilli.quantize.weights import IntegerUnit
 
 
@@ -26,7 +27,7 @@ class Runnable:
 
     module: nn.Module
     signature: Signature
-    why: tuple[str, ...]
+    why: tuple[Note, ...]
 
 
 def runnable(
@@ -77,24 +78,26 @@ def _is_derived(captured: Captured, name: str) -> bool:
 
 def _reasons(
     captured: Captured, units: Mapping[str, IntegerUnit], settable: Mapping[str, object]
-) -> tuple[str, ...]:
-    """Sentences that name each linear map whose quantized weights the module cannot hold."""
-    why: list[str] = []
+) -> tuple[Note, ...]:
+    """Notes that name each linear map whose quantized weights the module cannot hold."""
+    why: list[Note] = []
     held: dict[str, tuple[object, ...]] = {}
     for name, unit in units.items():
         op, path = _synapse(captured, name), captured.calls[name].path
         if name in settable:
             first = held.setdefault(op.weight, (unit.weight, unit.weight_scale))
             if first != (unit.weight, unit.weight_scale):
-                why.append(
-                    f"{path}: {op.weight} is used at two scales; in PyTorch, the captured program "
-                    "runs in place of the author's forward"
+                text = (
+                    f"{op.weight} is used at two scales; in PyTorch, the captured program runs in "
+                    "place of the author's forward"
                 )
+                why.append(Note(NoteKind.CAPTURED_PROGRAM, path, text))
         elif not _is_exact(captured, op, unit):
-            why.append(
-                f"{path}: its weights are computed from the parameters; in PyTorch, the captured "
-                "program with quantized weights runs in place of the author's forward"
+            text = (
+                "its weights are computed from the parameters; in PyTorch, the captured program "
+                "with quantized weights runs in place of the author's forward"
             )
+            why.append(Note(NoteKind.CAPTURED_PROGRAM, path, text))
     return tuple(why)
 
 

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pytest
 
 from lapilli.deploy.comparison.compare import compare
-from lapilli.deploy.comparison.runners import PyTorch, Simulated
 from lapilli.ir import ops
 from lapilli.model.digits import PREPROCESSING, TEST_IMAGES, Split, load_digits
 from lapilli.model.loading.checkpoint import Checkpoint, build
@@ -35,8 +34,8 @@ def test_integers_answer_as_well_as_floats(
     network = q.network
     found = compare(
         network,
-        PyTorch(network, q.reference),
-        Simulated(network, Reference()),
+        q.reference,
+        Reference().compile(network.graph),
         test_split.images,
     )
     found.require()
@@ -55,8 +54,8 @@ def test_lava_fires_every_spike_of_pytorch(quantized: Get, test_split: Split, mo
     network = q.network
     found = compare(
         network,
-        PyTorch(network, q.reference),
-        Simulated(network, Lava()),
+        q.reference,
+        Lava().compile(network.graph),
         test_split.images[:LAVA_IMAGES],
         batch=LAVA_IMAGES,
     )
@@ -73,8 +72,8 @@ def test_nirtorch_fires_every_spike_of_the_spike_driven_network(
     network = spike_driven.network
     found = compare(
         network,
-        PyTorch(network, spike_driven.reference),
-        Simulated(network, Nir()),
+        spike_driven.reference,
+        Nir().compile(network.graph),
         test_split.images[:60],
     )
     found.require()
@@ -91,8 +90,8 @@ def test_onnxruntime_fires_every_spike_of_pytorch(
     network = q.network
     found = compare(
         network,
-        PyTorch(network, q.reference),
-        Simulated(network, Onnx(step=step, inlined=step)),
+        q.reference,
+        Onnx(step=step, inlined=step).compile(network.graph),
         test_split.images[:60],
     )
     found.require()
@@ -104,9 +103,7 @@ def _exact_in(simulator: Simulator, made: Quantized, images: npt.NDArray[np.uint
     for package in ("nirtorch", "snntorch", "spikingjelly"):
         pytest.importorskip(package)
     network = made.network
-    found = compare(
-        network, PyTorch(network, made.reference), Simulated(network, simulator), images
-    )
+    found = compare(network, made.reference, simulator.compile(network.graph), images)
     found.require()
     assert found.images == len(images)
     return found.compared

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from lapilli.deploy.comparison.compare import Comparison, compare
-from lapilli.deploy.comparison.runners import PyTorch, Simulated
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph
 from lapilli.ir.passes.delays import balance_delays
@@ -41,8 +40,8 @@ def _against_pytorch(
     network = quantized.network
     return compare(
         network,
-        PyTorch(network, quantized.reference),
-        Simulated(replace(network, graph=graph), simulator or Reference()),
+        quantized.reference,
+        (simulator or Reference()).compile(graph),
         images.images[:count],
     )
 

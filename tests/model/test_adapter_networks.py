@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 from networks.two_neurons import Net, compared, quantized  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.capture import program  # noqa: E402
 from lapilli.model.families.lif import LIF, IntegerSpike, TernaryLIF  # noqa: E402
 from lapilli.model.neurons.adapters import adapter_of, rule_of  # noqa: E402
@@ -69,7 +70,7 @@ def test_where_the_integer_neuron_stands_on_both_sides(T: int, on_both_sides: se
     found = set()
     for name, make in _multi_step().items():
         notes = quantized(Net(make(), make(), T)).notes
-        if any("the integer neuron stands on both sides" in note for note in notes):
+        if NoteKind.INTEGER_NEURON in {note.kind for note in notes}:
             found.add(name)
     assert found == on_both_sides
 
@@ -92,7 +93,7 @@ def test_a_state_does_not_go_on_from_run_to_run() -> None:
     node = sj.LIFNode(step_mode="m")
     made = quantized(Net(node, LIF()))
     images = np.random.default_rng(0).integers(-100, 100, (3, 3, 4, 4))
-    first, second = (made.reference.run(images) for _ in range(2))
+    first, second = (made.reference.run_images(images) for _ in range(2))
     assert np.array_equal(first.membranes["first"], second.membranes["first"])
     assert node.v == 0.0  # nor in the author's own
 

@@ -94,25 +94,25 @@ def test_another_style_is_spike_exact() -> None:
     graph = made.network.graph
     integers = (images * 2.0**made.network.input.exponent).round().numpy().astype(np.int64)
     integers = integers.clip(made.network.input.lo, made.network.input.hi)
-    trace = made.reference.run(integers)
+    trace = made.reference.run_images(integers)
     shown = np.broadcast_to(integers, (graph.T, *integers.shape))
     got = Reference().compile(graph).run({"image": shown})
-    assert trace.spikes.keys() == set(graph.neurons)
+    assert trace.membranes.keys() == set(graph.neurons)
     assert len(graph.neurons) == 4
     compared = 0
     for name in graph.neurons:
-        assert np.array_equal(got.values[name], trace.spikes[name]), name
+        assert np.array_equal(got.values[name], trace.values[name]), name
         assert np.array_equal(got.membranes[name], trace.membranes[name]), name
         assert np.array_equal(got.currents[name], trace.currents[name]), name
         assert 0.02 < got.values[name].mean() < 0.98, name
         compared += got.values[name].size
     assert compared == graph.T * 40 * 16 * 12 * 6
-    assert np.array_equal(got.values["logits"][-1], trace.logits)
-    assert len(np.unique(trace.logits)) > 20
+    assert np.array_equal(got.values["logits"][-1], trace.values["logits"][-1])
+    assert len(np.unique(trace.values["logits"][-1])) > 20
     assert graph.types["fc"].kind is Kind.GRADED
     with torch.no_grad():  # the integers still say what the author's floats said
         floats = model(images).argmax(1).numpy()
-    assert (floats == trace.logits.argmax(1)).mean() > 0.8
+    assert (floats == trace.values["logits"][-1].argmax(1)).mean() > 0.8
 
 
 def test_it_is_not_one_constant() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import CaptureError, QuantizeError  # noqa: E402
+from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.capture.probe import probe  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.model.neurons.adapters import Description, describe  # noqa: E402
@@ -89,7 +90,7 @@ def test_a_hard_reset_described_may_have_its_threshold_rounded() -> None:
     rule = NeuronRule(decay=Fraction(1, 2), gain=Fraction(1), v_threshold=Fraction(3, 2))
     name = f"{Hard.__module__}.{Hard.__qualname__}"
     made = quantized(Net(Hard(), Hard()), neurons={name: rule})
-    assert any("rounded by" in note for note in made.notes)
+    assert NoteKind.THRESHOLD in {note.kind for note in made.notes}
     assert compared(made) > 10_000
 
 

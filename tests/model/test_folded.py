@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.deploy.comparison.compare import compare  # noqa: E402
-from lapilli.deploy.comparison.runners import PyTorch, Simulated  # noqa: E402
 from lapilli.ir.errors import CaptureError  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.model.neurons.adapters import ADAPTERS, Adapter  # noqa: E402
@@ -91,8 +90,8 @@ def test_time_comes_first_and_anything_may_follow() -> None:
     made = quantize(model, torch.rand(8, 1, 4, 4))
     network = made.network
     pixels = np.random.default_rng(0).integers(0, 256, (6, 1, 4, 4), np.uint8)
-    pytorch = PyTorch(network, made.reference)
-    found = compare(network, pytorch, Simulated(network, Reference()), pixels)
+    pytorch = made.reference
+    found = compare(network, pytorch, Reference().compile(network.graph), pixels)
     found.require()
     assert found.compared > 3 * 4 * 6 * (64 + 64 + 6)
     assert network.graph.types["window_lif"].shape == (2, 4, 2, 4)

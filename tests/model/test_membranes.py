@@ -15,7 +15,6 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.deploy.comparison.compare import compare, compare_all  # noqa: E402
-from lapilli.deploy.comparison.runners import PyTorch, Simulated  # noqa: E402
 from lapilli.export.native import load_network, save_network  # noqa: E402
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import (  # noqa: E402
@@ -25,6 +24,7 @@ from lapilli.ir.errors import (  # noqa: E402
     UnsupportedError,
 )
 from lapilli.ir.graph import Graph  # noqa: E402
+from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.neurons.adapters import ADAPTERS  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.simulators.event_driven import EventDriven  # noqa: E402
@@ -98,7 +98,10 @@ def test_snntorch(end: str, beta: float, exact_on: Callable[..., int]) -> None:
     assert made.network.graph.neurons == ("lif1",)
     assert not read(made).after_reset
     assert exact_on(made, images(40, 1)) > 10_000
-    stands_in = any(n.startswith("lif2.membrane: the integer neuron") for n in made.notes)
+    stands_in = (
+        "lif2.membrane",
+        NoteKind.INTEGER_NEURON,
+    ) in [(n.path, n.kind) for n in made.notes]
     assert stands_in == (beta == 0.9)
 
 
@@ -210,8 +213,8 @@ def pixels(count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def test_every_simulator_shows_the_membrane_that_pytorch_reads(tutorial: Quantized) -> None:
     network = tutorial.network
-    pytorch = PyTorch(network, tutorial.reference)
-    runs = [Simulated(network, s) for s in (Reference(), EventDriven(), Lava())]
+    pytorch = tutorial.reference
+    runs = {s.name: s.compile(network.graph) for s in (Reference(), EventDriven(), Lava())}
     for comparison in compare_all(network, pytorch, runs, pixels(6)):
         comparison.require()
         assert comparison.compared > 400
@@ -239,8 +242,8 @@ def test_the_other_membrane_is_told_apart() -> None:
     )
     graph = Graph(nodes, made.network.graph.outputs, made.network.graph.T)
     network = replace(made.network, graph=graph)
-    pytorch = PyTorch(made.network, made.reference)
-    found = compare(network, pytorch, Simulated(network, Reference()), pixels(20))
+    pytorch = made.reference
+    found = compare(network, pytorch, Reference().compile(network.graph), pixels(20))
     assert found.first is not None
     assert (found.first.node, found.first.kind) == (name, "membrane")
 
@@ -258,8 +261,8 @@ def test_a_membrane_that_never_moves_shows_nothing() -> None:
         model.fc2.weight.zero_()  # type: ignore[operator,union-attr]
         model.fc2.bias.zero_()  # type: ignore[operator,union-attr]
     made = quantize(model, images(12, 0))
-    run = Simulated(made.network, Reference())
-    found = compare(made.network, PyTorch(made.network, made.reference), run, pixels(6))
+    run = Reference().compile(made.network.graph)
+    found = compare(made.network, made.reference, run, pixels(6))
     assert not found.mismatches
     assert found.vacuous == ("lif2.membrane",)
     with pytest.raises(MismatchError, match=r"shows nothing about lif2\.membrane"):

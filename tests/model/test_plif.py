@@ -16,6 +16,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from lapilli.deploy.cli.app import app  # noqa: E402
 from lapilli.ir.errors import CheckpointError  # noqa: E402
+from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.digits import PREPROCESSING  # noqa: E402
 from lapilli.model.families.lif import LIF, PLIF  # noqa: E402
 from lapilli.model.families.presets import PRESETS, fitting  # noqa: E402
@@ -75,7 +76,7 @@ def test_learned_time_constants_are_exact(
     model = build(Checkpoint(tmp_path, _trained(name, spread=0.3)), config)
     quantized = quantize(model, images)
     neurons = sum(isinstance(m, PLIF) for m in model.modules())
-    assert sum("integer neuron stands on both sides" in n for n in quantized.notes) == neurons
+    assert [n.kind for n in quantized.notes].count(NoteKind.INTEGER_NEURON) == neurons
     assert exact_on(quantized, images, live=False) > 100_000
     of_spikingjelly = quantize(_with_spikingjelly(model), images)
     assert of_spikingjelly.network.graph.digest == quantized.network.graph.digest
@@ -88,7 +89,7 @@ def test_an_untrained_w_is_a_lif(tmp_path: Path) -> None:
     plain = quantize(alive(config, size), images).network.graph
     learned = quantize(build(Checkpoint(tmp_path, state), config), images)
     assert learned.network.graph.digest == plain.digest
-    assert not any("both sides: " in note for note in learned.notes)
+    assert NoteKind.INTEGER_NEURON not in {note.kind for note in learned.notes}
 
 
 def test_official_keys_of_neurons_that_nothing_calls(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.deploy.comparison.compare import compare_all
-from lapilli.deploy.comparison.runners import PyTorch, Simulated
 from lapilli.quantize import Quantized, quantize
 from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.reference import Reference
@@ -44,8 +43,8 @@ def compared(made: Quantized, *others: Any, images: int = 24) -> int:
     network = made.network
     pixels = np.random.default_rng(2).integers(0, 256, (images, 3, 4, 4)).astype(np.uint8)
     simulators = (Reference(), EventDriven(), *others)
-    runs = [Simulated(network, simulator) for simulator in simulators]
-    found = compare_all(network, PyTorch(network, made.reference), runs, pixels)
+    runs = {simulator.name: simulator.compile(network.graph) for simulator in simulators}
+    found = compare_all(network, made.reference, runs, pixels)
     for one in found:
         one.require()
     return sum(one.compared for one in found)

@@ -25,7 +25,7 @@ def test_the_model_passed_in_is_not_changed() -> None:
     modules = dict(model.named_modules())
 
     made = quantize(model, images())
-    made.reference.run(integers(made, images()))
+    made.reference.run_images(integers(made, images()))
 
     assert dict(model.named_modules()) == modules
     assert not any(m._forward_hooks or m.training for m in modules.values())
@@ -38,10 +38,10 @@ def test_the_model_passed_in_is_not_changed() -> None:
 def test_a_run_changes_neither_answer_nor_memory() -> None:
     made = quantize(tiny(), images())
     given = integers(made, images())
-    first, second = made.reference.run(given), made.reference.run(given)
-    alone = made.reference.run(given[3:4])
-    assert np.array_equal(first.logits, second.logits)
-    assert np.array_equal(first.logits[3:4], alone.logits)
+    first, second = made.reference.run_images(given), made.reference.run_images(given)
+    alone = made.reference.run_images(given[3:4])
+    assert np.array_equal(first.values["logits"][-1], second.values["logits"][-1])
+    assert np.array_equal(first.values["logits"][-1][3:4], alone.values["logits"][-1])
 
 
 def test_nothing_but_model_and_calibration_counts() -> None:

@@ -17,6 +17,7 @@ import lapilli.quantize.fit as fitting  # noqa: E402
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.certificate import check_registers  # noqa: E402
 from lapilli.ir.errors import RangeError  # noqa: E402
+from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.quantize.lower import Lowered  # noqa: E402
@@ -84,8 +85,8 @@ def test_all_at_once_decide_as_one_after_the_other(
 def test_what_was_given_up_is_said() -> None:
     made = crowded(300)
     graph = made.network.graph
-    said = "first and 1 more: weights of 6 bits, so that the state of "
-    assert any(note.startswith(said) for note in made.notes)
+    said = "first: weights of 6 bits, here and in 1 more, so that the state of "
+    assert any(str(note).startswith(said) for note in made.notes)
     for name in ("first", "second"):
         op = graph[name].op
         assert isinstance(op, ops.Linear)
@@ -116,13 +117,13 @@ def test_a_neuron_without_synapses_keeps_its_threshold(tokens: int, fraction_bit
     lif = made.network.graph["attn_lif"].op
     assert isinstance(lif, ops.Neuron)
     assert lif.fraction_bits == fraction_bits
-    assert any("no stock Loihi neuron" in note for note in made.notes) == (fraction_bits == 3)
+    assert (NoteKind.STATE in {note.kind for note in made.notes}) == (fraction_bits == 3)
     given = np.random.default_rng(0).integers(-127, 128, (3, 1, 1, tokens))
-    trace = made.reference.run(given)
+    trace = made.reference.run_images(given)
     got = Reference().compile(made.network.graph).run({"image": np.stack([given] * 4)})
-    assert 0 < trace.spikes["attn_lif"].mean() < 1
+    assert 0 < trace.values["attn_lif"].mean() < 1
     for name in made.network.graph.neurons:
-        assert np.array_equal(got.values[name], trace.spikes[name])
+        assert np.array_equal(got.values[name], trace.values[name])
         assert np.array_equal(got.membranes[name], trace.membranes[name])
     # The membrane meets the threshold: h = v_th, in units of 2**-f * gain * scale.
     theta = int(lif.threshold.array.max())

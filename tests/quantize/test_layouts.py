@@ -13,7 +13,6 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.deploy.comparison.compare import compare  # noqa: E402
-from lapilli.deploy.comparison.runners import PyTorch, Simulated  # noqa: E402
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import CaptureError, InputError, QuantizeError  # noqa: E402
 from lapilli.ir.types import Kind  # noqa: E402
@@ -76,7 +75,7 @@ def test_steps_differ(exact_on: Callable[..., int]) -> None:
     made = quantize(frames("BTCHW"), given("BTCHW", 12, 0), layout="BTCHW")
     integers = np.zeros((1, _T, 2, 6, 6), np.int64)
     integers[0, 3] = made.network.input.hi
-    lif = made.reference.run(integers).spikes["lif"]
+    lif = made.reference.run_images(integers).values["lif"]
     assert lif[3].any()
     assert not (lif[3] == lif[0]).all()
 
@@ -98,8 +97,8 @@ def test_events_stay_what_they_are(layout: str, exact_on: Callable[..., int]) ->
 
     compared = compare(
         made.network,
-        PyTorch(made.network, made.reference),
-        Simulated(made.network, Reference()),
+        made.reference,
+        Reference().compile(made.network.graph),
         events[10:].numpy().astype(np.uint8),
     )
     assert compared.exact
@@ -180,7 +179,9 @@ def test_what_a_model_returns(
     assert made.reference.signature.leaf == leaf
     assert exact_on(made, given("BCHW", 6, 1)) > 10_000
     assert [
-        said for said in ("for the logits", "mean over T") if any(said in n for n in made.notes)
+        said
+        for said in ("for the logits", "mean over T")
+        if any(said in n.text for n in made.notes)
     ] == [word for word in ("for the logits", "mean over T") if word in notes]
 
 
@@ -231,8 +232,8 @@ def test_per_sample_is_what_a_batch_of_one_does(exact_on: Callable[..., int]) ->
     model = leaking()
     made = quantize(model, images[:6], per_sample=True)
     assert exact_on(made, images[6:]) > 4000
-    (note,) = (n for n in made.notes if "proj_lif" in n)
-    assert "state leaks from sample to sample; captured per sample" in note
+    (note,) = (n for n in made.notes if n.path == "proj_lif" and not n.is_warning)
+    assert "state leaks from sample to sample; captured per sample" in note.text
     with torch.no_grad():
         together = model(images)
         alone = torch.cat([model(image[None]) for image in images])

@@ -14,6 +14,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import MismatchError, QuantizeError  # noqa: E402
+from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
@@ -146,7 +147,7 @@ def test_merged_maps_are_spike_exact(name: str, exact_on: Callable[..., int]) ->
     torch.manual_seed(0)
     made = quantize(build(MIDDLES[name]()), images())
     assert exact_on(made, images(5, seed=7)) > 4000
-    assert any("captured program" in note for note in made.notes)
+    assert NoteKind.CAPTURED_PROGRAM in {note.kind for note in made.notes}
     maps = [n.name for n in made.network.graph.nodes if isinstance(n.op, ops.Conv2d | ops.Linear)]
     assert len(maps) == 3, maps
 
@@ -210,7 +211,7 @@ def test_a_head_on_a_real_stream_multiplies_on_the_host(
     assert exact_on(made, images(5, seed=7)) > 1000
     graded = [n.name for n in made.network.graph.nodes if getattr(n.op, "graded", False)]
     assert graded == ["stem", "head"]
-    assert not any("captured program" in note for note in made.notes)
+    assert NoteKind.CAPTURED_PROGRAM not in {note.kind for note in made.notes}
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ torch = pytest.importorskip("torch")
 
 from networks.tiny import compare, images, integer_weights, integers, tiny  # noqa: E402
 
+from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.digits import Split  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
+from lapilli.quantize.neurons import INSTEAD  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -29,7 +31,7 @@ pytestmark = pytest.mark.torch
 def test_pytorch_is_the_graph(options: dict[str, Any]) -> None:
     made = quantize(tiny(**options), images())
     assert compare(made, images(40, seed=2)) > 1000
-    assert not any("integer neuron" in note for note in made.notes)
+    assert NoteKind.INTEGER_NEURON not in {note.kind for note in made.notes}
 
 
 @pytest.mark.parametrize(
@@ -43,10 +45,11 @@ def test_pytorch_is_the_graph(options: dict[str, Any]) -> None:
 def test_an_inexact_neuron_is_replaced_on_both_sides(options: dict[str, Any], why: str) -> None:
     made = quantize(tiny(**options), images())
     assert compare(made, images(40, seed=2)) > 1000
-    want = f"the integer neuron stands on both sides: {why}"
-    assert len(made.notes) == 4
-    for i, note in enumerate(made.notes):  # one of them also says that its state had no room
-        assert note.startswith(f"lif{i}: {want}")
+    notes = [n for n in made.notes if n.kind is NoteKind.INTEGER_NEURON]
+    assert len(notes) == 4
+    for i, note in enumerate(notes):  # one of them also says that its state had no room
+        assert note.path == f"lif{i}"
+        assert note.text.startswith(f"{INSTEAD}: {why}")
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
@@ -58,7 +61,7 @@ def test_weights_keep_to_their_bits(bits: int) -> None:
     assert max(most) <= top
     assert sum(m > top // 2 for m in most) >= 3  # and use them
     given = integers(made, images(8))
-    assert made.reference.run(given).logits.shape == (8, 3)
+    assert made.reference.run_images(given).values["logits"][-1].shape == (8, 3)
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8, 10])
@@ -87,13 +90,13 @@ def test_trained_networks_are_exact(
 
 def compare_digits(made: Quantized, pixels: npt.NDArray[np.uint8]) -> int:
     (given,) = made.network.encode(pixels).values()
-    trace = made.reference.run(given[0])
+    trace = made.reference.run_images(given[0])
     got = Reference().compile(made.network.graph).run({"image": given})
     compared = 0
     for name in made.network.graph.neurons:
-        assert np.array_equal(got.values[name], trace.spikes[name]), name
+        assert np.array_equal(got.values[name], trace.values[name]), name
         assert np.array_equal(got.membranes[name], trace.membranes[name]), name
         assert 0 < got.values[name].mean() < 1, name
         compared += got.values[name].size
-    assert np.array_equal(got.values["logits"][-1], trace.logits)
+    assert np.array_equal(got.values["logits"][-1], trace.values["logits"][-1])
     return compared

@@ -78,4 +78,4 @@ def test_a_parameter_off_its_grid_is_noticed(parameter: str, node: str) -> None:
     value = made.reference.module.state_dict()[parameter]
     value += 2.0**-30
     with pytest.raises(MismatchError, match=rf"^{node}: .* is no multiple of"):
-        made.reference.run(integers(made, images()))
+        made.reference.run_images(integers(made, images()))

@@ -15,6 +15,7 @@ from torch import Tensor, nn  # noqa: E402
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.certificate import check_registers  # noqa: E402
 from lapilli.ir.errors import MismatchError  # noqa: E402
+from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.ir.semantics import evaluate  # noqa: E402
 from lapilli.model.families.lif import LIF, TernaryLIF  # noqa: E402
 from lapilli.model.neurons.shiftmax import Shiftmax  # noqa: E402
@@ -82,13 +83,14 @@ def test_bipolar_attention_is_exact(
 ) -> None:
     quantized = made(**options)
     assert exact_on(quantized, images, live=False) > 40_000
-    spikes = quantized.reference.run(_integers(quantized, images)).spikes
+    spikes = quantized.reference.run_images(_integers(quantized, images)).values
     for name in ("q_lif", "k_lif", "attn_lif"):
         assert {-1, 0, 1} == set(np.unique(spikes[name]).tolist()), name
-    in_place = any("in place of the author's forward" in note for note in quantized.notes)
+    in_place = NoteKind.CAPTURED_PROGRAM in {note.kind for note in quantized.notes}
     assert in_place == bool(options.get("merged"))
-    (note,) = (n for n in quantized.notes if n.startswith("shiftmax: "))
-    assert f"weights below 2**-{_node(quantized).reach} are left out" in note
+    (note,) = (n for n in quantized.notes if n.kind is NoteKind.SHIFTMAX)
+    assert note.path == "shiftmax"
+    assert f"weights below 2**-{_node(quantized).reach} are left out" in note.text
     check_registers(quantized.network.graph)
 
 
@@ -104,7 +106,7 @@ def test_scores_and_values_of_the_small_model_tell_roundings_apart(images: Tenso
     seen: list[tuple[Any, Any]] = []
     own = quantized.reference.module.get_submodule("shiftmax")
     own.register_forward_hook(lambda m, args, y: seen.append((m.weights(args[0]), args)))
-    quantized.reference.run(_integers(quantized, images))
+    quantized.reference.run_images(_integers(quantized, images))
     ((weights, (_, v)),) = seen
     sums = (weights @ v / own.unit).numpy()
     assert ((sums > 0) & (sums % 1 != 0)).mean() > 0.1

@@ -18,10 +18,11 @@ from torch import Tensor, nn  # noqa: E402
 from lapilli.deploy.comparison.targets import target  # noqa: E402
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import CaptureError, MismatchError  # noqa: E402
+from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.capture.probe import probe  # noqa: E402
 from lapilli.model.neurons.adapters import NeuronRule, Thresholds, rule_of  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
-from lapilli.quantize.neurons import Room, coarser, integer_neuron  # noqa: E402
+from lapilli.quantize.neurons import StateFormat, integer_neuron, next_coarser  # noqa: E402
 from lapilli.simulators.lava.shared.legality import not_stock  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -81,7 +82,7 @@ def test_learned_thresholds_are_exact(
     assert (first.shape, second.shape) == ((6, 1, 1), (10,))
     assert len(np.unique(first)) == 6
     assert len(np.unique(second)) == 10
-    assert sum("both sides: " in note for note in made.notes) == both_sides
+    assert [n.kind for n in made.notes].count(NoteKind.INTEGER_NEURON) == both_sides
     assert exact_on(made, images) > 7_000
 
 
@@ -96,13 +97,12 @@ def test_one_wrong_threshold_is_caught(exact_on: Callable[..., int]) -> None:
 @pytest.mark.lava
 def test_learned_thresholds_are_exact_on_lava() -> None:
     from lapilli.deploy.comparison.compare import compare_recordings
-    from lapilli.deploy.comparison.runners import PyTorch
 
     made, images = _quantized()
     network = made.network
     scale = 2.0**network.input.exponent
     integers = np.rint(images.double().numpy() * scale).clip(-15, 15).astype(np.int64)
-    expected = PyTorch(network, made.reference).record(integers)
+    expected = made.reference.run_images(integers)
     steps = np.broadcast_to(integers, (_T, *integers.shape))
     got = target("lava").compile(network.graph).run({network.graph.inputs[0]: steps})
     found = compare_recordings(network.graph, expected, got)
@@ -138,8 +138,8 @@ def test_a_state_that_does_not_fit_takes_the_integer_neuron() -> None:
     rule = NeuronRule(decay=Fraction(1, 2), gain=Fraction(1), v_threshold=each)
     fine = integer_neuron(rule, Fraction(1, 64), _T)
     assert fine.exact
-    assert coarser(fine, rule, _T, fed=True) == Room(6)
-    coarse = integer_neuron(rule, Fraction(1, 64), _T, Room(6))
+    assert next_coarser(fine, rule, _T, fed=True) == StateFormat(6)
+    coarse = integer_neuron(rule, Fraction(1, 64), _T, StateFormat(6))
     assert not coarse.exact
     assert "its thresholds differ" in coarse.note
     assert isinstance(coarse.op, ops.Neuron)

@@ -21,7 +21,7 @@ Limb = tuple[int, ops.Linear]  # what one of its units is worth, and its synapse
 def limbs(op: ops.Linear, fits: Callable[[ops.Linear], bool]) -> tuple[Limb, ...]:
     """The fewest limbs of equally many bits that fit; `op` itself, if it does.
 
-    >>> op = Linear(weight=IntTensor.of([[100, -7]]), bias=IntTensor.of([33]))
+    >>> op = ops.Linear(weight=IntTensor.of([[100, -7]]), bias=IntTensor.of([33]))
     >>> parts = limbs(op, lambda part: part.weight.range.magnitude < 32)
     >>> [(unit, p.weight.array.tolist(), p.bias.array.tolist()) for unit, p in parts]
     [(1, [[4, -7]], [1]), (32, [[3, 0]], [1])]

@@ -20,7 +20,7 @@ _PARTS = (
     "py.typed",
     "ir",
     "export/__init__.py",
-    "export/native.py",
+    "export/native",
     "simulators/__init__.py",
     "simulators/digest.py",
     "simulators/lava/__init__.py",

@@ -1,0 +1,161 @@
+"""How a network was made: what a `.lapilli` file remembers of the model that it came from.
+
+Everything is exact, a fraction, an integer or text, so that whoever has the same model makes the
+same integers again, without calibration: `lapilli.quantize.replay`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeAlias
+
+Json: TypeAlias = "bool | int | str | list[Json] | dict[str, Json] | None"  # no floats
+
+NEAREST = "nearest"  # a weight is the integer nearest to its real value by its scale
+
+
+class NoteKind(enum.Enum):
+    """What a note is about: programs read this, people read the text."""
+
+    INTEGER_NEURON = "integer neuron"  # it replaces the float neuron in the PyTorch reference too
+    THRESHOLD = "threshold"  # rounded, in the PyTorch reference too
+    STATE = "state"  # exact, but no neuron of stock Loihi
+    WEIGHT_BITS = "weight bits"  # given up, so that a state fits
+    MERGED = "merged"  # linear maps that became one
+    CAPTURED_PROGRAM = "captured program"  # runs in place of the author's forward
+    SHIFTMAX = "shiftmax"
+    ANSWER = "answer"  # which result is the answer, or how it is read
+    CAPTURE = "capture"  # something else that was understood differently from what is written
+    # Warnings: the integers may be exact and no good.
+    LOST_WEIGHTS = "lost weights"
+    UNUSUAL_WEIGHTS = "unusual weights"
+    SILENT = "silent"
+    SATURATED = "saturated"
+    SAME_ANSWER = "same answer"
+    NORMALISATION = "normalisation"
+    CLIPPED = "clipped"
+
+
+WARNINGS = frozenset(
+    {
+        NoteKind.LOST_WEIGHTS,
+        NoteKind.UNUSUAL_WEIGHTS,
+        NoteKind.SILENT,
+        NoteKind.SATURATED,
+        NoteKind.SAME_ANSWER,
+        NoteKind.NORMALISATION,
+        NoteKind.CLIPPED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something about a network that is not the author's module bit for bit, or a warning.
+
+    Attributes:
+        kind: for programs.
+        path: the module, or the node, that it is about; empty for the model itself.
+        text: a sentence for people.
+    """
+
+    kind: NoteKind
+    path: str
+    text: str
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the network may be no good, however exact."""
+        return self.kind in WARNINGS
+
+    def __str__(self) -> str:
+        return f"{self.path or '(the model itself)'}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynapseRecord:
+    """How the integers of one synapse were found.
+
+    Attributes:
+        node: in the graph.
+        path, use: the linear map's module, and which of its uses this is, from 0.
+        weight_scale: a real weight is an integer times this.
+        output_scale: a real current is an integer times this, and so is a bias.
+    """
+
+    node: str
+    path: str
+    use: int
+    weight_scale: Fraction
+    output_scale: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeuronRecord:
+    """How the integers of one neuron, or of a membrane that is read, were found.
+
+    Attributes:
+        node: in the graph.
+        path, use: the neuron's module, and which of its calls this is, from 0.
+        rule: what it computes in real numbers, field by field, fractions as text.
+        fraction_bits, loihi_threshold: of a state that had to be coarser than the trained
+            threshold asks for, and whether its threshold is one that Loihi can hold; both None
+            where nothing was given up.
+        exact: whether the author's float neuron computes the same spikes.
+        v_threshold: what the float neuron must compare with, where it had to be rounded.
+        scale: a real current is an integer times this.
+    """
+
+    node: str
+    path: str
+    use: int
+    rule: Mapping[str, Json]
+    fraction_bits: int | None
+    loihi_threshold: bool | None
+    exact: bool
+    v_threshold: Fraction | None
+    scale: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounding:
+    """How weights were rounded.
+
+    Attributes:
+        method: `NEAREST`, or the name of one that looks at more than one weight at a time; its
+            integers are taken from the file.
+        bound: how far an integer may lie from weight / scale, in units of the integer.
+    """
+
+    method: str = NEAREST
+    bound: Fraction = Fraction(1, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a network was made from a model.
+
+    Attributes:
+        model: which model: a family and its configuration, or somebody's own class and the
+            arguments it was built with. Never a path.
+        options: those of `quantize` that were given, numbers as text.
+        parameters: SHA-256 of the model's parameters, as float64.
+        rounding: how weights became integers.
+        synapses, neurons: what came out, in the order of the graph.
+        leaf, per_step: which tensor of the module's answer holds the logits, and whether their
+            mean over T is the answer.
+        notes: what is not the author's module bit for bit, and warnings.
+    """
+
+    model: Mapping[str, Json]
+    options: Mapping[str, Json]
+    parameters: str
+    rounding: Rounding
+    synapses: tuple[SynapseRecord, ...]
+    neurons: tuple[NeuronRecord, ...]
+    leaf: int
+    per_step: bool
+    notes: tuple[Note, ...]

@@ -1,0 +1,170 @@
+"""Whether integers are any good: what rounding lost, what fell silent, what answers the same.
+
+Exact is not enough: a network whose first layer became zeros is exact, and blind.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lapilli.ir import ops
+from lapilli.ir.network import InputQuantizer
+from lapilli.ir.recipe import Note, NoteKind
+from lapilli.model.capture import program
+from lapilli.model.capture.program import Captured, neuron_of
+from lapilli.quantize.image_scale import quantized_images
+from lapilli.quantize.lower import Lowered
+from lapilli.quantize.plan import Plan
+from lapilli.quantize.pytorch.recorder import listening
+from lapilli.quantize.pytorch.reference import PyTorchReference
+from lapilli.quantize.weights import Folded, IntegerUnit
+
+_NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is not the layer
+_HUGE = 1e6  # times the median of a synapse's weights: one weight takes all the bits
+_SATURATED = 0.999  # of all events that a neuron can send
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Mean events per neuron and step, in parts of the most that it can send, on one set of images.
+
+    Attributes:
+        in_float: of the author's module; in_integers: of the reference.
+    """
+
+    in_float: float
+    in_integers: float
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What quantizing did to a network, on some images of the calibration.
+
+    Attributes:
+        images: their numbers in the calibration.
+        zeroed: synapse node -> share of its weights that are not 0 and became 0.
+        rates: firing node -> how often it fired, in float and in integers.
+        float_answers, integer_answers: the largest logit of each image.
+        notes: warnings that follow.
+    """
+
+    images: tuple[int, ...]
+    zeroed: Mapping[str, float]
+    rates: Mapping[str, Rates]
+    float_answers: tuple[int, ...]
+    integer_answers: tuple[int, ...]
+    notes: tuple[Note, ...]
+
+
+def examine(
+    captured: Captured,
+    plan: Plan,
+    folded: Mapping[str, Folded],
+    units: Mapping[str, IntegerUnit],
+    lowered: Lowered,
+    reference: PyTorchReference,
+    source: InputQuantizer,
+    calibration: Tensor,
+    most: int,
+) -> Health:
+    """Look at the weights, and run float and integers on up to `most` images of the calibration."""
+    chosen = np.linspace(0, len(calibration) - 1, min(most, len(calibration))).astype(int)
+    numbers = tuple(dict.fromkeys(chosen.tolist()))
+    images = calibration[list(numbers)]
+    zeroed = {
+        node: _zeroed(folded[name].weight, units[name].weight.array)
+        for node, name in lowered.synapses.items()
+    }
+    float_rates, float_answers = _float_run(captured, lowered, images)
+    recording = reference.run_images(quantized_images(source, images))
+    logits = recording.values[reference.logits][-1]
+    rates = {
+        node: Rates(rate, float(np.abs(recording.values[node]).mean()) / _most(lowered, node))
+        for node, rate in float_rates.items()
+    }
+    notes = [
+        *_weight_notes(plan, folded, lowered, zeroed),
+        *_rate_notes(rates),
+        *_answer_notes(logits, images),
+    ]
+    integer_answers = tuple(logits.argmax(-1).tolist())
+    return Health(numbers, zeroed, rates, float_answers, integer_answers, tuple(notes))
+
+
+def _zeroed(real: np.ndarray, integers: np.ndarray) -> float:
+    alive = int(np.count_nonzero(real))
+    return float(np.count_nonzero((real != 0) & (integers == 0))) / alive if alive else 0.0
+
+
+def _most(lowered: Lowered, node: str) -> int:
+    """Events that a neuron can send in one step."""
+    op = lowered.neurons[node][1].op
+    return op.thresholds.shape[0] if isinstance(op, ops.Staircase) else 1
+
+
+def _float_run(
+    captured: Captured, lowered: Lowered, images: Tensor
+) -> tuple[dict[str, float], tuple[int, ...]]:
+    """How often each neuron of the author's module fires, and what the module answers."""
+    module = copy.deepcopy(captured.module)  # whatever its forward leaves behind stays here
+    firing = {
+        node: neuron_of(call)
+        for node, (call, _) in lowered.neurons.items()
+        if not isinstance(call.op, program.Membrane)
+    }
+    dtype = next((p.dtype for p in module.parameters()), torch.float32)
+    with torch.no_grad(), listening(module, {f.module for f in firing.values()}) as heard:
+        answers = captured.signature.logits(module, images.to(dtype)).argmax(-1)
+    rates = {}
+    for node, fire in firing.items():
+        events = heard.use(fire)[1].double().abs().mean().item() / float(fire.rule.output_scale)
+        rates[node] = events / _most(lowered, node)
+    return rates, tuple(answers.tolist())
+
+
+def _weight_notes(
+    plan: Plan, folded: Mapping[str, Folded], lowered: Lowered, zeroed: Mapping[str, float]
+) -> list[Note]:
+    notes = []
+    for node, name in lowered.synapses.items():
+        weight, path = np.abs(folded[name].weight), plan.units[name].path
+        if not weight.any():
+            notes.append(Note(NoteKind.UNUSUAL_WEIGHTS, path, "all its weights are 0"))
+        elif zeroed[node] >= _NEARLY_ALL:
+            text = f"{zeroed[node]:.1%} of its weights became 0: the layer is lost"
+            notes.append(Note(NoteKind.LOST_WEIGHTS, path, text))
+        median = float(np.median(weight[weight > 0])) if weight.any() else 0.0
+        if median and float(weight.max()) > _HUGE * median:
+            text = (
+                f"its largest weight is {float(weight.max()):.3g}, its median {median:.3g}: "
+                "one weight decides the scale of all"
+            )
+            notes.append(Note(NoteKind.UNUSUAL_WEIGHTS, path, text))
+    return notes
+
+
+def _rate_notes(rates: Mapping[str, Rates]) -> list[Note]:
+    notes = []
+    for node, rate in rates.items():
+        if rate.in_float > 0 and rate.in_integers == 0:
+            text = f"fires {rate.in_float:.2%} in float and never in integers"
+            notes.append(Note(NoteKind.SILENT, node, text))
+        if rate.in_float < _SATURATED <= rate.in_integers:
+            text = f"fires {rate.in_float:.2%} in float and always in integers"
+            notes.append(Note(NoteKind.SATURATED, node, text))
+    return notes
+
+
+def _answer_notes(logits: np.ndarray, images: Tensor) -> list[Note]:
+    """The same logits for images that differ: the network does not see them."""
+    differ = len(images) > 1 and bool((images != images[:1]).any())
+    if not differ or (logits != logits[:1]).any():
+        return []
+    text = f"has the same logits for {len(images)} different images: it does not see them"
+    return [Note(NoteKind.SAME_ANSWER, "", text)]

@@ -1,0 +1,108 @@
+"""How images become integers: what calibration finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lapilli.ir.errors import QuantizeError
+from lapilli.ir.network import InputQuantizer
+from lapilli.ir.recipe import Note, NoteKind
+from lapilli.ir.types import IntRange, Kind, TensorType
+from lapilli.quantize.options import QuantizeOptions
+
+
+def input_quantizer(calibration: Tensor, options: QuantizeOptions) -> InputQuantizer:
+    """Choose the scale of the images.
+
+    Args:
+        calibration: (count, C, H, W) or (count, T, C, H, W), normalised, or numbers of events.
+        options: `counts`, `mean`, `std` and `input_bits` are read.
+
+    Raises:
+        QuantizeError: they are no images, or not what the options say.
+    """
+    mean, std = options.get("mean"), options.get("std")
+    if options.get("counts"):
+        return _event_quantizer(calibration, mean, std)
+    channels = calibration.shape[-3]
+    bits = options.get("input_bits", 8)
+    return _pixel_quantizer(calibration, bits, mean or [0.0] * channels, std or [1.0] * channels)
+
+
+def image_scale(source: InputQuantizer) -> Fraction:
+    """Real value of one unit of a quantized image."""
+    return Fraction(1, 2) ** source.exponent
+
+
+def image_type(source: InputQuantizer, shape: Sequence[int], counts: bool) -> TensorType:
+    """The type of one step of an image (C, H, W)."""
+    kind = Kind.COUNTS if counts else Kind.GRADED
+    return TensorType(tuple(shape), IntRange(source.lo, source.hi), kind)
+
+
+def quantized_images(
+    source: InputQuantizer, images: Tensor
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Normalised images, or numbers of events, on the grid of `source`: int64, same shape."""
+    scaled = images.double().numpy() * 2.0**source.exponent
+    return np.clip(np.rint(scaled), source.lo, source.hi).astype(np.int64)
+
+
+def normalisation_notes(calibration: Tensor, options: QuantizeOptions) -> list[Note]:
+    """Warn of images that pixel / 255 cannot be, where no normalisation is given."""
+    if options.get("counts") or options.get("mean") is not None:
+        return []
+    low, high = float(calibration.min()), float(calibration.max())
+    if low >= 0 and high <= 1:
+        return []
+    text = (
+        f"the calibration images lie in [{low:.3g}, {high:.3g}], which pixel / 255 never does, and "
+        "neither mean nor std is given: the network would take raw images for normalised ones"
+    )
+    return [Note(NoteKind.NORMALISATION, "image", text)]
+
+
+def _event_quantizer(
+    calibration: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> InputQuantizer:
+    """Q is the number of events: 0 to the largest seen."""
+    if mean is not None or std is not None:
+        raise QuantizeError("image", "numbers of events are not normalised; leave mean and std out")
+    most = float(calibration.max())
+    whole = torch.equal(calibration, calibration.round()) and float(calibration.min()) >= 0
+    if not whole or not 0 < most < 256:
+        raise QuantizeError("image", "numbers of events must be whole, from 0 to 255")
+    channels = calibration.shape[-3]
+    return InputQuantizer(
+        mean=(Fraction(0),) * channels,
+        std=(Fraction(1, 255),) * channels,  # undoes the division of a byte by 255
+        exponent=0,
+        lo=0,
+        hi=int(most),
+    )
+
+
+def _pixel_quantizer(
+    calibration: Tensor, bits: int, mean: Sequence[float], std: Sequence[float]
+) -> InputQuantizer:
+    """The finest power of two that holds the largest calibration pixel."""
+    largest = float(calibration.abs().max())
+    if not np.isfinite(largest) or largest == 0:
+        raise QuantizeError("image", f"calibration images reach {largest}; are they images?")
+    channels = calibration.shape[-3]
+    if not (len(mean) == len(std) == channels and min(std) > 0):
+        raise QuantizeError("image", f"needs one mean and one positive std for {channels} channels")
+    top = (1 << (bits - 1)) - 1
+    exponent = int(np.floor(np.log2(top / largest)))
+    return InputQuantizer(
+        mean=tuple(Fraction(str(m)) for m in mean),
+        std=tuple(Fraction(str(s)) for s in std),
+        exponent=exponent,
+        lo=-top,
+        hi=top,
+    )

@@ -1,0 +1,58 @@
+"""What is done to a model before any integer is chosen, whoever chooses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from torch import nn
+
+from lapilli.model.capture.capture import capture
+from lapilli.model.capture.probe import probe_all
+from lapilli.model.capture.program import Captured
+from lapilli.model.neurons.adapters import describe
+from lapilli.quantize.merging.merge import merge
+from lapilli.quantize.options import QuantizeOptions
+from lapilli.quantize.plan import Plan, plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A model as a program, before integers.
+
+    Attributes:
+        captured: the author's module; merged: with consecutive linear maps fused.
+        plan: of `merged`: what shares a scale.
+    """
+
+    captured: Captured
+    merged: Captured
+    plan: Plan
+
+
+def prepare(
+    model: nn.Module, sample: tuple[int, ...], scale: Fraction, options: QuantizeOptions
+) -> Prepared:
+    """Capture, probe every neuron, fuse linear maps, and find what shares a scale.
+
+    Args:
+        model: in evaluation mode; it is captured untouched and never changed.
+        sample: shape of one sample, (C, H, W) or (T, C, H, W).
+        scale: real value of one unit of the image.
+        options: `neurons`, `layout`, `output` and `per_sample` are read.
+
+    Raises:
+        CaptureError: the module cannot be captured, or a neuron is not what its rule says.
+        QuantizeError: a layer has no integer form.
+    """
+    neurons = options.get("neurons")
+    captured = capture(
+        describe(model, neurons) if neurons else model,
+        sample,
+        layout=options.get("layout", "BCHW"),
+        output=options.get("output"),
+        per_sample=options.get("per_sample", False),
+    )
+    probe_all(captured)
+    merged = merge(captured)
+    return Prepared(captured, merged, plan(merged, scale))

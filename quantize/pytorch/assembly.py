@@ -1,0 +1,46 @@
+"""Put integers into the PyTorch side, and prove that it still computes the author's forward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lapilli.ir.graph import Graph
+from lapilli.ir.network import InputQuantizer
+from lapilli.ir.recipe import Note
+from lapilli.quantize.image_scale import image_scale
+from lapilli.quantize.lower import Lowered
+from lapilli.quantize.preparation import Prepared
+from lapilli.quantize.pytorch.agreement import check_agreement
+from lapilli.quantize.pytorch.reference import PyTorchReference
+from lapilli.quantize.pytorch.runnable import runnable
+from lapilli.quantize.shiftmax import set_shiftmaxes
+from lapilli.quantize.weights import IntegerUnit
+
+
+def assemble(
+    prepared: Prepared,
+    units: Mapping[str, IntegerUnit],
+    lowered: Lowered,
+    graph: Graph,
+    source: InputQuantizer,
+) -> tuple[PyTorchReference, tuple[Note, ...]]:
+    """Make the reference, and say why it is not the author's forward, where it is not.
+
+    Raises:
+        QuantizeError: the captured program would have to read a membrane.
+        MismatchError: the captured program is not the author's forward.
+    """
+    runs = runnable(prepared.merged, prepared.plan, units, lowered.neurons)
+    set_shiftmaxes(runs.module, lowered.shiftmaxes)
+    if runs.why:
+        check_agreement(prepared.captured)
+    reference = PyTorchReference(
+        module=runs.module,
+        image_scale=image_scale(source),
+        neurons=lowered.neurons,
+        logit_scale=lowered.logit_scale,
+        image=graph.inputs[0],
+        logits=graph.outputs[0],
+        signature=runs.signature,
+    )
+    return reference, runs.why

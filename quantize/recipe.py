@@ -1,0 +1,135 @@
+"""Write down how integers were made, and read it again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from fractions import Fraction
+from typing import Any
+
+from torch import nn
+
+from lapilli.ir.ops import Reset
+from lapilli.ir.recipe import Json, NeuronRecord, Note, Recipe, Rounding, SynapseRecord
+from lapilli.model.capture.program import Captured, neuron_of
+from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule, Thresholds
+from lapilli.quantize.lower import Lowered
+from lapilli.quantize.options import QuantizeOptions, as_json
+from lapilli.quantize.plan import Plan
+from lapilli.quantize.weights import IntegerUnit
+
+_RULES: tuple[type[Rule], ...] = (NeuronRule, StaircaseRule)
+_NO_PARAMETER = "num_batches_tracked"  # batch norm counts there, and nothing reads it
+
+
+def recipe(
+    captured: Captured,
+    plan: Plan,
+    units: Mapping[str, IntegerUnit],
+    lowered: Lowered,
+    options: QuantizeOptions,
+    notes: tuple[Note, ...],
+    rounding: Rounding | None = None,
+) -> Recipe:
+    """Write down what decided the integers of a network; `model` is the caller's to fill."""
+    uses = uses_of(plan)
+    synapses = tuple(
+        SynapseRecord(
+            node=node,
+            path=plan.units[name].path,
+            use=uses[name],
+            weight_scale=units[name].weight_scale,
+            output_scale=units[name].output_scale,
+        )
+        for node, name in lowered.synapses.items()
+    )
+    neurons = tuple(
+        NeuronRecord(
+            node=node,
+            path=(fire := neuron_of(call)).module,
+            use=fire.call,
+            rule=rule_as_json(fire.rule),
+            fraction_bits=neuron.format.fraction_bits if neuron.format else None,
+            loihi_threshold=neuron.format.loihi_threshold if neuron.format else None,
+            exact=neuron.exact,
+            v_threshold=neuron.v_threshold,
+            scale=neuron.scale,
+        )
+        for node, (call, neuron) in lowered.neurons.items()
+    )
+    return Recipe(
+        model={},
+        options=as_json(options),
+        parameters=parameter_digest(captured.module),
+        rounding=rounding or Rounding(),
+        synapses=synapses,
+        neurons=neurons,
+        leaf=captured.signature.leaf,
+        per_step=captured.signature.per_step,
+        notes=notes,
+    )
+
+
+def uses_of(plan: Plan) -> dict[str, int]:
+    """Unit -> which use of its module it is, from 0: a name that no trace of torch decides."""
+    seen: Counter[str] = Counter()
+    uses = {}
+    for name, unit in plan.units.items():
+        uses[name] = seen[unit.path]
+        seen[unit.path] += 1
+    return uses
+
+
+def parameter_digest(module: nn.Module) -> str:
+    """SHA-256 of every parameter and buffer by name, as float64: the same in any precision."""
+    state = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if name.rpartition(".")[2] != _NO_PARAMETER:
+            array = tensor.detach().cpu().double().contiguous().numpy()
+            state.update(f"{name}\0{array.shape}\0".encode() + array.tobytes())
+    return state.hexdigest()
+
+
+def rule_as_json(rule: Rule) -> dict[str, Json]:
+    """Write a rule field by field, without those at their default."""
+    told: dict[str, Json] = {"rule": type(rule).__name__}
+    for f in fields(rule):
+        value = getattr(rule, f.name)
+        if f.default is MISSING or value != f.default:
+            told[f.name] = _plain(value)
+    return told
+
+
+def _plain(value: object) -> Json:
+    if isinstance(value, Thresholds):
+        return {"values": [str(v) for v in value.values], "shape": list(value.shape)}
+    if isinstance(value, Reset):
+        return str(value.value)
+    return value if isinstance(value, bool | int) else str(value)
+
+
+def rule_from_json(told: Mapping[str, Json]) -> Rule:
+    """Read what `rule_as_json` wrote.
+
+    Raises:
+        ValueError: it is no rule, or one that cannot be.
+    """
+    kinds = {kind.__name__: kind for kind in _RULES}
+    kind = kinds.get(str(told.get("rule")))
+    if kind is None:
+        raise ValueError(f"{told.get('rule')!r} is none of {', '.join(kinds)}")
+    types = {f.name: str(f.type) for f in fields(kind)}
+    given: dict[str, Any] = {k: v for k, v in told.items() if k != "rule"}
+    if odd := sorted(given.keys() - types.keys()):
+        raise ValueError(f"{kind.__name__} has no {odd[0]!r}")
+    return kind(**{name: _typed(value, types[name]) for name, value in given.items()})
+
+
+def _typed(value: Any, kind: str) -> Any:
+    if isinstance(value, dict):
+        return Thresholds(tuple(map(Fraction, value["values"])), tuple(value["shape"]))
+    if kind.startswith("Fraction"):
+        return Fraction(value)
+    return Reset(value) if kind.endswith("Reset") else value

@@ -1,0 +1,189 @@
+"""Make the PyTorch side of a network again, from its recipe: nothing is calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+from torch import nn
+
+from lapilli.ir import ops
+from lapilli.ir.errors import RecipeError
+from lapilli.ir.graph import Graph
+from lapilli.ir.network import Network
+from lapilli.ir.recipe import NEAREST, Recipe, SynapseRecord
+from lapilli.model.capture import program
+from lapilli.model.capture.program import neuron_of
+from lapilli.model.neurons.adapters import Description
+from lapilli.model.neurons.rule import Rule
+from lapilli.quantize.image_scale import image_scale
+from lapilli.quantize.lower import Lowered, lower, unspread
+from lapilli.quantize.neurons import StateFormat
+from lapilli.quantize.options import QuantizeOptions
+from lapilli.quantize.preparation import Prepared, prepare
+from lapilli.quantize.pytorch.assembly import assemble
+from lapilli.quantize.pytorch.reference import PyTorchReference
+from lapilli.quantize.recipe import parameter_digest, rule_as_json, rule_from_json, uses_of
+from lapilli.quantize.weights import Folded, IntegerUnit, fold, round_unit
+
+
+def reference_of(
+    network: Network,
+    model: nn.Module,
+    *,
+    neurons: Mapping[str, Description] | None = None,
+    other_parameters: bool = False,
+) -> PyTorchReference:
+    """Put the integers of a network into the model that it was made from.
+
+    Weights are rounded anew, by the scales that the recipe holds: a file whose weights were
+    changed is found by comparing. Integers of a method that looks at more than one weight at a
+    time are taken from the file, and each is checked against the method's bound.
+
+    Args:
+        network: with its recipe.
+        model: in evaluation mode, with its trained parameters; captured untouched.
+        neurons: as for `quantize`; needed again only where modules of one described class have
+            rules that differ.
+        other_parameters: go on with a model whose parameters are not those of the recipe.
+
+    Raises:
+        RecipeError: the network has no recipe, or the model is not the one it was made from.
+        CaptureError, QuantizeError: see `quantize`.
+    """
+    made = _recipe_of(network)
+    if not other_parameters and parameter_digest(model) != made.parameters:
+        raise RecipeError("was made from other parameters than this model's")
+    options = _options(made, model, neurons)
+    image = network.graph.types[network.graph.inputs[0]]
+    with_time = "T" in options.get("layout", "BCHW")
+    sample = (network.graph.T, *image.shape) if with_time else image.shape
+    prepared = prepare(model, sample, image_scale(network.input), options)
+    signature = prepared.captured.signature
+    if (signature.leaf, signature.per_step) != (made.leaf, made.per_step):
+        raise RecipeError("was made from a model that answers otherwise than this one")
+    _check_rules(made, prepared, other_parameters=other_parameters)
+    units = _units(made, network.graph, prepared)
+    lowered = lower(prepared.merged, units, image, _formats(made))
+    _check_names(made, lowered)
+    reference, _ = assemble(prepared, units, lowered, network.graph, network.input)
+    return reference
+
+
+def _recipe_of(network: Network) -> Recipe:
+    if network.recipe is None or len(network.graph.inputs) != 1:
+        raise RecipeError(
+            "holds no recipe of how it was made (an older file, or an imported one): "
+            "quantize the model again"
+        )
+    return network.recipe
+
+
+def _options(
+    made: Recipe, model: nn.Module, neurons: Mapping[str, Description] | None
+) -> QuantizeOptions:
+    options = QuantizeOptions(layout=str(made.options.get("layout", "BCHW")))
+    options["per_sample"] = made.options.get("per_sample") is True
+    output = made.options.get("output")
+    if isinstance(output, int | str):
+        options["output"] = output
+    named = made.options.get("neurons")
+    if neurons:
+        options["neurons"] = neurons
+    elif isinstance(named, list) and named:
+        options["neurons"] = {str(name): _described(made, model, str(name)) for name in named}
+    return options
+
+
+def _described(made: Recipe, model: nn.Module, name: str) -> Rule:
+    """The one rule that all modules of a described class had."""
+    paths = {
+        path
+        for path, module in model.named_modules()
+        if f"{type(module).__module__}.{type(module).__qualname__}" == name
+    }
+    rules = [record.rule for record in made.neurons if record.path in paths]
+    if not rules or any(rule != rules[0] for rule in rules):
+        raise RecipeError(f"describes {name} by more than one rule; give `neurons` again")
+    return rule_from_json(rules[0])
+
+
+def _check_rules(made: Recipe, prepared: Prepared, *, other_parameters: bool) -> None:
+    found = {
+        (fire.module, fire.call): fire
+        for call in prepared.merged.calls.values()
+        if isinstance(call.op, program.Neuron | program.Membrane)
+        for fire in (neuron_of(call),)
+    }
+    for record in made.neurons:
+        fire = found.get((record.path, record.use))
+        if fire is None:
+            raise RecipeError(f"was made from a model with a neuron {record.path!r}; this has none")
+        if not other_parameters and rule_as_json(fire.rule) != dict(record.rule):
+            raise RecipeError(
+                f"was made from a model whose neuron {record.path!r} has other constants"
+            )
+
+
+def _formats(made: Recipe) -> dict[tuple[str, int], StateFormat]:
+    """The states that had to be coarser."""
+    return {
+        (r.path, r.use): StateFormat(
+            r.fraction_bits, loihi_threshold=r.loihi_threshold is not False
+        )
+        for r in made.neurons
+        if r.fraction_bits is not None
+    }
+
+
+def _units(made: Recipe, graph: Graph, prepared: Prepared) -> dict[str, IntegerUnit]:
+    records = {(record.path, record.use): record for record in made.synapses}
+    uses, units = uses_of(prepared.plan), {}
+    for name, unit in prepared.plan.units.items():
+        record = records.pop((unit.path, uses[name]), None)
+        if record is None:
+            raise RecipeError(f"was made from a model without the linear map {unit.path!r}")
+        folded = fold(prepared.merged, unit)
+        nearest = round_unit(unit, folded, record.weight_scale, record.output_scale)
+        if made.rounding.method == NEAREST:
+            units[name] = nearest
+        else:
+            op = prepared.merged.calls[name].op
+            units[name] = _from_file(graph, record, op, nearest, folded, made.rounding.bound)
+    if records:
+        path, _ = next(iter(records))
+        raise RecipeError(f"was made from a model with a linear map {path!r}; this has none")
+    return units
+
+
+def _from_file(
+    graph: Graph,
+    record: SynapseRecord,
+    op: program.Operator,
+    nearest: IntegerUnit,
+    folded: Folded,
+    bound: Fraction,
+) -> IntegerUnit:
+    """The integers of a synapse as the file has them, each within `bound` of weight / scale."""
+    held = graph.by_name[record.node].op if record.node in graph.by_name else None
+    if not isinstance(held, ops.Weighted) or not isinstance(op, program.Synapse):
+        raise RecipeError(f"holds no synapse {record.node!r}, which its recipe names")
+    weight = unspread(held.weight, op, nearest.weight.shape)
+    exact = folded.weight / float(record.weight_scale)
+    worst = np.abs(weight.array - exact).max(initial=0)
+    if worst > float(bound):
+        raise RecipeError(
+            f"holds an integer of {record.node!r} that lies {worst:.3g} from weight / scale; "
+            f"its method allows {float(bound):g}"
+        )
+    return replace(nearest, weight=weight)
+
+
+def _check_names(made: Recipe, lowered: Lowered) -> None:
+    """The nodes of the recipe are those that this model makes."""
+    mine = {*lowered.synapses, *lowered.neurons}
+    named = [r.node for r in made.synapses] + [r.node for r in made.neurons]
+    if odd := [node for node in named if node not in mine]:
+        raise RecipeError(f"was made from a model that names node {odd[0]!r} otherwise")
