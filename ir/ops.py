@@ -1,7 +1,7 @@
 """The node kinds: a closed union of frozen dataclasses. No base class, no registry.
 
-To add a kind: write it here, add it to `Op`, and follow the type checker; every
-interpreter of the IR matches exhaustively and fails to type-check until it knows it.
+To add a kind: write it here, add it to `Op` and to its groups below, and follow the type checker;
+every reader of the IR is exhaustive and fails to type-check until it knows the new kind.
 
 Shapes below are those of one time step of one sample; simulators carry a batch axis in front.
 """
@@ -278,5 +278,9 @@ Firing: TypeAlias = Neuron | Staircase  # answers a current by events: runs are 
 Stateful: TypeAlias = Neuron | Membrane | Readout  # remembers earlier steps of its sample
 # Takes one step of a pipelined target, as a synapse does on Loihi.
 Synaptic: TypeAlias = Weighted | SpikeMatmul | Gate | ShiftSum | Sum | MaxPool2d
+# Takes none, and remembers nothing.
+Immediate: TypeAlias = Add | Concat | Wiring | Staircase | Relu
+# A function of its operands of the same step: what `ir.semantics.evaluate` computes.
+Stateless: TypeAlias = Synaptic | Immediate | Delay
 # Linear in what it is given, with nothing remembered.
 LinearOp: TypeAlias = Weighted | Add | Sum | Concat | Wiring | Delay

@@ -27,8 +27,8 @@ class State:
     v: IntArray
 
     @classmethod
-    def rest(cls, shape: tuple[int, ...]) -> State:
-        """All zero."""
+    def zeros(cls, shape: tuple[int, ...]) -> State:
+        """The state in which every sample starts."""
         return cls(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
 
 
@@ -87,12 +87,8 @@ def membrane(op: ops.Membrane, fired: Fired) -> IntArray:
     return fired.state.v if op.after_reset else fired.membrane
 
 
-def evaluate(op: ops.Op, inputs: tuple[IntArray, ...]) -> IntArray:
-    """One time step of a node without state.
-
-    Raises:
-        TypeError: `op` is an input, whose value is given, or has state.
-    """
+def evaluate(op: ops.Stateless, inputs: tuple[IntArray, ...]) -> IntArray:
+    """One time step of a node without state."""
     match op:
         case ops.Linear(weight=w, bias=b):
             return np.asarray(inputs[0] @ w.array.T + b.array)
@@ -124,8 +120,6 @@ def evaluate(op: ops.Op, inputs: tuple[IntArray, ...]) -> IntArray:
             return np.concatenate(inputs, axis=axis + 1)
         case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice() | ops.Delay():
             return wire(op, inputs[0])
-        case ops.Input() | ops.Neuron() | ops.Membrane() | ops.Readout():
-            raise TypeError(f"{type(op).__name__} is not a function of its inputs alone")
         case _:
             assert_never(op)
 

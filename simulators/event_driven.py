@@ -63,17 +63,19 @@ class _Executable:
                     case ops.Readout():
                         memory[node.name].v += args[0]
                         out[...] = memory[node.name].v
-                    case _:
-                        synops += self._accumulate(node, args, out)
+                    case op:
+                        synops += self._accumulate(node, op, args, out)
         currents = {name: values[self.graph[name].inputs[0]] for name in self.graph.firing}
         return Recording(values, membranes, currents, synops=synops)
 
-    def _accumulate(self, node: Node, args: tuple[IntArray, ...], out: IntArray) -> int:
+    def _accumulate(
+        self, node: Node, op: ops.Stateless, args: tuple[IntArray, ...], out: IntArray
+    ) -> int:
         """Add into `out` what each event brings; return the number of additions."""
-        match node.op:
-            case ops.Linear() as op:
+        match op:
+            case ops.Linear():
                 return _linear(op, args[0], out)
-            case ops.Conv2d() as op:
+            case ops.Conv2d():
                 return _conv(op, args[0], out)
             case ops.SpikeMatmul():
                 a, b = args
@@ -86,7 +88,7 @@ class _Executable:
                     out[gate >= events] += value[gate >= events]
                     out[gate <= -events] -= value[gate <= -events]
                 return int(np.abs(gate).sum())
-            case ops.ShiftSum() as op:
+            case ops.ShiftSum():
                 return _shifted_rows(op, args[0], args[1], out)
             case ops.Add():
                 out[...] = args[0] + args[1]
@@ -101,7 +103,7 @@ class _Executable:
                     total = np.sum(total, axis=axis + 1, keepdims=keep)
                 out[...] = total
                 return int(np.count_nonzero(args[0]))
-            case ops.MaxPool2d() as op:
+            case ops.MaxPool2d():
                 _max_pool(op, args[0], out)
                 return 0
             case ops.Staircase(thresholds=thresholds):
@@ -112,13 +114,11 @@ class _Executable:
                 positive = np.nonzero(args[0] > 0)
                 out[positive] = args[0][positive]
                 return 0
-            case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice() | ops.Delay() as op:
+            case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice() | ops.Delay():
                 out[...] = wire(op, args[0])
                 return 0
-            case ops.Input() | ops.Neuron() | ops.Membrane() | ops.Readout():
-                raise TypeError(f"{node.name} has state")
             case _:
-                assert_never(node.op)
+                assert_never(op)
 
     def _gate_comes_first(self, node: Node) -> bool:
         """Which operand of a product says how often the other is added: spikes, else counts."""

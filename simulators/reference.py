@@ -15,7 +15,7 @@ from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import Fired, State, evaluate, integrate, membrane
 from lapilli.ir.tensor import IntArray
 
-Evaluate: TypeAlias = Callable[[ops.Op, tuple[IntArray, ...]], IntArray]
+Evaluate: TypeAlias = Callable[[ops.Stateless, tuple[IntArray, ...]], IntArray]
 Integrate: TypeAlias = Callable[[ops.Neuron, IntArray, State], Fired]
 
 
@@ -43,7 +43,7 @@ class _Executable:
 
     def run(self, inputs: Mapping[str, IntArray]) -> Recording:
         batch = next(iter(inputs.values())).shape[1]
-        state = {n.name: State.rest((batch, *self._shape(n))) for n in self.graph.nodes}
+        state = {n.name: State.zeros((batch, *self._shape(n))) for n in self.graph.nodes}
         values: dict[str, list[IntArray]] = {n.name: [] for n in self.graph.nodes}
         membranes: dict[str, list[IntArray]] = {name: [] for name in self.graph.neurons}
         for t in range(self.graph.T):

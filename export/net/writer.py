@@ -226,6 +226,8 @@ def _weights(graph: Graph, before: str, node: Node) -> tuple[IntArray, IntArray]
     def answers(probes: IntArray) -> IntArray:
         values = {before: probes.reshape(-1, *shape)}
         for n in layer:
+            if not isinstance(n.op, ops.Stateless):
+                raise TypeError(f"{n.name} is no function of its operands alone")
             values[n.name] = evaluate(n.op, tuple(values[i] for i in n.inputs))
         return values[node.inputs[0]].reshape(len(probes), -1)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
+from typing_extensions import assert_never
 
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
@@ -17,16 +18,11 @@ def cost(op: ops.Op) -> int:
     """Steps between a value and its effect: one for each synapse, as on Loihi."""
     if isinstance(op, ops.Delay):
         return op.steps
-    synapses = (
-        ops.Linear
-        | ops.Conv2d
-        | ops.SpikeMatmul
-        | ops.Gate
-        | ops.ShiftSum
-        | ops.Sum
-        | ops.MaxPool2d
-    )
-    return int(isinstance(op, synapses))
+    if isinstance(op, ops.Synaptic):
+        return 1
+    if isinstance(op, ops.Input | ops.Immediate | ops.Stateful):
+        return 0
+    assert_never(op)
 
 
 def latencies(graph: Graph) -> Mapping[str, int]:

@@ -68,7 +68,7 @@ class _Running:
         current = on_grid(f"the current of {name}", x.detach().numpy(), self.neuron.scale)
         if not isinstance(op, ops.Neuron):
             return self._real(evaluate(op, (current,)), self.fire.rule.output_scale), x
-        fired: Fired = integrate(op, current, self.state or State.rest(current.shape))
+        fired: Fired = integrate(op, current, self.state or State.zeros(current.shape))
         self.state = fired.state
         unit = self.neuron.unit / Fraction(2) ** op.fraction_bits
         return self._real(fired.spikes, Fraction(1)), self._real(fired.membrane, unit)

@@ -81,12 +81,7 @@ class _Growing:
 
     def _whole(self, last: str) -> Graph:
         if self.plain:
-            used = {last}
-            for node in reversed(self.nodes):
-                if node.name in used:
-                    used.update(node.inputs)
-            kept = tuple(n for n in self.nodes if n.name in used)
-            return Graph(kept, (last,), self.T)
+            return Graph(tuple(self.nodes), (last,), self.T).without_dead()
         read = {i for node in self.nodes for i in node.inputs}
         return Graph(tuple(self.nodes), tuple(n for n in self.types if n not in read), self.T)
 
@@ -165,7 +160,7 @@ class _Growing:
         shape = self._shape(x)
         axis = int(self.rng.integers(len(shape)))
         start = int(self.rng.integers(shape[axis]))
-        candidates: list[ops.Op] = [
+        candidates: list[ops.Immediate | ops.Delay] = [
             ops.Delay(steps=int(self.rng.integers(1, 4))),
             ops.Permute(axes=tuple(int(a) for a in self.rng.permutation(len(shape)))),
             ops.Reshape(shape=(math.prod(shape[:-1]), shape[-1])),
@@ -287,7 +282,7 @@ class _Growing:
             return x
         return self._put(op, x)
 
-    def _put(self, op: ops.Op, *inputs: str) -> str:
+    def _put(self, op: ops.Stateless | ops.Stateful, *inputs: str) -> str:
         """Add a node; its first input, if the op does not fit or its values grow too large."""
         try:
             made = infer(op, tuple(self.types[i] for i in inputs), self.T)
@@ -317,7 +312,7 @@ class _Growing:
         self, op: ops.Neuron, x: IntArray, shown: ops.Membrane | None = None
     ) -> tuple[IntArray, IntArray]:
         """Spikes and membranes over all steps: those before the reset, or those that are shown."""
-        state, spikes, membranes = State.rest(x.shape[1:]), [], []
+        state, spikes, membranes = State.zeros(x.shape[1:]), [], []
         for step in x:
             fired = integrate(op, step, state)
             state = fired.state
@@ -325,7 +320,7 @@ class _Growing:
             membranes.append(membrane(shown, fired) if shown else fired.membrane)
         return np.stack(spikes), np.stack(membranes)
 
-    def _each_step(self, op: ops.Op, given: tuple[IntArray, ...]) -> IntArray:
+    def _each_step(self, op: ops.Stateless, given: tuple[IntArray, ...]) -> IntArray:
         return np.stack([evaluate(op, tuple(v[t] for v in given)) for t in range(self.T)])
 
     def _shape(self, name: str) -> tuple[int, ...]:

@@ -149,49 +149,49 @@ def _never_negative(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     return integrate(replace(op, ternary=False), x, state)
 
 
-def _no_bias(op: ops.Op, x: Inputs) -> IntArray:
+def _no_bias(op: ops.Stateless, x: Inputs) -> IntArray:
     y = evaluate(op, x)
     return y - op.bias.array if isinstance(op, ops.Linear) else y
 
 
-def _boolean_cast(op: ops.Op, x: Inputs) -> IntArray:
+def _boolean_cast(op: ops.Stateless, x: Inputs) -> IntArray:
     if isinstance(op, ops.Linear):
         return evaluate(op, ((x[0] != 0).astype(np.int64),))
     return evaluate(op, x)
 
 
-def _turned_kernel(op: ops.Op, x: Inputs) -> IntArray:
+def _turned_kernel(op: ops.Stateless, x: Inputs) -> IntArray:
     if isinstance(op, ops.Conv2d):
         op = replace(op, weight=IntTensor(op.weight.array[..., ::-1, ::-1]))
     return evaluate(op, x)
 
 
-def _zero_padded_pool(op: ops.Op, x: Inputs) -> IntArray:
+def _zero_padded_pool(op: ops.Stateless, x: Inputs) -> IntArray:
     y = evaluate(op, x)
     return np.maximum(y, 0) if isinstance(op, ops.MaxPool2d) else y
 
 
-def _transposed_product(op: ops.Op, x: Inputs) -> IntArray:
+def _transposed_product(op: ops.Stateless, x: Inputs) -> IntArray:
     if isinstance(op, ops.SpikeMatmul):
         return evaluate(op, (x[0], x[1][..., ::-1, :]))
     return evaluate(op, x)
 
 
-def _unsigned_gate(op: ops.Op, x: Inputs) -> IntArray:
+def _unsigned_gate(op: ops.Stateless, x: Inputs) -> IntArray:
     return evaluate(op, (np.abs(x[0]), x[1])) if isinstance(op, ops.Gate) else evaluate(op, x)
 
 
-def _boolean_matmul(op: ops.Op, x: Inputs) -> IntArray:
+def _boolean_matmul(op: ops.Stateless, x: Inputs) -> IntArray:
     if isinstance(op, ops.SpikeMatmul):
         return evaluate(op, (x[0], np.sign(x[1])))
     return evaluate(op, x)
 
 
-def _boolean_gate(op: ops.Op, x: Inputs) -> IntArray:
+def _boolean_gate(op: ops.Stateless, x: Inputs) -> IntArray:
     return evaluate(op, (x[0], np.sign(x[1]))) if isinstance(op, ops.Gate) else evaluate(op, x)
 
 
-def _beyond_a_power(op: ops.Op, x: Inputs) -> IntArray:
+def _beyond_a_power(op: ops.Stateless, x: Inputs) -> IntArray:
     if isinstance(op, ops.ShiftSum):  # one more term, as small as can be, of a value that is 0
         least = x[0].max(axis=-1, keepdims=True) - op.window
         nothing = np.zeros_like(x[1][..., :1, :])
@@ -199,52 +199,52 @@ def _beyond_a_power(op: ops.Op, x: Inputs) -> IntArray:
     return evaluate(op, x)
 
 
-def _rounds_down(op: ops.Op, x: Inputs) -> IntArray:
+def _rounds_down(op: ops.Stateless, x: Inputs) -> IntArray:
     if isinstance(op, ops.ShiftSum):
         return evaluate(op, (x[0], x[1] << op.reach)) >> op.reach
     return evaluate(op, x)
 
 
-def _truncates_each_term(op: ops.Op, x: Inputs) -> IntArray:
+def _truncates_each_term(op: ops.Stateless, x: Inputs) -> IntArray:
     if isinstance(op, ops.ShiftSum):
         rows = np.eye(x[1].shape[-2], dtype=np.int64)[:, :, None]
         return np.asarray(sum(evaluate(op, (x[0], x[1] * row)) for row in rows))
     return evaluate(op, x)
 
 
-def _adds_all_powers(op: ops.Op, x: Inputs) -> IntArray:
+def _adds_all_powers(op: ops.Stateless, x: Inputs) -> IntArray:
     return evaluate(replace(op, window=40) if isinstance(op, ops.ShiftSum) else op, x)
 
 
-def _shifts_any_distance(op: ops.Op, x: Inputs) -> IntArray:
+def _shifts_any_distance(op: ops.Stateless, x: Inputs) -> IntArray:
     return evaluate(replace(op, reach=op.window) if isinstance(op, ops.ShiftSum) else op, x)
 
 
-def _strict_steps(op: ops.Op, x: Inputs) -> IntArray:
+def _strict_steps(op: ops.Stateless, x: Inputs) -> IntArray:
     return evaluate(op, (x[0] - 1,)) if isinstance(op, ops.Staircase) else evaluate(op, x)
 
 
-def _rectifies_both(op: ops.Op, x: Inputs) -> IntArray:
+def _rectifies_both(op: ops.Stateless, x: Inputs) -> IntArray:
     return np.abs(x[0]) if isinstance(op, ops.Relu) else evaluate(op, x)
 
 
-def _repeats_elements(op: ops.Op, x: Inputs) -> IntArray:
+def _repeats_elements(op: ops.Stateless, x: Inputs) -> IntArray:
     if isinstance(op, ops.Expand):
         return np.resize(np.repeat(x[0].ravel(), 2), (len(x[0]), *op.shape))
     return evaluate(op, x)
 
 
-def _off_by_one(op: ops.Op, x: Inputs) -> IntArray:
+def _off_by_one(op: ops.Stateless, x: Inputs) -> IntArray:
     if isinstance(op, ops.Slice):
         op = replace(op, start=op.start - 1, stop=op.stop - 1)
     return evaluate(op, x)
 
 
-def _second_first(op: ops.Op, x: Inputs) -> IntArray:
+def _second_first(op: ops.Stateless, x: Inputs) -> IntArray:
     return evaluate(op, x[::-1] if isinstance(op, ops.Concat) else x)
 
 
-def _heads_not_transposed(op: ops.Op, x: Inputs) -> IntArray:
+def _heads_not_transposed(op: ops.Stateless, x: Inputs) -> IntArray:
     if isinstance(op, ops.Permute):
         return x[0].reshape([len(x[0]), *(x[0].shape[a + 1] for a in op.axes)])
     return evaluate(op, x)

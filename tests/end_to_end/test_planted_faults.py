@@ -163,7 +163,7 @@ def test_greater_for_greater_or_equal(
     assert 0 <= first.membranes[0] - first.threshold < 64  # a tie in state units
 
 
-def _heads_swapped(op: ops.Op, x: tuple[IntArray, ...]) -> IntArray:
+def _heads_swapped(op: ops.Stateless, x: tuple[IntArray, ...]) -> IntArray:
     y = evaluate(op, x)
     if isinstance(op, ops.SpikeMatmul | ops.Gate) and y.shape[1:] == (5, 16, 8):
         return y[:, [1, 0, 2, 3, 4]]

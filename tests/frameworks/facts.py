@@ -85,10 +85,11 @@ def _scale(rule: Rule) -> Fraction:
 def _integers(made: IntegerNeuron, n: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
     """Spikes and membranes of the integer neuron, in real units."""
     x = n.numpy()
-    if isinstance(rule, StaircaseRule) or not isinstance(made.op, ops.Neuron):
+    if isinstance(made.op, ops.Staircase):
         counts = torch.from_numpy(evaluate(made.op, (x,)))
         return counts.double() * float(rule.output_scale), n.double() * float(made.scale)
-    state = State.rest(x.shape[1:])
+    assert isinstance(rule, NeuronRule)
+    state = State.zeros(x.shape[1:])
     spikes, membranes = [], []
     for current in x:
         fired = integrate(made.op, current, state)

@@ -61,7 +61,7 @@ def _drives(kind: IntRange, T: int, seed: int) -> IntArray:
 
 def _states(op: ops.Neuron, drives: IntArray) -> tuple[IntArray, IntArray, IntArray]:
     """Current, membrane and spikes at each step."""
-    state = State.rest(drives.shape[1:])
+    state = State.zeros(drives.shape[1:])
     us, vs, spikes = [], [], []
     for x in drives:
         fired = integrate(op, x, state)
@@ -111,7 +111,7 @@ def _exact_decay(a: Fraction, d: int) -> Fraction:
 
 def _never_truncated(op: ops.Neuron, drives: IntArray) -> bool:
     """Whether every decay on the way was exact, in rational arithmetic."""
-    state = State.rest(drives.shape[1:])
+    state = State.zeros(drives.shape[1:])
     for x in drives:
         for values, d in ((state.u, op.du), (state.v, op.dv)):
             kept = decay(values, d)

@@ -19,7 +19,7 @@ from lapilli.ir.tensor import IntTensor
 def follow(op: ops.Neuron, other: ops.Neuron, T: int, seed: int) -> int:
     """How many spikes of both are the same; currents are small, so that ties are frequent."""
     rng = np.random.default_rng(seed)
-    one = two = State.rest((200,))
+    one = two = State.zeros((200,))
     fired = 0
     for _ in range(T):
         x = rng.integers(-9, 10, 200)

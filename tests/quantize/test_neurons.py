@@ -53,7 +53,7 @@ def integers(
 ) -> tuple[list[int], list[Fraction]]:
     """The same by the integer neuron, its membranes in real units."""
     op = op_of(made)
-    state = State.rest((1,))
+    state = State.zeros((1,))
     spikes, membranes = [], []
     for current in n:
         fired = integrate(op, np.array([current]), state)

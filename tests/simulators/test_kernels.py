@@ -23,7 +23,7 @@ def _conv(shape: tuple[int, ...], **options: object) -> ops.Conv2d:
     return ops.Conv2d(weight=weight, bias=bias, **options)  # type: ignore[arg-type]
 
 
-_OPS: list[tuple[ops.Op, tuple[IntArray, ...]]] = [
+_OPS: list[tuple[ops.Synaptic, tuple[IntArray, ...]]] = [
     (
         ops.Linear(weight=IntTensor.of(_integers(5, 7)), bias=IntTensor.of(_integers(5))),
         (_integers(3, 4, 7),),
@@ -38,7 +38,7 @@ _OPS: list[tuple[ops.Op, tuple[IntArray, ...]]] = [
 
 @pytest.mark.parametrize("largest", _LIMITS)
 @pytest.mark.parametrize(("op", "operands"), _OPS, ids=lambda v: type(v).__name__)
-def test_synapses(op: ops.Op, operands: tuple[IntArray, ...], largest: int) -> None:
+def test_synapses(op: ops.Synaptic, operands: tuple[IntArray, ...], largest: int) -> None:
     got = kernel(op, largest)(*(x.astype(np.int32) for x in operands))
     assert np.array_equal(got, evaluate(op, operands))
     assert len(np.unique(got)) > 10
@@ -63,7 +63,7 @@ def test_membranes(dv: int, du: int, bias: int, reset: ops.Reset, ternary: bool)
         threshold=IntTensor.of([641]), dv=dv, du=du, bias=IntTensor.of([bias]), reset=reset,
         reset_by=64 if reset is ops.Reset.BY_SUBTRACTION else 0, ternary=ternary,
     )  # fmt: skip
-    shape, state, fired = (2, 50), State.rest((2, 50)), 0
+    shape, state, fired = (2, 50), State.zeros((2, 50)), 0
     u, v = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     step = membranes(op)
     for _ in range(20):

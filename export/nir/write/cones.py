@@ -81,5 +81,7 @@ def _evaluated(of: Cone, values: Mapping[str, IntArray]) -> IntArray:
     """Rows (batch, elements) of the cone's value."""
     known = dict(values)
     for node in of.nodes:
+        if not isinstance(node.op, ops.Stateless):
+            raise TypeError(f"{node.name} is no function of its operands alone")
         known[node.name] = evaluate(node.op, tuple(known[i] for i in node.inputs))
     return known[of.end].reshape(len(known[of.end]), -1)

@@ -30,7 +30,7 @@ from lapilli.export.nir.write.lowering import Walk, ancestors
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
-from lapilli.ir.passes.binary import faults, origin, summands, to_binary_neurons
+from lapilli.ir.passes.binary import origin, summands, to_binary_neurons, unsupported
 from lapilli.ir.version import __version__
 
 FORMAT = "lapilli-nir/1"
@@ -94,7 +94,7 @@ def to_nir(
         for node in graph.nodes
         if node.name not in used
     ]
-    if unsayable := faults(graph):
+    if unsayable := unsupported(graph):
         raise UnsupportedError("nir", (*reasons, *unsayable))
     lowered = to_binary_neurons(graph, max_neurons)
     try:

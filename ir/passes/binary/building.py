@@ -74,9 +74,5 @@ class Building:
 
     def finish(self) -> Graph:
         """The nodes that an output or a firing node of the original needs, and the inputs."""
-        needed = {*self.graph.outputs, *self.graph.firing}
-        for node in reversed(self._nodes):
-            if node.name in needed:
-                needed.update(node.inputs)
-        kept = tuple(n for n in self._nodes if n.name in needed or not n.inputs)
-        return Graph(kept, self.graph.outputs, self.graph.T)
+        whole = Graph(tuple(self._nodes), self.graph.outputs, self.graph.T)
+        return whole.without_dead(keep=self.graph.firing)

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds, trailing_zeros
+from lapilli.ir.errors import Unsupported
 from lapilli.ir.passes.binary.building import Building
 from lapilli.ir.passes.binary.clock import Clock
 from lapilli.ir.passes.binary.terms import Terms, value
@@ -31,20 +32,24 @@ def is_plain(op: ops.Neuron) -> bool:
     return not op.ternary and (op.reset is ops.Reset.TO_ZERO or _forgets(op))
 
 
-def fault(op: ops.Neuron) -> str | None:
-    """Why a neuron has no form in binary ones; None if it has."""
-    if not is_plain(op) and not _forgets(op) and op.du != ops.DECAY_ONE:
+def unsupported(name: str, op: ops.Neuron) -> tuple[Unsupported, ...]:
+    """Why a neuron node has no form in binary neurons; empty if it has."""
+    if is_plain(op):
+        return ()
+    if not _forgets(op) and op.du != ops.DECAY_ONE:
         what = "fires both ways" if op.ternary else f"resets by {op.reset.value!r}"
-        return (
+        reason = (
             f"{what} and keeps a synaptic current (du {op.du}); what resets its copies would "
             "stay in theirs"
         )
-    if not is_plain(op) and op.fraction_bits < 0:
-        return (
-            f"shifts its input by {-op.fraction_bits} to the right; its copies hear it negated, or "
-            "with the amounts of resets"
+        return (Unsupported(name, reason),)
+    if op.fraction_bits < 0:
+        reason = (
+            f"shifts its input by {-op.fraction_bits} to the right; its copies are given it "
+            "negated, or with the amounts of resets"
         )
-    return None
+        return (Unsupported(name, reason),)
+    return ()
 
 
 def fire(build: Building, clock: Clock, name: str, op: ops.Neuron, x: str) -> Terms:

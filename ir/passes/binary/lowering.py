@@ -39,8 +39,8 @@ def to_binary_neurons(graph: Graph, max_neurons: int | None = None) -> Graph:
     Raises:
         UnsupportedError: nodes that have no such form, or the limit with its contributors.
     """
-    if unsayable := faults(graph):
-        raise UnsupportedError("a graph of binary neurons", unsayable)
+    if reasons := unsupported(graph):
+        raise UnsupportedError("a graph of binary neurons", reasons)
     graph = associate(graph)
     lowering = _Lowering(graph)
     for node in graph.nodes:
@@ -55,20 +55,27 @@ def to_binary_neurons(graph: Graph, max_neurons: int | None = None) -> Graph:
     return lowered
 
 
-def faults(graph: Graph) -> tuple[Unsupported, ...]:
-    """The nodes that have no form in binary neurons, with the reason."""
-    found = ((node.name, _fault(node.op)) for node in graph.nodes)
-    return tuple(Unsupported(name, fault) for name, fault in found if fault)
+def unsupported(graph: Graph) -> tuple[Unsupported, ...]:
+    """Nodes that have no form in binary neurons, each with the reason; empty if all have."""
+    return tuple(reason for node in graph.nodes for reason in _unsupported(node.name, node.op))
 
 
-def _fault(op: ops.Op) -> str | None:
+def _unsupported(name: str, op: ops.Op) -> tuple[Unsupported, ...]:
     match op:
         case ops.Neuron():
-            return copies.fault(op)
+            return copies.unsupported(name, op)
         case ops.Membrane():
-            return "shows a membrane; binary neurons show spikes"
+            return (Unsupported(name, "shows a membrane; binary neurons show spikes"),)
+        case ops.Input() | ops.Readout() | ops.Linear() | ops.Conv2d() | ops.Add() | ops.Sum():
+            return ()
+        case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice():
+            return ()
+        case ops.Concat() | ops.Delay() | ops.Relu() | ops.Staircase() | ops.MaxPool2d():
+            return ()
+        case ops.Gate() | ops.SpikeMatmul() | ops.ShiftSum():
+            return ()
         case _:
-            return None
+            assert_never(op)
 
 
 def size(graph: Graph) -> Size:
@@ -125,7 +132,7 @@ class _Lowering:
             case ops.ShiftSum():
                 shift_sum(build, self.known, name, op, *node.inputs)
             case ops.Membrane():
-                raise TypeError(f"{type(op).__name__} is a fault, and faults are not lowered")
+                raise TypeError(f"{type(op).__name__} is unsupported, and was let through")
             case _:
                 assert_never(op)
 

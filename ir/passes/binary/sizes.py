@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import assert_never
 
 from lapilli.ir import ops
 from lapilli.ir.errors import Unsupported, UnsupportedError
@@ -91,5 +92,14 @@ def _synapses(node: Node, types: Mapping[str, TensorType]) -> int:
             return math.prod(types[node.inputs[0]].shape)
         case ops.Add():
             return math.prod(shape) * sum(types[i].is_binary for i in node.inputs)
-        case _:
+        case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice() | ops.Concat():
             return 0
+        case ops.Input() | ops.Delay() | ops.Neuron() | ops.Readout():
+            return 0
+        case (
+            ops.Membrane() | ops.Staircase() | ops.Relu() | ops.MaxPool2d()
+            | ops.Gate() | ops.SpikeMatmul() | ops.ShiftSum()
+        ):  # fmt: skip
+            raise TypeError(f"{node.name} is no op of a graph of binary neurons")
+        case _:
+            assert_never(node.op)

@@ -59,7 +59,7 @@ class Decomposition:
             case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Delay():
                 inner = self._free(node.inputs[0])
                 return None if inner is None else self._moved(name, inner)
-            case _:
+            case _:  # whatever it is: any value has bit planes
                 return None
 
     def _wired(self, name: str) -> Terms | None:

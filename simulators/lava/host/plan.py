@@ -28,7 +28,7 @@ def resets(graph: Graph) -> dict[str, tuple[int, int]]:
     return {
         name: (1, 0) if _forgets(graph, name) else (graph.T, (latency + 1) % graph.T)
         for name, latency in latencies(graph).items()
-        if isinstance(graph[name].op, ops.Neuron | ops.Membrane | ops.Readout)
+        if isinstance(graph[name].op, ops.Stateful)
     }
 
 
@@ -162,11 +162,7 @@ def _range(dtype: type[np.signedinteger]) -> IntRange:
 
 def shared_bytes(graph: Graph, lanes: int) -> int:
     """Shared memory that Lava takes, at most."""
-    processes = [
-        n
-        for n in graph.nodes
-        if not isinstance(n.op, ops.Reshape | ops.Permute | ops.Expand | ops.Slice)
-    ]
+    processes = [n for n in graph.nodes if not isinstance(n.op, ops.Wiring)]
     # Each has channels for its operands, and one to a recorder behind it.
     channels = [name for node in processes for name in (node.name, *node.inputs)]
     messages = [lanes * math.prod(graph.types[name].shape) for name in channels]

@@ -87,22 +87,21 @@ def behind(
     graph: Graph, known: Mapping[str, IntArray], wanted: tuple[str, ...]
 ) -> dict[str, IntArray]:
     """Values (T, B, *shape) of nodes that are linear in spikes and inputs: a read-out, mostly."""
-    needed = set(wanted)
-    for node in reversed(graph.nodes):
-        if node.name in needed and not isinstance(node.op, ops.Neuron):
-            needed.update(node.inputs)
+    needed = graph.ancestors(wanted, stop=lambda node: isinstance(node.op, ops.Neuron))
     values = dict(known)
     for node in graph.nodes:
         if node.name not in needed or node.name in values:
             continue
         operands = [values[i] for i in node.inputs]
-        if isinstance(node.op, ops.Readout):
-            values[node.name] = operands[0].cumsum(axis=0)
-            continue
-        T, B = operands[0].shape[:2]
-        flat = tuple(x.reshape(T * B, *x.shape[2:]) for x in operands)
-        made = evaluate(node.op, flat)
-        values[node.name] = made.reshape(T, B, *made.shape[1:])
+        match node.op:
+            case ops.Readout():
+                values[node.name] = operands[0].cumsum(axis=0)
+            case ops.Input() | ops.Neuron() | ops.Membrane():
+                raise TypeError(f"{node.name} is not linear in spikes and inputs")
+            case op:
+                T, B = operands[0].shape[:2]
+                made = evaluate(op, tuple(x.reshape(T * B, *x.shape[2:]) for x in operands))
+                values[node.name] = made.reshape(T, B, *made.shape[1:])
     return {name: values[name] for name in wanted}
 
 

@@ -21,7 +21,7 @@ from lapilli.ir.semantics import wire
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.digest import digest
 
-Wires = tuple[ops.Reshape | ops.Permute | ops.Expand | ops.Slice, ...]
+Wires = tuple[ops.Wiring, ...]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from typing_extensions import assert_never
 
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
@@ -64,14 +65,16 @@ def _applied(node: Node, graph: Graph, operands: tuple[Affine, ...]) -> Affine |
     from scipy.sparse import csr_array, kron, vstack
 
     shapes = [graph.types[i].shape for i in node.inputs]
-    x = operands[0]
-    match node.op:
-        case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice() | ops.Delay() as op:
+    x, op = operands[0], node.op
+    if not isinstance(op, ops.LinearOp):
+        return None
+    match op:
+        case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice() | ops.Delay():
             rows = wire(op, _indices(shapes[0])).ravel()
             return Affine({s: w[rows] for s, w in x.weights.items()}, x.constant[rows])
         case ops.Add():
             return _added(*operands)
-        case ops.Concat() as op:
+        case ops.Concat():
             first, second = math.prod(shapes[0]), math.prod(shapes[1])
             order = (_indices(shapes[0]), first + _indices(shapes[1]))
             rows = evaluate(op, order).ravel()
@@ -83,7 +86,7 @@ def _applied(node: Node, graph: Graph, operands: tuple[Affine, ...]) -> Affine |
                     stacked[source] = stacked[source] + here if source in stacked else here
             constant = np.concatenate([part.constant for part in operands])
             return Affine(stacked, constant[rows])
-        case ops.Sum(axes=axes) as op:
+        case ops.Sum(axes=axes):
             kept = evaluate(ops.Sum(axes=axes, keepdims=True), (_indices(shapes[0]),)).shape[1:]
             into = np.broadcast_to(_indices(kept), (1, *shapes[0])).ravel()
             matrix = _matrix(into, np.arange(into.size), np.ones_like(into),
@@ -93,12 +96,12 @@ def _applied(node: Node, graph: Graph, operands: tuple[Affine, ...]) -> Affine |
             rows_of_it = math.prod(shapes[0][:-1])
             matrix = kron(np.eye(rows_of_it, dtype=np.int64), w.array, format="csr")
             return _through(csr_array(matrix, dtype=np.int64), np.tile(b.array, rows_of_it), x)
-        case ops.Conv2d(bias=b) as op:
+        case ops.Conv2d(bias=b):
             shape = graph.types[node.name].shape
             constant = np.broadcast_to(b.array[:, None, None], shape).ravel()
             return _through(_convolution(op, shapes[0], shape), constant, x)
         case _:
-            return None
+            assert_never(op)
 
 
 def _added(a: Affine, b: Affine) -> Affine:

@@ -55,10 +55,7 @@ def to_stock(graph: Graph, max_neurons: int) -> Network:
 
 def _needed_by_host(graph: Graph, wanted: tuple[str, ...]) -> tuple[str, ...]:
     """The neurons nearest to what is wanted: the rest of the way is linear, and the host's."""
-    needed = set(wanted)
-    for node in reversed(graph.nodes):
-        if node.name in needed and not isinstance(node.op, ops.Neuron):
-            needed.update(node.inputs)
+    needed = graph.ancestors(wanted, stop=lambda node: isinstance(node.op, ops.Neuron))
     return tuple(name for name in graph.neurons if name in needed)
 
 

@@ -22,7 +22,7 @@ Membranes = Callable[[IntArray, IntArray, IntArray], IntArray]  # x, u, v in pla
 _FLOATS = ((24, np.float32), (53, np.float64))  # bits of the integers that they hold
 
 
-def kernel(op: ops.Op, largest: int) -> Kernel:
+def kernel(op: ops.Synaptic, largest: int) -> Kernel:
     """What computes `op`, of which no partial sum is larger than `largest`."""
     dtype = next((d for bits, d in _FLOATS if largest < 1 << bits), None)
     match op:

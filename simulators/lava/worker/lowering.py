@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from lava.proc.lif.process import LIFReset
+from typing_extensions import assert_never
 
 from lapilli.ir import ops
 from lapilli.ir.certificate import TIE
@@ -64,48 +65,47 @@ class _Builder:
 
     def needed(self) -> list[Node]:
         """Nodes with an effect on something recorded; Lava does not run loose ends."""
-        wanted = {*self.graph.firing, *self.job.values}
-        for node in reversed(self.graph.nodes):
-            if node.name in wanted:
-                wanted.update(node.inputs)
+        wanted = self.graph.ancestors((*self.graph.firing, *self.job.values))
         return [node for node in self.graph.nodes if node.name in wanted]
 
     def root(self, name: str) -> tuple[str, Wires]:
         """The node that a value comes from, and the wires between."""
-        wires: list[ops.Reshape | ops.Permute | ops.Expand | ops.Slice] = []
-        while isinstance(
-            op := self.nodes[name].op, ops.Reshape | ops.Permute | ops.Expand | ops.Slice
-        ):
+        wires: list[ops.Wiring] = []
+        while isinstance(op := self.nodes[name].op, ops.Wiring):
             wires.insert(0, op)
             name = self.nodes[name].inputs[0]
         return name, tuple(wires)
 
     def add(self, node: Node) -> None:
         """Make the process of `node`, whose operands are made."""
-        match node.op:
-            case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice():
-                return
+        op = node.op
+        if isinstance(op, ops.Wiring):
+            return
+        if isinstance(op, ops.Synaptic):
+            kind = primitives.Product if len(node.inputs) == 2 else primitives.Synapse
+            largest = largest_sum(node, op, self.graph)
+            self.made[node.name] = self.primitive(kind, node, op=op, largest=largest)
+            return
+        match op:
             case ops.Neuron() | ops.Staircase():
-                made = self.neuron(node, node.op)
-            case ops.Relu() as op:
+                made = self.neuron(node, op)
+            case ops.Relu():
                 made = self.primitive(primitives.Instant, node, op=op)
             case ops.Input():
                 tape = self.tape(self.job.inputs, node.name)
                 made = self.primitive(primitives.Source, node, tape=tape)
             case ops.Delay(steps=steps):
                 made = self.primitive(primitives.Line, node, steps=steps)
-            case ops.Add() | ops.Concat() as op:
+            case ops.Add() | ops.Concat():
                 made = self.primitive(primitives.Join, node, op=op)
-            case ops.Membrane() as op:
+            case ops.Membrane():
                 reset = self.job.resets[node.name]
                 made = self.primitive(primitives.Voltage, node, op=op, reset=reset)
             case ops.Readout():
                 reset = self.job.resets[node.name]
                 made = self.primitive(primitives.Readout, node, reset=reset)
-            case op:
-                kind = primitives.Product if len(node.inputs) == 2 else primitives.Synapse
-                largest = largest_sum(node, self.graph)
-                made = self.primitive(kind, node, op=op, largest=largest)
+            case _:
+                assert_never(op)
         self.made[node.name] = made
 
     def finish(self) -> None:
@@ -217,14 +217,16 @@ class _Builder:
         return Tape(self.folder / files[name], self.job.latency[name], self.job.lanes)
 
 
-def largest_sum(node: Node, graph: Graph) -> int:
-    """Bound on every partial sum of a synapse; for other ops, more than floats hold."""
+def largest_sum(node: Node, op: ops.Synaptic, graph: Graph) -> int:
+    """Bound on every partial sum of a synapse; more than floats hold where none is needed."""
     x = [graph.types[name].range.magnitude for name in node.inputs]
-    match node.op:
+    match op:
         case ops.Linear(weight=w, bias=b) | ops.Conv2d(weight=w, bias=b):
             fan_in = np.abs(w.array).reshape(len(w.array), -1).sum(axis=1)
             return x[0] * int(fan_in.max()) + b.range.magnitude
         case ops.SpikeMatmul():
             return graph.types[node.inputs[0]].shape[-1] * x[0] * x[1]
-        case _:
+        case ops.Gate() | ops.ShiftSum() | ops.Sum() | ops.MaxPool2d():  # never in floats
             return 1 << 53
+        case _:
+            assert_never(op)
