@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from lapilli import __version__
 from lapilli.deploy.cli import exchange as cli_exchange
 from lapilli.deploy.cli import files as cli_files
-from lapilli.deploy.cli import images as image_files
+from lapilli.deploy.cli import frame
+from lapilli.deploy.cli.conformance import conformance
 from lapilli.deploy.cli.doctor import examine, fix, need
-from lapilli.deploy.cli.files import AsJson, NetworkFile, print_json
-from lapilli.deploy.cli.progress import Bars
-from lapilli.deploy.cli.report import printable
+from lapilli.deploy.cli.files import DIGITS, AsJson, NetworkFile
+from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.comparison.targets import NAMES, target
-from lapilli.export.native import load_network, save_network
-from lapilli.ir.errors import InputError, LapilliError
-from lapilli.simulators.lava.host.stock import StockExecutable
+from lapilli.ir.errors import InputError
+from lapilli.ir.version import __version__
 from lapilli.simulators.lava.shared.run_config import SIMULATED
-from lapilli.simulators.protocol import Executable
 
-app = typer.Typer(
-    help="Put trained Spiking Transformers on neuromorphic hardware; prove that nothing changed.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-_errors = Console(stderr=True)
+if TYPE_CHECKING:
+    from lapilli.simulators.protocol import Executable
+
+app = typer.Typer(add_completion=False)
 app.command("import")(cli_exchange.import_nir)
 app.command()(cli_exchange.golden)
-for command in (cli_files.inspect, cli_files.show, cli_files.export, cli_files.check):
+for command in (cli_files.inspect, cli_files.show, cli_files.export, cli_files.check, conformance):
     app.command()(command)
 
 Config = Annotated[
@@ -62,25 +56,34 @@ Bits = Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")]
 RunConfig = Annotated[
     str, typer.Option(help="Of Lava: PACKAGE.MODULE:NAME, or FILE.py:NAME; see docs/lava.md.")
 ]
+SIMULATORS = f"One of {', '.join(NAMES)}; or your own: FILE.py:NAME, or PACKAGE.MODULE:NAME."
 Source = Annotated[str, typer.Option(help="'digits', or an .npz with uint8 'images', 'labels'.")]
 
 
 def main() -> None:
-    """Run; an error of ours is one sentence and status 2, everything else is a bug."""
-    debug = "--debug" in sys.argv
-    if debug:
-        sys.argv.remove("--debug")
-    try:
-        app()
-    except LapilliError as error:
-        if debug:
-            raise
-        said = printable(f"lapilli: {error}")
-        _errors.print(said, markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        _errors.print("lapilli: interrupted")
-        sys.exit(130)
+    """Run the command line; see `frame` for how it ends."""
+    sys.exit(frame.run(app, sys.argv[1:]))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lapilli {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    debug: Annotated[  # read by `frame`, wherever it stands
+        bool, typer.Option("--debug", help="Show the traceback of whatever ends a command.")
+    ] = False,
+) -> None:
+    """Put trained Spiking Transformers on neuromorphic hardware; prove that nothing changed."""
 
 
 @app.command()
@@ -94,6 +97,7 @@ def demo(
     need("torch")
     from lapilli.deploy.cli import report
     from lapilli.deploy.cli.demo import demo as run
+    from lapilli.deploy.cli.progress import Bars
 
     results = []
     with Bars(quiet=as_json) as bars:
@@ -105,7 +109,9 @@ def demo(
     if as_json:
         print_json({"models": [report.result_facts(r) for r in results]})
     else:
-        picture, network = out / "digit.png", results[0].files[0]
+        picture, network = (
+            shlex.quote(printable(str(f))) for f in (out / "digit.png", results[0].files[0])
+        )
         typer.echo(f"\nnow try: lapilli run {network} {picture}\n         lapilli show {network}")
     if not all(r.exact for r in results):
         raise typer.Exit(1)
@@ -121,7 +127,7 @@ def quantize(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
-    calibration: Source = image_files.DIGITS,
+    calibration: Source = DIGITS,
     config: Config = None,
     preset: Preset = None,
     mean: Numbers = "",
@@ -142,6 +148,8 @@ def quantize(
     """Turn a checkpoint, or a model of your own, into an integer graph."""
     need("torch")
     from lapilli.deploy.cli import flow, modules, report
+    from lapilli.deploy.cli import images as image_files
+    from lapilli.export.native import save_network
 
     training = image_files.training_images(calibration)
     if modules.is_source(model):
@@ -178,11 +186,15 @@ def quantize(
 def run(
     network: NetworkFile,
     images: Annotated[list[Path], typer.Argument(help="Picture files.")],
-    simulator: Annotated[str, typer.Option(help=", ".join(NAMES))] = "reference",
+    simulator: Annotated[str, typer.Option(help=SIMULATORS)] = "reference",
     run_config: RunConfig = SIMULATED,
     as_json: AsJson = False,
 ) -> None:
     """Classify pictures on a simulator; needs no PyTorch."""
+    from lapilli.deploy.cli import images as image_files
+    from lapilli.deploy.cli.progress import Bars
+    from lapilli.export.native import load_network
+
     _check_for_lava(run_config, [simulator])
     loaded = load_network(network)
     pixels = image_files.pictures(images, loaded)
@@ -216,9 +228,9 @@ def compare(
     simulator: Annotated[
         list[str] | None, typer.Option(help=f"Any of {', '.join(NAMES)}; repeat for several.")
     ] = None,
-    images: Source = image_files.DIGITS,
+    images: Source = DIGITS,
     count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
-    calibration: Source = image_files.DIGITS,
+    calibration: Source = DIGITS,
     config: Config = None,
     preset: Preset = None,
     mean: Numbers = "",
@@ -238,9 +250,12 @@ def compare(
     With --checkpoint, or --module for a class of your own, the other side is PyTorch, else the
     reference simulator. The other options are those with which the network was quantized.
     """
+    from lapilli.deploy.cli import images as image_files
     from lapilli.deploy.cli import report
+    from lapilli.deploy.cli.progress import Bars
     from lapilli.deploy.comparison import runners
     from lapilli.deploy.comparison.compare import compare as compare_runs
+    from lapilli.export.native import load_network
 
     _check_for_lava(run_config, simulator or [])
     loaded = load_network(network)
@@ -303,22 +318,26 @@ def doctor(
     repair: Annotated[bool, typer.Option("--fix", help="Build Lava's environment.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is installed, what is missing, and the command that mends it."""
+    """Say what is installed, missing or broken, and the command that mends it.
+
+    Status 1 if something is there and does not work; what is missing is optional.
+    """
     if repair:
-        fix(lambda step: _errors.print(f"lapilli: {step}", markup=False))
+        fix(lambda step: typer.echo(f"lapilli: {step}", err=True))
     findings = examine()
     if as_json:
         print_json({"lapilli": __version__, "findings": [asdict(f) for f in findings]})
     else:
-        for f in findings:
-            state = f.version or f"missing; {f.remedy}"
-            typer.echo(f"{f.what:13} {state}  ({f.gives})")
-    if any(f.remedy for f in findings):
+        for finding in findings:
+            typer.echo(printable(str(finding)))
+    if any(f.broken for f in findings):
         raise typer.Exit(1)
 
 
 def _tell_size(executable: Executable, *, quiet: bool) -> None:
     """What a stock network takes, before it is built in Lava."""
+    from lapilli.simulators.lava.host.stock import StockExecutable
+
     if isinstance(executable, StockExecutable) and not quiet:
         typer.echo(f"stock Lava: {executable.size}")
 

@@ -1,16 +1,16 @@
-"""What is installed, what is missing, and the command that mends it."""
+"""What is installed, what is missing or broken, and the command that mends it."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
 from lapilli.ir.errors import SimulatorUnavailableError
-from lapilli.simulators.lava.host import environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,44 +20,69 @@ class Finding:
     Attributes:
         what: package or environment; gives: what works with it.
         version: installed, or None.
-        remedy: the command that mends it; empty if nothing is missing.
+        remedy: the command that mends it; empty if nothing is wrong.
+        broken: it is there and does not work.
+        fault: what is wrong with what is broken.
     """
 
     what: str
     gives: str
     version: str | None
     remedy: str = ""
+    broken: bool = False
+    fault: str = ""
+
+    def __str__(self) -> str:
+        state = self.version or "missing"
+        if self.broken:
+            state = f"broken: {self.fault}"
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.what:13} {state}{remedy}  ({self.gives})"
 
 
-# Package, import name, what it gives, the extra that installs it.
+# Package, import name, what needs it, the extra that installs it.
 _PACKAGES = (
-    ("torch", "torch", "capture, quantize, compare with PyTorch", "torch"),
+    ("torch", "torch", "capture, quantize, compare with PyTorch, checkpoints", "torch"),
     ("scikit-learn", "sklearn", "the digits of the demo", "demo"),
-    ("nir", "nir", "NIR files", "nir"),
+    ("nir", "nir", "writing NIR files", "nir"),
+    ("h5py", "h5py", "reading NIR and .net files", "nir"),
     ("onnx", "onnx", "ONNX files", "onnx"),
     ("onnxruntime", "onnxruntime", "the onnx simulator", "onnx"),
     ("nirtorch", "nirtorch", "the nir and nirtorch simulators", "nir"),
     ("snntorch", "snntorch", "the snntorch simulator (portable NIR)", "snntorch"),
     ("spikingjelly", "spikingjelly", "the spikingjelly simulator (portable NIR)", "spikingjelly"),
     ("norse", "norse", "the norse simulator (fused NIR)", "norse"),
+    ("scipy", "scipy", "balancing delays for Lava", "lava"),
     ("uv", "uv", "building Lava's environment", "lava"),
 )
+_LAVA = "Intel's Loihi simulator"
+_FIX = "lapilli doctor --fix"
 
 
 def examine() -> list[Finding]:
-    """Look at everything; start nothing."""
+    """Look at every package, and let Lava's interpreter import Lava (seconds)."""
     findings = [Finding("python", "lapilli itself", platform.python_version())]
     for package, module, gives, extra in _PACKAGES:
         found = importlib.util.find_spec(module) is not None
         version = metadata.version(package) if found else None
         remedy = "" if found else f"pip install 'lapilli[{extra}]'"
         findings.append(Finding(package, gives, version, remedy))
+    findings.append(_lava())
+    return findings
+
+
+def _lava() -> Finding:
+    from lapilli.simulators.lava.host import environment
+
+    named = environment.VARIABLE in os.environ
+    remedy = f"unset {environment.VARIABLE}, then {_FIX}" if named else _FIX
     try:
         python = environment.find()
-        findings.append(Finding("lava", "Intel's Loihi simulator", str(python)))
-    except SimulatorUnavailableError:
-        findings.append(Finding("lava", "Intel's Loihi simulator", None, "lapilli doctor --fix"))
-    return findings
+    except SimulatorUnavailableError as error:
+        return Finding("lava", _LAVA, None, remedy, named, str(error) if named else "")
+    if fault := environment.fault(python):
+        return Finding("lava", _LAVA, str(python), remedy, broken=True, fault=fault)
+    return Finding("lava", _LAVA, str(python))
 
 
 def fix(progress: Callable[[str], None]) -> None:
@@ -66,27 +91,31 @@ def fix(progress: Callable[[str], None]) -> None:
     Raises:
         SimulatorUnavailableError: no uv, or no Python 3.10 to build it with.
     """
+    from lapilli.simulators.lava.host import environment
+
     environment.build(progress)
 
 
-_NEEDS = {  # package -> what needs it, and the extra that brings it
-    "onnx": ("ONNX files need onnx", "onnx"),
-    "scipy": ("balancing delays needs SciPy", "lava"),
-    "torch": (
-        "this command needs PyTorch (run, show and inspect of a .lapilli file work without)",
-        "torch",
-    ),
-}
+def missing(module: str | None) -> str | None:
+    """Return the sentence for a module that cannot be imported; None if no extra brings it.
+
+    >>> missing("h5py._errors")
+    "this command needs h5py (reading NIR and .net files): pip install 'lapilli[nir]'"
+    """
+    top = (module or "").partition(".")[0]
+    for package, name, gives, extra in _PACKAGES:
+        if name == top:
+            return f"this command needs {package} ({gives}): pip install 'lapilli[{extra}]'"
+    return None
 
 
-def need(package: str) -> None:
-    """Check that a package can be imported.
+def need(module: str) -> None:
+    """Check that a module of `_PACKAGES` can be imported, before any work is done.
 
     Raises:
         SimulatorUnavailableError: it can not; says what needs it, and the command that mends it.
     """
     try:
-        importlib.import_module(package)
+        importlib.import_module(module)
     except ImportError as error:
-        why, extra = _NEEDS[package]
-        raise SimulatorUnavailableError(f"{why}: pip install 'lapilli[{extra}]'") from error
+        raise SimulatorUnavailableError(missing(module) or str(error)) from error

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lapilli.deploy.cli import images as image_files
-from lapilli.deploy.cli.files import AsJson, print_json
-from lapilli.export.native import load_network, save_network
-from lapilli.ir import ops
-from lapilli.ir.network import Network
+from lapilli.deploy.cli.doctor import need
+from lapilli.deploy.cli.files import DIGITS, AsJson
+from lapilli.deploy.cli.frame import print_json, printable
+
+if TYPE_CHECKING:
+    from lapilli.ir.network import Network
 
 
 def import_nir(
@@ -38,9 +40,11 @@ def import_nir(
     as_json: AsJson = False,
 ) -> None:
     """Read a NIR or .net file whose meaning is certain, or is stated here; refuse every other."""
+    need("h5py")
     from lapilli.export.nir.read.dynamics import Reading
     from lapilli.export.nir.read.importer import network_from_nir
     from lapilli.export.nir.read.metadata import Stated
+    from lapilli.ir import ops
 
     names = [r.value for r in Reading]
     if reading is not None and reading not in names:
@@ -69,6 +73,7 @@ def import_nir(
 
 def _finish(network: Network, output: Path, *, as_json: bool) -> None:
     from lapilli.deploy.cli import report
+    from lapilli.export.native import save_network
 
     save_network(network, output)
     facts = report.network_facts(network)
@@ -84,19 +89,22 @@ def golden(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder.")] = Path("golden"),
     source: Annotated[
         str, typer.Option(help="Without pictures: 'digits', or an .npz with uint8 'images'.")
-    ] = image_files.DIGITS,
+    ] = DIGITS,
     count: Annotated[int, typer.Option(min=1, help="How many of those.")] = 4,
     as_json: AsJson = False,
 ) -> None:
     """Write input, every spike and the logits of some images, and a script that compares."""
+    from lapilli.deploy.cli import images as image_files
     from lapilli.deploy.comparison.golden import write_golden
+    from lapilli.export.native import load_network
 
     loaded = load_network(network)
-    pixels = (
-        image_files.pictures(images, loaded)
-        if images
-        else image_files.test_images(source).first(count).pixels
-    )
+    if images:
+        pixels = image_files.pictures(images, loaded)
+    else:
+        chosen = image_files.test_images(source).first(count)
+        chosen.require_fit(loaded)
+        pixels = chosen.pixels
     made = write_golden(loaded, pixels, output)
     silent = [name for name, rate in made.rates.items() if rate == 0]
     facts = {
@@ -110,10 +118,12 @@ def golden(
     if as_json:
         print_json(facts)
     else:
-        typer.echo(f"wrote {made.files[0]}: {made.values:,} values of {len(pixels)} images")
-        typer.echo(f"compare: python {made.files[1]} {made.files[0]} YOURS.npz")
+        vectors, script = (shlex.quote(printable(str(file))) for file in made.files)
+        typer.echo(f"wrote {vectors}: {made.values:,} values of {len(pixels)} images")
+        typer.echo(f"compare: python {script} {vectors} YOURS.npz")
     if silent:
-        typer.echo(f"never fire on these images, and show nothing: {', '.join(silent)}", err=True)
+        names = printable(", ".join(silent))
+        typer.echo(f"never fire on these images, and show nothing: {names}", err=True)
         raise typer.Exit(1)
 
 

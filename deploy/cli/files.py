@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,18 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from lapilli.deploy.cli.doctor import need
-from lapilli.deploy.cli.report import printable
-from lapilli.export.native import load_network
-from lapilli.export.nir.write.dialect import Flavour
-from lapilli.ir import text
+from lapilli.deploy.cli.frame import print_json as print_json
+from lapilli.deploy.cli.frame import printable
+from lapilli.export.nir.write.flavour import Flavour
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 NetworkFile = Annotated[Path, typer.Argument(help="A .lapilli file.")]
-
-
-def print_json(facts: object) -> None:
-    """What --json asks for."""
-    typer.echo(json.dumps(facts, indent=2))
+DIGITS = "digits"  # in place of an archive of images: scikit-learn's
 
 
 def inspect(
@@ -35,6 +29,7 @@ def inspect(
 ) -> None:
     """Say what a checkpoint, a .lapilli or a .onnx file is, and what to run next."""
     from lapilli.deploy.cli import report
+    from lapilli.export.native import load_network
 
     if latency:
         need("scipy")
@@ -67,6 +62,9 @@ def inspect(
 
 def show(network: NetworkFile, as_json: AsJson = False) -> None:
     """Print the graph, a line per node, with what is proved of each value."""
+    from lapilli.export.native import load_network
+    from lapilli.ir import text
+
     loaded = load_network(network)
     listing = text.dumps(loaded.graph)
     if as_json:
@@ -99,13 +97,15 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the graph in other formats; says how many neurons NIR takes before it is built."""
-    from lapilli.deploy.cli import report
-
     if nir is None and onnx is None and onnx_step is None and net is None:
         raise typer.BadParameter("nothing to write: give --nir, --onnx, --onnx-step or --net")
+    from lapilli.deploy.cli import report
+    from lapilli.export.native import load_network
+
     loaded = load_network(network)
     written: list[dict[str, Any]] = []
     if nir is not None:
+        need("nir")
         from lapilli.export.nir.write.writer import save_nir
         from lapilli.ir.passes.binary import size
 
@@ -139,7 +139,7 @@ def export(
     for facts in written:
         told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()
                          if key != "file" and value != [])  # fmt: skip
-        typer.echo(f"wrote {facts['file']}: {told}")
+        typer.echo(printable(f"wrote {facts['file']}: {told}"))
 
 
 def check(
@@ -148,6 +148,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say what a framework's importer makes of each node of a .nir file; status 1 unless exact."""
+    need("h5py")
     from lapilli.export.nir.check.check import check_file
     from lapilli.export.nir.check.frameworks import Verdict
 

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from lapilli.deploy.cli.frame import printable
 from lapilli.ir import ops
 from lapilli.ir.certificate import STATE_BITS, certify
 from lapilli.ir.graph import Graph
@@ -128,7 +130,8 @@ def print_result(result: Result) -> None:
         _console.print(f"note: {note}", markup=False)
     stages = ", ".join(f"{name} {s:.1f} s" for name, s in result.seconds.items())
     _console.print(f"time: {stages}")
-    _console.print("files: " + ", ".join(map(str, result.files)), markup=False, soft_wrap=True)
+    files = printable(", ".join(map(str, result.files)))
+    _console.print(f"files: {files}", markup=False, soft_wrap=True)
 
 
 def network_facts(network: Network) -> dict[str, Any]:
@@ -232,15 +235,8 @@ def _size(network: Network, node: str) -> int:
 
 def print_facts(title: str, facts: dict[str, Any]) -> None:
     """Any flat facts, a row each."""
-    table = Table("", title, show_header=True)
+    table = Table("", escape(printable(title)))
     for key, value in facts.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         table.add_row(key.replace("_", " "), Text(printable(text) or "none"))
     _console.print(table)
-
-
-def printable(text: str) -> str:
-    """Text of a stranger's file, without what a terminal would obey or could not show."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
-    )

@@ -6,23 +6,15 @@ and never makes one itself.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from lapilli.export.nir.write.flavour import Flavour as Flavour
 from lapilli.ir import ops
 from lapilli.ir.bounds import fraction_loss
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
-
-
-class Flavour(enum.Enum):
-    """For whom a file is written."""
-
-    CANONICAL = "canonical"  # integers, NIR's own neurons, a threshold for each neuron
-    PORTABLE = "portable"  # what other people's importers run exactly
-    FUSED = "fused"  # the same without branches: for importers that read chains
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -62,6 +62,22 @@ def find(python: Path | None = None) -> Path:
     return built
 
 
+def fault(python: Path) -> str:
+    """Return why this interpreter cannot run Lava; empty if it imports it (takes seconds)."""
+    try:
+        done = subprocess.run(
+            [python, "-s", "-c", _TRIAL], capture_output=True, text=True, check=False, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{python} does not run ({error})"
+    if done.returncode:
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        return f"{python} does not import Lava (status {done.returncode}: {last})"
+    if (version := done.stdout.strip()) != LAVA_VERSION:
+        return f"{python} has lava-nc {version or 'of no version'}, not {LAVA_VERSION}"
+    return ""
+
+
 def build(progress: Callable[[str], None] = lambda _: None) -> Path:
     """Make the default environment, whole or not at all; return its interpreter.
 
