@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from lapilli.export.atomic import write_atomic
 from lapilli.ir import ops
 from lapilli.ir.errors import FormatError, GraphError
 from lapilli.ir.graph import Graph, Node
@@ -57,7 +55,7 @@ def save_network(network: Network, path: Path) -> None:
         "network": json.dumps(content, sort_keys=True, separators=(",", ":")),
         "digest": network.graph.digest,
     }
-    write_whole(path, _ordered(save(tensors, metadata)))
+    write_atomic(path, _ordered(save(tensors, metadata)))
 
 
 def _ordered(data: bytes) -> bytes:
@@ -68,20 +66,6 @@ def _ordered(data: bytes) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight
     return len(text).to_bytes(8, "little") + text + data[end:]
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write through a temporary file in the same folder, so that no reader sees a part."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
 
 
 def load_network(path: Path) -> Network:
