@@ -62,6 +62,10 @@ class FormatError(_FileError):
     """A graph file that cannot be read: truncated, unknown version, op, key or size."""
 
 
+class OutputError(_FileError):
+    """A file that cannot be written, or must not be: no regular file, an input, no room."""
+
+
 class CheckpointError(_FileError):
     """A checkpoint that cannot be loaded into the model it is meant for."""
 

@@ -11,6 +11,7 @@ import typer
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import DIGITS, AsJson
 from lapilli.deploy.cli.frame import print_json, printable
+from lapilli.deploy.cli.outputs import STANDARD_OUTPUT, check_outputs, destination
 
 if TYPE_CHECKING:
     from lapilli.ir.network import Network
@@ -51,6 +52,7 @@ def import_nir(
         raise typer.BadParameter(f"{reading!r} is none of {', '.join(names)}")
     if reset is not None and reset not in [r.value for r in ops.Reset]:
         raise typer.BadParameter(f"{reset!r} is none of {', '.join(r.value for r in ops.Reset)}")
+    check_outputs([output], [file])
     most_bytes = None if most_mib is None else most_mib << 20
     if file.suffix == ".net":
         from lapilli.export.net.importer import network_from_net
@@ -75,12 +77,14 @@ def _finish(network: Network, output: Path, *, as_json: bool) -> None:
     from lapilli.deploy.cli import report
     from lapilli.export.native import save_network
 
-    save_network(network, output)
+    with destination(output) as path:
+        save_network(network, path)
     facts = report.network_facts(network)
+    to_stream = output == STANDARD_OUTPUT
     if as_json:
-        print_json({**facts, "file": str(output)})
+        print_json({**facts, "file": str(output)}, err=to_stream)
     else:
-        report.print_facts(str(output), facts)
+        report.print_facts(str(output), facts, err=to_stream)
 
 
 def golden(
@@ -95,9 +99,12 @@ def golden(
 ) -> None:
     """Write input, every spike and the logits of some images, and a script that compares."""
     from lapilli.deploy.cli import images as image_files
-    from lapilli.deploy.comparison.golden import write_golden
+    from lapilli.deploy.comparison.golden import NAME, SCRIPT, write_golden
+    from lapilli.export.atomic import make_folder
     from lapilli.export.native import load_network
 
+    make_folder(output)
+    check_outputs([output / NAME, output / SCRIPT], [network, *(images or [Path(source)])])
     loaded = load_network(network)
     if images:
         pixels = image_files.pictures(images, loaded)

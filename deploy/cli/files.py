@@ -11,6 +11,7 @@ import typer
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.frame import print_json as print_json
 from lapilli.deploy.cli.frame import printable
+from lapilli.deploy.cli.outputs import check_outputs, destination
 from lapilli.export.nir.write.flavour import Flavour
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
@@ -75,7 +76,9 @@ def show(network: NetworkFile, as_json: AsJson = False) -> None:
 
 def export(
     network: NetworkFile,
-    nir: Annotated[Path | None, typer.Option(help="The .nir file to write.")] = None,
+    nir: Annotated[
+        Path | None, typer.Option(help="The .nir file to write; - for standard output.")
+    ] = None,
     onnx: Annotated[
         Path | None, typer.Option(help="The .onnx file to write: all time steps in one Scan.")
     ] = None,
@@ -97,11 +100,13 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the graph in other formats; says how many neurons NIR takes before it is built."""
-    if nir is None and onnx is None and onnx_step is None and net is None:
-        raise typer.BadParameter("nothing to write: give --nir, --onnx, --onnx-step or --net")
     from lapilli.deploy.cli import report
     from lapilli.export.native import load_network
 
+    outputs = [file for file in (nir, net, onnx, onnx_step) if file is not None]
+    if not outputs:
+        raise typer.BadParameter("nothing to write: give --nir, --onnx, --onnx-step or --net")
+    to_stream = check_outputs(outputs, [network])
     loaded = load_network(network)
     written: list[dict[str, Any]] = []
     if nir is not None:
@@ -111,35 +116,34 @@ def export(
 
         found = size(loaded.graph)
         if not as_json:
-            typer.echo(f"as binary neurons: {found}")
-        save_nir(loaded, nir, max_neurons, flavour)
+            typer.echo(f"as binary neurons: {found}", err=to_stream)
+        facts: dict[str, Any] = {"format": f"nir {flavour.value}"}
+        with destination(nir) as file:
+            save_nir(loaded, file, max_neurons, flavour)
+            facts["bytes"] = file.stat().st_size
         cost = {"neurons": found.neurons, "depth": found.depth, "synapses": found.synapses}
-        written.append(
-            {
-                "file": str(nir),
-                "format": f"nir {flavour.value}",
-                "bytes": nir.stat().st_size,
-                **cost,
-            }
-        )
+        written.append({"file": str(nir), **facts, **cost})
     if net is not None:
         from lapilli.export.net.writer import save_net
 
-        written.append({"file": str(net), "format": "net", **asdict(save_net(loaded, net))})
-    for file, step in ((onnx, False), (onnx_step, True)):
-        if file is not None:
+        with destination(net) as file:
+            facts = asdict(save_net(loaded, file))
+        written.append({"file": str(net), "format": "net", **facts})
+    for output, step in ((onnx, False), (onnx_step, True)):
+        if output is not None:
             need("onnx")
             from lapilli.export.onnx.writer import save_onnx
 
-            model = save_onnx(loaded, file, step=step, inlined=inlined)
-            written.append({"file": str(file), **report.onnx_facts(model)})
+            with destination(output) as file:
+                model = save_onnx(loaded, file, step=step, inlined=inlined)
+            written.append({"file": str(output), **report.onnx_facts(model)})
     if as_json:
-        print_json({"files": written})
+        print_json({"files": written}, err=to_stream)
         return
     for facts in written:
         told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items()
                          if key != "file" and value != [])  # fmt: skip
-        typer.echo(printable(f"wrote {facts['file']}: {told}"))
+        typer.echo(printable(f"wrote {facts['file']}: {told}"), err=to_stream)
 
 
 def check(

@@ -42,9 +42,9 @@ _ADVICE = {
 _answers: ContextVar[TextIO | None] = ContextVar("_answers", default=None)
 
 
-def print_json(facts: object) -> None:
-    """Print what --json asks for; nothing else reaches standard output with it."""
-    typer.echo(json.dumps(facts, indent=2), file=_answers.get())
+def print_json(facts: object, *, err: bool = False) -> None:
+    """Print what --json asks for; on standard error where standard output takes a file."""
+    typer.echo(json.dumps(facts, indent=2), file=sys.stderr if err else _answers.get())
 
 
 def printable(text: str) -> str:

@@ -233,10 +233,10 @@ def _size(network: Network, node: str) -> int:
     return size
 
 
-def print_facts(title: str, facts: dict[str, Any]) -> None:
-    """Any flat facts, a row each."""
+def print_facts(title: str, facts: dict[str, Any], *, err: bool = False) -> None:
+    """Print flat facts, a row each; on standard error where standard output takes a file."""
     table = Table("", escape(printable(title)))
     for key, value in facts.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         table.add_row(key.replace("_", " "), Text(printable(text) or "none"))
-    _console.print(table)
+    (Console(stderr=True) if err else _console).print(table)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lapilli.export.native import write_whole
+from lapilli.export.atomic import make_folder, write_atomic
 from lapilli.ir.errors import InputError
 from lapilli.ir.network import Network
 from lapilli.ir.tensor import IntArray
@@ -50,6 +50,7 @@ def write_golden(network: Network, pixels: npt.NDArray[np.uint8], folder: Path) 
 
     Raises:
         InputError: images that do not fit, or a node whose name cannot stand in an archive.
+        OutputError: the folder or its files cannot be written.
     """
     graph = network.graph
     given = network.encode(pixels)
@@ -62,12 +63,12 @@ def write_golden(network: Network, pixels: npt.NDArray[np.uint8], folder: Path) 
     arrays["logits"] = _narrow(recording.values[graph.outputs[0]][-1])
     values = sum(a.size for name, a in arrays.items() if name != "input")
     arrays["digest"] = np.array(graph.digest)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     files = folder / NAME, folder / SCRIPT
     archive = io.BytesIO()
     np.savez_compressed(archive, allow_pickle=False, **arrays)
-    write_whole(files[0], archive.getvalue())
-    write_whole(files[1], Path(__file__).with_name(SCRIPT).read_bytes())
+    write_atomic(files[0], archive.getvalue())
+    write_atomic(files[1], Path(__file__).with_name(SCRIPT).read_bytes())
     rates = {name: float(recording.values[name].mean()) for name in graph.firing}
     return Golden(files, rates, values)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lapilli.deploy.comparison.compare import Comparison, compare_recordings
 from lapilli.deploy.comparison.targets import target
-from lapilli.export.native import write_whole
+from lapilli.export.atomic import write_atomic
 from lapilli.ir.errors import LapilliError
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import NoteKind
@@ -117,4 +117,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    write_whole(Path(sys.argv[1]), page().encode())
+    write_atomic(Path(sys.argv[1]), page().encode())

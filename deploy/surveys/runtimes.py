@@ -17,7 +17,7 @@ import numpy as np
 
 from lapilli.deploy.comparison.targets import target
 from lapilli.deploy.surveys.coverage import integers
-from lapilli.export.native import write_whole
+from lapilli.export.atomic import write_atomic
 from lapilli.ir.errors import LapilliError, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.recording import Recording
@@ -138,4 +138,4 @@ def renewed(page: str, names: Sequence[str]) -> str:
 if __name__ == "__main__":
     path, *names = sys.argv[1:]
     text = renewed(Path(path).read_text(), names) if names else page()
-    write_whole(Path(path), text.encode())
+    write_atomic(Path(path), text.encode())

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapilli.export.native import write_whole
+from lapilli.export.atomic import write_atomic
 from lapilli.ir import ops
 from lapilli.ir.errors import LapilliError
 from lapilli.ir.recipe import NoteKind
@@ -125,4 +125,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "--row":
         sys.stdout.write(_answer(sys.argv[2]))
     else:
-        write_whole(Path(sys.argv[1]), (_HEAD + "".join(map(row, LARGEST))).encode())
+        write_atomic(Path(sys.argv[1]), (_HEAD + "".join(map(row, LARGEST))).encode())

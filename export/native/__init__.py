@@ -6,4 +6,3 @@ vouches for), `reader`, `recipe` (how the network was made), `version1` (older f
 
 from lapilli.export.native.reader import load_network as load_network
 from lapilli.export.native.writer import save_network as save_network
-from lapilli.export.native.writer import write_whole as write_whole

@@ -5,10 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from lapilli.export.atomic import write_atomic
 from lapilli.ir import ops
 from lapilli.ir.graph import Node
 from lapilli.ir.network import Network
@@ -46,7 +44,7 @@ def save_network(network: Network, path: Path) -> None:
         "recipe": told,
         "digest": file_digest(network.digest, told),
     }
-    write_whole(path, _ordered(save(tensors, metadata)))
+    write_atomic(path, _ordered(save(tensors, metadata)))
 
 
 def file_digest(network_digest: str, recipe: str) -> str:
@@ -79,20 +77,6 @@ def _ordered(data: bytes) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight
     return len(text).to_bytes(8, "little") + text + data[end:]
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write through a temporary file in the same folder, so that no reader sees a part."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
 
 
 def _node_to_json(node: Node, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lapilli.export.native import write_whole
+from lapilli.export.atomic import write_atomic
 from lapilli.export.net.registers import (
     bias_mantissa,
     held,
@@ -87,7 +87,7 @@ def save_net(network: Network, path: Path) -> NetFacts:
     file = io.BytesIO()
     with h5py.File(file, "w") as out:
         _write(out, graph, stages, _transform(network))
-    write_whole(path, file.getvalue())
+    write_atomic(path, file.getvalue())
     first = graph.types[graph.inputs[0]]
     encoded = _is_encoder(graph, graph[stages[0]])
     graded = not encoded and not first.is_binary

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from onnx import ModelProto, helper
 
-from lapilli.export.native import write_whole
+from lapilli.export.atomic import write_atomic
 from lapilli.export.onnx.body import I64, Body
 from lapilli.export.onnx.models import outputs_of, scan_model, step_model
 from lapilli.export.onnx.neuron import DOMAIN, OPSET
@@ -64,7 +64,7 @@ def save_onnx(
         },
     }
     model = to_onnx(network.graph, about, step=step, inlined=inlined)
-    write_whole(path, model.SerializeToString(deterministic=True))
+    write_atomic(path, model.SerializeToString(deterministic=True))
     return model
 
 

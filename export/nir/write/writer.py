@@ -20,7 +20,7 @@ from typing import Any
 import nir
 from typing_extensions import assert_never
 
-from lapilli.export.native import write_whole
+from lapilli.export.atomic import write_atomic
 from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write import portable as nir_portable
 from lapilli.export.nir.write.builder import MOST_WEIGHTS
@@ -61,7 +61,7 @@ def save_nir(
     }
     file = io.BytesIO()
     nir.write(file, to_nir(network.graph, about, max_neurons, flavour))
-    write_whole(path, file.getvalue())
+    write_atomic(path, file.getvalue())
 
 
 def to_nir(

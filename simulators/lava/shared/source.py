@@ -20,6 +20,7 @@ _PARTS = (
     "py.typed",
     "ir",
     "export/__init__.py",
+    "export/atomic.py",
     "export/native",
     "simulators/__init__.py",
     "simulators/digest.py",
