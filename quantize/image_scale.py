@@ -39,6 +39,11 @@ def image_scale(source: InputQuantizer) -> Fraction:
     return Fraction(1, 2) ** source.exponent
 
 
+def exact(given: Sequence[float]) -> tuple[Fraction, ...]:
+    """Take numbers as they are written: 0.3 is 3/10."""
+    return tuple(Fraction(str(v)) for v in given)
+
+
 def image_type(source: InputQuantizer, shape: Sequence[int], counts: bool) -> TensorType:
     """The type of one step of an image (C, H, W)."""
     kind = Kind.COUNTS if counts else Kind.GRADED
@@ -100,8 +105,8 @@ def _pixel_quantizer(
     top = (1 << (bits - 1)) - 1
     exponent = int(np.floor(np.log2(top / largest)))
     return InputQuantizer(
-        mean=tuple(Fraction(str(m)) for m in mean),
-        std=tuple(Fraction(str(s)) for s in std),
+        mean=exact(mean),
+        std=exact(std),
         exponent=exponent,
         lo=-top,
         hi=top,

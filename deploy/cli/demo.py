@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lapilli.deploy.cli.flow import float_right, open_checkpoint, quantize_checkpoint
+from lapilli.deploy.cli.flow import checkpoint_model, float_right, open_checkpoint, quantize_model
 from lapilli.deploy.cli.images import DIGITS, Images, test_images, training_images
 from lapilli.deploy.cli.progress import Narrator
 from lapilli.deploy.comparison.compare import Comparison, compare_all
@@ -83,13 +83,13 @@ def _one(
     name: str, out: Path, narrator: Narrator, training: Images, test: Images, lava_images: int
 ) -> Result:
     result = Result(name, len(test.pixels))
-    checkpoint = open_checkpoint(CHECKPOINTS / f"digits_{name}.safetensors")
-    with _timed(result, "float", narrator, None):
-        result.float_right = float_right(checkpoint, test) or 0
+    model = checkpoint_model(open_checkpoint(CHECKPOINTS / f"digits_{name}.safetensors"))
     with _timed(result, "quantize", narrator, None):
-        quantized = quantize_checkpoint(checkpoint, training)
+        quantized = quantize_model(model, training)
         network = quantized.network
         result.notes = quantized.notes
+    with _timed(result, "float", narrator, None):
+        result.float_right = float_right(model, test, network) or 0
     with _timed(result, "export", narrator, None):
         result.files += _export(network, out / f"digits_{name}")
     with _timed(result, "simulate", narrator, len(test.pixels)):

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from typing_extensions import Unpack
+
 from lapilli.deploy.cli.images import Images
-from lapilli.ir.errors import CheckpointError
-from lapilli.model.capture.capture import capture
+from lapilli.ir.errors import CheckpointError, LapilliError
+from lapilli.ir.network import Network
+from lapilli.ir.recipe import Json
+from lapilli.model.capture.signature import Signature
 from lapilli.model.families.presets import PRESETS, normalisation
-from lapilli.model.families.table import Config, configuration
+from lapilli.model.families.table import Config, configuration, family_of
 from lapilli.model.loading.checkpoint import Checkpoint, build, load_checkpoint
-from lapilli.model.loading.preprocess import Preprocessing
+from lapilli.model.loading.preprocess import Preprocessing, right
+from lapilli.model.loading.strict import Module, events
 from lapilli.quantize import Quantized, quantize
+from lapilli.quantize.options import QuantizeOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,42 @@ class Overrides:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
+
+
+class NormalisationError(LapilliError, ValueError):
+    """Nothing says how the images of a model were normalised."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Somebody's model, ready to be quantized or compared.
+
+    Attributes:
+        module: in evaluation mode, with its parameters.
+        made_from: what a recipe remembers of where it came from; never a path.
+        preprocessing: how its images were normalised, where the checkpoint, its family's data
+            set or the caller says so.
+        what: for messages.
+    """
+
+    module: Module
+    made_from: Mapping[str, Json]
+    preprocessing: Preprocessing | None
+    what: str
+
+    def normalisation(self) -> Preprocessing:
+        """How its images were normalised.
+
+        Raises:
+            NormalisationError: nothing says so.
+        """
+        if self.preprocessing is None:
+            raise NormalisationError(
+                f"{self.what}: does not say how images were normalised; give --mean and --std, "
+                "or --no-normalisation if it takes pixel / 255 as it is, or --counts if its images "
+                "are numbers of events"
+            )
+        return self.preprocessing
 
 
 def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoint:
@@ -64,11 +107,9 @@ def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoin
     if given.preset is not None and not mean:
         mean, std = normalisation(given.preset) or ((), ())
     classes = given.classes or (stored.classes if stored else ())
-    if not mean or len(mean) != len(std):
-        raise CheckpointError(
-            path, "does not say how images were normalised; give --mean and --std"
-        )
-    preprocessing = Preprocessing(mean=mean, std=std, classes=classes)
+    if len(mean) != len(std):
+        raise CheckpointError(path, "needs as many numbers in --mean as in --std")
+    preprocessing = Preprocessing(mean=mean, std=std, classes=classes) if mean else None
     return Checkpoint(path, checkpoint.state, config, preprocessing)
 
 
@@ -83,43 +124,67 @@ def _preset(path: Path, given: Overrides) -> Config:
     return PRESETS[name]
 
 
-def quantize_checkpoint(
-    checkpoint: Checkpoint, calibration: Images, weight_bits: int = 8, input_bits: int = 8
-) -> Quantized:
-    """Build the model and quantize it.
+def checkpoint_model(checkpoint: Checkpoint) -> Model:
+    """Build the model of a checkpoint of a known family.
 
     Raises:
-        CheckpointError: the parameters do not fit the model, or nothing says how to normalise.
-        CaptureError, QuantizeError, RangeError: see `quantize`.
+        CheckpointError: the parameters do not fit the model.
     """
-    preprocessing = _preprocessing(checkpoint)
-    return quantize(
-        build(checkpoint),
-        preprocessing.normalise(calibration.pixels),
-        weight_bits=weight_bits,
-        input_bits=input_bits,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        classes=preprocessing.classes or None,
+    module = build(checkpoint)
+    described = {}
+    if (config := checkpoint.config) is not None:  # else `build` has refused
+        described = {"family": family_of(config), **asdict(config)}
+    return Model(
+        module=module,
+        made_from={"kind": "checkpoint", "config": json.dumps(described, sort_keys=True)},
+        preprocessing=checkpoint.preprocessing,
+        what=str(checkpoint.path),
     )
 
 
-def float_right(checkpoint: Checkpoint, images: Images) -> int | None:
-    """How many images the float model answers right; None without labels.
+def quantize_model(
+    model: Model, calibration: Images, *, examined: int = 16, **options: Unpack[QuantizeOptions]
+) -> Quantized:
+    """Quantize a model with images as files hold them, and write down which model it was.
 
     Raises:
-        CheckpointError: see `quantize_checkpoint`.
-        CaptureError: the model does not return logits of these images.
+        NormalisationError: nothing says how its images were normalised.
+        CaptureError, QuantizeError, RangeError: see `quantize`.
     """
-    if images.labels is None:
+    if options.get("counts"):
+        images = events(calibration.pixels)
+    else:
+        calibration.require_pixels()
+        known = model.normalisation()
+        images = known.normalise(calibration.pixels)
+        options["mean"], options["std"] = known.mean, known.std
+        options["classes"] = options.get("classes") or known.classes or None
+    made = quantize(model.module, images, examined=examined, **options)
+    if made.network.recipe is None:
+        return made
+    recipe = replace(made.network.recipe, model=model.made_from)
+    return replace(made, network=replace(made.network, recipe=recipe))
+
+
+def normalised_as(model: Model, network: Network) -> Model:
+    """The model, with the normalisation of a network where nothing else says it."""
+    if model.preprocessing is not None:
+        return model
+    mean, std = (tuple(map(float, v)) for v in (network.input.mean, network.input.std))
+    kept = Preprocessing(mean=mean, std=std, classes=network.classes)
+    return replace(model, preprocessing=kept)
+
+
+def float_right(model: Model, images: Images, network: Network) -> int | None:
+    """How many images the float model answers right; None without labels."""
+    if images.labels is None or network.recipe is None:
         return None
-    model, preprocessing = build(checkpoint), _preprocessing(checkpoint)
-    shape = images.pixels.shape[1:]
-    signature = capture(model, shape, layout="BCHW" if len(shape) == 3 else "BTCHW").signature
-    return preprocessing.right(model, images.pixels, images.labels, signature)
-
-
-def _preprocessing(checkpoint: Checkpoint) -> Preprocessing:
-    if checkpoint.preprocessing is None:
-        raise CheckpointError(checkpoint.path, "does not say how images were normalised")
-    return checkpoint.preprocessing
+    told = network.recipe.options
+    signature = Signature(
+        layout=str(told.get("layout", "BCHW")),
+        leaf=network.recipe.leaf,
+        per_step=network.recipe.per_step,
+        per_sample=told.get("per_sample") is True,
+    )
+    prepare = model.normalisation().normalise if not told.get("counts") else events
+    return right(model.module, images.pixels, images.labels, signature, prepare)

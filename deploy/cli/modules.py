@@ -19,12 +19,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lapilli.deploy.cli.images import Images
+from lapilli.deploy.cli.flow import Model
 from lapilli.ir.errors import LapilliError
+from lapilli.ir.recipe import Json
 from lapilli.model.loading.checkpoint import load_checkpoint
 from lapilli.model.loading.preprocess import Preprocessing
-from lapilli.model.loading.strict import Module, as_network, events, load_strictly
-from lapilli.quantize import Quantized, quantize
+from lapilli.model.loading.strict import Module, as_network, load_strictly
 
 
 class ModuleFileError(LapilliError, ImportError):
@@ -40,8 +40,8 @@ class OwnModel:
         arguments: for the class or factory.
         checkpoint: parameters; without one the model's own initial ones.
         unused: patterns of keys in the checkpoint that nothing uses.
-        mean, std: of pixel / 255, one per channel.
-        layout, counts, output, per_sample: see `lapilli.quantize.quantize`.
+        mean, std: of pixel / 255, one per channel, where the caller says so.
+        classes: names of the answers.
     """
 
     source: str
@@ -51,10 +51,6 @@ class OwnModel:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
-    layout: str = "BCHW"
-    counts: bool = False
-    output: int | str | None = None
-    per_sample: bool = False
 
 
 def is_source(text: str) -> bool:
@@ -117,32 +113,24 @@ def build_own(own: OwnModel) -> Module:
     return module
 
 
-def quantize_own(
-    own: OwnModel, calibration: Images, weight_bits: int = 8, input_bits: int = 8
-) -> Quantized:
-    """Build the model and quantize it.
+def own_model(own: OwnModel) -> Model:
+    """Build a model of the user's, and say how it was built: never a path.
 
     Raises:
         ModuleFileError, CheckpointError: see `build_own`.
-        CaptureError, QuantizeError, RangeError: see `quantize`.
     """
-    channels = calibration.pixels.shape[-3]
-    mean, std = own.mean or (0.0,) * channels, own.std or (1.0,) * channels
-    preprocessing = Preprocessing(mean=mean, std=std, classes=own.classes)
-    raw = calibration.pixels
-    given = events(raw) if own.counts else preprocessing.normalise(raw)
-    return quantize(
-        build_own(own),
-        given,
-        weight_bits=weight_bits,
-        input_bits=input_bits,
-        mean=None if own.counts else mean,
-        std=None if own.counts else std,
-        classes=own.classes or None,
-        layout=own.layout,
-        counts=own.counts,
-        output=own.output,
-        per_sample=own.per_sample,
+    place, _, name = own.source.rpartition(":")
+    made_from: dict[str, Json] = {
+        "kind": "class",
+        "source": f"{place if _is_module(place) else Path(place).name}:{name}",
+        "arguments": {key: repr(value) for key, value in own.arguments.items()},
+        "unused": list(own.unused),
+    }
+    preprocessing = None
+    if own.mean or own.std:
+        preprocessing = Preprocessing(mean=own.mean, std=own.std, classes=own.classes)
+    return Model(
+        module=build_own(own), made_from=made_from, preprocessing=preprocessing, what=own.source
     )
 
 

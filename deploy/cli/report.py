@@ -18,6 +18,7 @@ from lapilli.ir.certificate import STATE_BITS, certify
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import Note
+from lapilli.ir.tensor import IntArray
 from lapilli.simulators.lava.shared.legality import not_stock
 
 if TYPE_CHECKING:  # printing needs no PyTorch and no onnx
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # printing needs no PyTorch and no onnx
     from lapilli.deploy.cli.latency import Latencies
     from lapilli.deploy.comparison.compare import Comparison
     from lapilli.export.onnx.reader import OnnxFile
+    from lapilli.quantize.health import Health
 
 _console = Console()
 
@@ -42,6 +44,9 @@ def comparison_facts(comparison: Comparison) -> dict[str, Any]:
         "mismatches": comparison.mismatches,
         "exact": comparison.exact,
         "vacuous": list(comparison.vacuous),
+        "renamed": [list(pair) for pair in comparison.renamed],
+        "warnings": [note_facts(note) for note in comparison.warnings],
+        "preprocessing_checked": comparison.preprocessing_checked,
         "rates": comparison.rates,
         "synops": comparison.synops,
         "steps": comparison.steps,
@@ -77,6 +82,54 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
     for c in comparisons:
         if not c.exact:
             _console.print(str(c), markup=False, soft_wrap=True)
+
+
+def accuracy_facts(
+    comparison: Comparison, labels: IntArray | None, float_right: int | None
+) -> dict[str, Any]:
+    """How many images integers, and the float model, answer right; nothing without labels."""
+    if labels is None:
+        return {}
+    right = sum(a == b for a, b in zip(comparison.answers, labels.tolist(), strict=True))
+    facts = {"labelled": len(labels), "integer_right": right}
+    return facts if float_right is None else {**facts, "float_right": float_right}
+
+
+def print_accuracy(facts: dict[str, Any]) -> None:
+    """A line, where labels are known."""
+    if not facts:
+        return
+    of = facts["labelled"]
+    told = [f"integers {facts['integer_right'] / of:.2%} ({facts['integer_right']} of {of})"]
+    if "float_right" in facts:
+        told.insert(0, f"float {facts['float_right'] / of:.2%} ({facts['float_right']} of {of})")
+    _console.print(f"accuracy: {', '.join(told)}")
+
+
+def print_warnings(notes: Sequence[Note], *, err: bool = False) -> None:
+    """What speaks against a network, however exact it is."""
+    console = Console(stderr=True) if err else _console
+    for note in notes:
+        if note.is_warning:
+            console.print(printable(f"warning: {note}"), markup=False, soft_wrap=True)
+
+
+def health_facts(health: Health, labels: IntArray | None) -> dict[str, Any]:
+    """What rounding lost, and how float and integers answer some images of the calibration."""
+    worst = max(health.zeroed, key=lambda n: health.zeroed[n], default="")
+    facts: dict[str, Any] = {
+        "examined": len(health.images),
+        "weights_zeroed": {n: round(share, 4) for n, share in health.zeroed.items()},
+        "most_zeroed": f"{worst}: {health.zeroed[worst]:.1%}" if worst else "",
+        "same_answers": sum(
+            a == b for a, b in zip(health.float_answers, health.integer_answers, strict=True)
+        ),
+    }
+    if labels is not None:
+        own = labels[list(health.images)].tolist()
+        for name, answers in (("float", health.float_answers), ("integer", health.integer_answers)):
+            facts[f"{name}_right"] = sum(a == b for a, b in zip(answers, own, strict=True))
+    return facts
 
 
 def print_rates(comparison: Comparison) -> None:
@@ -141,7 +194,7 @@ def network_facts(network: Network) -> dict[str, Any]:
     bounds = certify(graph)
     return {
         "kind": "network",
-        "digest": graph.digest,
+        "digest": network.digest,
         "T": graph.T,
         "nodes": len(graph.nodes),
         "neurons": sum(_size(network, n.name) for n in graph.nodes if isinstance(n.op, ops.Firing)),

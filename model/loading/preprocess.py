@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,12 +43,23 @@ class Preprocessing:
             signature: where time is in its images, which result holds the logits, and of which
                 steps the mean is taken; by default it takes images and returns logits.
         """
-        model.eval()
-        given = signature or Signature()
-        with torch.no_grad():
-            answers = []
-            for batch in torch.split(self.normalise(pixels), 90):
-                rest(model)
-                answers.append(given.logits(model, batch).argmax(1))
-        rest(model)
-        return int((torch.cat(answers).numpy() == labels).sum())
+        return right(model, pixels, labels, signature or Signature(), self.normalise)
+
+
+def right(
+    model: nn.Module,
+    pixels: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+    signature: Signature,
+    prepare: Callable[[npt.NDArray[np.uint8]], Tensor],
+) -> int:
+    """How many images `model` answers right, whatever `prepare` makes of their bytes."""
+    model.eval()
+    with torch.no_grad():
+        answers = []
+        for start in range(0, len(pixels), 90):
+            rest(model)
+            batch = prepare(pixels[start : start + 90])
+            answers.append(signature.logits(model, batch).argmax(1))
+    rest(model)
+    return int((torch.cat(answers).numpy() == labels).sum())

@@ -1,0 +1,216 @@
+"""The command `compare`: every neuron at every step, PyTorch against simulators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lapilli.deploy.cli.doctor import need
+from lapilli.deploy.cli.files import DIGITS, AsJson, NetworkFile
+from lapilli.deploy.cli.frame import print_json
+from lapilli.deploy.cli.options import (
+    SIMULATORS,
+    Arguments,
+    Config,
+    NoNormalisation,
+    Numbers,
+    Preset,
+    RunConfig,
+    Source,
+    Unused,
+    numbers,
+)
+from lapilli.deploy.cli.quantizing import open_model
+from lapilli.deploy.cli.running import check_for_lava, tell_size
+from lapilli.deploy.comparison.targets import target
+from lapilli.ir.errors import InputError
+from lapilli.simulators.lava.shared.run_config import SIMULATED
+
+if TYPE_CHECKING:
+    from lapilli.deploy.cli.flow import Model
+    from lapilli.deploy.cli.images import Images
+    from lapilli.deploy.comparison.compare import Preprocessed
+    from lapilli.ir.network import Network
+    from lapilli.simulators.protocol import Executable
+
+_BATCH = 60
+
+
+def compare(
+    network: NetworkFile,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="The checkpoint it was made from: compare with PyTorch.")
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option(help="FILE.py:CLASS_OR_FACTORY that it was made from.")
+    ] = None,
+    simulator: Annotated[
+        list[str] | None, typer.Option(help=f"{SIMULATORS} Repeat for several.")
+    ] = None,
+    images: Source = DIGITS,
+    count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    config: Config = None,
+    preset: Preset = None,
+    mean: Numbers = "",
+    std: Numbers = "",
+    no_normalisation: NoNormalisation = False,
+    arg: Arguments = None,
+    unused: Unused = None,
+    other_parameters: Annotated[
+        bool, typer.Option("--other-parameters", help="Go on with a model of other parameters.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail where quantizing warned, however exact.")
+    ] = False,
+    run_config: RunConfig = SIMULATED,
+    as_json: AsJson = False,
+) -> None:
+    """Compare every neuron at every step; status 1 if a single one differs.
+
+    With --checkpoint, or --module for a class of your own, the other side is PyTorch: the file
+    remembers how it was quantized. Without, it is the reference simulator.
+    """
+    from lapilli.deploy.cli import images as image_files
+    from lapilli.deploy.cli import report
+    from lapilli.deploy.cli.progress import Bars
+    from lapilli.deploy.comparison.compare import compare as compare_runs
+    from lapilli.export.native import load_network
+
+    names = _chosen(simulator, with_model=checkpoint is not None or module is not None)
+    check_for_lava(run_config, names)
+    if module is None and (arg or unused):
+        raise InputError("--arg and --unused are for a class of your own: --module FILE.py:CLASS")
+    loaded = load_network(network)
+    test = image_files.test_images(images).first(count)
+    test.require_fit(loaded)
+    model = None
+    if checkpoint is not None or module is not None:
+        need("torch")
+        model = _model_of(
+            loaded,
+            checkpoint,
+            module,
+            config=config,
+            preset=preset,
+            mean=numbers(mean),
+            std=numbers(std),
+            no_normalisation=no_normalisation,
+            arg=arg,
+            unused=unused,
+        )
+    expected, preprocessing = _expected(loaded, model, other_parameters=other_parameters)
+    done = []
+    with Bars(quiet=as_json) as bars:
+        for name in names:
+            bars.stage(name, len(test.pixels))
+            executable = target(name, bars.lava, run_config).compile(loaded.graph)
+            tell_size(executable, quiet=as_json)
+            done.append(
+                compare_runs(
+                    loaded,
+                    expected,
+                    executable,
+                    test.pixels,
+                    names=("pytorch" if model else "reference", name),
+                    batch=len(test.pixels) if name.startswith("lava") else _BATCH,
+                    progress=bars.advance,
+                    preprocessing=preprocessing,
+                )
+            )
+    accuracy = report.accuracy_facts(done[0], test.labels, _float_right(model, test, loaded))
+    if as_json:
+        facts = [report.comparison_facts(c) for c in done]
+        print_json({"comparisons": facts, **accuracy})
+    else:
+        report.print_comparisons(done)
+        report.print_rates(done[0])
+        report.print_accuracy(accuracy)
+        report.print_warnings(done[0].warnings)
+        if model and not preprocessing:
+            typer.echo("preprocessing not independently checked: only the file says how")
+    if not all(c.exact for c in done) or (strict and done[0].warnings):
+        raise typer.Exit(1)
+
+
+def _chosen(simulator: list[str] | None, *, with_model: bool) -> list[str]:
+    """The simulators to compare; the reference cannot show anything about itself."""
+    names = simulator or (["reference", "event-driven"] if with_model else ["event-driven"])
+    if not with_model and "reference" in names:
+        raise InputError(
+            "without a model, the reference simulator is what is compared with, and it always "
+            "equals itself: name another simulator, or give --checkpoint or --module"
+        )
+    return names
+
+
+def _model_of(
+    network: Network,
+    checkpoint: Path | None,
+    module: str | None,
+    *,
+    config: str | None,
+    preset: str | None,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    no_normalisation: bool,
+    arg: list[str] | None,
+    unused: list[str] | None,
+) -> Model:
+    """Build the model, with what the file remembers where the command line says nothing."""
+    from lapilli.deploy.cli import modules
+
+    told: Mapping[str, object] = network.recipe.model if network.recipe else {}
+    if module is None:
+        if preset is None and config is None and isinstance(kept := told.get("config"), str):
+            config = kept
+        source = str(checkpoint)
+    else:
+        source = modules.check_source(module)
+        if arg is None and isinstance(arguments := told.get("arguments"), dict):
+            arg = [f"{name}={value}" for name, value in arguments.items()]
+        if unused is None and isinstance(patterns := told.get("unused"), list):
+            unused = [str(p) for p in patterns]
+    return open_model(
+        source,
+        channels=len(network.input.mean),
+        config=config,
+        preset=preset,
+        mean=mean,
+        std=std,
+        no_normalisation=no_normalisation,
+        arg=arg,
+        checkpoint=None if module is None else checkpoint,
+        unused=unused,
+    )
+
+
+def _expected(
+    network: Network, model: Model | None, *, other_parameters: bool
+) -> tuple[Executable, Preprocessed | None]:
+    """What simulators are compared with, and what it knows of images on its own."""
+    if model is None:
+        return target("reference").compile(network.graph), None
+    from lapilli.deploy.comparison.compare import Preprocessed
+    from lapilli.quantize.image_scale import exact
+    from lapilli.quantize.replay import reference_of
+
+    reference = reference_of(network, model.module, other_parameters=other_parameters)
+    counts = network.recipe is not None and network.recipe.options.get("counts") is True
+    if model.preprocessing is None or counts:
+        return reference, None
+    own = model.preprocessing
+    source = replace(network.input, mean=exact(own.mean), std=exact(own.std))
+    return reference, Preprocessed(source, own.classes)
+
+
+def _float_right(model: Model | None, test: Images, network: Network) -> int | None:
+    """How many images the author's own model answers right, before any integer."""
+    if model is None:
+        return None
+    from lapilli.deploy.cli.flow import float_right, normalised_as
+
+    return float_right(normalised_as(model, network), test, network)

@@ -1,0 +1,47 @@
+"""Options that several commands share, each described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lapilli.deploy.comparison.targets import NAMES
+
+Config = Annotated[
+    str | None, typer.Option(help="The model's configuration as JSON, if the file has none.")
+]
+Preset = Annotated[
+    str | None, typer.Option(help="The published model it is: see `lapilli inspect`.")
+]
+Numbers = Annotated[str, typer.Option(help="Comma-separated, one per channel, of pixel / 255.")]
+Arguments = Annotated[
+    list[str] | None, typer.Option(help="name=value for CLASS_OR_FACTORY; repeat for several.")
+]
+Unused = Annotated[
+    list[str] | None, typer.Option(help="Pattern of keys in --checkpoint that nothing uses.")
+]
+NoNormalisation = Annotated[
+    bool,
+    typer.Option("--no-normalisation", help="The model takes pixel / 255 as it is."),
+]
+RunConfig = Annotated[
+    str, typer.Option(help="Of Lava: PACKAGE.MODULE:NAME, or FILE.py:NAME; see docs/lava.md.")
+]
+SIMULATORS = f"One of {', '.join(NAMES)}; or your own: FILE.py:NAME, or PACKAGE.MODULE:NAME."
+Source = Annotated[str, typer.Option(help="'digits', or an .npz with uint8 'images', 'labels'.")]
+Parameters = Annotated[Path | None, typer.Option(help="Parameters of CLASS_OR_FACTORY's model.")]
+
+
+def numbers(given: str) -> tuple[float, ...]:
+    """Read a comma-separated list."""
+    try:
+        return tuple(float(part) for part in given.split(",") if part)
+    except ValueError as error:
+        raise typer.BadParameter(f"{given!r} is no list of numbers") from error
+
+
+def index_or_key(result: str | None) -> int | str | None:
+    """Read which of several results is meant."""
+    return int(result) if result and result.isdecimal() else result
