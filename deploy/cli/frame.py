@@ -47,6 +47,11 @@ def print_json(facts: object, *, err: bool = False) -> None:
     typer.echo(json.dumps(facts, indent=2), file=sys.stderr if err else _answers.get())
 
 
+def standard_output() -> TextIO:
+    """Return where answers go, --json or not."""
+    return _answers.get() or sys.stdout
+
+
 def printable(text: str) -> str:
     """Return a stranger's text without what a terminal would obey or could not show."""
     return "".join(
@@ -95,7 +100,7 @@ def _finished(app: typer.Typer, arguments: list[str], *, debug: bool) -> int:
             print_json({"error": {"kind": kind, "message": message}})
             answers.flush()
         typer.echo(printable(f"lapilli: {message}"), err=True)
-    (_answers.get() or sys.stdout).flush()
+    standard_output().flush()
     return status
 
 
@@ -162,7 +167,7 @@ def _of_the_system(error: OSError) -> str:
 def _raise_if_unread(error: BaseException) -> None:
     """Raise BrokenPipeError if it is standard output that nobody reads any more."""
     if isinstance(error, BrokenPipeError):
-        (_answers.get() or sys.stdout).flush()  # what could not be written fails again
+        standard_output().flush()  # what could not be written fails again
 
 
 def _log(error: BaseException, arguments: list[str]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from lapilli.deploy.cli.frame import standard_output
 from lapilli.export import atomic
 from lapilli.ir.errors import OutputError
 
@@ -38,5 +38,6 @@ def destination(output: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="lapilli-") as folder:
         scratch = Path(folder) / "output"
         yield scratch
-        sys.stdout.buffer.write(scratch.read_bytes())
-        sys.stdout.buffer.flush()
+        stream = standard_output().buffer
+        stream.write(scratch.read_bytes())
+        stream.flush()

@@ -71,8 +71,8 @@ def load_network(path: Path) -> Network:
 
 
 def _network_from(metadata: dict[str, str], tensors: dict[str, Any]) -> Network:
-    version = metadata.get("format", "")
-    if version not in _KEYS:
+    version = metadata.get("format")
+    if version is None or version not in _KEYS:
         known = " and ".join(map(repr, _KEYS))
         raise MalformedError(f"format {version!r} is unknown; this lapilli reads {known}")
     mapping(metadata, "the metadata", _KEYS[version])

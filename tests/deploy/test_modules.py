@@ -18,6 +18,7 @@ from torch import Tensor, nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from lapilli.deploy.cli.app import app  # noqa: E402
+from lapilli.deploy.cli.flow import NormalisationError, quantize_model  # noqa: E402
 from lapilli.deploy.cli.images import Images  # noqa: E402
 from lapilli.deploy.cli.modules import (  # noqa: E402
     ModuleFileError,
@@ -25,10 +26,10 @@ from lapilli.deploy.cli.modules import (  # noqa: E402
     arguments_from,
     build_own,
     is_source,
-    quantize_own,
+    own_model,
 )
 from lapilli.export.native import load_network  # noqa: E402
-from lapilli.ir.errors import CaptureError, CheckpointError, InputError  # noqa: E402
+from lapilli.ir.errors import CaptureError, CheckpointError, InputError, RecipeError  # noqa: E402
 from lapilli.model.capture.signature import Signature  # noqa: E402
 from lapilli.model.loading.preprocess import Preprocessing  # noqa: E402
 
@@ -192,7 +193,7 @@ def test_quantized_from_python(tmp_path: Path, exact_on: Callable[..., int]) -> 
     own = OwnModel(
         source=f"{write(tmp_path)}:make", checkpoint=saved(tmp_path), mean=(0.5,), std=(0.3,)
     )
-    made = quantize_own(own, images())
+    made = quantize_model(own_model(own), images())
     assert exact_on(made, (images(8).pixels / 255 - 0.5) / 0.3) > 500
 
 
@@ -204,7 +205,7 @@ def test_quantized_from_the_command_line(tmp_path: Path) -> None:
         app,
         ["quantize", f"{file}:Tiny", "--arg", "width=8", "--arg", "T=6", "--json",
          "--checkpoint", str(checkpoint), "--calibration", str(tmp_path / "images.npz"),
-         "-o", str(out)],
+         "--no-normalisation", "-o", str(out)],
         catch_exceptions=False,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -237,14 +238,20 @@ def invoke(*arguments: object) -> Any:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> list[str]:
-    """A network of the author's class, and the options that say so."""
+    """A network of the author's class, and what `compare` needs of it: no option of `quantize`."""
     checkpoint = saved(tmp_path)
-    np.savez(tmp_path / "images.npz", images=images().pixels)
-    own = ["--arg", "T=6", "--checkpoint", str(checkpoint), "--mean", "0.5", "--std", "0.3",
+    np.savez(tmp_path / "images.npz", images=images().pixels, labels=np.arange(20) % 3)
+    own = ["--arg", "T=6", "--mean", "0.5", "--std", "0.3", "--input-bits", "6", "--bits", "7",
            "--calibration", str(tmp_path / "images.npz")]  # fmt: skip
-    made = invoke("quantize", f"{tmp_path}/tiny.py:Tiny", *own, "-o", tmp_path / "net.lapilli")
+    made = invoke(
+        "quantize", f"{tmp_path}/tiny.py:Tiny", "--checkpoint", checkpoint, *own,
+        "-o", tmp_path / "net.lapilli", "--json",
+    )  # fmt: skip
     assert made.exit_code == 0, made.output
-    return [*own, "--images", str(tmp_path / "images.npz"), "--json"]
+    facts = json.loads(made.stdout)
+    assert facts["examined"] == 20
+    assert 0 <= facts["float_right"] <= 20
+    return ["--checkpoint", str(checkpoint), "--images", str(tmp_path / "images.npz"), "--json"]
 
 
 def test_compared_from_the_command_line(tmp_path: Path, tiny: list[str]) -> None:
@@ -252,19 +259,55 @@ def test_compared_from_the_command_line(tmp_path: Path, tiny: list[str]) -> None
         "compare", tmp_path / "net.lapilli", "--module", f"{tmp_path}/tiny.py:Tiny", *tiny
     )
     assert done.exit_code == 0, done.output
-    comparisons = json.loads(done.output)["comparisons"]
-    assert [c["got"] for c in comparisons] == ["reference", "event-driven"]
-    for comparison in comparisons:
+    told = json.loads(done.stdout)
+    assert (told["labelled"], set(told)) == (
+        20, {"comparisons", "labelled", "integer_right", "float_right"},
+    )  # fmt: skip
+    assert [c["got"] for c in told["comparisons"]] == ["reference", "event-driven"]
+    for comparison in told["comparisons"]:
         assert (comparison["expected"], comparison["mismatches"]) == ("pytorch", 0)
         assert comparison["compared"] == 20 * (3 * 6 * 8 + 3)
+        assert not comparison["preprocessing_checked"]
         assert 0 < comparison["rates"]["lif"] < 1
 
 
-def test_other_integers_differ_with_status_1(tmp_path: Path, tiny: list[str]) -> None:
-    options = ("--module", f"{tmp_path}/tiny.py:Tiny", *tiny, "--bits", "3")
-    done = invoke("compare", tmp_path / "net.lapilli", *options)
+@pytest.mark.parametrize(("std", "status"), [("0.3", 0), ("0.4", 1)])
+def test_preprocessing_of_the_command_line_is_compared(
+    tmp_path: Path, tiny: list[str], std: str, status: int
+) -> None:
+    given = ["--module", f"{tmp_path}/tiny.py:Tiny", *tiny, "--mean", "0.5", "--std", std]
+    done = invoke("compare", tmp_path / "net.lapilli", *given)
+    assert done.exit_code == status, done.output
+    (first, _) = json.loads(done.stdout)["comparisons"]
+    assert first["preprocessing_checked"]
+    pixels = 20 * 6 * 1 * 4 * 4
+    assert first["compared"] == 20 * (3 * 6 * 8 + 3) + pixels
+    if status:
+        assert (first["first"]["node"], first["first"]["kind"]) == ("image", "input")
+
+
+def test_other_parameters_are_refused_then_differ(tmp_path: Path, tiny: list[str]) -> None:
+    state = torch.load(tiny[1])
+    state["fc.weight"] *= 1.7
+    torch.save(state, tmp_path / "tiny.pth")
+    options = ["--module", f"{tmp_path}/tiny.py:Tiny", *tiny]
+    refused = invoke("compare", tmp_path / "net.lapilli", *options)
+    assert isinstance(refused.exception, RecipeError)
+    assert "was made from other parameters" in str(refused.exception)
+    done = invoke("compare", tmp_path / "net.lapilli", *options, "--other-parameters")
     assert done.exit_code == 1
-    assert json.loads(done.output)["comparisons"][0]["first"]["node"] == "lif"
+    assert json.loads(done.stdout)["comparisons"][0]["first"]["node"] == "lif"
+
+
+def test_a_class_without_a_word_of_normalisation_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", images=images().pixels)
+    made = invoke(
+        "quantize", f"{write(tmp_path)}:Tiny", "--calibration", tmp_path / "images.npz",
+        "-o", tmp_path / "net.lapilli",
+    )  # fmt: skip
+    assert isinstance(made.exception, NormalisationError)
+    assert "give --mean and --std, or --no-normalisation" in str(made.exception)
+    assert not (tmp_path / "net.lapilli").exists()
 
 
 @pytest.mark.parametrize(
@@ -273,7 +316,7 @@ def test_other_integers_differ_with_status_1(tmp_path: Path, tiny: list[str]) ->
         (["--module", "net.pth"], ModuleFileError, "--module 'net.pth' is not FILE.py:CLASS"),
         (["--module", "DIR/none.py:Net"], ModuleFileError, r"none\.py: no such file"),
         (["--module", "DIR/tiny.py:Big"], ModuleFileError, "has no class or function 'Big'"),
-        ([], InputError, "--arg is for a class of your own"),
+        (["--arg", "T=4"], InputError, "--arg and --unused are for a class of your own"),
     ],
 )
 def test_bad_modules_are_one_sentence(

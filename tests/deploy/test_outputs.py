@@ -131,7 +131,7 @@ def test_standard_output_takes_what_is_imported(
     assert _run(monkeypatch, "import", "net.nir", "-o", "-") == 0
     said = capfdbinary.readouterr()
     assert said.out == Path("file.lapilli").read_bytes()
-    assert load_network(Path("file.lapilli")).graph.digest.encode()[:8] in said.err
+    assert load_network(Path("file.lapilli")).digest.encode()[:8] in said.err
 
 
 def test_standard_output_takes_no_two_files(

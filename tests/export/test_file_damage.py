@@ -93,7 +93,9 @@ def test_another_format_is_refused(data: bytes, tmp_path: Path) -> None:
 def test_safetensors_of_somebody_else(tmp_path: Path) -> None:
     path = tmp_path / "x.lapilli"
     save_file({"w": np.zeros(3, np.int8)}, path)
-    assert _refused(path) == "format None is unknown; this lapilli reads 'lapilli/1'"
+    assert (
+        _refused(path) == "format None is unknown; this lapilli reads 'lapilli/1' and 'lapilli/2'"
+    )
 
 
 def _node(content: dict[str, Any], name: str) -> dict[str, Any]:
@@ -156,8 +158,9 @@ _TYPE = ("%x", "attributes", "type")
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (_meta("format", "lapilli/2"), "format 'lapilli/2' is unknown"),
-        (_meta("extra", "1"), "unknown metadata key 'extra'"),
+        (_meta("format", "lapilli/3"), "format 'lapilli/3' is unknown"),
+        (_meta("format", "lapilli/1"), "the metadata: unknown key 'recipe'"),
+        (_meta("extra", "1"), "the metadata: unknown key 'extra'"),
         (_meta("network", "{"), "its network is no JSON"),
         (_meta("network", "[]"), "the network: expected an object"),
         (_meta("network", "[" * 100_000), "its JSON is nested too deeply"),
@@ -193,7 +196,7 @@ _TYPE = ("%x", "attributes", "type")
         (_set("%q", "op", to=["Neuron"]), "the op of 'q': expected text"),
         (_set("%q", "op", to="Add"), "node 'q': unknown key 'bias'"),
         (_set("%q", "attributes", "tau", to=2), "node 'q': unknown key 'tau'"),
-        (_drop("%q", "attributes", "dv"), "node 'q': key 'dv' is missing"),
+        (_drop("%q", "attributes", "dv"), "its digest is not its content's"),
         (_drop("%q", "inputs"), "a node: key 'inputs' is missing"),
         (_set("%q", "doc", to=""), "a node: unknown key 'doc'"),
         (_set("%q", "name", to=3), "the name of a node: expected text"),
