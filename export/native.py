@@ -25,11 +25,10 @@ from lapilli.ir import ops
 from lapilli.ir.errors import FormatError, GraphError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.tensor import IntTensor
+from lapilli.ir.tensor import DTYPES, IntTensor, narrowest_dtype
 from lapilli.ir.types import IntRange, Kind, TensorType
 
 FORMAT = "lapilli/1"
-_DTYPES = (np.int8, np.int16, np.int32, np.int64)
 _MOST_STEPS = 1 << 16
 _MOST_ELEMENTS = 1 << 28  # of one value at one step: a file cannot ask for more
 _OPS: Mapping[str, type[ops.Op]] = {op.__name__: op for op in ops.OPS}
@@ -168,7 +167,7 @@ def _attributes_to_json(op: ops.Op, prefix: str, tensors: dict[str, Any]) -> dic
         value = getattr(op, f.name)
         if isinstance(value, IntTensor):
             key = f"{prefix}{f.name}"
-            tensors[key] = value.array.astype(_narrowest(value))
+            tensors[key] = value.array.astype(narrowest_dtype(value.range))
             value = key
         elif isinstance(value, TensorType):
             bounds = [value.range.lo, value.range.hi]
@@ -179,11 +178,6 @@ def _attributes_to_json(op: ops.Op, prefix: str, tensors: dict[str, Any]) -> dic
             value = _attributes_to_json(value, f"{prefix}{f.name}.", tensors)
         attributes[f.name] = value
     return attributes
-
-
-def _narrowest(tensor: IntTensor) -> type[np.signedinteger[Any]]:
-    low, high = tensor.range.lo, tensor.range.hi
-    return next(d for d in _DTYPES if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
 
 
 def _node_from(item: object, tensors: dict[str, Any], unused: set[str]) -> Node:
@@ -204,7 +198,7 @@ def _op_from(
 
     def tensor(value: object, where: str) -> IntTensor:
         key = _text(value, where)
-        if key not in tensors or tensors[key].dtype not in _DTYPES or not tensors[key].size:
+        if key not in tensors or tensors[key].dtype not in DTYPES or not tensors[key].size:
             raise _MalformedError(f"{where}: no integer tensor {key!r} in the file")
         unused.discard(key)
         return IntTensor.of(tensors[key])

@@ -21,9 +21,8 @@ from lapilli.deploy.cli.report import printable
 from lapilli.deploy.comparison.targets import NAMES, target
 from lapilli.export.native import load_network, save_network
 from lapilli.ir.errors import InputError, LapilliError
-from lapilli.simulators.lava.host.stock import StockExecutable
 from lapilli.simulators.lava.shared.run_config import SIMULATED
-from lapilli.simulators.protocol import Executable
+from lapilli.simulators.protocol import Executable, ReportsSize
 
 app = typer.Typer(
     help="Put trained Spiking Transformers on neuromorphic hardware; prove that nothing changed.",
@@ -319,7 +318,7 @@ def doctor(
 
 def _tell_size(executable: Executable, *, quiet: bool) -> None:
     """What a stock network takes, before it is built in Lava."""
-    if isinstance(executable, StockExecutable) and not quiet:
+    if isinstance(executable, ReportsSize) and not quiet:
         typer.echo(f"stock Lava: {executable.size}")
 
 

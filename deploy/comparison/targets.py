@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lapilli.ir.errors import LapilliError
 from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.stock import StockLava
 from lapilli.simulators.lava.shared.run_config import SIMULATED
 from lapilli.simulators.nir.nirtorch import Nir, NirTorch
 from lapilli.simulators.nir.norse import Norse
@@ -52,7 +53,7 @@ def target(
         case "lava":
             return Lava(progress=progress, run_config=run_config)
         case "lava-stock":
-            return Lava(progress=progress, run_config=run_config, lowering="stock")
+            return StockLava(progress=progress, run_config=run_config)
         case "nir":
             return Nir()
         case "onnx":

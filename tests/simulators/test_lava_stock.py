@@ -17,15 +17,14 @@ from lapilli.ir.passes.binary import to_binary_neurons
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, attention_block, check
-from lapilli.simulators.lava.host.adapter import Lava
-from lapilli.simulators.lava.host.stock import StockExecutable
+from lapilli.simulators.lava.host.stock import StockExecutable, StockLava
 from lapilli.simulators.lava.stock.axons import _digits
 from lapilli.simulators.lava.stock.currents import currents
 from lapilli.simulators.lava.stock.mapping import to_stock
 from lapilli.simulators.lava.stock.network import MOST_DELAY, Network
 from lapilli.simulators.reference import Reference
 
-STOCK = Lava(lowering="stock")
+STOCK = StockLava()
 _NO_NEURON = "no neuron"
 _TRUNCATES = "fraction bits; Loihi shifts"
 _MEMBRANE = "shows a membrane"
@@ -98,9 +97,7 @@ def samples(count: int) -> dict[str, IntArray]:
 
 
 def compiled(graph: Graph) -> StockExecutable:
-    executable = STOCK.compile(graph)
-    assert isinstance(executable, StockExecutable)
-    return executable
+    return STOCK.compile(graph)
 
 
 def wrong(executable: StockExecutable, inputs: dict[str, IntArray]) -> list[str]:
@@ -228,9 +225,4 @@ def test_every_reason_of_every_neuron() -> None:
 
 def test_a_limit_refuses_before_anything_is_built() -> None:
     with pytest.raises(UnsupportedError, match="438 neurons"):
-        Lava(lowering="stock", max_neurons=400).compile(attention_block())
-
-
-def test_no_other_lowering() -> None:
-    with pytest.raises(ValueError, match="lowering"):
-        Lava(lowering="direct")  # type: ignore[arg-type]
+        StockLava(max_neurons=400).compile(attention_block())

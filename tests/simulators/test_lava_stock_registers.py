@@ -16,8 +16,7 @@ from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import Network
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
-from lapilli.simulators.lava.host.adapter import Lava
-from lapilli.simulators.lava.host.stock import StockExecutable
+from lapilli.simulators.lava.host.stock import StockExecutable, StockLava
 from lapilli.simulators.lava.stock import network as stock
 from lapilli.simulators.lava.stock.mapping import to_stock
 from lapilli.simulators.reference import Reference
@@ -74,9 +73,7 @@ def inputs() -> dict[str, IntArray]:
 
 
 def compiled(graph: Graph) -> StockExecutable:
-    executable = Lava(lowering="stock").compile(graph)
-    assert isinstance(executable, StockExecutable)
-    return executable
+    return StockLava().compile(graph)
 
 
 def wrong(executable: StockExecutable) -> list[str]:

@@ -15,10 +15,9 @@ import numpy as np
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds
-from lapilli.ir.certificate import STATE_BITS
 from lapilli.ir.errors import Unsupported, UnsupportedError
-from lapilli.ir.fractions import with_fraction_bits
 from lapilli.ir.graph import Graph
+from lapilli.ir.loihi import STATE_BITS, with_fraction_bits
 from lapilli.ir.passes.binary import origin, to_binary_neurons
 from lapilli.ir.passes.binary.thresholds import OR
 from lapilli.ir.tensor import IntArray
@@ -30,9 +29,9 @@ from lapilli.simulators.lava.stock.populations import gathered, input_place
 from lapilli.simulators.lava.stock.registers import (
     at_zero,
     biases,
-    neuron_faults,
     registers_of,
     thresholds,
+    unsupported,
 )
 
 NAME = "lava-stock"
@@ -77,11 +76,11 @@ class _Mapping:
     def network(self) -> Network:
         for name in self.ops:
             self._check(name)
-        self._refuse()
+        self._require_supported()
         for name in self.graph.neurons:
             self._shift(name)
         levels = self._with_relays(self._levels())
-        self._refuse()
+        self._require_supported()
         found = self._biases(levels)
         T = self.graph.T
         registers = {name: registers_of(op, levels[name], T) for name, op in self.ops.items()}
@@ -100,10 +99,10 @@ class _Mapping:
             current_bits=self.current_bits,
         )
 
-    def _fault(self, name: str, reason: str) -> None:
+    def _unsupported(self, name: str, reason: str) -> None:
         self.reasons[Unsupported(origin(name, set(self.original)), reason)] = None
 
-    def _refuse(self) -> None:
+    def _require_supported(self) -> None:
         if self.reasons:
             raise UnsupportedError(NAME, tuple(self.reasons))
 
@@ -111,10 +110,12 @@ class _Mapping:
         """Registers, and the state over a sample, of one neuron node."""
         op = self.ops[name]
         if name not in self.driven:
-            self._fault(name, "listens to a read-out; there is no stock process that adds up time")
+            self._unsupported(
+                name, "listens to a read-out; there is no stock process that adds up time"
+            )
             return
-        for reason in neuron_faults(op):
-            self._fault(name, reason)
+        for found in unsupported(name, op):
+            self._unsupported(name, found.reason)
         reach = self._proven(name) or self._reach(self.driven[name])
         more = max(0, op.fraction_bits - ops.LOIHI_FRACTION_BITS)
         sent = IntRange(reach.lo << more, reach.hi << more)
@@ -123,11 +124,11 @@ class _Mapping:
         bounds = neuron_bounds(name, op, kind, self.graph.T)
         if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
             bits = max(STATE_BITS + 1, bounds.state_bits)
-            self._fault(name, f"state needs {bits} bits, there are {STATE_BITS}")
+            self._unsupported(name, f"state needs {bits} bits, there are {STATE_BITS}")
         try:
             biases(_moved(op), self.driven[name].constant << more, self._shape(name))
         except OverflowError as error:
-            self._fault(name, str(error))
+            self._unsupported(name, str(error))
 
     def _proven(self, name: str) -> IntRange | None:
         """The original's interval, often tighter, of a current that is still the same."""
@@ -173,7 +174,7 @@ class _Mapping:
                 while levels[name] - 1 - levels[at] > MOST_DELAY and w.count_nonzero():
                     if not (given.lo in BINARY and given.hi in BINARY):
                         late = levels[name] - 1
-                        self._fault(
+                        self._unsupported(
                             name,
                             f"reads graded {source!r} {late} steps late; delays end at "
                             f"{MOST_DELAY}, and only spikes can be relayed",

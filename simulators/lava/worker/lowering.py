@@ -18,10 +18,10 @@ from lava.proc.lif.process import LIFReset
 from typing_extensions import assert_never
 
 from lapilli.ir import ops
-from lapilli.ir.certificate import TIE
 from lapilli.ir.graph import Graph, Node
+from lapilli.ir.loihi import TIE
 from lapilli.simulators.lava.shared.job import Job
-from lapilli.simulators.lava.shared.legality import not_stock
+from lapilli.simulators.lava.shared.legality import unsupported_by_lif
 from lapilli.simulators.lava.shared.tape import Inlet, Outlet, Tape, Wires
 from lapilli.simulators.lava.worker.processes import primitives
 from lapilli.simulators.lava.worker.processes.neurons import Integrator, Stairs, TernaryReset
@@ -56,7 +56,9 @@ class _Builder:
         self.unrecorded = set(job.values)
         self.joined: dict[Any, Any] = {}  # disjoint sets: process -> another of its part
         # Neurons that are ours: what Lava's own cannot be, or all.
-        self.ours = frozenset(graph.neurons if job.own_neurons else not_stock(graph))
+        self.ours = frozenset(
+            graph.neurons if job.own_neurons else (n.node for n in unsupported_by_lif(graph))
+        )
         self.feeds: dict[str, Node] = {}  # primitive -> the neuron on its port `current`
         for name in graph.firing:
             root, _ = self.root(self.nodes[name].inputs[0])
