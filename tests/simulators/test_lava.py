@@ -186,8 +186,8 @@ def test_every_way_to_connect() -> None:
 
 
 def test_what_was_not_recorded_is_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = plan.Plan.job
-    monkeypatch.setattr(plan.Plan, "job", lambda self: replace(right(self), steps=12))
+    right = plan.RunFiles.job
+    monkeypatch.setattr(plan.RunFiles, "job", lambda self: replace(right(self), steps=12))
     with pytest.raises(SimulatorFailedError, match="only a part of node"):
         Lava().compile(attention_block()).run(samples(2))
 

@@ -18,7 +18,7 @@ from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import after_reset, decay
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.lava.host import supervisor
-from lapilli.simulators.lava.host.plan import Plan, check_inputs, shared_bytes
+from lapilli.simulators.lava.host.plan import RunFiles, check_inputs, shared_bytes
 from lapilli.simulators.lava.host.supervisor import Limits, Progress
 from lapilli.simulators.lava.shared import segments
 from lapilli.simulators.lava.shared.job import STATE, Job, Watch, save_job
@@ -101,17 +101,17 @@ class LavaExecutable:
         lanes = min(self.batch, samples)
         rounds = -(-samples // lanes)
         with _folder() as folder:
-            plan = Plan(self.graph, folder, lanes, rounds, self.run_config, self.own_neurons)
+            files = RunFiles(self.graph, folder, lanes, rounds, self.run_config, self.own_neurons)
             for name in self.graph.inputs:
-                plan.play(name, inputs[name])
+                files.play(name, inputs[name])
             for name in self.graph.recorded:
-                plan.record_value(name)
+                files.record_value(name)
             for name in self.graph.firing:
-                plan.record_digests(name)
-            done = self._run(plan.job(), folder)
+                files.record_digests(name)
+            done = self._run(files.job(), folder)
             return Recording(
-                {name: v[:, :samples] for name, v in plan.recorded_values().items()},
-                current_digests={n: d[:, :samples] for n, d in plan.recorded_digests().items()},
+                {name: v[:, :samples] for name, v in files.recorded_values().items()},
+                current_digests={n: d[:, :samples] for n, d in files.recorded_digests().items()},
                 steps=done.steps,
                 seconds=done.seconds,
             )
@@ -136,15 +136,15 @@ class LavaExecutable:
         lanes = min(self.batch, check_inputs(self.graph, inputs))
         before_it, lane = divmod(sample, lanes)
         with _folder() as folder:
-            plan = Plan(self.graph, folder, 1, before_it + 1, self.run_config)
+            files = RunFiles(self.graph, folder, 1, before_it + 1, self.run_config)
             for name in self.graph.inputs:
-                plan.play(name, inputs[name][:, lane : sample + 1 : lanes])
-            plan.record_value(node)
-            step = plan.latency[node] + 1 + before_it * self.graph.T + t
-            job = plan.job(Watch(node=node, step=step))
+                files.play(name, inputs[name][:, lane : sample + 1 : lanes])
+            files.record_value(node)
+            step = files.latency[node] + 1 + before_it * self.graph.T + t
+            job = files.job(Watch(node=node, step=step))
             self._run(job, folder)
             before, after = (np.load(folder / STATE.format(step=s)) for s in (step - 1, step))
-            spikes = plan.recorded_values(t)[node][-1:]
+            spikes = files.recorded_values(t)[node][-1:]
             kept, u, seen = (a.astype(np.int64) for a in (before["v"], after["u"], after["v"]))
             interval, offset = job.resets[node]
             began = step % interval == offset

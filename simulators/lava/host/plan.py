@@ -39,7 +39,7 @@ def _forgets(graph: Graph, name: str) -> bool:
 
 
 @dataclass(slots=True)
-class Plan:
+class RunFiles:
     """The files of a run, made one by one. All are shaped (T, lanes * rounds, ...)."""
 
     graph: Graph

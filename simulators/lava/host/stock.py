@@ -21,7 +21,7 @@ from lapilli.simulators.lava.host.supervisor import Done, Limits, Progress
 from lapilli.simulators.lava.shared import segments
 from lapilli.simulators.lava.shared.run_config import SIMULATED, located
 from lapilli.simulators.lava.stock import files, mapping
-from lapilli.simulators.lava.stock.network import Network, Size
+from lapilli.simulators.lava.stock.network import StockNetwork, StockSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,12 @@ class StockExecutable:
     """
 
     graph: Graph
-    network: Network
+    network: StockNetwork
     run_folder: Callable[[Path], Done]
     run_config: str
 
     @property
-    def size(self) -> Size:
+    def size(self) -> StockSize:
         """Counted, not built."""
         return self.network.size
 
@@ -97,7 +97,7 @@ class StockExecutable:
         return Recording(values, steps=done.steps, seconds=done.seconds)
 
 
-def _spikes(network: Network, folder: Path) -> dict[str, IntArray]:
+def _spikes(network: StockNetwork, folder: Path) -> dict[str, IntArray]:
     """Of each recorded node, (T, B, *shape): its first step shows at Lava step level + 1."""
     seen = {i: np.load(folder / files.SPIKES.format(i))[:, 0] for i in network.watched}
     if any((spikes == files.BLANK).any() for spikes in seen.values()):
@@ -141,7 +141,7 @@ def behind(
     return {name: values[name] for name in wanted}
 
 
-def shared_bytes(network: Network) -> int:
+def shared_bytes(network: StockNetwork) -> int:
     """Shared memory that Lava takes, at most."""
     watched = [network.populations[i].size for i in network.watched]
     messages = [size for axon in network.axons for size in axon.weights.shape]

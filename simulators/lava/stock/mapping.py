@@ -23,8 +23,8 @@ from lapilli.ir.passes.binary.thresholds import OR
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import BINARY, IntRange, Kind, TensorType
 from lapilli.simulators.lava.stock.axons import axons
-from lapilli.simulators.lava.stock.currents import Affine, currents
-from lapilli.simulators.lava.stock.network import MOST_DELAY, Network
+from lapilli.simulators.lava.stock.currents import LinearCurrent, currents
+from lapilli.simulators.lava.stock.network import MOST_DELAY, StockNetwork
 from lapilli.simulators.lava.stock.populations import gathered, input_place
 from lapilli.simulators.lava.stock.registers import (
     at_zero,
@@ -38,7 +38,7 @@ NAME = "lava-stock"
 _ONE = "(constant)"  # a neuron that its bias makes fire at every step
 
 
-def to_stock(graph: Graph, max_neurons: int) -> Network:
+def to_stock(graph: Graph, max_neurons: int) -> StockNetwork:
     """The network of a graph, not yet built in Lava.
 
     Raises:
@@ -73,7 +73,7 @@ class _Mapping:
         self.reasons: dict[Unsupported, None] = {}  # each once: copies of a neuron share theirs
         self.current_bits = 1
 
-    def network(self) -> Network:
+    def network(self) -> StockNetwork:
         for name in self.ops:
             self._check(name)
         self._require_supported()
@@ -89,7 +89,7 @@ class _Mapping:
         played = {n: math.prod(self.graph.types[n].shape) for n in self.graph.inputs}
         places |= {n: input_place(i, size) for i, (n, size) in enumerate(played.items())}
         sizes = [*(p.size for p in populations), *reversed(played.values())]  # of -1, -2, ... too
-        return Network(
+        return StockNetwork(
             graph=self.graph,
             populations=populations,
             axons=axons(sizes, places, levels, self.driven),
@@ -116,11 +116,11 @@ class _Mapping:
             return
         for found in unsupported(name, op):
             self._unsupported(name, found.reason)
-        reach = self._proven(name) or self._reach(self.driven[name])
+        current = self._proven(name) or self._current_bounds(self.driven[name])
         more = max(0, op.fraction_bits - ops.LOIHI_FRACTION_BITS)
-        sent = IntRange(reach.lo << more, reach.hi << more)
+        sent = current.shifted(more)
         self.current_bits = max(self.current_bits, (sent | IntRange(-1, 0)).bits)
-        kind = TensorType(self.graph.types[name].shape, reach, Kind.GRADED)
+        kind = TensorType(self.graph.types[name].shape, current, Kind.GRADED)
         bounds = neuron_bounds(name, op, kind, self.graph.T)
         if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
             bits = max(STATE_BITS + 1, bounds.state_bits)
@@ -144,10 +144,10 @@ class _Mapping:
         more = 1 << (op.fraction_bits - ops.LOIHI_FRACTION_BITS)
         self.ops[name] = _moved(op)
         weights = {source: w * more for source, w in current.weights.items()}
-        self.driven[name] = Affine(weights, current.constant * more)
+        self.driven[name] = LinearCurrent(weights, current.constant * more)
 
-    def _reach(self, current: Affine) -> IntRange:
-        """The interval of a current, whatever fires."""
+    def _current_bounds(self, current: LinearCurrent) -> IntRange:
+        """Bound a current, whatever fires."""
         least = most = current.constant
         for source, w in current.weights.items():
             given = self.ranges.get(source, BINARY)
@@ -184,13 +184,13 @@ class _Mapping:
                     if relay not in levels:
                         size = w.shape[1]
                         one = eye_array(size, dtype=np.int64, format="csr")
-                        self.driven[relay] = Affine({at: one}, np.zeros(size, np.int64))
+                        self.driven[relay] = LinearCurrent({at: one}, np.zeros(size, np.int64))
                         self.ops[relay] = OR
                         levels[relay] = levels[at] + MOST_DELAY + 1
                     at = relay
                 if at != source:
                     weights[at] = weights.pop(source)
-            self.driven[name] = Affine(weights, self.driven[name].constant)
+            self.driven[name] = LinearCurrent(weights, self.driven[name].constant)
         return levels
 
     def _biases(self, levels: dict[str, int]) -> dict[str, tuple[IntArray, IntArray]]:
@@ -207,8 +207,8 @@ class _Mapping:
             found[name] = mantissa, exponent
             if rest.any():
                 weights = {**current.weights, _ONE: csr_array(rest[:, None])}
-                self.driven[name] = Affine(weights, current.constant)
-        one = Affine({}, np.ones(1, np.int64))
+                self.driven[name] = LinearCurrent(weights, current.constant)
+        one = LinearCurrent({}, np.ones(1, np.int64))
         if any(_ONE in current.weights for current in self.driven.values()):
             self.ops[_ONE], self.driven[_ONE], levels[_ONE] = OR, one, 0
             found[_ONE] = biases(OR, one.constant, (1,))[:2]
