@@ -21,122 +21,144 @@ def infer(op: ops.Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
         case ops.Input(type=t):
             _take(0, inputs)
             return t
-        case ops.Linear(weight=w):
+        case ops.SpikeMatmul() | ops.Gate() | ops.ShiftSum() | ops.Add() | ops.Concat():
+            return _of_two(op, *_take(2, inputs))
+        case ops.Neuron() | ops.Membrane() | ops.Readout():
             (x,) = _take(1, inputs)
+            return _stateful(op, x, T)
+        case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice():
+            return _wired(op, *_take(1, inputs))
+        case _:
+            return _of_one(op, *_take(1, inputs))
+
+
+def _of_one(
+    op: ops.Weighted | ops.Sum | ops.MaxPool2d | ops.Delay | ops.Staircase | ops.Relu,
+    x: TensorType,
+) -> TensorType:
+    """Of an op that computes from one operand, and remembers nothing."""
+    match op:
+        case ops.Linear(weight=w):
             fits = len(w.shape) == 2 and x.shape[-1:] == w.shape[1:]
             _need(fits, f"input {x} does not fit weight {w.shape}")
             return TensorType((*x.shape[:-1], w.shape[0]), _accumulated(op, x), Kind.GRADED)
-        case ops.Conv2d():
-            (x,) = _take(1, inputs)
-            w = op.weight
+        case ops.Conv2d(weight=w):
             _need(op.groups > 0, f"{op.groups} groups")
             fits = len(x.shape) == 3 and len(w.shape) == 4
             fits = fits and x.shape[0] == w.shape[1] * op.groups
             _need(fits and w.shape[0] % op.groups == 0, f"{x} does not fit weight {w.shape}")
             size = _windows(x.shape, w.shape[2:], op.stride, op.padding)
             return TensorType((w.shape[0], *size), _accumulated(op, x), Kind.GRADED)
-        case ops.SpikeMatmul():
-            a, b = _take(2, inputs)
-            shape = _chained(a, b)
-            return TensorType(shape, _product(a, b).times(a.shape[-1]), _summed(a, b))
-        case ops.ShiftSum(window=window, reach=reach):
-            scores, values = _take(2, inputs)
-            shape = _chained(scores, values)
-            ordered = 0 <= reach <= window <= 53
-            _need(ordered, f"0 <= reach <= window <= 53 is not so of {reach}, {window}")
-            few = scores.shape[-1] << window <= 1 << 53
-            _need(few, f"{scores.shape[-1]} powers of two over a window of {window} leave 53 bits")
-            wide = values.range.magnitude << reach < 1 << 63
-            _need(wide, f"sums of {values}, {reach} bits to the left, leave 64 bits")
-            _need(scores.range.magnitude < 1 << 62, f"differences of {scores} leave 64 bits")
-            # A row's weights sum to at most 1: no sum lies beyond the values, or 0.
-            return TensorType(shape, values.range | IntRange(0, 0), Kind.GRADED)
-        case ops.Gate():
-            a, b = _take(2, inputs)
-            _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
-            spikes = a.kind is b.kind is Kind.SPIKES
-            return TensorType(a.shape, _product(a, b), Kind.SPIKES if spikes else _summed(a, b))
-        case ops.Add():
-            a, b = _take(2, inputs)
-            _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
-            return TensorType(a.shape, a.range + b.range, _summed(a, b))
         case ops.Sum(axes=axes, keepdims=keep):
-            (x,) = _take(1, inputs)
             inside = bool(axes) and all(0 <= a < len(x.shape) for a in axes)
             _need(inside and len(set(axes)) == len(axes), f"no axes {axes} in {x}")
             count = math.prod(x.shape[a] for a in axes)
             sizes = [1 if i in axes else n for i, n in enumerate(x.shape) if keep or i not in axes]
             return TensorType(tuple(sizes), x.range.times(count), _summed(x))
         case ops.MaxPool2d():
-            (x,) = _take(1, inputs)
             _need(len(x.shape) == 3, f"takes (C, H, W), got {x}")
             padded = all(2 * p <= k for p, k in zip(op.padding, op.kernel, strict=True))
             _need(padded, f"padding {op.padding} exceeds half of kernel {op.kernel}")
             size = _windows(x.shape, op.kernel, op.stride, op.padding)
             return TensorType((x.shape[0], *size), x.range, x.kind)
-        case ops.Reshape(shape=shape):
-            (x,) = _take(1, inputs)
-            same = min(shape, default=1) > 0 and math.prod(shape) == math.prod(x.shape)
-            _need(same, f"{x} has not the elements of {shape}")
-            return TensorType(shape, x.range, x.kind)
-        case ops.Permute(axes=axes):
-            (x,) = _take(1, inputs)
-            _need(sorted(axes) == list(range(len(x.shape))), f"{axes} does not permute {x}")
-            return TensorType(tuple(x.shape[a] for a in axes), x.range, x.kind)
-        case ops.Expand(shape=shape):
-            (x,) = _take(1, inputs)
-            fits = len(shape) == len(x.shape)
-            fits = fits and all(m > 0 and n in (1, m) for n, m in zip(x.shape, shape, strict=True))
-            _need(fits, f"{x} does not expand to {shape}")
-            return TensorType(shape, x.range, x.kind)
-        case ops.Slice(axis=axis, start=start, stop=stop):
-            (x,) = _take(1, inputs)
-            inside = 0 <= axis < len(x.shape) and 0 <= start < stop <= x.shape[axis]
-            _need(inside, f"no elements {start}..{stop} on axis {axis} of {x}")
-            shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
-            return TensorType(shape, x.range, x.kind)
-        case ops.Concat(axis=axis):
-            a, b = _take(2, inputs)
-            _need(0 <= axis < len(a.shape) == len(b.shape), f"no axis {axis} in {a}, {b}")
-            rest = [(*t.shape[:axis], *t.shape[axis + 1 :]) for t in (a, b)]
-            _need(rest[0] == rest[1], f"shapes differ outside axis {axis}: {a}, {b}")
-            shape = (*a.shape[:axis], a.shape[axis] + b.shape[axis], *a.shape[axis + 1 :])
-            spikes = a.kind is b.kind is Kind.SPIKES
-            return TensorType(shape, a.range | b.range, Kind.SPIKES if spikes else _summed(a, b))
         case ops.Delay(steps=steps):
-            (x,) = _take(1, inputs)
             _need(steps > 0, f"a delay of {steps} steps")
             return x
-        case ops.Neuron():
-            (x,) = _take(1, inputs)
-            _check_neuron(op, x, T)
-            return TensorType(x.shape, TERNARY if op.ternary else BINARY, Kind.SPIKES)
-        case ops.Membrane(neuron=neuron):
-            (x,) = _take(1, inputs)
-            _check_neuron(neuron, x, T)
-            proven = neuron_bounds("", neuron, x, T)
-            v = proven.after if op.after_reset else proven.v
-            return TensorType(x.shape, v, Kind.GRADED)
         case ops.Staircase(thresholds=thresholds):
-            (x,) = _take(1, inputs)
             levels = thresholds.shape[0] if thresholds.shape else 0
             _need(levels > 0, "a staircase without a threshold")
             _check_broadcast("thresholds", thresholds.shape[1:], x)
             kind = Kind.SPIKES if levels == 1 else Kind.COUNTS
             return TensorType(x.shape, IntRange(0, levels), kind)
         case ops.Relu():
-            (x,) = _take(1, inputs)
             return TensorType(x.shape, IntRange(max(0, x.range.lo), max(0, x.range.hi)), x.kind)
+        case _:
+            assert_never(op)
+
+
+def _of_two(
+    op: ops.SpikeMatmul | ops.Gate | ops.ShiftSum | ops.Add | ops.Concat,
+    a: TensorType,
+    b: TensorType,
+) -> TensorType:
+    """Of an op of two operands."""
+    spikes = a.kind is b.kind is Kind.SPIKES
+    match op:
+        case ops.SpikeMatmul():
+            shape = _chained(a, b)
+            return TensorType(shape, _product(a, b).times(a.shape[-1]), _summed(a, b))
+        case ops.ShiftSum():
+            return _shift_summed(op, a, b)
+        case ops.Gate():
+            _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
+            return TensorType(a.shape, _product(a, b), Kind.SPIKES if spikes else _summed(a, b))
+        case ops.Add():
+            _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
+            return TensorType(a.shape, a.range + b.range, _summed(a, b))
+        case ops.Concat(axis=axis):
+            _need(0 <= axis < len(a.shape) == len(b.shape), f"no axis {axis} in {a}, {b}")
+            others = [(*t.shape[:axis], *t.shape[axis + 1 :]) for t in (a, b)]
+            _need(others[0] == others[1], f"shapes differ outside axis {axis}: {a}, {b}")
+            shape = (*a.shape[:axis], a.shape[axis] + b.shape[axis], *a.shape[axis + 1 :])
+            return TensorType(shape, a.range | b.range, Kind.SPIKES if spikes else _summed(a, b))
+        case _:
+            assert_never(op)
+
+
+def _wired(op: ops.Wiring, x: TensorType) -> TensorType:
+    """Of the same elements elsewhere: only the shape changes."""
+    match op:
+        case ops.Reshape(shape=shape):
+            same = min(shape, default=1) > 0 and math.prod(shape) == math.prod(x.shape)
+            _need(same, f"{x} has not the elements of {shape}")
+        case ops.Permute(axes=axes):
+            _need(sorted(axes) == list(range(len(x.shape))), f"{axes} does not permute {x}")
+            shape = tuple(x.shape[a] for a in axes)
+        case ops.Expand(shape=shape):
+            fits = len(shape) == len(x.shape)
+            fits = fits and all(m > 0 and n in (1, m) for n, m in zip(x.shape, shape, strict=True))
+            _need(fits, f"{x} does not expand to {shape}")
+        case ops.Slice(axis=axis, start=start, stop=stop):
+            inside = 0 <= axis < len(x.shape) and 0 <= start < stop <= x.shape[axis]
+            _need(inside, f"no elements {start}..{stop} on axis {axis} of {x}")
+            shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
+        case _:
+            assert_never(op)
+    return TensorType(shape, x.range, x.kind)
+
+
+def _stateful(op: ops.Stateful, x: TensorType, T: int) -> TensorType:
+    """Of an op that remembers earlier steps: what can be reached in `T` of them."""
+    match op:
+        case ops.Neuron():
+            _check_neuron(op, x, T)
+            return TensorType(x.shape, TERNARY if op.ternary else BINARY, Kind.SPIKES)
+        case ops.Membrane(neuron=neuron):
+            _check_neuron(neuron, x, T)
+            proven = neuron_bounds("", neuron, x, T)
+            return TensorType(x.shape, proven.after if op.after_reset else proven.v, Kind.GRADED)
         case ops.Readout():
-            (x,) = _take(1, inputs)
             return TensorType(x.shape, x.range | x.range.times(T), _summed(x))
         case _:
             assert_never(op)
 
 
-def _accumulated(op: ops.Linear | ops.Conv2d, x: TensorType) -> IntRange:
+def _shift_summed(op: ops.ShiftSum, scores: TensorType, values: TensorType) -> TensorType:
+    shape, window, reach = _chained(scores, values), op.window, op.reach
+    ordered = 0 <= reach <= window <= 53
+    _need(ordered, f"0 <= reach <= window <= 53 is not so of {reach}, {window}")
+    few = scores.shape[-1] << window <= 1 << 53
+    _need(few, f"{scores.shape[-1]} powers of two over a window of {window} leave 53 bits")
+    wide = values.range.magnitude << reach < 1 << 63
+    _need(wide, f"sums of {values}, {reach} bits to the left, leave 64 bits")
+    _need(scores.range.magnitude < 1 << 62, f"differences of {scores} leave 64 bits")
+    # A row's weights sum to at most 1: no sum lies beyond the values, or 0.
+    return TensorType(shape, values.range | IntRange(0, 0), Kind.GRADED)
+
+
+def _accumulated(op: ops.Weighted, x: TensorType) -> IntRange:
     """One-sided sums of the actual weights, times the range of the input."""
-    w, rest = op.weight.array, tuple(range(1, len(op.weight.shape)))
+    w, inner = op.weight.array, tuple(range(1, len(op.weight.shape)))
     if x.kind is Kind.GRADED and not op.graded:
         raise ValueError(f"input must be spikes or counts, got {x}; mark the layer graded")
     _need(op.bias.shape == (w.shape[0],), f"bias {op.bias.shape} does not fit weight {w.shape}")
@@ -146,7 +168,7 @@ def _accumulated(op: ops.Linear | ops.Conv2d, x: TensorType) -> IntRange:
     # Python's integers from here on: these products may be longer than 64 bits.
     positive, negative, bias = (
         a.astype(object)
-        for a in (w.clip(min=0).sum(axis=rest), w.clip(max=0).sum(axis=rest), op.bias.array)
+        for a in (w.clip(min=0).sum(axis=inner), w.clip(max=0).sum(axis=inner), op.bias.array)
     )
     most, least = hi * positive + lo * negative + bias, lo * positive + hi * negative + bias
     return IntRange(int(least.min()), int(most.max()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,23 @@ import numpy.typing as npt
 from lapilli.ir.types import IntRange
 
 IntArray = npt.NDArray[np.int64]
+DTYPES = (np.int8, np.int16, np.int32, np.int64)  # in which integers are stored
+
+
+def narrowest_dtype(values: IntRange) -> type[np.signedinteger[Any]]:
+    """The smallest of DTYPES that holds these values.
+
+    >>> narrowest_dtype(IntRange(-128, 128))
+    <class 'numpy.int16'>
+
+    Raises:
+        OverflowError: they leave 64 bits.
+    """
+    for dtype in DTYPES:
+        limits = np.iinfo(dtype)
+        if limits.min <= values.lo and values.hi <= limits.max:
+            return dtype
+    raise OverflowError(f"[{values.lo}, {values.hi}] leaves 64-bit integers")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

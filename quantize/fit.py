@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, neuron_bounds
-from lapilli.ir.certificate import beyond_registers
 from lapilli.ir.errors import RangeError
+from lapilli.ir.loihi import unsupported_state
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.ir.types import Kind, TensorType
 from lapilli.model.capture import program
@@ -118,8 +118,8 @@ class _Fitting:
     def _give_up(self, groups: set[str], call: Call, bounds: NeuronBounds) -> None:
         left = [self.weight_bits - self.given_up.get(group, 0) for group in groups]
         if min(left, default=_FEWEST_BITS) <= _FEWEST_BITS:
-            problem = f"{beyond_registers(bounds)}; {self._advice(call)}"
-            raise RangeError(bounds.name, problem)
+            (beyond,) = unsupported_state(bounds)
+            raise RangeError(bounds.name, f"{beyond.reason}; {self._advice(call)}")
         for group in groups:
             self.given_up[group] = self.given_up.get(group, 0) + 1
             self.needed_by[group] = bounds.name
@@ -157,4 +157,4 @@ def _beyond(name: str, neuron: IntegerNeuron, x: TensorType, T: int) -> NeuronBo
     if not isinstance(neuron.op, ops.Neuron):
         return None
     bounds = neuron_bounds(name, neuron.op, x, T)
-    return bounds if beyond_registers(bounds) else None
+    return bounds if unsupported_state(bounds) else None

@@ -31,7 +31,7 @@ import numpy as np
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import fraction_loss
-from lapilli.ir.certificate import STATE_BITS, TIE
+from lapilli.ir.loihi import STATE_BITS, TIE
 from lapilli.ir.tensor import IntTensor
 from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule
 from lapilli.quantize.staircase import staircase

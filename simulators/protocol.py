@@ -31,6 +31,16 @@ class ReadsMembranes(Protocol):
         ...
 
 
+@runtime_checkable
+class ReportsSize(Protocol):
+    """An executable that knows what its target will hold, before anything is built there."""
+
+    @property
+    def size(self) -> object:
+        """Whose `str` says it: neurons, synapses, steps of delay."""
+        ...
+
+
 class Simulator(Protocol):
     """A target. Cheap to make; importing its module imports no backend."""
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,9 +21,6 @@ from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.cli.quantizing import quantize
 from lapilli.deploy.cli.running import run
 from lapilli.ir.version import __version__
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(add_completion=False)
 app.command("import")(cli_exchange.import_nir)

@@ -14,12 +14,13 @@ from rich.text import Text
 
 from lapilli.deploy.cli.frame import printable
 from lapilli.ir import ops
-from lapilli.ir.certificate import STATE_BITS, certify
+from lapilli.ir.certificate import certify
 from lapilli.ir.graph import Graph
+from lapilli.ir.loihi import STATE_BITS
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import Note
 from lapilli.ir.tensor import IntArray
-from lapilli.simulators.lava.shared.legality import not_stock
+from lapilli.simulators.lava.shared.legality import unsupported_by_lif
 
 if TYPE_CHECKING:  # printing needs no PyTorch and no onnx
     from onnx import ModelProto
@@ -238,9 +239,8 @@ def print_latencies(found: Latencies) -> None:
 def _simulator_only(graph: Graph) -> list[str]:
     """Each reason why Lava's own neurons cannot be some, with their names."""
     named: dict[str, list[str]] = {}
-    for name, reasons in not_stock(graph).items():
-        for reason in reasons:
-            named.setdefault(reason, []).append(name)
+    for found in unsupported_by_lif(graph):
+        named.setdefault(found.reason, []).append(found.node)
     return [f"{reason}: {', '.join(names)}" for reason, names in named.items()]
 
 

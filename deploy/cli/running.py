@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,7 @@ from lapilli.deploy.cli.options import SIMULATORS, RunConfig
 from lapilli.deploy.comparison.targets import target
 from lapilli.ir.errors import InputError
 from lapilli.simulators.lava.shared.run_config import SIMULATED
-
-if TYPE_CHECKING:
-    from lapilli.simulators.protocol import Executable
+from lapilli.simulators.protocol import Executable, ReportsSize
 
 
 def run(
@@ -53,9 +51,7 @@ def run(
 
 def tell_size(executable: Executable, *, quiet: bool) -> None:
     """What a stock network takes, before it is built in Lava."""
-    from lapilli.simulators.lava.host.stock import StockExecutable
-
-    if isinstance(executable, StockExecutable) and not quiet:
+    if isinstance(executable, ReportsSize) and not quiet:
         typer.echo(f"stock Lava: {executable.size}")
 
 

@@ -21,7 +21,7 @@ _CLASSES = {
     "reference": "lapilli.simulators.reference:Reference",
     "event-driven": "lapilli.simulators.event_driven:EventDriven",
     "lava": "lapilli.simulators.lava.host.adapter:Lava",
-    "lava-stock": "lapilli.simulators.lava.host.adapter:Lava",
+    "lava-stock": "lapilli.simulators.lava.host.stock:StockLava",
     "nir": "lapilli.simulators.nir.nirtorch:Nir",
     "onnx": "lapilli.simulators.onnx:Onnx",
     "nirtorch": "lapilli.simulators.nir.nirtorch:NirTorch",
@@ -70,8 +70,6 @@ def target(
     options: dict[str, Any] = {}
     if name.startswith("lava"):
         options = {"progress": progress, "run_config": run_config}
-    if name == "lava-stock":
-        options["lowering"] = "stock"
     made: Simulator = getattr(importlib.import_module(place), attribute)(**options)
     return made
 

@@ -23,10 +23,11 @@ from lapilli.ir.errors import LapilliError, UnsupportedError
 from lapilli.simulators.conformance.random_graphs import random_case
 from lapilli.simulators.lava.host import supervisor
 from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.stock import StockLava
 from lapilli.simulators.lava.shared import segments
 from lapilli.simulators.reference import Reference
 
-_SIMULATORS = (Lava(batch=2), Lava(lowering="stock", max_neurons=3000))
+_SIMULATORS = (Lava(batch=2), StockLava(max_neurons=3000))
 _SETTLES = 5.0  # seconds in which what was told to end has to be gone
 
 
@@ -93,7 +94,7 @@ class Watch:
 
 
 def soak(runs: int, progress: Callable[[int], None] = lambda _: None) -> Soaked:
-    """Run random graphs on both lowerings in turn.
+    """Run random graphs on `Lava` and `StockLava` in turn.
 
     Raises:
         MismatchError: a value that differs, or a neuron that shows nothing.
@@ -123,8 +124,8 @@ def soak(runs: int, progress: Callable[[int], None] = lambda _: None) -> Soaked:
     return Soaked(done, values, repeats.count, time.perf_counter() - start)
 
 
-def _compared(simulator: Lava, seed: int, folder: Path) -> int | None:
-    """How many values of one graph agree; None if this lowering declines it."""
+def _compared(simulator: Lava | StockLava, seed: int, folder: Path) -> int | None:
+    """How many values of one graph agree; None if this simulator declines it."""
     case = random_case(seed)
     try:
         executable = simulator.compile(case.graph)

@@ -34,10 +34,9 @@ from lapilli.ir import ops
 from lapilli.ir.errors import FormatError, GraphError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
-from lapilli.ir.tensor import IntTensor
+from lapilli.ir.tensor import DTYPES, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
-_DTYPES = (np.int8, np.int16, np.int32, np.int64)
 _MOST_STEPS = 1 << 16
 _MOST_ELEMENTS = 1 << 28  # of one value at one step: a file cannot ask for more
 _OPS: Mapping[str, type[ops.Op]] = {op.__name__: op for op in ops.OPS}
@@ -154,7 +153,7 @@ def _op_from(
 
     def tensor(value: object, where: str) -> IntTensor:
         key = text(value, where)
-        if key not in tensors or tensors[key].dtype not in _DTYPES or not tensors[key].size:
+        if key not in tensors or tensors[key].dtype not in DTYPES or not tensors[key].size:
             raise MalformedError(f"{where}: no integer tensor {key!r} in the file")
         unused.discard(key)
         return IntTensor.of(tensors[key])

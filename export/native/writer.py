@@ -19,11 +19,10 @@ from lapilli.ir import ops
 from lapilli.ir.graph import Node
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import Json
-from lapilli.ir.tensor import IntTensor
+from lapilli.ir.tensor import IntTensor, narrowest_dtype
 from lapilli.ir.types import TensorType
 
 FORMAT = "lapilli/2"
-_DTYPES = (np.int8, np.int16, np.int32, np.int64)
 
 
 def save_network(network: Network, path: Path) -> None:
@@ -91,7 +90,7 @@ def _attributes_to_json(op: ops.Op, prefix: str, tensors: dict[str, Any]) -> dic
         value = getattr(op, f.name)
         if isinstance(value, IntTensor):
             key = f"{prefix}{f.name}"
-            tensors[key] = value.array.astype(_narrowest(value))
+            tensors[key] = value.array.astype(narrowest_dtype(value.range))
             value = key
         elif isinstance(value, TensorType):
             bounds = [value.range.lo, value.range.hi]
@@ -102,8 +101,3 @@ def _attributes_to_json(op: ops.Op, prefix: str, tensors: dict[str, Any]) -> dic
             value = _attributes_to_json(value, f"{prefix}{f.name}.", tensors)
         attributes[f.name] = value
     return attributes
-
-
-def _narrowest(tensor: IntTensor) -> type[np.signedinteger[Any]]:
-    low, high = tensor.range.lo, tensor.range.hi
-    return next(d for d in _DTYPES if np.iinfo(d).min <= low and high <= np.iinfo(d).max)

@@ -15,9 +15,10 @@ from lapilli.export.net.delays import delayed, per_synapse
 from lapilli.export.net.reader import NetFile, NetLayer, read_net
 from lapilli.export.net.registers import weight_fault
 from lapilli.ir import ops
-from lapilli.ir.certificate import BIAS_BITS, THRESHOLD_BITS, TIE, check_registers
+from lapilli.ir.certificate import check_registers
 from lapilli.ir.errors import FormatError, GraphError
 from lapilli.ir.graph import Graph, Node
+from lapilli.ir.loihi import BIAS_BITS, THRESHOLD_BITS, TIE
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType

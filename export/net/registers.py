@@ -8,8 +8,7 @@ import numpy as np
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, neuron_bounds
-from lapilli.ir.certificate import BIAS_BITS, STATE_BITS, THRESHOLD_BITS, TIE
-from lapilli.ir.fractions import with_fraction_bits
+from lapilli.ir.loihi import BIAS_BITS, STATE_BITS, THRESHOLD_BITS, TIE, with_fraction_bits
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange, Kind, TensorType
 

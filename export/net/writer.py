@@ -30,10 +30,9 @@ from lapilli.export.net.registers import (
 )
 from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds
-from lapilli.ir.certificate import THRESHOLD_BITS
 from lapilli.ir.errors import Unsupported, UnsupportedError
-from lapilli.ir.fractions import with_fraction_bits
 from lapilli.ir.graph import Graph, Node
+from lapilli.ir.loihi import THRESHOLD_BITS, with_fraction_bits
 from lapilli.ir.network import Network
 from lapilli.ir.semantics import evaluate
 from lapilli.ir.tensor import IntArray

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.graph import Graph  # noqa: E402
 from lapilli.ir.network import Network  # noqa: E402
-from lapilli.ir.passes.binary import Size, size, to_binary_neurons  # noqa: E402
+from lapilli.ir.passes.binary import BinarySize, size, to_binary_neurons  # noqa: E402
 from lapilli.ir.tensor import IntArray  # noqa: E402
 from lapilli.model.families.a2os2a import A2OS2AConfig  # noqa: E402
 from lapilli.model.families.spikingformer import SpikingformerConfig  # noqa: E402
@@ -87,7 +87,7 @@ def network(config: Config, side: int) -> tuple[Network, IntArray]:
     return made, q.swapaxes(0, 1) if timed else np.broadcast_to(q, (T, *q.shape))
 
 
-def compared(graph: Graph, x: IntArray) -> tuple[Size, int]:
+def compared(graph: Graph, x: IntArray) -> tuple[BinarySize, int]:
     """Size of the lowered graph, and how many values of firing nodes and logits are the same."""
     found, lowered = size(graph), to_binary_neurons(graph)
     used = [node.op for node in lowered.nodes]

@@ -29,8 +29,7 @@ from lapilli.model.families.spikformer import SpikformerConfig  # noqa: E402
 from lapilli.model.families.spikingformer import SpikingformerConfig  # noqa: E402
 from lapilli.model.families.table import Config  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
-from lapilli.simulators.lava.host.adapter import Lava  # noqa: E402
-from lapilli.simulators.lava.host.stock import StockExecutable  # noqa: E402
+from lapilli.simulators.lava.host.stock import StockExecutable, StockLava  # noqa: E402
 from lapilli.simulators.lava.host.supervisor import Limits  # noqa: E402
 from lapilli.simulators.lava.stock.currents import currents  # noqa: E402
 from lapilli.simulators.lava.stock.mapping import to_stock  # noqa: E402
@@ -107,8 +106,7 @@ def row(executable: StockExecutable, samples: int, values: int) -> tuple[int, ..
 
 def compared(graph: Graph, x: IntArray) -> tuple[StockExecutable, int]:
     """How many values are the same."""
-    executable = Lava(lowering="stock", limits=PATIENT).compile(graph)
-    assert isinstance(executable, StockExecutable)
+    executable = StockLava(limits=PATIENT).compile(graph)
     inputs = {graph.inputs[0]: x}
     got, want = executable.run(inputs), Reference().compile(graph).run(inputs)
     assert got.values.keys() == set(graph.recorded)

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, fraction_loss, neuron_bounds, trailing_zeros
-from lapilli.ir.certificate import TIE, certify, check_registers, register_faults
+from lapilli.ir.certificate import certify, check_registers
 from lapilli.ir.errors import RangeError
 from lapilli.ir.graph import Graph, Node
+from lapilli.ir.loihi import TIE, unsupported
 from lapilli.ir.semantics import State, decay, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
@@ -127,7 +128,7 @@ def _never_truncated(op: ops.Neuron, drives: IntArray) -> bool:
 def test_no_truncation_is_promised_only_where_there_is_none() -> None:
     promised = refused = truncated = 0
 
-    @settings(max_examples=300)
+    @settings(max_examples=600)
     @given(
         neurons(),
         st.sampled_from([0, 1024, _HALF, 3072, ops.DECAY_ONE]),
@@ -263,9 +264,10 @@ _FITS = NeuronBounds("n", IntRange(0, 1), IntRange(0, 64), IntRange(0, 128), Int
 def test_why_stock_registers_cannot_hold_a_neuron(
     changed: dict[str, object], bounds: dict[str, IntRange], reason: str
 ) -> None:
-    node = Node("n", replace(_OK, **changed), ("x",))  # type: ignore[arg-type]
-    (fault,) = register_faults(node, replace(_FITS, **bounds))  # type: ignore[arg-type]
-    assert re.search(reason, fault)
+    op = replace(_OK, **changed)  # type: ignore[arg-type]
+    (found,) = unsupported(op, replace(_FITS, **bounds))  # type: ignore[arg-type]
+    assert found.node == _FITS.name
+    assert re.search(reason, found.reason)
 
 
 @pytest.mark.parametrize(
@@ -280,18 +282,13 @@ def test_why_stock_registers_cannot_hold_a_neuron(
     ],
 )
 def test_what_stock_registers_hold(changed: dict[str, object], bounds: dict[str, IntRange]) -> None:
-    node = Node("n", replace(_OK, **changed), ("x",))  # type: ignore[arg-type]
-    assert register_faults(node, replace(_FITS, **bounds)) == ()  # type: ignore[arg-type]
+    op = replace(_OK, **changed)  # type: ignore[arg-type]
+    assert unsupported(op, replace(_FITS, **bounds)) == ()  # type: ignore[arg-type]
 
 
 def test_every_fault_is_listed_at_once() -> None:
     bad = replace(_OK, threshold=IntTensor.of([64]), bias=IntTensor.of([9999]), fraction_bits=0)
-    faults = register_faults(Node("n", bad, ("x",)), replace(_FITS, v=IntRange(0, 1 << 30)))
-    assert len(faults) == 4
-
-
-def test_only_neurons_have_registers() -> None:
-    assert register_faults(Node("x", ops.Input(type=TensorType.spikes(1))), _FITS) == ()
+    assert len(unsupported(bad, replace(_FITS, v=IntRange(0, 1 << 30)))) == 4
 
 
 # ---- ties: design.md 3.2, statement 3 ---------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +18,7 @@ from networks.tiny import images, tiny  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.export.native import load_network, save_network  # noqa: E402
+from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import RecipeError  # noqa: E402
 from lapilli.ir.network import Network  # noqa: E402
 from lapilli.ir.recipe import Rounding  # noqa: E402
@@ -179,11 +179,11 @@ def _nudged(network: Network, by: int, bound: Fraction) -> Network:
     node = network.recipe.synapses[0].node
     nodes = []
     for n in network.graph.nodes:
-        if n.name == node:
-            weight = np.array(n.op.weight.array)  # type: ignore[union-attr]
+        if n.name == node and isinstance(n.op, ops.Linear | ops.Conv2d):
+            weight = np.array(n.op.weight.array)
             flat = weight.reshape(-1)
             flat[:5] += np.where(flat[:5] > 0, -by, by)
-            n = replace(n, op=replace(n.op, weight=IntTensor(weight)))  # type: ignore[call-arg]
+            n = replace(n, op=replace(n.op, weight=IntTensor(weight)))
         nodes.append(n)
     changed = replace(network, graph=replace(network.graph, nodes=tuple(nodes)))
     return _changed(changed, rounding=Rounding(method="reconstruction", bound=bound))
@@ -254,11 +254,11 @@ def test_threads_share_a_reference() -> None:
     def run(i: int) -> None:
         got[i] = made.reference.run_images(batches[i])
 
-    workers: list[Callable[..., Any]] = [threading.Thread(target=run, args=(i,)) for i in range(8)]
+    workers = [threading.Thread(target=run, args=(i,)) for i in range(8)]
     for worker in workers:
-        worker.start()  # type: ignore[attr-defined]
+        worker.start()
     for worker in workers:
-        worker.join()  # type: ignore[attr-defined]
+        worker.join()
     for mine, theirs in zip(got, want, strict=True):
         for name in theirs.values:
             assert np.array_equal(mine.values[name], theirs.values[name]), name

@@ -17,15 +17,14 @@ from lapilli.ir.passes.binary import to_binary_neurons
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, attention_block, check
-from lapilli.simulators.lava.host.adapter import Lava
-from lapilli.simulators.lava.host.stock import StockExecutable
+from lapilli.simulators.lava.host.stock import StockExecutable, StockLava
 from lapilli.simulators.lava.stock.axons import _digits
 from lapilli.simulators.lava.stock.currents import currents
 from lapilli.simulators.lava.stock.mapping import to_stock
-from lapilli.simulators.lava.stock.network import MOST_DELAY, Network
+from lapilli.simulators.lava.stock.network import MOST_DELAY, StockNetwork
 from lapilli.simulators.reference import Reference
 
-STOCK = Lava(lowering="stock")
+STOCK = StockLava()
 _NO_NEURON = "no neuron"
 _TRUNCATES = "fraction bits; Loihi shifts"
 _MEMBRANE = "shows a membrane"
@@ -98,9 +97,7 @@ def samples(count: int) -> dict[str, IntArray]:
 
 
 def compiled(graph: Graph) -> StockExecutable:
-    executable = STOCK.compile(graph)
-    assert isinstance(executable, StockExecutable)
-    return executable
+    return STOCK.compile(graph)
 
 
 def wrong(executable: StockExecutable, inputs: dict[str, IntArray]) -> list[str]:
@@ -111,7 +108,7 @@ def wrong(executable: StockExecutable, inputs: dict[str, IntArray]) -> list[str]
     return [name for name, value in got.items() if not np.array_equal(value, want[name])]
 
 
-def _later(network: Network) -> Network:
+def _later(network: StockNetwork) -> StockNetwork:
     """The longest delay of an axon, one step shorter for one synapse."""
     axons = list(network.axons)
     i = max(range(len(axons)), key=lambda k: axons[k].longest_delay)
@@ -121,7 +118,7 @@ def _later(network: Network) -> Network:
     return replace(network, axons=tuple(axons))
 
 
-def _odd(network: Network) -> Network:
+def _odd(network: StockNetwork) -> StockNetwork:
     """Lava makes an odd weight of mixed signs even; without a word."""
     first, *others = network.axons
     weights = first.weights.copy()
@@ -129,7 +126,7 @@ def _odd(network: Network) -> Network:
     return replace(network, axons=(replace(first, weights=weights), *others))
 
 
-def _higher(network: Network) -> Network:
+def _higher(network: StockNetwork) -> StockNetwork:
     """A threshold off by one."""
     i = max(range(len(network.populations)), key=lambda k: network.populations[k].vth)
     populations = list(network.populations)
@@ -137,7 +134,7 @@ def _higher(network: Network) -> Network:
     return replace(network, populations=tuple(populations))
 
 
-def _seldom(network: Network) -> Network:
+def _seldom(network: StockNetwork) -> StockNetwork:
     """A reset after every second sample."""
     populations = [
         replace(p, registers=replace(p.registers, interval=2 * p.registers.interval))
@@ -160,7 +157,7 @@ def test_samples_one_after_the_other() -> None:
 
 @pytest.mark.lava
 @pytest.mark.parametrize("fault", [_later, _odd, _higher, _seldom])
-def test_a_planted_fault_shows(fault: Callable[[Network], Network]) -> None:
+def test_a_planted_fault_shows(fault: Callable[[StockNetwork], StockNetwork]) -> None:
     executable = compiled(attention_block())
     assert wrong(replace(executable, network=fault(executable.network)), samples(5))
 
@@ -228,9 +225,4 @@ def test_every_reason_of_every_neuron() -> None:
 
 def test_a_limit_refuses_before_anything_is_built() -> None:
     with pytest.raises(UnsupportedError, match="438 neurons"):
-        Lava(lowering="stock", max_neurons=400).compile(attention_block())
-
-
-def test_no_other_lowering() -> None:
-    with pytest.raises(ValueError, match="lowering"):
-        Lava(lowering="direct")  # type: ignore[arg-type]
+        StockLava(max_neurons=400).compile(attention_block())

@@ -16,8 +16,7 @@ from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import Network
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
-from lapilli.simulators.lava.host.adapter import Lava
-from lapilli.simulators.lava.host.stock import StockExecutable
+from lapilli.simulators.lava.host.stock import StockExecutable, StockLava
 from lapilli.simulators.lava.stock import network as stock
 from lapilli.simulators.lava.stock.mapping import to_stock
 from lapilli.simulators.reference import Reference
@@ -74,9 +73,7 @@ def inputs() -> dict[str, IntArray]:
 
 
 def compiled(graph: Graph) -> StockExecutable:
-    executable = Lava(lowering="stock").compile(graph)
-    assert isinstance(executable, StockExecutable)
-    return executable
+    return StockLava().compile(graph)
 
 
 def wrong(executable: StockExecutable) -> list[str]:
@@ -103,29 +100,31 @@ def test_registers_at_their_ends_are_exact() -> None:
     assert wrong(executable) == []
 
 
-def _vth(network: stock.Network) -> stock.Network:
+def _vth(network: stock.StockNetwork) -> stock.StockNetwork:
     return _changed(network, lambda p: replace(p, vth=p.vth - (p.vth == MOST)))
 
 
-def _mantissa(network: stock.Network) -> stock.Network:
+def _mantissa(network: stock.StockNetwork) -> stock.StockNetwork:
     return _changed(network, lambda p: replace(p, mantissa=p.mantissa - (p.mantissa == -4095)))
 
 
-def _dv(network: stock.Network) -> stock.Network:
+def _dv(network: stock.StockNetwork) -> stock.StockNetwork:
     return _changed(
         network,
         lambda p: replace(p, registers=replace(p.registers, dv=p.registers.dv // 4095 * 2000)),
     )
 
 
-def _changed(network: stock.Network, change: Callable[..., Any]) -> stock.Network:
+def _changed(network: stock.StockNetwork, change: Callable[..., Any]) -> stock.StockNetwork:
     return replace(network, populations=tuple(change(p) for p in network.populations))
 
 
 @pytest.mark.lava
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [_vth, _mantissa, _dv])
-def test_a_register_off_by_one_shows(fault: Callable[[stock.Network], stock.Network]) -> None:
+def test_a_register_off_by_one_shows(
+    fault: Callable[[stock.StockNetwork], stock.StockNetwork],
+) -> None:
     executable = compiled(graph_of(ENDS))
     assert wrong(replace(executable, network=fault(executable.network)))
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from lapilli.ir.errors import SimulatorFailedError, SimulatorUnavailableError
 from lapilli.simulators.conformance import attention_block
 from lapilli.simulators.lava.host import environment
 from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.stock import StockLava
 from lapilli.simulators.lava.host.supervisor import Limits
 from lapilli.simulators.lava.shared import segments, source
 from lapilli.simulators.reference import Reference
@@ -298,9 +298,9 @@ def test_no_room_in_shared_memory(scratch: Path, monkeypatch: pytest.MonkeyPatch
         segments.check_room(1 << 60)
 
 
-@pytest.mark.parametrize("lowering", ["macro", "stock"])
+@pytest.mark.parametrize("lava", [Lava(), StockLava()], ids=lambda lava: lava.name)
 def test_what_a_run_takes_of_shared_memory_is_known(
-    lowering: Literal["macro", "stock"], monkeypatch: pytest.MonkeyPatch
+    lava: Lava | StockLava, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four pages a channel, at least; what is asked for is not a multiple of that either."""
     asked: list[int] = []
@@ -314,7 +314,7 @@ def test_what_a_run_takes_of_shared_memory_is_known(
         return found
 
     monkeypatch.setattr(segments, "of_processes", counted)
-    Lava(lowering=lowering).compile(GRAPH).run(INPUTS)
+    lava.compile(GRAPH).run(INPUTS)
     assert max(taken) > 30
     assert max(taken) * 4 * mmap.PAGESIZE <= asked[0] < 2 * max(taken) * 4 * mmap.PAGESIZE
 

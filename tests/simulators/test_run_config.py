@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.conformance import attention_block
 from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.stock import StockLava
 from lapilli.simulators.lava.shared.run_config import located
 from lapilli.simulators.protocol import ReadsMembranes
 from lapilli.simulators.reference import Reference
@@ -66,9 +67,11 @@ def own(tmp_path: Path) -> Path:
     return file
 
 
-def run(name: str, lowering: Literal["macro", "stock"] = "macro") -> Recording:
-    lava = Lava(batch=1, lowering=lowering, run_config=name)
-    return lava.compile(GRAPH).run(INPUTS)
+BOTH = (Lava(batch=1), StockLava())
+
+
+def run(name: str, lava: Lava | StockLava = BOTH[0]) -> Recording:
+    return replace(lava, run_config=name).compile(GRAPH).run(INPUTS)
 
 
 def wrong(values: dict[str, IntArray]) -> list[str]:
@@ -78,27 +81,28 @@ def wrong(values: dict[str, IntArray]) -> list[str]:
     return [name for name, value in values.items() if not np.array_equal(value, want[name])]
 
 
-@pytest.mark.parametrize("lowering", ["macro", "stock"])
-def test_a_configuration_of_ones_own_is_asked(
-    own: Path, lowering: Literal["macro", "stock"]
-) -> None:
-    got = run(f"{own}:Noting", lowering)
+@pytest.mark.parametrize("lava", BOTH, ids=lambda lava: lava.name)
+def test_a_configuration_of_ones_own_is_asked(own: Path, lava: Lava | StockLava) -> None:
+    got = run(f"{own}:Noting", lava)
     assert wrong(dict(got.values)) == []
     asked = own.with_suffix(".txt").read_text().split()
-    some = {"macro": {"LIFReset", "Product", "Source"}, "stock": {"LIFReset", "Sparse", "Probe"}}
-    assert some[lowering] < set(asked)
+    some = {
+        "lava": {"LIFReset", "Product", "Source"},
+        "lava-stock": {"LIFReset", "Sparse", "Probe"},
+    }
+    assert some[lava.name] < set(asked)
 
 
-@pytest.mark.parametrize("lowering", ["macro", "stock"])
-def test_the_model_that_it_chooses_runs(own: Path, lowering: Literal["macro", "stock"]) -> None:
-    assert wrong(dict(run(f"{own}:endless", lowering).values))
+@pytest.mark.parametrize("lava", BOTH, ids=lambda lava: lava.name)
+def test_the_model_that_it_chooses_runs(own: Path, lava: Lava | StockLava) -> None:
+    assert wrong(dict(run(f"{own}:endless", lava).values))
 
 
-@pytest.mark.parametrize("lowering", ["macro", "stock"])
-def test_hardware_is_not_simulated(lowering: Literal["macro", "stock"]) -> None:
+@pytest.mark.parametrize("lava", BOTH, ids=lambda lava: lava.name)
+def test_hardware_is_not_simulated(lava: Lava | StockLava) -> None:
     """Lava's own configuration for Loihi 2, where Intel's compiler is not installed."""
     with pytest.raises(InputError, match="Loihi2HwCfg' is for hardware"):
-        run("lava.magma.core.run_configs:Loihi2HwCfg", lowering)
+        run("lava.magma.core.run_configs:Loihi2HwCfg", lava)
 
 
 def test_membranes_are_read_under_it_too(own: Path) -> None:

@@ -14,6 +14,6 @@ decide one after the other on the same step. On a target where a synapse costs a
 from lapilli.ir.passes.binary.lowering import size as size
 from lapilli.ir.passes.binary.lowering import to_binary_neurons as to_binary_neurons
 from lapilli.ir.passes.binary.lowering import unsupported as unsupported
-from lapilli.ir.passes.binary.sizes import Size as Size
+from lapilli.ir.passes.binary.sizes import BinarySize as BinarySize
 from lapilli.ir.passes.binary.sizes import origin as origin
 from lapilli.ir.passes.binary.terms import summands as summands

@@ -68,7 +68,9 @@ def carried(
 
     def at_once(stop: int) -> int:
         fits = (
-            n for n in range(stop - start, 1, -1) if _reach(build, parts, carry, start, n) < _MOST
+            n
+            for n in range(stop - start, 1, -1)
+            if _partial_sum_bound(build, parts, carry, start, n) < _MOST
         )
         return next(fits, 1)
 
@@ -119,13 +121,15 @@ def _positions(build: Building, name: str, parts: list[Digits], start: int, stop
     return made
 
 
-def _reach(build: Building, parts: list[Digits], carry: list[str], start: int, width: int) -> int:
-    """How large a sum of some positions can be proven to get, and its rounding up."""
-    reach = 1 << width
+def _partial_sum_bound(
+    build: Building, parts: list[Digits], carry: list[str], start: int, width: int
+) -> int:
+    """Bound the magnitude of a sum of some positions, its carry and its rounding up included."""
+    bound = 1 << width
     for part in parts:
         powers = 1 << np.arange(width)[: len(part.weight[start : start + width])]
         weight = powers @ part.weight[start : start + width]
         entry = build.types[part.source].range.magnitude
-        reach += int(np.abs(weight).sum()) * entry
-        reach += abs(int(powers @ part.bias[start : start + width]))
-    return reach + sum(build.types[c].range.magnitude for c in carry)
+        bound += int(np.abs(weight).sum()) * entry
+        bound += abs(int(powers @ part.bias[start : start + width]))
+    return bound + sum(build.types[c].range.magnitude for c in carry)

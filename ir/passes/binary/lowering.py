@@ -17,7 +17,7 @@ from lapilli.ir.passes.binary.clock import Clock
 from lapilli.ir.passes.binary.maxima import any_of, largest_of
 from lapilli.ir.passes.binary.products import gate, matmul
 from lapilli.ir.passes.binary.shifts import shift_sum
-from lapilli.ir.passes.binary.sizes import Size, measure
+from lapilli.ir.passes.binary.sizes import BinarySize, measure
 from lapilli.ir.passes.binary.terms import Decomposition, Terms, value
 from lapilli.ir.passes.binary.thresholds import compare, rectified
 from lapilli.ir.types import Kind
@@ -78,7 +78,7 @@ def _unsupported(name: str, op: ops.Op) -> tuple[Unsupported, ...]:
             assert_never(op)
 
 
-def size(graph: Graph) -> Size:
+def size(graph: Graph) -> BinarySize:
     """Neurons, depth and synapses of `to_binary_neurons(graph)`.
 
     Raises:

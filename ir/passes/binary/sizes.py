@@ -19,7 +19,7 @@ _SHOWN = 8  # biggest contributors of a refusal
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class BinarySize:
     """Of a graph of binary neurons.
 
     Attributes:
@@ -54,7 +54,7 @@ class Size:
         raise UnsupportedError(f"a limit of {max_neurons:,} neurons", reasons)
 
 
-def measure(graph: Graph, original: Graph) -> Size:
+def measure(graph: Graph, original: Graph) -> BinarySize:
     """Size of a graph that was made from another one, node by node."""
     depth: dict[str, int] = {}
     contributors: Counter[str] = Counter()
@@ -66,7 +66,7 @@ def measure(graph: Graph, original: Graph) -> Size:
         synapses += _synapses(node, graph.types)
         if fires:
             contributors[origin(node.name, known)] += math.prod(graph.types[node.name].shape)
-    return Size(
+    return BinarySize(
         neurons=contributors.total(),
         depth=max(depth.values(), default=0),
         synapses=synapses,

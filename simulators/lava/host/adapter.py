@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -19,27 +17,22 @@ from lapilli.ir.passes.delays import balance_delays
 from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import after_reset, decay
 from lapilli.ir.tensor import IntArray
-from lapilli.simulators.lava.host import environment, supervisor
-from lapilli.simulators.lava.host.plan import Plan, check_inputs, shared_bytes
-from lapilli.simulators.lava.host.stock import StockExecutable
+from lapilli.simulators.lava.host import supervisor
+from lapilli.simulators.lava.host.plan import RunFiles, check_inputs, shared_bytes
 from lapilli.simulators.lava.host.supervisor import Limits, Progress
-from lapilli.simulators.lava.shared import segments, source
+from lapilli.simulators.lava.shared import segments
 from lapilli.simulators.lava.shared.job import STATE, Job, Watch, save_job
-from lapilli.simulators.lava.shared.legality import refusals
+from lapilli.simulators.lava.shared.legality import unsupported
 from lapilli.simulators.lava.shared.run_config import SIMULATED, located
-from lapilli.simulators.lava.stock import mapping
 
 
 @dataclass(frozen=True, slots=True)
 class Lava:
     """Intel's Loihi simulator, one process a primitive; neurons are its own where it has them.
 
-    Or, with `lowering="stock"`, of nothing but processes that Intel's chip has, too
-    (`lapilli.simulators.lava.stock`): samples one after the other, and no `batch`.
+    For networks of nothing but processes that Intel's chip has, too, see `stock.StockLava`.
 
     Attributes:
-        lowering: "macro" or "stock".
-        max_neurons: refuse a stock network of more binary neurons.
         python: interpreter of an environment with lava-nc; found or built if None.
         batch: samples that run side by side; the others follow them without a pause.
         balance: insert the delays that make branches meet. Without, the graph has them.
@@ -57,21 +50,13 @@ class Lava:
     run_config: str = SIMULATED
     limits: Limits = field(default_factory=Limits)
     progress: Progress | None = None
-    lowering: Literal["macro", "stock"] = "macro"
-    max_neurons: int = 100_000
+    name: str = field(default="lava", init=False)
 
     def __post_init__(self) -> None:
-        if self.lowering not in ("macro", "stock"):
-            raise ValueError(f"lowering must be 'macro' or 'stock', got {self.lowering!r}")
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, got {self.batch}")
 
-    @property
-    def name(self) -> str:
-        """Of the simulator and its lowering."""
-        return "lava" if self.lowering == "macro" else mapping.NAME
-
-    def compile(self, graph: Graph) -> Executable | StockExecutable:
+    def compile(self, graph: Graph) -> LavaExecutable:
         """Check that everything fits, balance delays, find the environment.
 
         Raises:
@@ -80,29 +65,27 @@ class Lava:
             InputError: `run_config` is no such name.
         """
         named = located(self.run_config)
-        if self.lowering == "stock":
-            network = mapping.to_stock(graph, self.max_neurons)
-            run_folder = partial(_supervised, self._worker(), self)
-            return StockExecutable(graph, network, run_folder, named)
-        if reasons := refusals(graph):
+        if reasons := unsupported(graph):
             raise UnsupportedError(self.name, reasons)
-        worker = self._worker()
+        run_folder = supervisor.ready(self.python, self.limits, self.progress)
         balanced = balance_delays(graph) if self.balance else graph
-        return Executable(balanced, self, worker, named)
-
-    def _worker(self) -> supervisor.Worker:
-        python = environment.find(self.python)
-        return supervisor.Worker(python, *source.copy_into(environment.cache()))
+        return LavaExecutable(balanced, run_folder, named, self.batch, self.own_neurons)
 
 
 @dataclass(frozen=True, slots=True)
-class Executable:
-    """A balanced graph and the worker that will run it, anew for each run."""
+class LavaExecutable:
+    """A balanced graph, to be built in a worker anew for each run.
+
+    Attributes:
+        run_folder: starts a worker on a folder of files.
+        run_config, batch, own_neurons: see `Lava`.
+    """
 
     graph: Graph
-    options: Lava
-    worker: supervisor.Worker
+    run_folder: Callable[[Path], supervisor.Done]
     run_config: str
+    batch: int
+    own_neurons: bool
 
     def run(self, inputs: Mapping[str, IntArray]) -> Recording:
         """Run samples (T, B, *shape) in `batch` lanes; values are shifted back by latency.
@@ -115,21 +98,20 @@ class Executable:
             SimulatorUnavailableError: the environment is not what it should be.
         """
         samples = check_inputs(self.graph, inputs)
-        lanes = min(self.options.batch, samples)
+        lanes = min(self.batch, samples)
         rounds = -(-samples // lanes)
         with _folder() as folder:
-            own = self.options.own_neurons
-            plan = Plan(self.graph, folder, lanes, rounds, self.run_config, own)
+            files = RunFiles(self.graph, folder, lanes, rounds, self.run_config, self.own_neurons)
             for name in self.graph.inputs:
-                plan.play(name, inputs[name])
+                files.play(name, inputs[name])
             for name in self.graph.recorded:
-                plan.record_value(name)
+                files.record_value(name)
             for name in self.graph.firing:
-                plan.record_digests(name)
-            done = self._run(plan.job(), folder)
+                files.record_digests(name)
+            done = self._run(files.job(), folder)
             return Recording(
-                {name: v[:, :samples] for name, v in plan.recorded_values().items()},
-                current_digests={n: d[:, :samples] for n, d in plan.recorded_digests().items()},
+                {name: v[:, :samples] for name, v in files.recorded_values().items()},
+                current_digests={n: d[:, :samples] for n, d in files.recorded_digests().items()},
                 steps=done.steps,
                 seconds=done.seconds,
             )
@@ -151,18 +133,18 @@ class Executable:
         op = self.graph[node].op
         if not isinstance(op, ops.Neuron):
             raise TypeError(f"node {node!r} is no neuron and has no membrane")
-        lanes = min(self.options.batch, check_inputs(self.graph, inputs))
+        lanes = min(self.batch, check_inputs(self.graph, inputs))
         before_it, lane = divmod(sample, lanes)
         with _folder() as folder:
-            plan = Plan(self.graph, folder, 1, before_it + 1, self.run_config)
+            files = RunFiles(self.graph, folder, 1, before_it + 1, self.run_config)
             for name in self.graph.inputs:
-                plan.play(name, inputs[name][:, lane : sample + 1 : lanes])
-            plan.record_value(node)
-            step = plan.latency[node] + 1 + before_it * self.graph.T + t
-            job = plan.job(Watch(node=node, step=step))
+                files.play(name, inputs[name][:, lane : sample + 1 : lanes])
+            files.record_value(node)
+            step = files.latency[node] + 1 + before_it * self.graph.T + t
+            job = files.job(Watch(node=node, step=step))
             self._run(job, folder)
             before, after = (np.load(folder / STATE.format(step=s)) for s in (step - 1, step))
-            spikes = plan.recorded_values(t)[node][-1:]
+            spikes = files.recorded_values(t)[node][-1:]
             kept, u, seen = (a.astype(np.int64) for a in (before["v"], after["u"], after["v"]))
             interval, offset = job.resets[node]
             began = step % interval == offset
@@ -175,20 +157,7 @@ class Executable:
     def _run(self, job: Job, folder: Path) -> supervisor.Done:
         segments.check_room(shared_bytes(self.graph, job.lanes))
         save_job(job, self.graph, folder)
-        return _supervised(self.worker, self.options, folder)
-
-
-def _supervised(worker: supervisor.Worker, options: Lava, folder: Path) -> supervisor.Done:
-    return supervisor.run(worker, folder, options.limits, options.progress)
-
-
-def membrane(
-    graph: Graph, inputs: Mapping[str, IntArray], node: str, t: int, sample: int
-) -> IntArray:
-    """`Executable.membrane` of a graph that is not compiled yet."""
-    executable = Lava().compile(graph)
-    assert isinstance(executable, Executable)
-    return executable.membrane(inputs, node, t, sample)
+        return self.run_folder(folder)
 
 
 @contextmanager

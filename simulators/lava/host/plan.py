@@ -13,7 +13,7 @@ from lapilli.ir import ops
 from lapilli.ir.errors import InputError, RangeError, SimulatorFailedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.passes.delays import latencies
-from lapilli.ir.tensor import IntArray
+from lapilli.ir.tensor import IntArray, narrowest_dtype
 from lapilli.ir.types import IntRange
 from lapilli.simulators.lava.shared import segments
 from lapilli.simulators.lava.shared.job import Job, Watch
@@ -39,7 +39,7 @@ def _forgets(graph: Graph, name: str) -> bool:
 
 
 @dataclass(slots=True)
-class Plan:
+class RunFiles:
     """The files of a run, made one by one. All are shaped (T, lanes * rounds, ...)."""
 
     graph: Graph
@@ -62,7 +62,8 @@ class Plan:
         padded = np.concatenate([given, np.repeat(given[:, -1:], missing, axis=1)], axis=1)
         self.inputs[name] = f"input-{len(self.inputs)}.npy"
         np.save(
-            self.folder / self.inputs[name], padded.astype(narrowest(self.graph.types[name].range))
+            self.folder / self.inputs[name],
+            padded.astype(narrowest_dtype(self.graph.types[name].range)),
         )
 
     def record_value(self, name: str) -> None:
@@ -81,7 +82,7 @@ class Plan:
         whole = np.lib.format.open_memmap(
             self.folder / file,
             mode="w+",
-            dtype=narrowest(IntRange(blank, most)),
+            dtype=narrowest_dtype(IntRange(blank, most)),
             shape=(self.graph.T, self.lanes * self.rounds, *shape),
         )
         whole[:] = blank
@@ -148,16 +149,6 @@ def check_inputs(graph: Graph, inputs: Mapping[str, IntArray]) -> int:
         raise InputError(f"the same number of samples is needed of each input, got {counts}")
     samples: int = counts[graph.inputs[0]]
     return samples
-
-
-def narrowest(values: IntRange) -> type[np.signedinteger]:
-    """The smallest integer type that holds these values."""
-    types: tuple[type[np.signedinteger], ...] = (np.int8, np.int16, np.int32, np.int64)
-    return next(t for t in types if values.lo in _range(t) and values.hi in _range(t))
-
-
-def _range(dtype: type[np.signedinteger]) -> IntRange:
-    return IntRange(int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
 
 
 def shared_bytes(graph: Graph, lanes: int) -> int:

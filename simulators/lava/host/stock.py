@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,47 @@ from lapilli.ir.graph import Graph
 from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import evaluate
 from lapilli.ir.tensor import IntArray
+from lapilli.simulators.lava.host import supervisor
 from lapilli.simulators.lava.host.plan import check_inputs
-from lapilli.simulators.lava.host.supervisor import Done
+from lapilli.simulators.lava.host.supervisor import Done, Limits, Progress
 from lapilli.simulators.lava.shared import segments
-from lapilli.simulators.lava.stock import files
-from lapilli.simulators.lava.stock.network import Network, Size
+from lapilli.simulators.lava.shared.run_config import SIMULATED, located
+from lapilli.simulators.lava.stock import files, mapping
+from lapilli.simulators.lava.stock.network import StockNetwork, StockSize
+
+
+@dataclass(frozen=True, slots=True)
+class StockLava:
+    """Networks of nothing but processes of `lava.proc` that Intel's chip has, too.
+
+    Samples run one after the other; every branch waits in the delays of its synapses.
+
+    Attributes:
+        max_neurons: refuse a network of more binary neurons.
+        python, run_config, limits: see `adapter.Lava`.
+        progress: called with "lava", steps done, steps to do.
+    """
+
+    max_neurons: int = 100_000
+    python: Path | None = None
+    run_config: str = SIMULATED
+    limits: Limits = field(default_factory=Limits)
+    progress: Progress | None = None
+    name: str = field(default=mapping.NAME, init=False)
+
+    def compile(self, graph: Graph) -> StockExecutable:
+        """Lower the graph to stock processes, not yet built in Lava; find the environment.
+
+        Raises:
+            UnsupportedError: every node that has no stock form, with each reason; or more than
+                `max_neurons`.
+            SimulatorUnavailableError: no environment; says what to do.
+            InputError: `run_config` is no such name.
+        """
+        named = located(self.run_config)
+        network = mapping.to_stock(graph, self.max_neurons)
+        run_folder = supervisor.ready(self.python, self.limits, self.progress)
+        return StockExecutable(graph, network, run_folder, named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +68,12 @@ class StockExecutable:
     """
 
     graph: Graph
-    network: Network
+    network: StockNetwork
     run_folder: Callable[[Path], Done]
     run_config: str
 
     @property
-    def size(self) -> Size:
+    def size(self) -> StockSize:
         """Counted, not built."""
         return self.network.size
 
@@ -61,7 +97,7 @@ class StockExecutable:
         return Recording(values, steps=done.steps, seconds=done.seconds)
 
 
-def _spikes(network: Network, folder: Path) -> dict[str, IntArray]:
+def _spikes(network: StockNetwork, folder: Path) -> dict[str, IntArray]:
     """Of each recorded node, (T, B, *shape): its first step shows at Lava step level + 1."""
     seen = {i: np.load(folder / files.SPIKES.format(i))[:, 0] for i in network.watched}
     if any((spikes == files.BLANK).any() for spikes in seen.values()):
@@ -105,7 +141,7 @@ def behind(
     return {name: values[name] for name in wanted}
 
 
-def shared_bytes(network: Network) -> int:
+def shared_bytes(network: StockNetwork) -> int:
     """Shared memory that Lava takes, at most."""
     watched = [network.populations[i].size for i in network.watched]
     messages = [size for axon in network.axons for size in axon.weights.shape]

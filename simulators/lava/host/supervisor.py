@@ -19,7 +19,8 @@ from typing import Any
 
 from lapilli.ir.errors import InputError, SimulatorFailedError, SimulatorUnavailableError
 from lapilli.ir.version import __version__
-from lapilli.simulators.lava.shared import segments
+from lapilli.simulators.lava.host import environment
+from lapilli.simulators.lava.shared import segments, source
 from lapilli.simulators.lava.shared.job import LAVA_VERSION
 
 Progress = Callable[[str, int, int], None]
@@ -87,6 +88,21 @@ class Worker:
 
 class _LostError(Exception):
     """The worker hung or died: worth another attempt."""
+
+
+def ready(python: Path | None, limits: Limits, progress: Progress | None) -> Callable[[Path], Done]:
+    """Find Lava's environment and give it our code; return what runs a folder of files there.
+
+    Args:
+        python: interpreter of an environment with lava-nc; found if None.
+        limits: of every run.
+        progress: of every run: called with "lava", steps done, steps to do.
+
+    Raises:
+        SimulatorUnavailableError: there is no such environment; says what to do.
+    """
+    worker = Worker(environment.find(python), *source.copy_into(environment.cache()))
+    return lambda folder: run(worker, folder, limits, progress)
 
 
 def run(worker: Worker, folder: Path, limits: Limits, progress: Progress | None = None) -> Done:

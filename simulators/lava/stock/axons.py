@@ -11,8 +11,8 @@ import numpy as np
 from lapilli.ir.bounds import trailing_zeros
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
-from lapilli.simulators.lava.stock.currents import Affine
-from lapilli.simulators.lava.stock.network import Axon, Place
+from lapilli.simulators.lava.stock.currents import LinearCurrent
+from lapilli.simulators.lava.stock.network import Axon, Positions
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -25,9 +25,9 @@ _GROUPS = (0, 3, 15)
 
 def axons(
     sizes: Sequence[int],
-    places: Mapping[str, Place],
+    places: Mapping[str, Positions],
     levels: Mapping[str, int],
-    driven: Mapping[str, Affine],
+    driven: Mapping[str, LinearCurrent],
 ) -> tuple[Axon, ...]:
     """Every synapse of every node, by populations and length of delay.
 

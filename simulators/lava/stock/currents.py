@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Affine:
+class LinearCurrent:
     """A value in row-major order: constant + sum over sources of weights @ spikes.
 
     Attributes:
@@ -36,10 +36,10 @@ class Affine:
     constant: IntArray
 
 
-def currents(graph: Graph) -> Mapping[str, Affine]:
+def currents(graph: Graph) -> Mapping[str, LinearCurrent]:
     """What drives each neuron of a graph of `to_binary_neurons`; read-outs are left out."""
-    known: dict[str, Affine] = {}
-    driven: dict[str, Affine] = {}
+    known: dict[str, LinearCurrent] = {}
+    driven: dict[str, LinearCurrent] = {}
     for node in graph.nodes:
         if isinstance(node.op, ops.Neuron):
             if node.inputs[0] not in known:
@@ -54,13 +54,15 @@ def currents(graph: Graph) -> Mapping[str, Affine]:
     return driven
 
 
-def _itself(name: str, size: int) -> Affine:
+def _itself(name: str, size: int) -> LinearCurrent:
     from scipy.sparse import eye_array
 
-    return Affine({name: eye_array(size, dtype=np.int64, format="csr")}, np.zeros(size, np.int64))
+    return LinearCurrent(
+        {name: eye_array(size, dtype=np.int64, format="csr")}, np.zeros(size, np.int64)
+    )
 
 
-def _applied(node: Node, graph: Graph, operands: tuple[Affine, ...]) -> Affine | None:
+def _applied(node: Node, graph: Graph, operands: tuple[LinearCurrent, ...]) -> LinearCurrent | None:
     """The value of a linear op; None of an op that is not."""
     from scipy.sparse import csr_array, kron, vstack
 
@@ -71,7 +73,7 @@ def _applied(node: Node, graph: Graph, operands: tuple[Affine, ...]) -> Affine |
     match op:
         case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice() | ops.Delay():
             rows = wire(op, _indices(shapes[0])).ravel()
-            return Affine({s: w[rows] for s, w in x.weights.items()}, x.constant[rows])
+            return LinearCurrent({s: w[rows] for s, w in x.weights.items()}, x.constant[rows])
         case ops.Add():
             return _added(*operands)
         case ops.Concat():
@@ -85,7 +87,7 @@ def _applied(node: Node, graph: Graph, operands: tuple[Affine, ...]) -> Affine |
                     here = vstack([silent[0], w, silent[1]], format="csr")[rows]
                     stacked[source] = stacked[source] + here if source in stacked else here
             constant = np.concatenate([part.constant for part in operands])
-            return Affine(stacked, constant[rows])
+            return LinearCurrent(stacked, constant[rows])
         case ops.Sum(axes=axes):
             kept = evaluate(ops.Sum(axes=axes, keepdims=True), (_indices(shapes[0]),)).shape[1:]
             into = np.broadcast_to(_indices(kept), (1, *shapes[0])).ravel()
@@ -104,15 +106,17 @@ def _applied(node: Node, graph: Graph, operands: tuple[Affine, ...]) -> Affine |
             assert_never(op)
 
 
-def _added(a: Affine, b: Affine) -> Affine:
+def _added(a: LinearCurrent, b: LinearCurrent) -> LinearCurrent:
     weights = dict(a.weights)
     for source, w in b.weights.items():
         weights[source] = weights[source] + w if source in weights else w
-    return Affine(weights, a.constant + b.constant)
+    return LinearCurrent(weights, a.constant + b.constant)
 
 
-def _through(matrix: csr_array, constant: IntArray, x: Affine) -> Affine:
-    return Affine({s: matrix @ w for s, w in x.weights.items()}, matrix @ x.constant + constant)
+def _through(matrix: csr_array, constant: IntArray, x: LinearCurrent) -> LinearCurrent:
+    return LinearCurrent(
+        {s: matrix @ w for s, w in x.weights.items()}, matrix @ x.constant + constant
+    )
 
 
 def _convolution(op: ops.Conv2d, given: tuple[int, ...], made: tuple[int, ...]) -> csr_array:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lapilli.ir.tensor import IntArray
-from lapilli.simulators.lava.stock.network import Network
+from lapilli.simulators.lava.stock.network import StockNetwork
 
 PAGE = "stock.json"
 REGISTERS, WEIGHTS, INPUT, SPIKES = (
@@ -38,7 +38,9 @@ class Page:
     watched: list[int]
 
 
-def save(network: Network, inputs: Mapping[str, IntArray], run_config: str, folder: Path) -> Page:
+def save(
+    network: StockNetwork, inputs: Mapping[str, IntArray], run_config: str, folder: Path
+) -> Page:
     """Write everything for a run of samples (T, B, *shape), one after the other."""
     graph = network.graph
     samples = next(iter(inputs.values())).shape[1]
@@ -77,7 +79,7 @@ def save(network: Network, inputs: Mapping[str, IntArray], run_config: str, fold
     return page
 
 
-def _facts(axon: Any, network: Network) -> dict[str, int]:
+def _facts(axon: Any, network: StockNetwork) -> dict[str, int]:
     """An axon as numbers; a message has bits where it is not just a spike."""
     kind = network.graph.types[network.graph.inputs[-1 - axon.source]] if axon.source < 0 else None
     return {

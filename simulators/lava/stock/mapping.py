@@ -15,31 +15,30 @@ import numpy as np
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds
-from lapilli.ir.certificate import STATE_BITS
 from lapilli.ir.errors import Unsupported, UnsupportedError
-from lapilli.ir.fractions import with_fraction_bits
 from lapilli.ir.graph import Graph
+from lapilli.ir.loihi import STATE_BITS, with_fraction_bits
 from lapilli.ir.passes.binary import origin, to_binary_neurons
 from lapilli.ir.passes.binary.thresholds import OR
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import BINARY, IntRange, Kind, TensorType
 from lapilli.simulators.lava.stock.axons import axons
-from lapilli.simulators.lava.stock.currents import Affine, currents
-from lapilli.simulators.lava.stock.network import MOST_DELAY, Network
+from lapilli.simulators.lava.stock.currents import LinearCurrent, currents
+from lapilli.simulators.lava.stock.network import MOST_DELAY, StockNetwork
 from lapilli.simulators.lava.stock.populations import gathered, input_place
 from lapilli.simulators.lava.stock.registers import (
     at_zero,
     biases,
-    neuron_faults,
     registers_of,
     thresholds,
+    unsupported,
 )
 
 NAME = "lava-stock"
 _ONE = "(constant)"  # a neuron that its bias makes fire at every step
 
 
-def to_stock(graph: Graph, max_neurons: int) -> Network:
+def to_stock(graph: Graph, max_neurons: int) -> StockNetwork:
     """The network of a graph, not yet built in Lava.
 
     Raises:
@@ -74,14 +73,14 @@ class _Mapping:
         self.reasons: dict[Unsupported, None] = {}  # each once: copies of a neuron share theirs
         self.current_bits = 1
 
-    def network(self) -> Network:
+    def network(self) -> StockNetwork:
         for name in self.ops:
             self._check(name)
-        self._refuse()
+        self._require_supported()
         for name in self.graph.neurons:
             self._shift(name)
         levels = self._with_relays(self._levels())
-        self._refuse()
+        self._require_supported()
         found = self._biases(levels)
         T = self.graph.T
         registers = {name: registers_of(op, levels[name], T) for name, op in self.ops.items()}
@@ -90,7 +89,7 @@ class _Mapping:
         played = {n: math.prod(self.graph.types[n].shape) for n in self.graph.inputs}
         places |= {n: input_place(i, size) for i, (n, size) in enumerate(played.items())}
         sizes = [*(p.size for p in populations), *reversed(played.values())]  # of -1, -2, ... too
-        return Network(
+        return StockNetwork(
             graph=self.graph,
             populations=populations,
             axons=axons(sizes, places, levels, self.driven),
@@ -100,10 +99,10 @@ class _Mapping:
             current_bits=self.current_bits,
         )
 
-    def _fault(self, name: str, reason: str) -> None:
+    def _unsupported(self, name: str, reason: str) -> None:
         self.reasons[Unsupported(origin(name, set(self.original)), reason)] = None
 
-    def _refuse(self) -> None:
+    def _require_supported(self) -> None:
         if self.reasons:
             raise UnsupportedError(NAME, tuple(self.reasons))
 
@@ -111,23 +110,25 @@ class _Mapping:
         """Registers, and the state over a sample, of one neuron node."""
         op = self.ops[name]
         if name not in self.driven:
-            self._fault(name, "listens to a read-out; there is no stock process that adds up time")
+            self._unsupported(
+                name, "listens to a read-out; there is no stock process that adds up time"
+            )
             return
-        for reason in neuron_faults(op):
-            self._fault(name, reason)
-        reach = self._proven(name) or self._reach(self.driven[name])
+        for found in unsupported(name, op):
+            self._unsupported(name, found.reason)
+        current = self._proven(name) or self._current_bounds(self.driven[name])
         more = max(0, op.fraction_bits - ops.LOIHI_FRACTION_BITS)
-        sent = IntRange(reach.lo << more, reach.hi << more)
+        sent = current.shifted(more)
         self.current_bits = max(self.current_bits, (sent | IntRange(-1, 0)).bits)
-        kind = TensorType(self.graph.types[name].shape, reach, Kind.GRADED)
+        kind = TensorType(self.graph.types[name].shape, current, Kind.GRADED)
         bounds = neuron_bounds(name, op, kind, self.graph.T)
         if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
             bits = max(STATE_BITS + 1, bounds.state_bits)
-            self._fault(name, f"state needs {bits} bits, there are {STATE_BITS}")
+            self._unsupported(name, f"state needs {bits} bits, there are {STATE_BITS}")
         try:
             biases(_moved(op), self.driven[name].constant << more, self._shape(name))
         except OverflowError as error:
-            self._fault(name, str(error))
+            self._unsupported(name, str(error))
 
     def _proven(self, name: str) -> IntRange | None:
         """The original's interval, often tighter, of a current that is still the same."""
@@ -143,10 +144,10 @@ class _Mapping:
         more = 1 << (op.fraction_bits - ops.LOIHI_FRACTION_BITS)
         self.ops[name] = _moved(op)
         weights = {source: w * more for source, w in current.weights.items()}
-        self.driven[name] = Affine(weights, current.constant * more)
+        self.driven[name] = LinearCurrent(weights, current.constant * more)
 
-    def _reach(self, current: Affine) -> IntRange:
-        """The interval of a current, whatever fires."""
+    def _current_bounds(self, current: LinearCurrent) -> IntRange:
+        """Bound a current, whatever fires."""
         least = most = current.constant
         for source, w in current.weights.items():
             given = self.ranges.get(source, BINARY)
@@ -173,7 +174,7 @@ class _Mapping:
                 while levels[name] - 1 - levels[at] > MOST_DELAY and w.count_nonzero():
                     if not (given.lo in BINARY and given.hi in BINARY):
                         late = levels[name] - 1
-                        self._fault(
+                        self._unsupported(
                             name,
                             f"reads graded {source!r} {late} steps late; delays end at "
                             f"{MOST_DELAY}, and only spikes can be relayed",
@@ -183,13 +184,13 @@ class _Mapping:
                     if relay not in levels:
                         size = w.shape[1]
                         one = eye_array(size, dtype=np.int64, format="csr")
-                        self.driven[relay] = Affine({at: one}, np.zeros(size, np.int64))
+                        self.driven[relay] = LinearCurrent({at: one}, np.zeros(size, np.int64))
                         self.ops[relay] = OR
                         levels[relay] = levels[at] + MOST_DELAY + 1
                     at = relay
                 if at != source:
                     weights[at] = weights.pop(source)
-            self.driven[name] = Affine(weights, self.driven[name].constant)
+            self.driven[name] = LinearCurrent(weights, self.driven[name].constant)
         return levels
 
     def _biases(self, levels: dict[str, int]) -> dict[str, tuple[IntArray, IntArray]]:
@@ -206,8 +207,8 @@ class _Mapping:
             found[name] = mantissa, exponent
             if rest.any():
                 weights = {**current.weights, _ONE: csr_array(rest[:, None])}
-                self.driven[name] = Affine(weights, current.constant)
-        one = Affine({}, np.ones(1, np.int64))
+                self.driven[name] = LinearCurrent(weights, current.constant)
+        one = LinearCurrent({}, np.ones(1, np.int64))
         if any(_ONE in current.weights for current in self.driven.values()):
             self.ops[_ONE], self.driven[_ONE], levels[_ONE] = OR, one, 0
             found[_ONE] = biases(OR, one.constant, (1,))[:2]

@@ -72,7 +72,7 @@ class Axon:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Place:
+class Positions:
     """Where the elements of a node are: population and position of each, row-major."""
 
     population: IntArray
@@ -80,7 +80,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class StockSize:
     """What a stock network takes.
 
     Attributes:
@@ -110,7 +110,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Network:
+class StockNetwork:
     """A graph as stock processes.
 
     Attributes:
@@ -119,13 +119,13 @@ class Network:
         levels: of every neuron node, synapses in a row before it: its first step shows at Lava
             step level + 1.
         recorded: neuron nodes that the host needs.
-        current_bits: see `Size`.
+        current_bits: see `StockSize`.
     """
 
     graph: Graph
     populations: tuple[Population, ...]
     axons: tuple[Axon, ...]
-    places: Mapping[str, Place]
+    places: Mapping[str, Positions]
     levels: Mapping[str, int]
     recorded: tuple[str, ...]
     current_bits: int
@@ -137,11 +137,11 @@ class Network:
         return tuple(sorted(found))
 
     @property
-    def size(self) -> Size:
+    def size(self) -> StockSize:
         """Counted, before anything is built in Lava."""
         played = {axon.source for axon in self.axons if axon.source < 0}
         watched = len(self.watched)
-        return Size(
+        return StockSize(
             neurons=sum(p.size for p in self.populations),
             populations=len(self.populations),
             synapses=sum(axon.weights.nnz for axon in self.axons),

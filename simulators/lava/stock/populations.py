@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from lapilli.ir.tensor import IntArray
-from lapilli.simulators.lava.stock.network import Place, Population, Registers
+from lapilli.simulators.lava.stock.network import Population, Positions, Registers
 
 
 def gathered(
     registers: Mapping[str, Registers],
     vth: Mapping[str, IntArray],
     biases: Mapping[str, tuple[IntArray, IntArray]],
-) -> tuple[tuple[Population, ...], dict[str, Place]]:
+) -> tuple[tuple[Population, ...], dict[str, Positions]]:
     """Populations with one threshold each, and the places of every node in them.
 
     Args:
@@ -25,7 +25,7 @@ def gathered(
     members: dict[tuple[Registers, int], list[tuple[str, IntArray]]] = {}
     places = {}
     for name, own in registers.items():
-        places[name] = Place(np.zeros_like(vth[name]), np.zeros_like(vth[name]))
+        places[name] = Positions(np.zeros_like(vth[name]), np.zeros_like(vth[name]))
         for one in np.unique(vth[name]).tolist():
             elements = np.flatnonzero(vth[name] == one)
             members.setdefault((own, one), []).append((name, elements))
@@ -43,6 +43,6 @@ def gathered(
     return tuple(populations), places
 
 
-def input_place(number: int, size: int) -> Place:
+def input_place(number: int, size: int) -> Positions:
     """Of an input, by its place among the inputs."""
-    return Place(np.full(size, -1 - number), np.arange(size))
+    return Positions(np.full(size, -1 - number), np.arange(size))

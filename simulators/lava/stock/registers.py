@@ -8,28 +8,27 @@ import numpy as np
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import trailing_zeros
-from lapilli.ir.certificate import BIAS_BITS, THRESHOLD_BITS, TIE
+from lapilli.ir.errors import Unsupported
+from lapilli.ir.loihi import BIAS_BITS, THRESHOLD_BITS, TIE, unsupported_dynamics
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.simulators.lava.stock.network import Registers
 
 _MOST_BIAS_EXPONENT = 7
 
 
-def neuron_faults(op: ops.Neuron) -> tuple[str, ...]:
-    """Why no `LIFReset` can be this neuron, whatever drives it; empty if one can."""
-    faults = []
-    if op.du == 0:
-        faults.append("a current that never decays; the register counts from 1 of 4096")
-    if op.dv == ops.DECAY_ONE and op.du < ops.DECAY_ONE:
-        faults.append("a full leak of v under a decaying current; dv ends at 4095 of 4096")
-    if op.fraction_bits < ops.LOIHI_FRACTION_BITS:
-        faults.append(f"{op.fraction_bits} fraction bits; Loihi shifts its input by 6")
+def unsupported(name: str, op: ops.Neuron) -> tuple[Unsupported, ...]:
+    """Why no `LIFReset` can be this neuron, whatever drives it; empty if one can.
+
+    Unlike one of Lava's processes, a node may have many thresholds: it is many populations.
+    """
+    reasons = []
     theta = op.threshold.array
     if wrong := sorted({int(t) for t in theta.ravel() if t % TIE != 1}):
-        faults.append(f"threshold {wrong[0]} is not 64 * vth + 1, so that >= and > would differ")
+        reasons.append(f"threshold {wrong[0]} is not 64 * vth + 1, so that >= and > would differ")
     if (most := int(theta.max()) // TIE) >= 1 << THRESHOLD_BITS:
-        faults.append(f"vth {most} needs more than {THRESHOLD_BITS} bits")
-    return tuple(faults)
+        reasons.append(f"vth {most} needs more than {THRESHOLD_BITS} bits")
+    found = tuple(Unsupported(name, reason) for reason in reasons)
+    return (*unsupported_dynamics(name, op), *found)
 
 
 def thresholds(op: ops.Neuron, shape: tuple[int, ...]) -> IntArray:

@@ -18,11 +18,11 @@ from lava.proc.lif.process import LIFReset
 from typing_extensions import assert_never
 
 from lapilli.ir import ops
-from lapilli.ir.certificate import TIE
 from lapilli.ir.graph import Graph, Node
+from lapilli.ir.loihi import TIE
 from lapilli.simulators.lava.shared.job import Job
-from lapilli.simulators.lava.shared.legality import not_stock
-from lapilli.simulators.lava.shared.tape import Inlet, Outlet, Tape, Wires
+from lapilli.simulators.lava.shared.legality import unsupported_by_lif
+from lapilli.simulators.lava.shared.traces import InputTap, OutputTap, Trace, Wires
 from lapilli.simulators.lava.worker.processes import primitives
 from lapilli.simulators.lava.worker.processes.neurons import Integrator, Stairs, TernaryReset
 
@@ -30,21 +30,21 @@ _FIRES = (LIFReset, TernaryReset, Integrator, Stairs)  # their ports are a_in an
 
 
 @dataclass(frozen=True, slots=True)
-class Lowered:
+class ProcessNetwork:
     """The Lava processes of a graph, all connected; those that fire also by name."""
 
     processes: tuple[Any, ...]
     neurons: Mapping[str, Any]
 
 
-def lower(graph: Graph, job: Job, folder: Path) -> Lowered:
+def lower(graph: Graph, job: Job, folder: Path) -> ProcessNetwork:
     """Build and connect the processes of `graph`; files are in `folder`."""
     builder = _Builder(graph, job, folder)
     for node in builder.needed():
         builder.add(node)
     builder.finish()
     neurons = {name: builder.made[name] for name in graph.firing}
-    return Lowered((*builder.made.values(), *builder.extra), neurons)
+    return ProcessNetwork((*builder.made.values(), *builder.extra), neurons)
 
 
 class _Builder:
@@ -56,7 +56,9 @@ class _Builder:
         self.unrecorded = set(job.values)
         self.joined: dict[Any, Any] = {}  # disjoint sets: process -> another of its part
         # Neurons that are ours: what Lava's own cannot be, or all.
-        self.ours = frozenset(graph.neurons if job.own_neurons else not_stock(graph))
+        self.ours = frozenset(
+            graph.neurons if job.own_neurons else (n.node for n in unsupported_by_lif(graph))
+        )
         self.feeds: dict[str, Node] = {}  # primitive -> the neuron on its port `current`
         for name in graph.firing:
             root, _ = self.root(self.nodes[name].inputs[0])
@@ -90,20 +92,20 @@ class _Builder:
             case ops.Neuron() | ops.Staircase():
                 made = self.neuron(node, op)
             case ops.Relu():
-                made = self.primitive(primitives.Instant, node, op=op)
+                made = self.primitive(primitives.Pointwise, node, op=op)
             case ops.Input():
-                tape = self.tape(self.job.inputs, node.name)
-                made = self.primitive(primitives.Source, node, tape=tape)
+                trace = self.trace(self.job.inputs, node.name)
+                made = self.primitive(primitives.Source, node, trace=trace)
             case ops.Delay(steps=steps):
-                made = self.primitive(primitives.Line, node, steps=steps)
+                made = self.primitive(primitives.DelayLine, node, steps=steps)
             case ops.Add() | ops.Concat():
-                made = self.primitive(primitives.Join, node, op=op)
+                made = self.primitive(primitives.Merge, node, op=op)
             case ops.Membrane():
                 reset = self.job.resets[node.name]
-                made = self.primitive(primitives.Voltage, node, op=op, reset=reset)
+                made = self.primitive(primitives.MembraneProbe, node, op=op, reset=reset)
             case ops.Readout():
                 reset = self.job.resets[node.name]
-                made = self.primitive(primitives.Readout, node, reset=reset)
+                made = self.primitive(primitives.Accumulator, node, reset=reset)
             case _:
                 assert_never(op)
         self.made[node.name] = made
@@ -112,36 +114,38 @@ class _Builder:
         """Record what nobody received, and tie separate parts together."""
         for name in sorted(self.unrecorded):
             root, wires = self.root(name)
-            outlet = Outlet(wires, whole=self.tape(self.job.values, name))
-            self.extra.append(self.probe(root, outlet, self.shape(name), Inlet()))
+            output_tap = OutputTap(wires, whole=self.trace(self.job.values, name))
+            self.extra.append(self.probe(root, output_tap, self.shape(name), InputTap()))
         first = next(iter(self.made))
         for name in self.made:
             if self.part(self.made[name]) is not self.part(self.made[first]):
                 shapes = (self.shape(first), self.shape(name), self.shape(name))
-                bridge = primitives.Bridge(
-                    shapes, shapes[-1], inlets=(Inlet(), Inlet()), outlet=None
+                connector = primitives.Connector(
+                    shapes, shapes[-1], input_taps=(InputTap(), InputTap()), output_tap=None
                 )
-                self.connect(first, bridge.a)
-                self.connect(name, bridge.b)
-                self.extra.append(bridge)
+                self.connect(first, connector.a)
+                self.connect(name, connector.b)
+                self.extra.append(connector)
 
     def primitive(self, kind: Any, node: Node, **options: object) -> Any:
         """A process of ours for `node`, connected to what it reads."""
         roots = [self.root(name) for name in node.inputs]
         shapes = (*(self.shape(root) for root, _ in roots), self.shape(node.name))
-        inlets = tuple(Inlet(wires, self.spikes_tape(root)) for root, wires in roots)
-        outlet, current = None, shapes[-1]
+        input_taps = tuple(InputTap(wires, self.spikes_trace(root)) for root, wires in roots)
+        output_tap, current = None, shapes[-1]
         if neuron := self.feeds.get(node.name):
-            outlet, current = self.outlet(neuron), self.shape(neuron.name)
-        made = kind(shapes, current, inlets=inlets, outlet=outlet, **options)
+            output_tap, current = self.output_tap(neuron), self.shape(neuron.name)
+        made = kind(shapes, current, input_taps=input_taps, output_tap=output_tap, **options)
         for (root, _), port in zip(roots, "ab", strict=False):
             self.connect(root, getattr(made, port))
         return made
 
-    def probe(self, root: str, outlet: Outlet, current: tuple[int, ...], inlet: Inlet) -> Any:
+    def probe(
+        self, root: str, output_tap: OutputTap, current: tuple[int, ...], input_tap: InputTap
+    ) -> Any:
         """A process that only passes on, and records."""
         shapes = (self.shape(root), self.shape(root))
-        made = primitives.Probe(shapes, current, inlets=(inlet,), outlet=outlet)
+        made = primitives.Probe(shapes, current, input_taps=(input_tap,), output_tap=output_tap)
         self.connect(root, made.a)
         return made
 
@@ -151,8 +155,8 @@ class _Builder:
         root, _ = self.root(node.inputs[0])
         feeder = self.made[root]
         if self.feeds.get(root) is not node:
-            inlet = Inlet(tape=self.spikes_tape(root))
-            feeder = self.probe(root, self.outlet(node), self.shape(node.name), inlet)
+            input_tap = InputTap(trace=self.spikes_trace(root))
+            feeder = self.probe(root, self.output_tap(node), self.shape(node.name), input_tap)
             self.extra.append(feeder)
         feeder.current.connect(made.a_in)
         self.joined[self.part(made)] = self.part(feeder)
@@ -178,14 +182,14 @@ class _Builder:
             return TernaryReset(reset=(interval, offset), vth_hi=vth, vth_lo=-vth, **registers)
         return LIFReset(vth=vth, reset_interval=interval, reset_offset=offset, **registers)
 
-    def outlet(self, neuron: Node) -> Outlet:
+    def output_tap(self, neuron: Node) -> OutputTap:
         """What the input of `neuron` passes on its way."""
         op = neuron.op
         _, wires = self.root(neuron.inputs[0])
         shift = 0
         if isinstance(op, ops.Neuron) and neuron.name not in self.ours:
             shift = op.fraction_bits - ops.LOIHI_FRACTION_BITS  # Lava's own shift by the rest
-        return Outlet(wires, shift, digests=self.tape(self.job.digests, neuron.name))
+        return OutputTap(wires, shift, digests=self.trace(self.job.digests, neuron.name))
 
     def connect(self, root: str, port: Any) -> None:
         """Send the value of `root` to an in-port."""
@@ -203,18 +207,18 @@ class _Builder:
         """Of messages that carry this value."""
         return (self.job.lanes, *self.graph.types[name].shape)
 
-    def spikes_tape(self, root: str) -> Tape | None:
-        """The tape for a value, for the first who asks."""
+    def spikes_trace(self, root: str) -> Trace | None:
+        """The trace for a value, for the first who asks."""
         if root not in self.unrecorded:
             return None
         self.unrecorded.discard(root)
-        return self.tape(self.job.values, root)
+        return self.trace(self.job.values, root)
 
-    def tape(self, files: Mapping[str, str], name: str) -> Tape | None:
+    def trace(self, files: Mapping[str, str], name: str) -> Trace | None:
         """The file of this node, if there is one."""
         if name not in files:
             return None
-        return Tape(self.folder / files[name], self.job.latency[name], self.job.lanes)
+        return Trace(self.folder / files[name], self.job.latency[name], self.job.lanes)
 
 
 def largest_sum(node: Node, op: ops.Synaptic, graph: Graph) -> int:

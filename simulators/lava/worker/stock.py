@@ -12,7 +12,7 @@ from lava.proc.sparse.process import DelaySparse, Sparse
 from lava.utils.weightutils import SignMode
 from scipy.sparse import csr_matrix
 
-from lapilli.simulators.lava.shared.tape import Inlet, Tape
+from lapilli.simulators.lava.shared.traces import InputTap, Trace
 from lapilli.simulators.lava.stock.files import INPUT, REGISTERS, SPIKES, WEIGHTS, Page
 from lapilli.simulators.lava.worker.processes import primitives
 
@@ -20,7 +20,7 @@ STOCK = (LIFReset, Sparse, DelaySparse, RingBuffer)  # all that computes, or is 
 
 
 def build(page: Page, folder: Path) -> tuple[Any, ...]:
-    """Every process, connected. Ours are recorders and bridges, which send to nobody."""
+    """Every process, connected. Ours are recorders and connectors, which send to nobody."""
     firing = {i: _population(i, page, folder) for i in range(len(page.populations))}
     for i in page.played:
         firing[i] = RingBuffer(data=np.load(folder / INPUT.format(i)))
@@ -33,8 +33,8 @@ def build(page: Page, folder: Path) -> tuple[Any, ...]:
         axons.append(axon)
         parts[_part(parts, facts["source"])] = _part(parts, facts["target"])
     recorders = [_recorder(firing[i], i, folder) for i in page.watched]
-    made = (*firing.values(), *axons, *recorders, *_bridges(firing, parts))
-    if strange := {type(p) for p in made} - {*STOCK, primitives.Probe, primitives.Bridge}:
+    made = (*firing.values(), *axons, *recorders, *_connectors(firing, parts))
+    if strange := {type(p) for p in made} - {*STOCK, primitives.Probe, primitives.Connector}:
         raise TypeError(f"not of lava.proc: {strange}")
     return made
 
@@ -74,26 +74,28 @@ def _axon(facts: dict[str, int], file: Path, shape: tuple[int, int]) -> Sparse:
 
 def _recorder(neurons: LIFReset, i: int, folder: Path) -> Any:
     """Writes all Lava steps, as those of one sample."""
-    tape = Tape(folder / SPIKES.format(i), latency=0, lanes=1)
+    trace = Trace(folder / SPIKES.format(i), latency=0, lanes=1)
     shape = neurons.s_out.shape
-    probe = primitives.Probe((shape, shape), shape, inlets=(Inlet(tape=tape),), outlet=None)
+    probe = primitives.Probe(
+        (shape, shape), shape, input_taps=(InputTap(trace=trace),), output_tap=None
+    )
     neurons.s_out.connect(probe.a)
     return probe
 
 
-def _bridges(firing: dict[int, Any], parts: dict[int, int]) -> list[Any]:
+def _connectors(firing: dict[int, Any], parts: dict[int, int]) -> list[Any]:
     """Lava runs only what is connected: tie separate parts to the first."""
-    bridges = []
+    connectors = []
     first, *rest = sorted({_part(parts, i) for i in firing})
     for other in rest:
         shapes = (firing[first].s_out.shape, firing[other].s_out.shape)
-        bridge = primitives.Bridge(
-            (*shapes, shapes[1]), shapes[1], inlets=(Inlet(), Inlet()), outlet=None
+        connector = primitives.Connector(
+            (*shapes, shapes[1]), shapes[1], input_taps=(InputTap(), InputTap()), output_tap=None
         )
-        firing[first].s_out.connect(bridge.a)
-        firing[other].s_out.connect(bridge.b)
-        bridges.append(bridge)
-    return bridges
+        firing[first].s_out.connect(connector.a)
+        firing[other].s_out.connect(connector.b)
+        connectors.append(connector)
+    return connectors
 
 
 def _part(parts: dict[int, int], i: int) -> int:

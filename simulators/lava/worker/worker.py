@@ -127,7 +127,7 @@ def _hello(channel: _Channel) -> bool:
     return True
 
 
-class _Network(NamedTuple):
+class _Built(NamedTuple):
     """The processes of either lowering, those that fire also by name, and what to do with them."""
 
     processes: tuple[Any, ...]
@@ -137,20 +137,20 @@ class _Network(NamedTuple):
     watch: Watch | None
 
 
-def _built(folder: Path) -> _Network:
+def _built(folder: Path) -> _Built:
     from lapilli.simulators.lava.stock import files
 
     if (folder / files.PAGE).is_file():
         from lapilli.simulators.lava.worker.stock import build
 
         page = files.load(folder)
-        return _Network(build(page, folder), {}, page.steps, page.run_config, None)
+        return _Built(build(page, folder), {}, page.steps, page.run_config, None)
     from lapilli.simulators.lava.shared.job import load_job
     from lapilli.simulators.lava.worker.lowering import lower
 
     job, graph = load_job(folder)
     lowered = lower(graph, job, folder)
-    return _Network(lowered.processes, lowered.neurons, job.steps, job.run_config, job.watch)
+    return _Built(lowered.processes, lowered.neurons, job.steps, job.run_config, job.watch)
 
 
 def _run(folder: Path, channel: _Channel, guard: _Guard) -> None:

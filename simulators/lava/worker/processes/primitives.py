@@ -1,8 +1,8 @@
 """One Lava process for each kind of primitive; for the neurons see `neurons`.
 
 A synapse costs one step, as on Loihi and as in Lava's `Dense`: it sends what it computed in
-the step before, then receives. `Join`, `Instant`, `Probe`, `Voltage` and `Readout` cost none, a
-`Line` as many as it is told. Every array has the lanes in front: samples that run side by side.
+the step before, then receives. A `DelayLine` costs as many as it is told, all others cost none.
+Every array has the lanes in front: samples that run side by side.
 
 Each process has two out-ports: `out` carries its value; `current` the same value as a stock
 LIF wants it (wired, shifted), recorded on its way. Messages are 32-bit integers.
@@ -26,7 +26,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lapilli.ir.semantics import State, evaluate, integrate, membrane
 from lapilli.ir.tensor import IntArray
-from lapilli.simulators.lava.shared.tape import Inlet, Outlet, wired
+from lapilli.simulators.lava.shared.traces import InputTap, OutputTap, wired
 from lapilli.simulators.lava.worker.kernels import kernel
 
 
@@ -48,38 +48,38 @@ class Source(_Primitive):
 
 
 class Synapse(_Primitive):
-    """A stateless op of one operand; one step."""
+    """Computes a synaptic op of one operand; one step."""
 
 
-class Instant(_Primitive):
-    """A stateless op of one operand that costs no step: a neuron without memory."""
+class Pointwise(_Primitive):
+    """Computes an op of one operand that costs no step: a neuron without memory."""
 
 
 class Product(_Primitive):
-    """A stateless op of two operands; one step."""
+    """Computes a synaptic op of two operands; one step."""
 
 
-class Join(_Primitive):
-    """Adds, or joins, two values of the same step."""
+class Merge(_Primitive):
+    """Adds or concatenates two values of the same step; costs no step."""
 
 
-class Line(_Primitive):
+class DelayLine(_Primitive):
     """Holds a value for some steps."""
 
 
 class Probe(_Primitive):
-    """Stands in front of a neuron that no primitive of ours feeds; or ends a line."""
+    """Passes a value on to a neuron that no primitive of ours feeds, or to nobody; records it."""
 
 
-class Readout(_Primitive):
-    """Adds up one sample after the other."""
+class Accumulator(_Primitive):
+    """Adds up the steps of one sample after the other; costs no step."""
 
 
-class Voltage(_Primitive):
+class MembraneProbe(_Primitive):
     """Integrates as a neuron does and shows its membrane; costs no step."""
 
 
-class Bridge(_Primitive):
+class Connector(_Primitive):
     """Takes two values and drops them: Lava runs only what is connected."""
 
 
@@ -91,25 +91,25 @@ class _Model(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Mapping[str, Any]) -> None:
         super().__init__(proc_params)
-        self.rest: IntArray = np.zeros(proc_params["shape"], np.int64)
-        self.inlets: tuple[Inlet, ...] = proc_params["inlets"]
-        self.outlet: Outlet | None = proc_params["outlet"]
+        self.zeros: IntArray = np.zeros(proc_params["shape"], np.int64)
+        self.input_taps: tuple[InputTap, ...] = proc_params["input_taps"]
+        self.output_tap: OutputTap | None = proc_params["output_tap"]
 
     def take(self) -> tuple[IntArray, ...]:
         """Receive every operand of this step."""
-        ports = (self.a, self.b) if len(self.inlets) == 2 else (self.a,)
+        ports = (self.a, self.b) if len(self.input_taps) == 2 else (self.a,)
         return tuple(
-            inlet.take(port.recv(), self.time_step)
-            for port, inlet in zip(ports, self.inlets, strict=True)
+            input_tap.take(port.recv(), self.time_step)
+            for port, input_tap in zip(ports, self.input_taps, strict=True)
         )
 
     def give(self, value: IntArray) -> None:
         """Send this step's value; record it while its readers are at work."""
         self.out.send(value)
-        if self.outlet:
-            current = wired(value, self.outlet.wires)
-            self.current.send(self.outlet.message(current))
-            self.outlet.record(current, self.time_step)
+        if self.output_tap:
+            current = wired(value, self.output_tap.wires)
+            self.current.send(self.output_tap.message(current))
+            self.output_tap.record(current, self.time_step)
 
 
 @implements(proc=Source, protocol=LoihiProtocol)
@@ -118,10 +118,10 @@ class _Model(PyLoihiProcessModel):
 class _SourceModel(_Model):
     def __init__(self, proc_params: Mapping[str, Any]) -> None:
         super().__init__(proc_params)
-        self.tape = proc_params["tape"]
+        self.trace = proc_params["trace"]
 
     def run_spk(self) -> None:
-        self.give(self.tape.read(self.time_step))
+        self.give(self.trace.read(self.time_step))
 
 
 class _OneIn(_Model):
@@ -138,7 +138,7 @@ class _Evaluates(_Model):
     def __init__(self, proc_params: Mapping[str, Any]) -> None:
         super().__init__(proc_params)
         self.kernel = kernel(proc_params["op"], proc_params["largest"])
-        self.held = self.rest
+        self.held = self.zeros
 
     def run_spk(self) -> None:
         self.give(self.held)
@@ -152,10 +152,10 @@ class _SynapseModel(_Evaluates, _OneIn):
     pass
 
 
-@implements(proc=Instant, protocol=LoihiProtocol)
+@implements(proc=Pointwise, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class _InstantModel(_OneIn):
+class _PointwiseModel(_OneIn):
     def __init__(self, proc_params: Mapping[str, Any]) -> None:
         super().__init__(proc_params)
         self.op = proc_params["op"]
@@ -171,10 +171,10 @@ class _ProductModel(_Evaluates, _TwoIn):
     pass
 
 
-@implements(proc=Join, protocol=LoihiProtocol)
+@implements(proc=Merge, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class _JoinModel(_TwoIn):
+class _MergeModel(_TwoIn):
     def __init__(self, proc_params: Mapping[str, Any]) -> None:
         super().__init__(proc_params)
         self.op = proc_params["op"]
@@ -183,13 +183,13 @@ class _JoinModel(_TwoIn):
         self.give(evaluate(self.op, self.take()))
 
 
-@implements(proc=Line, protocol=LoihiProtocol)
+@implements(proc=DelayLine, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class _LineModel(_OneIn):
+class _DelayLineModel(_OneIn):
     def __init__(self, proc_params: Mapping[str, Any]) -> None:
         super().__init__(proc_params)
-        self.held = deque([self.rest] * proc_params["steps"])
+        self.held = deque([self.zeros] * proc_params["steps"])
 
     def run_spk(self) -> None:
         if self.held:
@@ -207,45 +207,45 @@ class _ProbeModel(_OneIn):
         self.give(*self.take())
 
 
-@implements(proc=Readout, protocol=LoihiProtocol)
+@implements(proc=Accumulator, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class _ReadoutModel(_OneIn):
+class _AccumulatorModel(_OneIn):
     def __init__(self, proc_params: Mapping[str, Any]) -> None:
         super().__init__(proc_params)
         self.interval, self.offset = proc_params["reset"]
-        self.total = self.rest
+        self.total = self.zeros
 
     def run_spk(self) -> None:
         (x,) = self.take()
         if self.time_step % self.interval == self.offset:
-            self.total = self.rest
+            self.total = self.zeros
         self.total = self.total + x
         self.give(self.total)
 
 
-@implements(proc=Voltage, protocol=LoihiProtocol)
+@implements(proc=MembraneProbe, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class _VoltageModel(_OneIn):
+class _MembraneProbeModel(_OneIn):
     def __init__(self, proc_params: Mapping[str, Any]) -> None:
         super().__init__(proc_params)
         self.op = proc_params["op"]
         self.interval, self.offset = proc_params["reset"]
-        self.state = State(self.rest, self.rest)
+        self.state = State(self.zeros, self.zeros)
 
     def run_spk(self) -> None:
         (x,) = self.take()
         if self.time_step % self.interval == self.offset:
-            self.state = State(self.rest, self.rest)
+            self.state = State(self.zeros, self.zeros)
         fired = integrate(self.op.neuron, x, self.state)
         self.state = fired.state
         self.give(membrane(self.op, fired))
 
 
-@implements(proc=Bridge, protocol=LoihiProtocol)
+@implements(proc=Connector, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
-class _BridgeModel(_TwoIn):
+class _ConnectorModel(_TwoIn):
     def run_spk(self) -> None:
         self.take()

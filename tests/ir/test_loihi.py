@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapilli.ir import ops
-from lapilli.ir.certificate import TIE
-from lapilli.ir.fractions import with_fraction_bits
+from lapilli.ir.loihi import TIE, with_fraction_bits
 from lapilli.ir.semantics import State, integrate
 from lapilli.ir.tensor import IntTensor
 

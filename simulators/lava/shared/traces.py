@@ -1,7 +1,7 @@
-"""How Lava processes play and record: rows of memory-mapped .npy files.
+"""Play values into Lava and record them: rows of memory-mapped .npy files.
 
 Lava counts steps from 1 and runs samples back to back. At Lava step s a node of latency L
-shows model step s - 1 - L; its rest by T is the time step, its quotient the round of samples.
+shows model step s - 1 - L: modulo T that is the time step, divided by T the round of samples.
 Files have the shape (T, samples, ...), and a round fills as many samples as there are lanes.
 `Var.get`, Lava's own way to read, sends element by element: a minute for a million values.
 """
@@ -25,7 +25,7 @@ Wires = tuple[ops.Wiring, ...]
 
 
 @dataclass(frozen=True)
-class Tape:
+class Trace:
     """One file, seen from a node of the given latency. Opened where it is first used."""
 
     path: Path
@@ -58,25 +58,25 @@ class Tape:
 
 
 @dataclass(frozen=True, slots=True)
-class Inlet:
-    """What happens to a value that arrives: it may be recorded, then it is wired.
+class InputTap:
+    """What a process does to a value that arrives: record it where asked, then wire it.
 
     Spikes are recorded by whoever receives them first: Lava's neurons cannot do it.
     """
 
     wires: Wires = ()
-    tape: Tape | None = None
+    trace: Trace | None = None
 
     def take(self, value: IntArray, step: int) -> IntArray:
         """The operand that the op sees."""
-        if self.tape:
-            self.tape.write(value, step)
+        if self.trace:
+            self.trace.write(value, step)
         return wired(value, self.wires)
 
 
 @dataclass(frozen=True, slots=True)
-class Outlet:
-    """What happens to a value on its way into a stock LIF, or into a file.
+class OutputTap:
+    """What a process does to a value on its way into a stock LIF, or into a file.
 
     Attributes:
         shift: to the left; Lava itself shifts by 6 more.
@@ -85,8 +85,8 @@ class Outlet:
 
     wires: Wires
     shift: int = 0
-    whole: Tape | None = None
-    digests: Tape | None = None
+    whole: Trace | None = None
+    digests: Trace | None = None
 
     def message(self, current: IntArray) -> IntArray:
         """What the neuron wants of a wired value."""

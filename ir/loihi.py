@@ -1,0 +1,101 @@
+"""Loihi's registers: how wide they are, which neurons they hold, and how to fit one into them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from lapilli.ir import ops
+from lapilli.ir.bounds import NeuronBounds, finest_bit
+from lapilli.ir.errors import Unsupported
+from lapilli.ir.tensor import IntArray, IntTensor
+
+STATE_BITS = 24  # u and v; u wraps and v saturates silently beyond
+THRESHOLD_BITS = 17  # vth, unsigned
+BIAS_BITS = 13  # bias_mant, signed
+TIE = 1 << ops.LOIHI_FRACTION_BITS  # Loihi fires on v > vth * 64
+
+
+def unsupported(op: ops.Neuron, bounds: NeuronBounds) -> tuple[Unsupported, ...]:
+    """Why no neuron of a Loihi population can be this one; empty if one can.
+
+    Args:
+        op: the neuron.
+        bounds: of its state over a sample; its name is the node's.
+    """
+    reasons = []
+    vth = int(op.threshold.array.max()) >> ops.LOIHI_FRACTION_BITS
+    if op.threshold.array.size != 1:
+        reasons.append("one threshold per neuron; a stock population has one for all")
+    elif (theta := int(op.threshold.array.ravel()[0])) % TIE != 1:
+        reasons.append(f"threshold {theta} is not 64 * vth + 1, so that >= and > would differ")
+    elif vth >= 1 << THRESHOLD_BITS:
+        reasons.append(f"vth {vth} needs more than {THRESHOLD_BITS} bits")
+    if op.bias.range.magnitude >= 1 << (BIAS_BITS - 1):
+        reasons.append(f"bias up to {op.bias.range.magnitude} needs more than {BIAS_BITS} bits")
+    if unsupported_state(bounds):
+        reasons.append(f"state needs {_bits_beyond(bounds)} bits, there are {STATE_BITS}")
+    found = tuple(Unsupported(bounds.name, reason) for reason in reasons)
+    return (*found, *unsupported_dynamics(bounds.name, op))
+
+
+def unsupported_dynamics(name: str, op: ops.Neuron) -> tuple[Unsupported, ...]:
+    """Which decays and input shifts of a neuron the registers of `LIFReset` cannot say."""
+    reasons = []
+    if op.du == 0:
+        reasons.append("a current that never decays; the register counts from 1 of 4096")
+    if op.dv == ops.DECAY_ONE and op.du < ops.DECAY_ONE:
+        reasons.append("a full leak of v under a decaying current; dv ends at 4095 of 4096")
+    if op.fraction_bits < ops.LOIHI_FRACTION_BITS:
+        reasons.append(f"{op.fraction_bits} fraction bits; Loihi shifts its input by 6")
+    return tuple(Unsupported(name, reason) for reason in reasons)
+
+
+def unsupported_state(bounds: NeuronBounds) -> tuple[Unsupported, ...]:
+    """Which of Loihi's 24 bits the state of a neuron could leave; empty if it fits."""
+    if max(bounds.u.magnitude, bounds.v.magnitude) < 1 << (STATE_BITS - 1):
+        return ()
+    state = bounds.u | bounds.v
+    reason = (
+        f"its state can reach [{state.lo}, {state.hi}] and needs {_bits_beyond(bounds)} "
+        f"bits; Loihi's registers have {STATE_BITS}"
+    )
+    return (Unsupported(bounds.name, reason),)
+
+
+def _bits_beyond(bounds: NeuronBounds) -> int:
+    """Bits of a state that does not fit: -2**23 would, and Loihi's register stops before it."""
+    return max(STATE_BITS + 1, bounds.state_bits)
+
+
+def with_fraction_bits(op: ops.Neuron, T: int, bits: int) -> ops.Neuron | None:
+    """Rewrite a neuron to `bits` fraction bits and thresholds 64 * vth + 1; it fires as before.
+
+    Where no decay truncates, every membrane is a multiple of a power of two; a threshold then
+    means the same anywhere between two of them, and so does a state with fewer bits, or more.
+
+    Returns:
+        None if there is no such neuron.
+    """
+    finest, more = finest_bit(op, T), bits - op.fraction_bits
+    if finest < 0:  # it truncates: only itself
+        return op if more == 0 and not np.any(op.threshold.array % TIE != 1) else None
+    if finest + more < 0:
+        return None
+    unit = 1 << (finest + more)
+    reached = _shifted(-(-op.threshold.array >> finest) << finest, more)
+    tied = (reached - 1) // TIE * TIE + 1
+    if np.any(tied <= reached - unit):
+        return None
+    return replace(
+        op,
+        threshold=IntTensor(tied),
+        bias=IntTensor(_shifted(op.bias.array, more)),
+        reset_by=int(_shifted(np.array([op.reset_by]), more)[0]),
+        fraction_bits=bits,
+    )
+
+
+def _shifted(values: IntArray, more: int) -> IntArray:
+    return values << more if more >= 0 else values >> -more
