@@ -62,7 +62,7 @@ Source = Annotated[str, typer.Option(help="'digits', or an .npz with uint8 'imag
 
 def main() -> None:
     """Run the command line; see `frame` for how it ends."""
-    sys.exit(frame.run(app, sys.argv[1:]))
+    sys.exit(frame.run(app, sys.argv[1:] or ["--help"]))
 
 
 def _print_version(wanted: bool) -> None:
