@@ -82,7 +82,7 @@ class QuantizeError(LapilliError, ValueError):
     """A captured model whose integers cannot be found; names the layer."""
 
     def __init__(self, layer: str, problem: str) -> None:
-        super().__init__(f"layer {layer!r}: {problem}")
+        super().__init__(f"layer {layer or '(the model itself)'!r}: {problem}")
         self.layer = layer
 
 

@@ -40,7 +40,7 @@ for command in (
 
 def main() -> None:
     """Run the command line; see `frame` for how it ends."""
-    sys.exit(frame.run(app, sys.argv[1:]))
+    sys.exit(frame.run(app, sys.argv[1:] or ["--help"]))
 
 
 def _print_version(wanted: bool) -> None:

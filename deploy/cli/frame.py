@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import select
 import stat
 import sys
 import tempfile
@@ -67,7 +68,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     `{"error": {"kind": ..., "message": ...}}`.
     """
     debug = "--debug" in arguments
-    arguments = [a for a in arguments if a != "--debug"] or ["--help"]
+    arguments = [a for a in arguments if a != "--debug"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text
             stream.reconfigure(errors="backslashreplace")
@@ -89,18 +90,17 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
 
 def _finished(app: typer.Typer, arguments: list[str], *, debug: bool) -> int:
     """Run the command, say how it ended, and write all of it out."""
+    output = _answers.get() or sys.stdout
     try:
         status = _invoked(app, arguments)
     except BaseException as error:
-        if debug:
+        if debug or (isinstance(error, BrokenPipeError) and _is_unread(output)):
             raise
-        _raise_if_unread(error)
         status, kind, message = _ending(error, arguments)
-        if (answers := _answers.get()) is not None:
+        if _answers.get() is not None:
             print_json({"error": {"kind": kind, "message": message}})
-            answers.flush()
         typer.echo(printable(f"lapilli: {message}"), err=True)
-    standard_output().flush()
+    output.flush()
     return status
 
 
@@ -164,10 +164,14 @@ def _of_the_system(error: OSError) -> str:
     return f"{sentence}; {advice}" if advice else sentence
 
 
-def _raise_if_unread(error: BaseException) -> None:
-    """Raise BrokenPipeError if it is standard output that nobody reads any more."""
-    if isinstance(error, BrokenPipeError):
-        standard_output().flush()  # what could not be written fails again
+def _is_unread(stream: TextIO) -> bool:
+    """Return whether nobody reads this stream any more; a worker's pipe is another matter."""
+    if not hasattr(select, "poll"):  # Windows
+        return True
+    poll = select.poll()
+    with suppress(OSError, ValueError):  # no file of the system's
+        poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _log(error: BaseException, arguments: list[str]) -> str:
@@ -192,7 +196,14 @@ def _refuse_pipes_and_devices(arguments: list[str]) -> None:
     for argument in arguments:
         value = argument.partition("=")[2] if argument.startswith("--") else argument
         for name in (value, value.rpartition(":")[0]):
-            with suppress(OSError, ValueError):  # no such file, or no file's name
-                mode = Path(name).stat().st_mode
-                if name and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                    raise InputError(f"{name}: is neither a file nor a folder; name a file")
+            if name and not _is_ordinary(name):
+                raise InputError(f"{name}: is neither a file nor a folder; name a file")
+
+
+def _is_ordinary(name: str) -> bool:
+    """Return whether this is the name of a file, of a folder, or of nothing."""
+    try:
+        mode = Path(name).stat().st_mode
+    except (OSError, ValueError):  # nothing there, or no file's name
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)

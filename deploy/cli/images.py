@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.deploy.cli.archives import read_archive
+from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import DIGITS as DIGITS
 from lapilli.deploy.cli.pictures import ImageError as ImageError
 from lapilli.deploy.cli.pictures import read_picture
@@ -155,6 +156,7 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def _digits(*, test: bool) -> Images:
+    need("sklearn")
     from lapilli.model.digits import load_digits
 
     split = load_digits()[int(test)]

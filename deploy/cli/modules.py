@@ -11,6 +11,7 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -164,7 +165,7 @@ def _installed(place: str) -> ModuleType:
 
 
 def _imported(path: Path) -> ModuleType:
-    unique = f"lapilli_own_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    unique = f"lapilli_own_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(unique, path)
     if spec is None or spec.loader is None:
         raise ModuleFileError(f"{path}: not a Python file")

@@ -58,7 +58,7 @@ def network_from_net(path: Path, T: int | None = None, most_bytes: int | None = 
 def _network(file: NetFile, T: int | None) -> Network:
     steps = T if T is not None else file.T
     if steps is None:
-        raise RefusedError("does not say how many steps a sample has; state T")
+        raise RefusedError("does not say how many steps a sample has; state T (--T)")
     if not 1 <= steps <= _MOST_STEPS:
         raise RefusedError(f"a sample of {steps} steps; 1 to {_MOST_STEPS} can be")
     walk = _Walk(steps)

@@ -105,6 +105,11 @@ def _layer(tree: Tree, at: tuple[str, ...]) -> NetLayer:
 def _fields(tree: Tree, at: tuple[str, ...], known: set[str]) -> tuple[dict[str, IntArray], str]:
     if at not in tree.groups:
         raise RefusedError(f"{show(at)}: no group")
+    if not tree.groups[at]:
+        raise RefusedError(
+            f"{show(at)}: empty, as lava-dl writes recurrent and winner-takes-all layers: their "
+            "weights are not in the file, and no such layer is read"
+        )
     if odd := sorted(set(tree.groups[at]) - known):
         raise RefusedError(f"{show((*at, odd[0]))}: not known")
     kind = tree.values.get((*at, "type"))

@@ -210,10 +210,11 @@ def need(simulator: str, *packages: str) -> None:
     Raises:
         SimulatorUnavailableError: names the one that is missing, and the command that mends it.
     """
+    extra = "nir" if simulator == "nirtorch" else simulator
     for package in packages:
         try:
             importlib.import_module(package)
         except ImportError as error:
             raise SimulatorUnavailableError(
-                f"the {simulator} simulator needs {error.name}: pip install lapilli[{simulator}]"
+                f"the {simulator} simulator needs {error.name}: pip install 'lapilli[{extra}]'"
             ) from error

@@ -245,19 +245,38 @@ def test_doctor_lists_everything(folder: Path) -> None:
     told = json.loads(done.stdout)
     names = {f["what"] for f in told["findings"]}
     importers = {"nirtorch", "snntorch", "spikingjelly", "norse"}
-    packages = {
-        "torch",
-        "scikit-learn",
-        "nir",
-        "h5py",
-        "onnx",
-        "onnxruntime",
-        "scipy",
-        "uv",
-        *importers,
-    }
+    files = {"nir", "h5py", "onnx", "onnxruntime"}
+    packages = {"torch", "scikit-learn", "scipy", "uv", *files, *importers}
     assert names == {"python", "lava", *packages}
-    assert done.returncode == int(any(f["remedy"] for f in told["findings"]))
+    assert done.returncode == int(any(f["broken"] for f in told["findings"]))
+    assert all(f["remedy"] for f in told["findings"] if f["broken"] or f["version"] is None)
+
+
+def test_doctor_tells_a_lava_that_does_not_run_from_one_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho no lava here >&2\nexit 3\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("LAPILLI_LAVA_PYTHON", str(python))
+    done = lapilli("doctor", cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"broken: {python} does not import Lava (status 3: no lava here)" in done.stdout
+    assert "; unset LAPILLI_LAVA_PYTHON, then lapilli doctor --fix" in done.stdout
+
+    python.write_text("#!/bin/sh\necho 0.9.0\n")
+    assert "has lava-nc 0.9.0, not 0.10.0" in lapilli("doctor", cwd=tmp_path).stdout
+
+    monkeypatch.delenv("LAPILLI_LAVA_PYTHON")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    done = lapilli("doctor", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    lava = json.loads(done.stdout)["findings"][-1]
+    assert (lava["version"], lava["remedy"], lava["broken"]) == (
+        None,
+        "lapilli doctor --fix",
+        False,
+    )
 
 
 BAD_INPUT = (

@@ -182,6 +182,7 @@ def test_every_node_that_is_no_layer_is_listed(tmp_path: Path) -> None:
     [
         (lambda f: f["layer"].move("2", "7"), "layers named"),
         (lambda f: f["layer/1"].pop("weight"), "no weight"),
+        (lambda f: f["layer/1"].clear(), "/layer/1: empty, as lava-dl writes recurrent"),
         (lambda f: f["layer/1"].create_dataset("more", data=1), "/layer/1/more: not known"),
         (lambda f: put(f, "layer/1/type", np.bytes_("pool")), "'pool'; netx runs"),
         (lambda f: put(f, "layer/1/neuron/type", np.bytes_("SDNN")), "type 'SDNN'"),
