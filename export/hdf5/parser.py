@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-Value: TypeAlias = "npt.NDArray[Any] | str | list[str]"
+Value: TypeAlias = "npt.NDArray[Any] | str | Texts"
 Location: TypeAlias = tuple[str, ...]
 
 _MOST_OBJECTS = 1 << 17
@@ -40,11 +40,19 @@ class RefusedError(Exception):
     """Internal: a sentence about the content, before the path is known."""
 
 
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """An array of text: its elements in C order."""
+
+    shape: tuple[int, ...]
+    items: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tree:
     """What a file holds: the groups by location, and the datasets with their values.
 
-    A value is an array of numbers, or text, or rows of text, flat.
+    A value is an array of numbers, or a text, or an array of texts.
     """
 
     groups: Mapping[Location, tuple[str, ...]]
@@ -255,8 +263,8 @@ def _unshuffled(raw: bytes, itemsize: int) -> bytes:
     return bytes(whole.T.tobytes()) + raw[items * itemsize :]
 
 
-def _text(dataset: _Dataset, budget: _Budget) -> str | list[str]:
-    """One text, or rows of them: one at a time, as many may point to the same long one."""
+def _text(dataset: _Dataset, budget: _Budget) -> str | Texts:
+    """Read one text, or an array of them: one at a time, as many may point to the same long one."""
     opened = h5py.Dataset(dataset.id)
     found = []
     for at in np.ndindex(dataset.shape):
@@ -267,7 +275,7 @@ def _text(dataset: _Dataset, budget: _Budget) -> str | list[str]:
             found.append(item.decode())
         except UnicodeDecodeError as error:
             raise RefusedError(f"{dataset.where}: text that is not UTF-8") from error
-    return found if dataset.shape else found[0]
+    return Texts(dataset.shape, tuple(found)) if dataset.shape else found[0]
 
 
 def show(at: Location) -> str:

@@ -14,11 +14,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load, save
 
-from lapilli.export.hdf5.parser import RefusedError, Tree, parse_tree
+from lapilli.export.hdf5.parser import RefusedError, Texts, Tree, parse_tree
 from lapilli.ir.errors import FormatError
 
 _SMALL = 16 << 20  # bytes that any file may ask for
@@ -109,7 +110,7 @@ def _packed(tree: Tree) -> bytes:
     about = {
         "groups": [[list(at), list(names)] for at, names in tree.groups.items()],
         "values": [
-            [list(at), None if isinstance(value, np.ndarray) else value]
+            [list(at), None if isinstance(value, np.ndarray) else _plain(value)]
             for at, value in tree.values.items()
         ],
     }
@@ -125,7 +126,15 @@ def _unpacked(data: bytes) -> Tree:
     return Tree(
         {tuple(at): tuple(names) for at, names in about["groups"]},
         {
-            tuple(at): arrays[str(i)] if text is None else text
+            tuple(at): arrays[str(i)] if text is None else _text_from(text)
             for i, (at, text) in enumerate(about["values"])
         },
     )
+
+
+def _plain(text: str | Texts) -> str | tuple[tuple[int, ...], tuple[str, ...]]:
+    return text if isinstance(text, str) else (text.shape, text.items)
+
+
+def _text_from(plain: str | list[list[Any]]) -> str | Texts:
+    return plain if isinstance(plain, str) else Texts(tuple(plain[0]), tuple(plain[1]))

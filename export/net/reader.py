@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lapilli.export.hdf5.parser import RefusedError, Tree, parse_tree, show
+from lapilli.export.hdf5.parser import RefusedError, Texts, Tree, parse_tree, show
 from lapilli.export.hdf5.process import read_tree
 from lapilli.ir.errors import FormatError
 from lapilli.ir.tensor import IntArray
@@ -113,7 +113,7 @@ def _fields(tree: Tree, at: tuple[str, ...], known: set[str]) -> tuple[dict[str,
     if odd := sorted(set(tree.groups[at]) - known):
         raise RefusedError(f"{show((*at, odd[0]))}: not known")
     kind = tree.values.get((*at, "type"))
-    kind = kind[0] if isinstance(kind, list) and len(kind) == 1 else kind
+    kind = kind.items[0] if isinstance(kind, Texts) and len(kind.items) == 1 else kind
     if not isinstance(kind, str):
         raise RefusedError(f"{show((*at, 'type'))}: expected one text")
     fields = {

@@ -430,7 +430,7 @@ def test_what_cannot_be_checked(tmp_path: Path) -> None:
     ("sample", "framework"),
     [
         ("conv1d int8", "snntorch"),
-        ("conv2d depthwise", "norse"),
+        ("conv2d int8", "spikingjelly"),
         ("sum pool padded", "spikingjelly"),
         ("li", "sinabs"),
         ("cuba reset 2", "snn-mlir"),

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from lapilli.export.nir.check import gate
 from lapilli.export.nir.check.frameworks import IMPORTERS, Importer, Rule, Verdict
-from lapilli.export.nir.read.reader import NirNode, read_nir
+from lapilli.export.nir.read.reader import DEFAULTS, NirFile, NirNode, read_nir
 from lapilli.ir.errors import InputError
 
 _LOOP = Rule(Verdict.APPROXIMATE, "is part of a loop: NIR says no order, and importers differ")
@@ -33,14 +34,36 @@ class Finding:
 
 
 def check_file(path: Path, framework: str) -> list[Finding]:
-    """Judge every node of a `.nir` file of anybody's; see `check`.
+    """Judge every node of a `.nir` file of anybody's; see `check_read`.
 
     Raises:
         FormatError: it cannot be read, or has graphs in its graph.
         InputError: a framework that nobody knows.
     """
+    _importer(framework)  # before a large file is read
+    return check_read(read_nir(path), framework)
+
+
+def check_read(file: NirFile, framework: str) -> list[Finding]:
+    """Judge every node of a file for one framework's importer, and `nir.read` in front of it.
+
+    A file that `nir.read` refuses has a finding for each reason, and no others: no importer
+    sees its nodes.
+
+    Raises:
+        InputError: a framework that nobody knows.
+    """
     importer = _importer(framework)
-    file = read_nir(path)
+    if refused := gate.unsupported(file):
+        return [
+            Finding(
+                r.node,
+                file.nodes[r.node].type if r.node in file.nodes else "NIRGraph",
+                Verdict.REFUSED,
+                f"nir.read refuses the file: {r.reason}",
+            )
+            for r in refused
+        ]
     nodes = {name: (node.type, _fields(node)) for name, node in file.nodes.items()}
     return _checked(nodes, file.edges, importer)
 
@@ -70,8 +93,8 @@ def _importer(framework: str) -> Importer:
 
 
 def _fields(node: NirNode) -> SimpleNamespace:
-    """Fields by name, as nir's own nodes have them; what older files lack is 0."""
-    return SimpleNamespace(**{"v_reset": np.zeros(1), **node.arrays, **node.texts})
+    """Fields by name, as nir's own nodes have them."""
+    return SimpleNamespace(**{**DEFAULTS, **node.arrays, **node.texts})
 
 
 def _checked(
@@ -97,7 +120,8 @@ def _checked(
         if name in looped:
             rules.append(_LOOP)
         own = importer.table.get(kind, (importer.unknown,))
-        rules.append(next(rule for rule in own if rule.when(node)))
+        with np.errstate(all="ignore"):  # what r = 0 makes infinite equals nothing: not exact
+            rules.append(next(rule for rule in own if rule.when(node)))
         worst = max(rules, key=lambda rule: _SEVERITY.index(rule.verdict))
         findings.append(Finding(name, kind, worst.verdict, worst.reason))
     return findings

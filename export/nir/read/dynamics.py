@@ -95,7 +95,7 @@ def dynamics(node: NirNode, reading: Reading, dt: Fraction, reset: ops.Reset | N
         raise RefusedError("sinabs decays by exp(-1 / tau), which no integer neuron is exactly")
     leak, gain = _leak_and_gain(node, reading, dt)
     current_leak = _rate(node, "tau_syn", reading, dt) if node.type == "CubaLIF" else Fraction(1)
-    v_reset = _one(node, "v_reset") if "v_reset" in node.arrays else Fraction(0)
+    v_reset = _one(node, "v_reset")
     rest = _one(node, "v_leak") if "v_leak" in node.arrays else v_reset
     if v_reset != rest or (rest and (reading is not Reading.SPIKINGJELLY or current_leak != 1)):
         raise RefusedError(
@@ -136,20 +136,20 @@ def _leak_and_gain(node: NirNode, reading: Reading, dt: Fraction) -> tuple[Fract
     leak = _rate(node, name, reading, dt)
     r = _one(node, "r")
     if reading is Reading.NORSE:
-        if r != 1 or ("w_in" in node.arrays and _one(node, "w_in") != 1):
+        if r != 1 or (node.type == "CubaLIF" and _one(node, "w_in") != 1):
             raise RefusedError("norse writes r = 1 and w_in = 1")
         return leak, _power_of_two(leak, node.arrays["r"])
-    gain = r * dt / _time_constant(node, name)
+    gain = r * dt / _one(node, name)
     fields = [node.arrays["r"], node.arrays[name]]
-    if "w_in" in node.arrays:
-        gain *= _one(node, "w_in") * dt / _time_constant(node, "tau_syn")
-        fields += [node.arrays["w_in"], node.arrays["tau_syn"]]
+    if node.type == "CubaLIF":
+        gain *= _one(node, "w_in") * dt / _one(node, "tau_syn")
+        fields += [node.field("w_in"), node.arrays["tau_syn"]]
     return leak, _power_of_two(gain, *fields)
 
 
 def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction) -> Fraction:
     """What one step of a time constant takes away, as a multiple of 1/4096."""
-    rate = dt / _time_constant(node, name)
+    rate = dt / _one(node, name)
     if not 1 / _EXTREME < rate < _EXTREME:
         raise RefusedError(f"{name} is out of all proportion to a step of {float(dt):g} s")
     if reading is Reading.NORSE:  # writes dt / tau_mem_inv, and steps by dt * tau_mem_inv
@@ -164,13 +164,6 @@ def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction) -> Fraction:
             f"be a multiple of 1/{ops.DECAY_ONE}, at most 1"
         )
     return Fraction(round(units), ops.DECAY_ONE)
-
-
-def _time_constant(node: NirNode, name: str) -> Fraction:
-    tau = _one(node, name)
-    if tau <= 0:
-        raise RefusedError(f"{name} is {float(tau):g}; it must be positive")
-    return tau
 
 
 def _power_of_two(gain: Fraction, *fields: Floats) -> Fraction:
@@ -192,7 +185,7 @@ def _rounding(fields: Iterable[Floats]) -> Fraction:
 
 def _one(node: NirNode, field: str) -> Fraction:
     """The one value of a field, which may be written once or for each neuron."""
-    values = np.unique(node.arrays[field])
+    values = np.unique(node.field(field))
     if len(values) > 1:
         raise RefusedError(f"{field} differs between its neurons; a node of a graph has one")
     return Fraction(values[0].item())

@@ -232,7 +232,7 @@ class _Import:
 
     def _flatten(self, name: str, node: NirNode, x: _Value) -> _Value:
         shape = self.types[x.name].shape
-        ends = [whole(node.arrays[f], f) for f in ("start_dim", "end_dim")]
+        ends = [whole(node.field(f), f) for f in ("start_dim", "end_dim")]
         first, last = (e + len(shape) if e < 0 else e for e in ends)
         if not 0 <= first <= last < len(shape):
             raise RefusedError(f"flattens axes {ends[0]} to {ends[1]} of {list(shape)}")

@@ -4,7 +4,8 @@
 becomes plain arrays (`export.hdf5`), and every name, field, type and shape is checked; the
 package `nir` is not needed. What the nodes mean is a question for `nir_import`.
 
-Source: the layout that nir 1.0.8 writes; that of its predecessors, which lacks `v_reset`.
+Source: the layout that nir 1.0.8 writes; that of its predecessors, which lacks `v_reset`
+and `w_in`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lapilli.export.hdf5.parser import Location, RefusedError, Tree, Value, parse_tree, show
+from lapilli.export.hdf5.parser import Location, RefusedError, Texts, Tree, Value, parse_tree, show
 from lapilli.export.hdf5.process import read_tree
 from lapilli.ir.errors import FormatError
 
@@ -45,18 +46,29 @@ _FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "SumPool2d": (("kernel_size", "stride", "padding"), ()),
     "AvgPool2d": (("kernel_size", "stride", "padding"), ()),
-    "Flatten": (("start_dim", "end_dim"), ("input_type",)),
+    "Flatten": ((), ("start_dim", "end_dim", "input_type")),
     "Delay": (("delay",), ()),
     "Threshold": (("threshold",), ()),
     "I": (("r",), ()),
     "IF": (("r", "v_threshold"), ("v_reset",)),
     "LI": (("tau", "r", "v_leak"), ()),
     "LIF": (("tau", *_NEURON), ("v_reset",)),
-    "CubaLI": (("tau_syn", "tau_mem", "r", "v_leak", "w_in"), ()),
-    "CubaLIF": (("tau_syn", "tau_mem", *_NEURON, "w_in"), ("v_reset",)),
+    "CubaLI": (("tau_syn", "tau_mem", "r", "v_leak"), ("w_in",)),
+    "CubaLIF": (("tau_syn", "tau_mem", *_NEURON), ("v_reset", "w_in")),
 }
-_WHOLE = ("shape", "stride", "dilation", "groups", "input_shape", "kernel_size", "start_dim",
-          "end_dim", "input_type")  # fmt: skip
+_LEAST = {"input_shape": 1, "kernel_size": 1, "stride": 1, "dilation": 1, "groups": 1, "padding": 0}
+# Axes that a window has, and so numbers that say its size, steps and edges at most.
+_WINDOWS = {"Conv1d": 1, "Conv2d": 2, "SumPool2d": 2, "AvgPool2d": 2}
+# What the constructors of nir take for a field that older files lack.
+DEFAULTS: Mapping[str, Floats] = {
+    "start_dim": np.array(1),
+    "end_dim": np.array(-1),
+    "v_reset": np.array(0.0),
+    "w_in": np.array(1.0),
+}
+_WHOLE = ("shape", "stride", "padding", "dilation", "groups", "input_shape", "kernel_size",
+          "start_dim", "end_dim", "input_type")  # fmt: skip
+_OLD_FIELDS = ("input_type", "output_type")
 _RANKS = {"Affine": 2, "Linear": 2, "Conv1d": 3, "Conv2d": 4}  # of weights
 
 
@@ -68,6 +80,10 @@ class NirNode:
     arrays: Mapping[str, Floats]
     texts: Mapping[str, str]
 
+    def field(self, name: str) -> Floats:
+        """Return the numbers of a field, or nir's default for one that older files lack."""
+        return self.arrays[name] if name in self.arrays else DEFAULTS[name]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NirFile:
@@ -77,6 +93,7 @@ class NirFile:
         version: of nir, as the file claims.
         nodes: by name.
         edges: (source, target), each once, between nodes.
+        old_fields: of the graph, which early versions wrote and later ones do not take.
         facts: the JSON that lapilli put into the metadata, if it wrote the file.
     """
 
@@ -84,6 +101,7 @@ class NirFile:
     nodes: Mapping[str, NirNode]
     edges: tuple[tuple[str, str], ...]
     facts: Mapping[str, Any] | None
+    old_fields: tuple[str, ...] = ()
 
 
 def read_nir(path: Path, most_bytes: int | None = None) -> NirFile:
@@ -120,14 +138,15 @@ def _file_from(tree: Tree) -> NirFile:
         raise RefusedError(
             f"written by nir {version[:20]}; this lapilli reads version {_MAJOR}: write it with one"
         )
-    _members(tree, ("node",), ("type", "nodes", "edges"), ("metadata", "input_type", "output_type"))
+    _members(tree, ("node",), ("type", "nodes", "edges"), ("metadata", *_OLD_FIELDS))
     if (kind := _text(tree.values.get(("node", "type")), "/node/type")) != "NIRGraph":
         raise RefusedError(f"/node/type: a single {kind[:40]!r}; expected a NIRGraph")
     names = tree.groups.get(("node", "nodes"))
     if not names:
         raise RefusedError("/node/nodes: no nodes")
     nodes = {name: _node(tree, name) for name in sorted(names)}
-    return NirFile(version, nodes, _edges(tree, nodes), _facts(tree))
+    old = tuple(name for name in tree.groups[("node",)] if name in _OLD_FIELDS)
+    return NirFile(version, nodes, _edges(tree, nodes), _facts(tree), old)
 
 
 def _members(tree: Tree, at: Location, must: tuple[str, ...], may: tuple[str, ...]) -> None:
@@ -176,7 +195,10 @@ def _numbers(value: Floats, where: str, *, whole: bool) -> Floats:
         flat = value.astype(np.float64).ravel()
         if value.ndim > 1 or not ((flat == np.floor(flat)) & (np.abs(flat) < _MOST_ELEMENTS)).all():
             raise RefusedError(f"{where}: expected small whole numbers")
-        value = value.astype(np.int64)
+        if value.dtype.kind == "f":
+            if not value.ndim:
+                raise RefusedError(f"{where}: expected an integer, found {value.dtype}")
+            value = value.astype(np.int64)
         if value.size > 8:
             raise RefusedError(f"{where}: {value.size} numbers")
     return value
@@ -190,6 +212,22 @@ def _check_node(name: str, node: NirNode) -> None:
     if "bias" in node.arrays and node.arrays["bias"].shape != node.arrays["weight"].shape[:1]:
         found = list(node.arrays["bias"].shape)
         raise RefusedError(f"node {name!r}: bias of shape {found} does not fit its weight")
+    for field, least in _LEAST.items():
+        if field in node.arrays and (node.arrays[field] < least).any():
+            raise RefusedError(f"node {name!r}: {field}: a number below {least}")
+        if (
+            field in node.arrays
+            and field != "groups"
+            and node.arrays[field].size > (axes := _WINDOWS[node.type])
+        ):
+            count = node.arrays[field].size
+            raise RefusedError(f"node {name!r}: {field}: {count} numbers for {axes} axes")
+    for field in ("start_dim", "end_dim"):
+        if field in node.arrays and node.arrays[field].ndim:
+            raise RefusedError(f"node {name!r}: {field}: a list; expected a single number")
+    for field in ("tau", "tau_syn", "tau_mem"):
+        if field in node.arrays and (lowest := node.arrays[field].min()) <= 0:
+            raise RefusedError(f"node {name!r}: {field} is {lowest:g}; it must be positive")
     if node.type in ("Input", "Output"):
         shape = node.arrays["shape"].ravel().astype(object)
         if (shape < 1).any() or shape.prod() > _MOST_ELEMENTS:
@@ -198,9 +236,9 @@ def _check_node(name: str, node: NirNode) -> None:
 
 def _edges(tree: Tree, nodes: Mapping[str, NirNode]) -> tuple[tuple[str, str], ...]:
     listed = tree.values.get(("node", "edges"))
-    if not isinstance(listed, list) or len(listed) % 2:
+    if not isinstance(listed, Texts) or len(listed.shape) != 2 or listed.shape[1] != 2:
         raise RefusedError("/node/edges: expected rows of two names")
-    edges = tuple(zip(listed[::2], listed[1::2], strict=True))
+    edges = tuple(zip(listed.items[::2], listed.items[1::2], strict=True))
     for source, target in edges:
         for name in (source, target):
             if name not in nodes:
