@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.model.capture.signature import Signature
-from lapilli.model.neurons.adapters import rest
+from lapilli.model.neurons.adapters import reset_states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Preprocessing:
         with torch.no_grad():
             answers = []
             for batch in torch.split(self.normalise(pixels), 90):
-                rest(model)
+                reset_states(model)
                 answers.append(given.logits(model, batch).argmax(1))
-        rest(model)
+        reset_states(model)
         return int((torch.cat(answers).numpy() == labels).sum())

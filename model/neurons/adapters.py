@@ -6,7 +6,6 @@ put into the model as a `Described` neuron, which has a row like any other.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
+from lapilli.model.neurons.copies import copied
 from lapilli.model.neurons.frameworks import braincog, norse, own, snntorch, spikingjelly
 from lapilli.model.neurons.rule import Adapter, NeuronRule, Rule, StaircaseRule, Thresholds, Trace
 from lapilli.model.neurons.simulate import simulate
@@ -47,7 +47,7 @@ class Described(nn.Module):
         """The user's own forward; the rule, once its threshold has been moved."""
         if self.moved:
             return simulate(self.rule, x)[0]
-        spikes: Tensor = copy.deepcopy(self.module)(x)
+        spikes: Tensor = copied(self.module)(x)
         return spikes
 
     def __getattr__(self, name: str) -> Any:
@@ -123,8 +123,8 @@ def rule_of(module: nn.Module, path: str) -> Rule:
         raise CaptureError(path, f"{type(module).__name__}: {error}") from error
 
 
-def rest(model: nn.Module) -> None:
-    """Bring every neuron of `model` that keeps a state from call to call back to rest."""
+def reset_states(model: nn.Module) -> None:
+    """Reset every neuron of `model` that keeps a state from call to call."""
     for module in model.modules():
         if adapter := adapter_of(module):
             adapter.forget(module)
@@ -141,7 +141,7 @@ def describe(model: nn.Module, descriptions: Mapping[str, Description]) -> nn.Mo
     Raises:
         CaptureError: a class that the model does not have, or a rule that cannot be.
     """
-    model = copy.deepcopy(model)
+    model = copied(model)
     missing = set(descriptions)
     for path, module in list(model.named_modules()):
         name = _qualified(module)

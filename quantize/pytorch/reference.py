@@ -8,7 +8,6 @@ the integer neuron takes its place here too, and the report says so).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -27,6 +26,7 @@ from lapilli.model.capture.axes import to_steps
 from lapilli.model.capture.program import Call, Captured, neuron_of
 from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.adapters import adapter_of
+from lapilli.model.neurons.copies import copied
 from lapilli.model.neurons.rule import Adapter, NeuronRule
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan
@@ -154,7 +154,7 @@ def quantized_module(
     neurons: Mapping[str, tuple[Call, IntegerNeuron]],
 ) -> nn.Module:
     """A copy of the author's module, in float64, with every parameter on its grid."""
-    module = copy.deepcopy(captured.module).double().eval()
+    module = copied(captured.module).double().eval()
     target = Captured(module, captured.calls, captured.output, captured.T)
     with torch.no_grad():
         for name, unit in plan.units.items():
