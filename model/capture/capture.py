@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
@@ -27,6 +32,7 @@ from lapilli.model.capture.signature import LAYOUTS, Signature
 from lapilli.model.neurons.adapters import adapter_of, reset_states
 from lapilli.model.neurons.copies import copied
 from lapilli.model.neurons.shiftmax import Shiftmax
+from lapilli.model.neurons.without_cuda import on_torch
 
 _HAS_MODES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Dropout)
 # Large, so that they rarely divide a number of tokens; traced tensors hold no memory.
@@ -66,9 +72,9 @@ def capture(
     if "T" in layout and image_shape[0] == 1:
         raise CaptureError("", "images of a single time step; drop that axis, use layout BCHW")
     signature = Signature(layout=layout, per_sample=per_sample)
-    model = on_cpu(model)
+    model, notes = on_torch(on_cpu(model))
     _check_mode(model)
-    notes = check_repeatable(model, signature, image_shape, output, leaf)
+    notes += check_repeatable(model, signature, image_shape, output, leaf)
     forms = _answer_forms(model, signature, image_shape)
     for batch in _batch_sizes(model, image_shape):
         images = torch.zeros(signature.images(image_shape, batch), dtype=_dtype(model))
@@ -142,14 +148,46 @@ def _export(
             setattr(traced.get_submodule(parent), leaf, opaque)
         elif type(module) is Shiftmax and path:
             setattr(traced.get_submodule(parent), leaf, OpaqueShiftmax(path))
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of torch about torch
+    with torch.no_grad(), warnings.catch_warnings(), _running(traced) as running:
+        warnings.simplefilter("ignore", FutureWarning)  # of torch about torch
+        try:
             program = torch.export.export(traced, (images,), strict=False)
             return program.run_decompositions({}) if _assigns(program) else program
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise CaptureError("", f"torch.export cannot trace it: {first}") from error
+        except CaptureError:
+            raise
+        except Exception as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            path = running[-1] if running else ""
+            kind = type(traced.get_submodule(path)).__name__
+            if "fake" in first.lower():
+                first = (
+                    "it computes with a tensor that is neither parameter nor buffer of it, as a "
+                    "neuron that lapilli does not know does; describe it: quantize(neurons=...), "
+                    "or register the tensor"
+                )
+            raise CaptureError(path, f"torch.export cannot trace {kind}: {first}") from error
+
+
+@contextmanager
+def _running(model: nn.Module) -> Iterator[list[str]]:
+    """Paths of the modules whose forward runs, the innermost last; those of an error stay."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    running: list[str] = []
+
+    def before(module: nn.Module, args: Any) -> None:
+        if id(module) in paths:
+            running.append(paths[id(module)])
+
+    def after(module: nn.Module, args: Any, answer: Any) -> None:
+        if id(module) in paths:
+            running.pop()
+
+    hooks = (register_module_forward_pre_hook(before), register_module_forward_hook(after))
+    try:
+        yield running
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _restoring(model: nn.Module) -> Callable[[Any, Any, Any], None]:

@@ -84,7 +84,8 @@ def test_the_caller_is_named_where_the_state_is_its_own() -> None:
 def test_what_a_seed_changes_is_random_and_no_memory() -> None:
     class Noisy(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return x + torch.rand_like(x)
+            y: Tensor = x + torch.rand_like(x)
+            return y
 
     with pytest.raises(CaptureError, match=r"'second\.0': Noisy is random: .* another seed"):
         check(around(Noisy()))
