@@ -75,7 +75,7 @@ class CaptureError(LapilliError, ValueError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"module {path or '(the model itself)'!r}: {problem}")
-        self.path = path
+        self.path, self.problem = path, problem
 
 
 class QuantizeError(LapilliError, ValueError):

@@ -5,7 +5,6 @@ Exact is not enough: a network whose first layer became zeros is exact, and blin
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from lapilli.ir.network import InputQuantizer
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Captured, neuron_of
+from lapilli.model.neurons.copies import copied
 from lapilli.quantize.image_scale import quantized_images
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.plan import Plan
@@ -112,7 +112,7 @@ def _float_run(
     captured: Captured, lowered: Lowered, images: Tensor
 ) -> tuple[dict[str, float], tuple[int, ...]]:
     """How often each neuron of the author's module fires, and what the module answers."""
-    module = copy.deepcopy(captured.module)  # whatever its forward leaves behind stays here
+    module = copied(captured.module)  # whatever its forward leaves behind stays here
     firing = {
         node: neuron_of(call)
         for node, (call, _) in lowered.neurons.items()

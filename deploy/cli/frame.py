@@ -90,7 +90,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
 
 def _finished(app: typer.Typer, arguments: list[str], *, debug: bool) -> int:
     """Run the command, say how it ended, and write all of it out."""
-    output = _answers.get() or sys.stdout
+    output = standard_output()
     try:
         status = _invoked(app, arguments)
     except BaseException as error:

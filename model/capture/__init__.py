@@ -3,6 +3,7 @@
 Reading order: `program` (the language), `capture` (the entry), `signature` (how the module is
 called), `opaque` and `opaque_step` (neurons stay whole under torch.export), `exported`
 (torch's graph), `translation` with `rules` (an operator each), `axes` (shapes by name), `rolling`
-(loops over time), `output` (which result is the answer), `probe` (a neuron's code against its
+(loops over time), `output` (which result is the answer), `repeatability` (hidden states, found in
+`forked` processes and named by `attributes`), `probe` (a neuron's code against its
 rule), `device`.
 """

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
@@ -22,12 +27,16 @@ from lapilli.model.capture.exported import Reader
 from lapilli.model.capture.opaque import OpaqueNeuron, OpaqueShiftmax
 from lapilli.model.capture.opaque_step import OpaqueStep
 from lapilli.model.capture.program import Captured
+from lapilli.model.capture.repeatability import check_repeatable
 from lapilli.model.capture.signature import LAYOUTS, Signature
-from lapilli.model.neurons.adapters import adapter_of
+from lapilli.model.neurons.adapters import adapter_of, reset_states
+from lapilli.model.neurons.copies import copied
 from lapilli.model.neurons.shiftmax import Shiftmax
+from lapilli.model.neurons.without_cuda import on_torch
 
 _HAS_MODES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Dropout)
 # Large, so that they rarely divide a number of tokens; traced tensors hold no memory.
+_OF_TORCH = frozenset(vars(nn.Module()))
 _PRIMES = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109)
 
 
@@ -63,13 +72,14 @@ def capture(
     if "T" in layout and image_shape[0] == 1:
         raise CaptureError("", "images of a single time step; drop that axis, use layout BCHW")
     signature = Signature(layout=layout, per_sample=per_sample)
-    model = on_cpu(model)
+    model, notes = on_torch(on_cpu(model))
     _check_mode(model)
-    forms = _check_state(model, signature, image_shape)
+    notes += check_repeatable(model, signature, image_shape, output, leaf)
+    forms = _answer_forms(model, signature, image_shape)
     for batch in _batch_sizes(model, image_shape):
         images = torch.zeros(signature.images(image_shape, batch), dtype=_dtype(model))
         reader = Reader(model, _export(model, images, forms), batch, image_shape, signature)
-        captured = reader.read(output, leaf)
+        captured = reader.read(output, leaf, notes)
         if not reader.ambiguous:
             return captured
     raise CaptureError("", f"every batch size of {_PRIMES} divides one of its dimensions")
@@ -91,31 +101,20 @@ def _batch_sizes(model: nn.Module, image_shape: tuple[int, ...]) -> list[int]:
     return [prime for prime in _PRIMES if all(n % prime for n in sizes)]
 
 
-def _check_state(
+def _answer_forms(
     model: nn.Module, signature: Signature, image_shape: tuple[int, ...]
 ) -> Mapping[str, pytree.TreeSpec]:
-    """Run once and see whose attributes or buffers moved: such a module has a memory.
-
-    Returns, for the neurons that answer by more than spikes, the form of their answers.
-    """
+    """Trees of what neurons of one step a call return, where that is more than spikes; by path."""
     forms: dict[str, pytree.TreeSpec] = {}
-    probe = copy.deepcopy(model)
-    before = {path: _memory(module) for path, module in probe.named_modules()}
-    for path, module in probe.named_modules():
+    if not any(a.stepwise(m) for m in model.modules() if (a := adapter_of(m)) is not None):
+        return forms
+    shown = copied(model)
+    reset_states(shown)
+    for path, module in shown.named_modules():
         if adapter_of(module) is not None:
             module.register_forward_hook(_noting(forms, path))
     with torch.no_grad():
-        try:
-            probe(torch.ones(signature.images(image_shape, 2), dtype=_dtype(model)))
-        except Exception as error:
-            raise CaptureError("", f"its forward fails on images {image_shape}: {error}") from error
-    for path, module in probe.named_modules():
-        if adapter_of(module) is None and _memory(module) != before[path]:
-            raise CaptureError(
-                path,
-                f"{type(module).__name__} keeps state from call to call and is no neuron that "
-                "lapilli knows; replace it by one of model.adapters.ADAPTERS",
-            )
+        shown(torch.zeros(signature.images(image_shape, 2), dtype=_dtype(model)))
     return forms
 
 
@@ -127,21 +126,11 @@ def _noting(forms: dict[str, pytree.TreeSpec], path: str) -> Callable[[Any, Any,
     return note
 
 
-def _memory(module: nn.Module) -> dict[str, object]:
-    own = {k: v for k, v in vars(module).items() if k not in ("_parameters", "_modules")}
-    buffers = own.pop("_buffers", {})
-    values = {**own, **buffers}
-    return {
-        k: v.detach().numpy().tobytes() if isinstance(v, Tensor) else v
-        for k, v in values.items()
-        if isinstance(v, Tensor | int | float | None | list | tuple)
-    }
-
-
 def _export(
     model: nn.Module, images: Tensor, forms: Mapping[str, pytree.TreeSpec]
 ) -> torch.export.ExportedProgram:
-    traced = copy.deepcopy(model)
+    traced = copied(model)
+    traced.register_forward_hook(_restoring(traced))
     for path, module in list(traced.named_modules()):
         parent, _, leaf = path.rpartition(".")
         if (adapter := adapter_of(module)) is not None:
@@ -159,14 +148,68 @@ def _export(
             setattr(traced.get_submodule(parent), leaf, opaque)
         elif type(module) is Shiftmax and path:
             setattr(traced.get_submodule(parent), leaf, OpaqueShiftmax(path))
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of torch about torch
+    with torch.no_grad(), warnings.catch_warnings(), _running(traced) as running:
+        warnings.simplefilter("ignore", FutureWarning)  # of torch about torch
+        try:
             program = torch.export.export(traced, (images,), strict=False)
             return program.run_decompositions({}) if _assigns(program) else program
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise CaptureError("", f"torch.export cannot trace it: {first}") from error
+        except CaptureError:
+            raise
+        except Exception as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            path = running[-1] if running else ""
+            kind = type(traced.get_submodule(path)).__name__
+            if "fake" in first.lower():
+                first = (
+                    "it computes with a tensor that is neither parameter nor buffer of it, as a "
+                    "neuron that lapilli does not know does; describe it: quantize(neurons=...), "
+                    "or register the tensor"
+                )
+            raise CaptureError(path, f"torch.export cannot trace {kind}: {first}") from error
+
+
+@contextmanager
+def _running(model: nn.Module) -> Iterator[list[str]]:
+    """Paths of the modules whose forward runs, the innermost last; those of an error stay."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    running: list[str] = []
+
+    def before(module: nn.Module, args: Any) -> None:
+        if id(module) in paths:
+            running.append(paths[id(module)])
+
+    def after(module: nn.Module, args: Any, answer: Any) -> None:
+        if id(module) in paths:
+            running.pop()
+
+    hooks = (register_module_forward_pre_hook(before), register_module_forward_hook(after))
+    try:
+        yield running
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _restoring(model: nn.Module) -> Callable[[Any, Any, Any], None]:
+    """A hook that gives the modules of `model` their attributes back after a call.
+
+    `torch.export` refuses a module that keeps a tensor for a look. Nothing reads it from call to
+    call, or `check_repeatable` would have seen it.
+    """
+
+    def contents(module: nn.Module) -> dict[str, Any]:
+        own = {k: v for k, v in vars(module).items() if k not in _OF_TORCH}
+        return {k: copy.copy(v) if isinstance(v, dict | list) else v for k, v in own.items()}
+
+    before = [(module, contents(module)) for module in model.modules()]
+
+    def restore(called: Any, given: Any, answer: Any) -> None:
+        for module, attributes in before:
+            for name in vars(module).keys() - attributes.keys() - _OF_TORCH:
+                delattr(module, name)
+            vars(module).update(attributes)
+
+    return restore
 
 
 def _assigns(program: torch.export.ExportedProgram) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 
 import torch
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
+from lapilli.model.neurons.copies import copied
 
 
 def on_cpu(model: nn.Module) -> nn.Module:
@@ -27,7 +27,7 @@ def on_cpu(model: nn.Module) -> nn.Module:
     own = [v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor)]
     if all(t.device.type == "cpu" for t in (*(t for _, t in held), *own)):
         return model
-    model = copy.deepcopy(model).to("cpu")
+    model = copied(model).to("cpu")
     with torch.no_grad():
         for module in model.modules():
             for name, value in list(vars(module).items()):

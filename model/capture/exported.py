@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -69,12 +69,15 @@ class Reader:
         self._lifted = dict(given.inputs_to_lifted_tensor_constants)
         self._neuron_calls = _numbered(exported)
 
-    def read(self, output: int | str | None, leaf: int | None = None) -> Captured:
+    def read(
+        self, output: int | str | None, leaf: int | None = None, notes: Sequence[Note] = ()
+    ) -> Captured:
         """Translate what the logits depend on.
 
         Raises:
             CaptureError: see `capture`.
         """
+        self.notes += notes
         leaf, node = chosen(self.exported, self.batch, output, leaf, self.notes)
         self.loop = roll(self.exported.graph, node, self._parameters, self._is_zero)
         needed = ancestors(node)

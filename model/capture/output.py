@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
@@ -22,31 +23,63 @@ def chosen(
     leaf: int | None,
     notes: list[Note],
 ) -> tuple[int, Any]:
-    """Which result holds the logits: its number in a tree walk, and its node."""
-    (flat,) = exported.graph.output_node().args
+    """Which result holds the logits: its number in a tree walk, and its node.
+
+    Raises:
+        CaptureError: none does.
+    """
+    (every,) = exported.graph.output_node().args
+    specs = exported.graph_signature.output_specs
+    flat = [  # without the buffers that the forward changes
+        value
+        for value, spec in zip(every, specs, strict=True)
+        if spec.kind is OutputKind.USER_OUTPUT
+    ]
+    shapes = [tuple(v.meta["val"].shape) if isinstance(v, torch.fx.Node) else None for v in flat]
+    found = choose_leaf(shapes, exported.call_spec.out_spec, batch, output, leaf)
+    if len(flat) > 1 and output is None and leaf is None:
+        text = (
+            f"returns {len(flat)} values; number {found} in the order written, of shape "
+            f"{['B' if n == batch else n for n in shapes[found] or ()]}, is taken for the logits"
+        )
+        notes.append(Note(NoteKind.ANSWER, "", text))
+    return found, flat[found]
+
+
+def choose_leaf(
+    shapes: Sequence[tuple[int, ...] | None],
+    tree: pytree.TreeSpec,
+    batch: int,
+    output: int | str | None,
+    leaf: int | None,
+) -> int:
+    """Which result holds the logits, by its number in a tree walk.
+
+    Args:
+        shapes: of the results in the order of that walk; None for what is no tensor.
+        tree: in which they were returned.
+        batch: how many images were given.
+        output: the index or key that the user asked for.
+        leaf: the number that the user asked for.
+
+    Raises:
+        CaptureError: there is no such output, or no tensor.
+    """
     if leaf is not None:
-        return leaf, flat[leaf]
-    tree = pytree.tree_unflatten(list(range(len(flat))), exported.call_spec.out_spec)
+        return leaf
+    within = pytree.tree_unflatten(list(range(len(shapes))), tree)
     if output is not None:
         try:
-            tree = tree[output]
+            within = within[output]
         except (LookupError, TypeError) as error:
             raise CaptureError("", f"returns no output {output!r}") from error
-    leaves = pytree.tree_leaves(tree)
-    tensors = [i for i in leaves if isinstance(flat[i], torch.fx.Node)]
-    shapes = {i: tuple(flat[i].meta["val"].shape) for i in tensors}
-    found = [i for i in tensors if len(shapes[i]) == 2 and shapes[i][0] == batch]
-    found += [i for i in tensors if len(shapes[i]) == 3 and shapes[i][1] == batch]
+    tensors = {i: shape for i in pytree.tree_leaves(within) if (shape := shapes[i]) is not None}
+    found = [i for i, shape in tensors.items() if len(shape) == 2 and shape[0] == batch]
+    found += [i for i, shape in tensors.items() if len(shape) == 3 and shape[1] == batch]
     found += tensors
     if not found:
         raise CaptureError("", "returns no tensor; it must return the logits [B, classes]")
-    if len(flat) > 1 and output is None:
-        text = (
-            f"returns {len(flat)} values; number {found[0]} in the order written, of shape "
-            f"{['B' if n == batch else n for n in shapes[found[0]]]}, is taken for the logits"
-        )
-        notes.append(Note(NoteKind.ANSWER, "", text))
-    return found[0], flat[found[0]]
+    return int(found[0])
 
 
 def is_per_step(result: Call, batch: int, notes: list[Note]) -> bool:

@@ -6,7 +6,6 @@ framework of another version than ours, or an option that a row does not look at
 
 from __future__ import annotations
 
-import copy
 from fractions import Fraction
 from typing import Any
 
@@ -18,6 +17,7 @@ from lapilli.model.capture import program
 from lapilli.model.capture.opaque_step import shown_membrane
 from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import adapter_of, rule_of
+from lapilli.model.neurons.copies import copied
 from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule
 from lapilli.model.neurons.simulate import left, simulate
 
@@ -48,7 +48,7 @@ def probe_membrane(module: nn.Module, path: str, after_reset: bool) -> int:
     Raises:
         CaptureError: it shows none, or another one.
     """
-    own = copy.deepcopy(module).double().eval()
+    own = copied(module).double().eval()
     adapter, rule = adapter_of(own), rule_of(own, path)
     if adapter is None or isinstance(rule, StaircaseRule):
         raise CaptureError(path, "has no membrane")
@@ -87,7 +87,7 @@ def probe(module: nn.Module, path: str, rule: Rule | None = None) -> int:
         CaptureError: its forward fails on (T, B, features), it never or always fires, or the
             first spike that differs, with the currents up to it.
     """
-    own = copy.deepcopy(module).double().eval()
+    own = copied(module).double().eval()
     adapter, rule = adapter_of(own), rule or rule_of(own, path)
     if adapter is None:
         raise CaptureError(path, "is no neuron")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.model.capture.signature import Signature
-from lapilli.model.neurons.adapters import rest
+from lapilli.model.neurons.adapters import reset_states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +58,8 @@ def right(
     with torch.no_grad():
         answers = []
         for start in range(0, len(pixels), 90):
-            rest(model)
+            reset_states(model)
             batch = prepare(pixels[start : start + 90])
             answers.append(signature.logits(model, batch).argmax(1))
-    rest(model)
+    reset_states(model)
     return int((torch.cat(answers).numpy() == labels).sum())

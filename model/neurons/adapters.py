@@ -6,14 +6,15 @@ put into the model as a `Described` neuron, which has a row like any other.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
+from lapilli.model.neurons.copies import copied
 from lapilli.model.neurons.frameworks import braincog, norse, own, snntorch, spikingjelly
 from lapilli.model.neurons.rule import Adapter, NeuronRule, Rule, StaircaseRule, Thresholds, Trace
 from lapilli.model.neurons.simulate import simulate
@@ -28,7 +29,21 @@ __all__ = [
     "Thresholds",
 ]
 
-Description: TypeAlias = Rule | Callable[[Any], Rule]  # of a user's class: constant, or read
+
+@dataclass(frozen=True, slots=True)
+class KnownAs:
+    """A user's class that is a known neuron under another name.
+
+    Attributes:
+        name: of the known one, a key of `ADAPTERS`.
+    """
+
+    name: str
+
+
+# Of a user's class: constant, read off an instance, or the same as a known one's.
+Description: TypeAlias = Rule | Callable[[Any], Rule] | KnownAs
+_KNOWN_AS = "lapilli_known_as"  # attribute of an instance, in a copy of the user's model
 
 
 class Described(nn.Module):
@@ -47,7 +62,7 @@ class Described(nn.Module):
         """The user's own forward; the rule, once its threshold has been moved."""
         if self.moved:
             return simulate(self.rule, x)[0]
-        spikes: Tensor = copy.deepcopy(self.module)(x)
+        spikes: Tensor = copied(self.module)(x)
         return spikes
 
     def __getattr__(self, name: str) -> Any:
@@ -84,6 +99,9 @@ ADAPTERS: Mapping[str, Adapter] = {
     f"{_SJ}.integrate_and_fire.IFNode": spikingjelly.IF,
     f"{_SJ}.lif.LIFNode": spikingjelly.LIF,
     f"{_SJ}.plif.ParametricLIFNode": spikingjelly.PLIF,
+    f"{_SJ}.IFNode": spikingjelly.IF,  # 0.0.0.0.14, where `neuron` is one file
+    f"{_SJ}.LIFNode": spikingjelly.LIF,
+    f"{_SJ}.ParametricLIFNode": spikingjelly.PLIF,
     f"{_SJ_OLD}.MultiStepIFNode": spikingjelly.IF,
     f"{_SJ_OLD}.MultiStepLIFNode": spikingjelly.LIF,
     f"{_SJ_OLD}.MultiStepParametricLIFNode": spikingjelly.PLIF,
@@ -103,9 +121,27 @@ ADAPTERS: Mapping[str, Adapter] = {
 }
 
 
+# What the body of a class holds that overrides its constructor alone.
+_CONSTRUCTS = frozenset({
+    "__init__", "extra_repr", "__module__", "__qualname__", "__doc__", "__annotations__",
+    "__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl",
+})  # fmt: skip
+
+
 def adapter_of(module: nn.Module) -> Adapter | None:
-    """The row of this module's class, or None if it is no neuron that we know."""
-    return ADAPTERS.get(_qualified(module))
+    """The adapter of this module's class, or None if it is no neuron that we know.
+
+    A subclass that overrides nothing but its constructor is what it inherits from; what it does
+    is probed like any other.
+    """
+    if (name := vars(module).get(_KNOWN_AS)) is not None:
+        return ADAPTERS[name]
+    for kind in type(module).__mro__:
+        if (found := ADAPTERS.get(_qualified(kind))) is not None:
+            return found
+        if not vars(kind).keys() <= _CONSTRUCTS:
+            return None
+    return None
 
 
 def rule_of(module: nn.Module, path: str) -> Rule:
@@ -116,15 +152,15 @@ def rule_of(module: nn.Module, path: str) -> Rule:
     """
     adapter = adapter_of(module)
     if adapter is None:
-        raise CaptureError(path, f"{_qualified(module)} is no neuron that lapilli knows")
+        raise CaptureError(path, f"{_qualified(type(module))} is no neuron that lapilli knows")
     try:
         return adapter.rule(module)
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise CaptureError(path, f"{type(module).__name__}: {error}") from error
 
 
-def rest(model: nn.Module) -> None:
-    """Bring every neuron of `model` that keeps a state from call to call back to rest."""
+def reset_states(model: nn.Module) -> None:
+    """Reset every neuron of `model` that keeps a state from call to call."""
     for module in model.modules():
         if adapter := adapter_of(module):
             adapter.forget(module)
@@ -135,22 +171,25 @@ def describe(model: nn.Module, descriptions: Mapping[str, Description]) -> nn.Mo
 
     Args:
         model: stays as it is.
-        descriptions: "package.module.Class" -> its rule, or a function that reads the rule
-            off an instance.
+        descriptions: "package.module.Class" -> its rule, a function that reads the rule off
+            an instance, or the known neuron that it is.
 
     Raises:
         CaptureError: a class that the model does not have, or a rule that cannot be.
     """
-    model = copy.deepcopy(model)
+    model = copied(model)
     missing = set(descriptions)
     for path, module in list(model.named_modules()):
-        name = _qualified(module)
+        name = _qualified(type(module))
         if name not in descriptions:
             continue
         missing.discard(name)
         if not path:
             raise CaptureError(path, "is a neuron, not a network")
         given = descriptions[name]
+        if isinstance(given, KnownAs):
+            setattr(module, _KNOWN_AS, given.name)
+            continue
         try:
             rule = given(module) if callable(given) else given
         except (ValueError, TypeError, AttributeError) as error:
@@ -162,6 +201,5 @@ def describe(model: nn.Module, descriptions: Mapping[str, Description]) -> nn.Mo
     return model
 
 
-def _qualified(module: nn.Module) -> str:
-    kind = type(module)
+def _qualified(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"

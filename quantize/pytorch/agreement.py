@@ -8,7 +8,6 @@ are equal, and currents as near as float64 is.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from lapilli.model.capture.axes import step_shape
 from lapilli.model.capture.capture import capture
 from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import adapter_of
+from lapilli.model.neurons.copies import copied
 from lapilli.quantize.pytorch.interpreter import Program
 from lapilli.quantize.pytorch.recorder import Heard, listening
 
@@ -112,16 +112,16 @@ def _near(a: Tensor, b: Tensor) -> bool:
 
 def _coarse(module: nn.Module) -> nn.Module:
     """A copy with parameters of four bits; each batch norm an exact factor and shift."""
-    copied = copy.deepcopy(module).double().eval()
-    neurons = {id(p) for m in copied.modules() if adapter_of(m) for p in m.parameters()}
+    exact = copied(module).double().eval()
+    neurons = {id(p) for m in exact.modules() if adapter_of(m) for p in m.parameters()}
     with torch.no_grad():
-        for each in copied.modules():
+        for each in exact.modules():
             if isinstance(each, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001
                 _simplify(each)
-        for parameter in copied.parameters():
+        for parameter in exact.parameters():
             if id(parameter) not in neurons:
                 parameter.copy_(_rounded(parameter))
-    return copied
+    return exact
 
 
 def _simplify(norm: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -15,6 +14,7 @@ from lapilli.ir.tensor import IntArray
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured, neuron_of
 from lapilli.model.neurons.adapters import adapter_of
+from lapilli.model.neurons.copies import copied
 from lapilli.model.neurons.rule import Adapter
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan
@@ -29,7 +29,7 @@ def quantized_module(
     neurons: Mapping[str, tuple[Call, IntegerNeuron]],
 ) -> nn.Module:
     """A copy of the author's module, in float64, with every parameter on its grid."""
-    module = copy.deepcopy(captured.module).double().eval()
+    module = copied(captured.module).double().eval()
     target = Captured(module, captured.calls, captured.output, captured.T)
     with torch.no_grad():
         for name, unit in plan.units.items():

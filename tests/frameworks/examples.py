@@ -236,6 +236,7 @@ def braincog() -> list[Example]:
 EXAMPLES: Mapping[str, Callable[[], list[Example]]] = {
     "lapilli": lapilli,
     "spikingjelly": spikingjelly,
+    "spikingjelly-14": spikingjelly,
     "spikingjelly-old": spikingjelly_old,
     "snntorch": snntorch,
     "norse": norse,

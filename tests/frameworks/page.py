@@ -24,10 +24,11 @@ from frameworks.facts import LANES, NEURONS, Fact, look
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "adapters.md"
 APART: Mapping[str, tuple[str, ...]] = {
+    "spikingjelly-14": ("spikingjelly==0.0.0.0.14",),
     "spikingjelly-old": ("spikingjelly==0.0.0.0.12",),
     "braincog": ("braincog==0.2.7.19",),
 }
-GROUPS = ("lapilli", "spikingjelly", "spikingjelly-old", "snntorch", "norse", "braincog")
+GROUPS = tuple(EXAMPLES)
 
 
 def facts(group: str) -> list[Fact]:
@@ -74,7 +75,11 @@ here). `x` below is times. Where floats would round, the integer neuron stands o
 spikes are then compared with the rule in float64, away from ties, and membranes are not.
 
 Your own class: `quantize(model, ..., neurons={{"package.module.Class": NeuronRule(...)}})`. It
-takes currents (T, ...), and is probed against its own forward before it is believed.
+takes currents (T, ...), and is probed against its own forward before it is believed. In text
+(`model/neurons/described.py`): `CLASS=integer-spike:D=4`, `CLASS=neuron:decay=1/2,gain=1/2,
+v_threshold=1`, or `CLASS=NAME` with the dotted name of a class below, for the same neuron under
+another name. A subclass that overrides nothing but its constructor needs none of it. Where CuPy
+is missing, `backend='cupy'` is taken for `'torch'` (`model/neurons/without_cuda.py`).
 
 The last column says which membrane a neuron of one time step a call shows to a forward that reads
 it. One without spikes is compared where its membrane reaches 1.

@@ -181,7 +181,7 @@ class Buffered(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.v += 1
-        return x
+        return x + self.v
 
 
 class Leaky(nn.Module):
@@ -333,5 +333,5 @@ class Branches(nn.Module):
 
 
 def test_a_branch_on_data_cannot_be_traced() -> None:
-    with pytest.raises(CaptureError, match=r"torch\.export cannot trace it"):
+    with pytest.raises(CaptureError, match=r"'middle': torch\.export cannot trace Branches"):
         capture(Net(Branches()).eval(), (1, 2, 2))

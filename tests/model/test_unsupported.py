@@ -55,7 +55,8 @@ class OwnNeuron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.membrane = self.membrane / 2 + x
-        return x
+        y: Tensor = self.membrane
+        return y
 
 
 class Net(nn.Module):
@@ -113,6 +114,7 @@ CASES: tuple[Callable[[], nn.Module], ...] = (
     lambda: does(lambda m, x: m.one(x) * m.steps),
     lambda: does(lambda m, x: m.one(x + x[0])),
     lambda: Net(OwnNeuron()).eval(),
+    lambda: does(lambda m, x: x + torch.rand_like(x)),
     lambda: Net(nn.BatchNorm1d(6)),
     lambda: does(lambda m, x: x.softmax(-1)),
     lambda: does(lambda m, x: F.layer_norm(x, (6,))),

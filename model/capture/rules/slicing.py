@@ -50,6 +50,11 @@ def _selected(t: Translation, x: Call, axis: int, index: int) -> Call:
             return t.step(program.Reshape(), rest, x)
         if index in (-1, sizes(x)[axis] - 1):
             return t.step(program.Last(), rest, x)
+        kind = type(t.reader.model.get_submodule(t.path)).__name__
+        raise MixError(
+            f"it takes the steps of {axes.show(x.dims)} apart; if {kind} is a neuron, describe it: "
+            "quantize(neurons=...)"
+        )
     y = part(t, x, axis, index, 1)
     return t.reshaped(y, axes.shape(rest))
 

@@ -1,0 +1,44 @@
+"""Copies of an author's modules: whatever is changed or traced is one of these."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from lapilli.ir.errors import CaptureError
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def copied(model: Module) -> Module:
+    """Copy a module with all that it holds.
+
+    Tensors with a gradient's history, kept by an author for a look, are copied without it.
+
+    Raises:
+        CaptureError: something that it holds cannot be copied; names module and attribute.
+    """
+    try:
+        return copy.deepcopy(model, _detached(model))
+    except Exception as error:
+        for path, module in model.named_modules():
+            for name, value in vars(module).items():
+                if name == "_modules":
+                    continue
+                try:
+                    copy.deepcopy(value, _detached(model))
+                except Exception as reason:
+                    raise CaptureError(
+                        path, f"its attribute {name!r} cannot be copied: {reason}"
+                    ) from error
+        raise CaptureError("", f"cannot be copied: {error}") from error
+
+
+def _detached(model: nn.Module) -> dict[int, Any]:
+    """What `deepcopy` is to take for tensors that it would refuse."""
+    held = pytree.tree_leaves([vars(module) for module in model.modules()])
+    tensors = [t for t in held if isinstance(t, Tensor) and not t.is_leaf]
+    return {id(t): t.detach().clone() for t in tensors}
