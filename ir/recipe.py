@@ -100,7 +100,7 @@ class NeuronRecord:
     Attributes:
         node: in the graph.
         path, use: the neuron's module, and which of its calls this is, from 0.
-        rule: what it computes in real numbers, field by field, fractions as text.
+        rule: what it computes in real numbers, as text: `model.neurons.described`.
         fraction_bits, loihi_threshold: of a state that had to be coarser than the trained
             threshold asks for, and whether its threshold is one that Loihi can hold; both None
             where nothing was given up.
@@ -112,7 +112,7 @@ class NeuronRecord:
     node: str
     path: str
     use: int
-    rule: Mapping[str, Json]
+    rule: str
     fraction_bits: int | None
     loihi_threshold: bool | None
     exact: bool

@@ -9,6 +9,7 @@ from typing import TypedDict
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.recipe import Json
 from lapilli.model.neurons.adapters import Description
+from lapilli.model.neurons.described import rule_text
 
 
 class QuantizeOptions(TypedDict, total=False):
@@ -59,9 +60,9 @@ def check_options(options: Mapping[str, object]) -> None:
 
 
 def as_json(options: QuantizeOptions) -> dict[str, Json]:
-    """Write options as a file holds them: numbers as text, neurons by the names of their classes.
+    """Write options as a file holds them: numbers and rules as text.
 
-    What a neuron does is stored with each neuron, as the rule that was read off it.
+    A function that reads a rule off an instance has no text, and is written as None.
     """
     told: dict[str, Json] = {}
     for name, value in sorted(options.items()):
@@ -70,7 +71,10 @@ def as_json(options: QuantizeOptions) -> dict[str, Json]:
         if name in ("mean", "std") and isinstance(value, Sequence):
             told[name] = [str(Fraction(str(v))) for v in value]
         elif name == "neurons" and isinstance(value, Mapping):
-            told[name] = sorted(value)
+            told[name] = {
+                kind: None if callable(rule) else rule_text(rule)
+                for kind, rule in sorted(value.items())
+            }
         elif name == "classes" and isinstance(value, Sequence):
             told[name] = [str(v) for v in value]
         elif isinstance(value, bool | int | str):

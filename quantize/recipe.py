@@ -1,26 +1,21 @@
-"""Write down how integers were made, and read it again."""
+"""Write down how integers were made."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
-from fractions import Fraction
-from typing import Any
 
 from torch import nn
 
-from lapilli.ir.ops import Reset
-from lapilli.ir.recipe import Json, NeuronRecord, Note, Recipe, Rounding, SynapseRecord
+from lapilli.ir.recipe import NeuronRecord, Note, Recipe, Rounding, SynapseRecord
 from lapilli.model.capture.program import Captured, neuron_of
-from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule, Thresholds
+from lapilli.model.neurons.described import rule_text
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.options import QuantizeOptions, as_json
 from lapilli.quantize.plan import Plan
 from lapilli.quantize.weights import IntegerUnit
 
-_RULES: tuple[type[Rule], ...] = (NeuronRule, StaircaseRule)
 _NO_PARAMETER = "num_batches_tracked"  # batch norm counts there, and nothing reads it
 
 
@@ -50,7 +45,7 @@ def recipe(
             node=node,
             path=(fire := neuron_of(call)).module,
             use=fire.call,
-            rule=rule_as_json(fire.rule),
+            rule=rule_text(fire.rule),
             fraction_bits=neuron.format.fraction_bits if neuron.format else None,
             loihi_threshold=neuron.format.loihi_threshold if neuron.format else None,
             exact=neuron.exact,
@@ -90,46 +85,3 @@ def parameter_digest(module: nn.Module) -> str:
             array = tensor.detach().cpu().double().contiguous().numpy()
             state.update(f"{name}\0{array.shape}\0".encode() + array.tobytes())
     return state.hexdigest()
-
-
-def rule_as_json(rule: Rule) -> dict[str, Json]:
-    """Write a rule field by field, without those at their default."""
-    told: dict[str, Json] = {"rule": type(rule).__name__}
-    for f in fields(rule):
-        value = getattr(rule, f.name)
-        if f.default is MISSING or value != f.default:
-            told[f.name] = _plain(value)
-    return told
-
-
-def _plain(value: object) -> Json:
-    if isinstance(value, Thresholds):
-        return {"values": [str(v) for v in value.values], "shape": list(value.shape)}
-    if isinstance(value, Reset):
-        return str(value.value)
-    return value if isinstance(value, bool | int) else str(value)
-
-
-def rule_from_json(told: Mapping[str, Json]) -> Rule:
-    """Read what `rule_as_json` wrote.
-
-    Raises:
-        ValueError: it is no rule, or one that cannot be.
-    """
-    kinds = {kind.__name__: kind for kind in _RULES}
-    kind = kinds.get(str(told.get("rule")))
-    if kind is None:
-        raise ValueError(f"{told.get('rule')!r} is none of {', '.join(kinds)}")
-    types = {f.name: str(f.type) for f in fields(kind)}
-    given: dict[str, Any] = {k: v for k, v in told.items() if k != "rule"}
-    if odd := sorted(given.keys() - types.keys()):
-        raise ValueError(f"{kind.__name__} has no {odd[0]!r}")
-    return kind(**{name: _typed(value, types[name]) for name, value in given.items()})
-
-
-def _typed(value: Any, kind: str) -> Any:
-    if isinstance(value, dict):
-        return Thresholds(tuple(map(Fraction, value["values"])), tuple(value["shape"]))
-    if kind.startswith("Fraction"):
-        return Fraction(value)
-    return Reset(value) if kind.endswith("Reset") else value

@@ -17,7 +17,7 @@ from lapilli.ir.recipe import NEAREST, Recipe, SynapseRecord
 from lapilli.model.capture import program
 from lapilli.model.capture.program import neuron_of
 from lapilli.model.neurons.adapters import Description
-from lapilli.model.neurons.rule import Rule
+from lapilli.model.neurons.described import parse_rule, rule_text
 from lapilli.quantize.image_scale import image_scale
 from lapilli.quantize.lower import Lowered, lower, unspread
 from lapilli.quantize.neurons import StateFormat
@@ -25,7 +25,7 @@ from lapilli.quantize.options import QuantizeOptions
 from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
-from lapilli.quantize.recipe import parameter_digest, rule_as_json, rule_from_json, uses_of
+from lapilli.quantize.recipe import parameter_digest, uses_of
 from lapilli.quantize.weights import Folded, IntegerUnit, fold, round_unit
 
 
@@ -92,12 +92,15 @@ def _options(
     named = made.options.get("neurons")
     if neurons:
         options["neurons"] = neurons
-    elif isinstance(named, list) and named:
-        options["neurons"] = {str(name): _described(made, model, str(name)) for name in named}
+    elif isinstance(named, dict) and named:
+        options["neurons"] = {
+            name: parse_rule(text) if isinstance(text, str) else _described(made, model, name)
+            for name, text in named.items()
+        }
     return options
 
 
-def _described(made: Recipe, model: nn.Module, name: str) -> Rule:
+def _described(made: Recipe, model: nn.Module, name: str) -> Description:
     """The one rule that all modules of a described class had."""
     paths = {
         path
@@ -107,7 +110,7 @@ def _described(made: Recipe, model: nn.Module, name: str) -> Rule:
     rules = [record.rule for record in made.neurons if record.path in paths]
     if not rules or any(rule != rules[0] for rule in rules):
         raise RecipeError(f"describes {name} by more than one rule; give `neurons` again")
-    return rule_from_json(rules[0])
+    return parse_rule(rules[0])
 
 
 def _check_rules(made: Recipe, prepared: Prepared, *, other_parameters: bool) -> None:
@@ -121,7 +124,7 @@ def _check_rules(made: Recipe, prepared: Prepared, *, other_parameters: bool) ->
         fire = found.get((record.path, record.use))
         if fire is None:
             raise RecipeError(f"was made from a model with a neuron {record.path!r}; this has none")
-        if not other_parameters and rule_as_json(fire.rule) != dict(record.rule):
+        if not other_parameters and rule_text(fire.rule) != record.rule:
             raise RecipeError(
                 f"was made from a model whose neuron {record.path!r} has other constants"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,19 +11,22 @@ import typer
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import DIGITS, AsJson, NetworkFile
 from lapilli.deploy.cli.frame import print_json
+from lapilli.deploy.cli.models import ModelOptions, open_model
 from lapilli.deploy.cli.options import (
     SIMULATORS,
     Arguments,
+    Attributes,
     Config,
+    Key,
     NoNormalisation,
     Numbers,
     Preset,
+    PythonPath,
     RunConfig,
     Source,
     Unused,
     numbers,
 )
-from lapilli.deploy.cli.quantizing import open_model
 from lapilli.deploy.cli.running import check_for_lava, tell_size
 from lapilli.deploy.comparison.targets import target
 from lapilli.ir.errors import InputError
@@ -59,7 +61,10 @@ def compare(
     std: Numbers = "",
     no_normalisation: NoNormalisation = False,
     arg: Arguments = None,
+    attributes: Attributes = None,
+    key: Key = None,
     unused: Unused = None,
+    pythonpath: PythonPath = None,
     other_parameters: Annotated[
         bool, typer.Option("--other-parameters", help="Go on with a model of other parameters.")
     ] = False,
@@ -90,18 +95,23 @@ def compare(
     model = None
     if checkpoint is not None or module is not None:
         need("torch")
-        model = _model_of(
-            loaded,
-            checkpoint,
-            module,
+        from lapilli.deploy.cli.modules import check_source
+
+        asked = ModelOptions(
+            checkpoint=checkpoint,
+            key=key,
             config=config,
             preset=preset,
             mean=numbers(mean),
             std=numbers(std),
             no_normalisation=no_normalisation,
             arg=arg,
+            attributes=attributes,
+            pythonpath=pythonpath,
             unused=unused,
         )
+        source = str(checkpoint) if module is None else check_source(module)
+        model = open_model(source, asked.remembered(loaded), len(loaded.input.mean))
     expected, preprocessing = _expected(loaded, model, other_parameters=other_parameters)
     done = []
     with Bars(quiet=as_json) as bars:
@@ -145,47 +155,6 @@ def _chosen(simulator: list[str] | None, *, with_model: bool) -> list[str]:
             "equals itself: name another simulator, or give --checkpoint or --module"
         )
     return names
-
-
-def _model_of(
-    network: Network,
-    checkpoint: Path | None,
-    module: str | None,
-    *,
-    config: str | None,
-    preset: str | None,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    no_normalisation: bool,
-    arg: list[str] | None,
-    unused: list[str] | None,
-) -> Model:
-    """Build the model, with what the file remembers where the command line says nothing."""
-    from lapilli.deploy.cli import modules
-
-    told: Mapping[str, object] = network.recipe.model if network.recipe else {}
-    if module is None:
-        if preset is None and config is None and isinstance(kept := told.get("config"), str):
-            config = kept
-        source = str(checkpoint)
-    else:
-        source = modules.check_source(module)
-        if arg is None and isinstance(arguments := told.get("arguments"), dict):
-            arg = [f"{name}={value}" for name, value in arguments.items()]
-        if unused is None and isinstance(patterns := told.get("unused"), list):
-            unused = [str(p) for p in patterns]
-    return open_model(
-        source,
-        channels=len(network.input.mean),
-        config=config,
-        preset=preset,
-        mean=mean,
-        std=std,
-        no_normalisation=no_normalisation,
-        arg=arg,
-        checkpoint=None if module is None else checkpoint,
-        unused=unused,
-    )
 
 
 def _expected(

@@ -81,14 +81,16 @@ class Model:
         return self.preprocessing
 
 
-def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: Path, overrides: Overrides | None = None, key: str | None = None
+) -> Checkpoint:
     """Load a checkpoint and complete it from `overrides`.
 
     Raises:
         CheckpointError: it cannot be read, or a configuration does not fit its family.
     """
     given = overrides or Overrides()
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, key)
     config = checkpoint.config
     if given.preset is not None:
         config = _preset(path, given)

@@ -22,6 +22,24 @@ Arguments = Annotated[
 Unused = Annotated[
     list[str] | None, typer.Option(help="Pattern of keys in --checkpoint that nothing uses.")
 ]
+Neurons = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="CLASS=RULE for a neuron class of your own: a known neuron's dotted name, or "
+        "kind:KEY=VALUE,... as in integer-spike:D=4; repeat for several."
+    ),
+]
+Attributes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="name=value for the model once it is made; repeat for several."),
+]
+PythonPath = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder that imports of CLASS_OR_FACTORY are searched in first; repeat."),
+]
+Key = Annotated[
+    str | None, typer.Option(help="Which parameters of a checkpoint that has several sets.")
+]
 NoNormalisation = Annotated[
     bool,
     typer.Option("--no-normalisation", help="The model takes pixel / 255 as it is."),

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import DIGITS, AsJson
 from lapilli.deploy.cli.frame import print_json
+from lapilli.deploy.cli.models import ModelOptions, open_model
 from lapilli.deploy.cli.options import (
     Arguments,
+    Attributes,
     Config,
+    Key,
+    Neurons,
     NoNormalisation,
     Numbers,
     Parameters,
     Preset,
+    PythonPath,
     Source,
     Unused,
     index_or_key,
     numbers,
 )
 from lapilli.deploy.cli.outputs import STANDARD_OUTPUT, check_outputs, destination
-
-if TYPE_CHECKING:
-    from lapilli.deploy.cli.flow import Model
 
 _EXAMINED = 64  # images of the calibration on which float and integers are compared
 
@@ -46,8 +48,12 @@ def quantize(
     std: Numbers = "",
     no_normalisation: NoNormalisation = False,
     arg: Arguments = None,
+    attributes: Attributes = None,
     checkpoint: Parameters = None,
+    key: Key = None,
     unused: Unused = None,
+    pythonpath: PythonPath = None,
+    neuron: Neurons = None,
     layout: Annotated[str, typer.Option(help="Of its images: BCHW, BTCHW or TBCHW.")] = "BCHW",
     counts: Annotated[bool, typer.Option(help="The images are numbers of events.")] = False,
     result: Annotated[
@@ -65,22 +71,25 @@ def quantize(
     from lapilli.deploy.cli import flow, report
     from lapilli.deploy.cli import images as image_files
     from lapilli.export.native import save_network
+    from lapilli.model.neurons.described import parse_neurons
 
     inputs = [Path(model), *([checkpoint] if checkpoint else [])]
     to_stream = check_outputs([output], inputs)
     training = image_files.training_images(calibration)
-    opened = open_model(
-        model,
-        channels=training.pixels.shape[-3],
+    asked = ModelOptions(
+        checkpoint=checkpoint,
+        key=key,
         config=config,
         preset=preset,
         mean=numbers(mean),
         std=numbers(std),
-        no_normalisation=no_normalisation,
+        no_normalisation=no_normalisation or counts,
         arg=arg,
-        checkpoint=checkpoint,
+        attributes=attributes,
+        pythonpath=pythonpath,
         unused=unused,
     )
+    opened = open_model(model, asked, training.pixels.shape[-3])
     quantized = flow.quantize_model(
         opened,
         training,
@@ -90,6 +99,7 @@ def quantize(
         layout=layout,
         counts=counts,
         output=index_or_key(result),
+        neurons=parse_neurons(neuron) if neuron else None,
         per_sample=per_sample,
     )
     training.require_classes(len(quantized.network.classes))
@@ -107,41 +117,3 @@ def quantize(
         shown = {k: v for k, v in facts.items() if k != "weights_zeroed"}  # a row for each synapse
         report.print_facts(str(output), shown, err=err)
         report.print_warnings(quantized.notes, err=True)
-
-
-def open_model(
-    model: str,
-    *,
-    channels: int,
-    config: str | None,
-    preset: str | None,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    no_normalisation: bool,
-    arg: list[str] | None,
-    checkpoint: Path | None,
-    unused: list[str] | None,
-) -> Model:
-    """Build the model that the command line names, a checkpoint of a family or somebody's class.
-
-    Raises:
-        CheckpointError, ModuleFileError: it cannot be built; says why.
-    """
-    from lapilli.deploy.cli import flow, modules
-
-    if no_normalisation:
-        if mean or std:
-            raise typer.BadParameter("give --mean and --std, or --no-normalisation, not both")
-        mean, std = (0.0,) * channels, (1.0,) * channels
-    if modules.is_source(model):
-        own = modules.OwnModel(
-            source=model,
-            arguments=modules.arguments_from(arg or ()),
-            checkpoint=checkpoint,
-            unused=tuple(unused or ()),
-            mean=mean,
-            std=std,
-        )
-        return modules.own_model(own)
-    overrides = flow.Overrides(config=config, preset=preset, mean=mean, std=std)
-    return flow.checkpoint_model(flow.open_checkpoint(Path(model), overrides))

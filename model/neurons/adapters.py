@@ -134,6 +134,8 @@ def adapter_of(module: nn.Module) -> Adapter | None:
     A subclass that overrides nothing but its constructor is what it inherits from; what it does
     is probed like any other.
     """
+    if (found := _adapter_of_step(module)) is not None:
+        return found
     if (name := vars(module).get(_KNOWN_AS)) is not None:
         return ADAPTERS[name]
     for kind in type(module).__mro__:
@@ -142,6 +144,16 @@ def adapter_of(module: nn.Module) -> Adapter | None:
         if not vars(kind).keys() <= _CONSTRUCTS:
             return None
     return None
+
+
+def _adapter_of_step(module: nn.Module) -> Adapter | None:
+    """The adapter of STEP's neurons, whose module is named by the folder that STEP is run from."""
+    bases = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__[1:3]]
+    if len(bases) < 2 or not bases[0].endswith(".BaseNode_Torch"):
+        return None
+    if bases[1] != "braincog.base.node.node.BaseNode":
+        return None
+    return {"LIFNode": braincog.LIF, "PLIFNode": braincog.PLIF}.get(type(module).__qualname__)
 
 
 def rule_of(module: nn.Module, path: str) -> Rule:

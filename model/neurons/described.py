@@ -84,16 +84,13 @@ def rule_text(rule: Rule | KnownAs) -> str:
     >>> rule_text(StaircaseRule(levels=4, norm=4))
     'integer-spike:D=4,norm=4'
 
-    Raises:
-        InputError: thresholds that differ from neuron to neuron; they are read off instances.
+    Thresholds that differ are written with their shape: `v_threshold=2x1x1:1/2;3/4`.
     """
     if isinstance(rule, KnownAs):
         return rule.name
     if isinstance(rule, StaircaseRule):
         shown = [f"{key}={_text(getattr(rule, name))}" for key, name in _STAIRCASE.items()]
         return f"integer-spike:{','.join(shown if rule.half_up else shown[:2])}"
-    if isinstance(rule.v_threshold, Thresholds):
-        raise InputError("a rule with a threshold for each neuron has no text")
     values = ((f.name, getattr(rule, f.name), f.default) for f in fields(rule))
     shown = [f"{name}={_text(value)}" for name, value, default in values if value != default]
     return f"neuron:{','.join(shown)}"
@@ -130,6 +127,10 @@ def _value(key: str, text: str) -> Any:
         if text not in _RESETS:
             raise ValueError(f"reset {text!r} is none of {', '.join(_RESETS)}")
         return _RESETS[text]
+    if key == "v_threshold" and ":" in text:
+        shape, _, values = text.partition(":")
+        sizes = tuple(int(n) for n in shape.split("x"))
+        return Thresholds(tuple(Fraction(v) for v in values.split(";")), sizes)
     return _truth(text) if key in ("strict", "ternary") else Fraction(text)
 
 
@@ -142,4 +143,6 @@ def _truth(text: str) -> bool:
 def _text(value: object) -> str:
     if isinstance(value, ops.Reset):
         return next(text for text, reset in _RESETS.items() if reset is value)
+    if isinstance(value, Thresholds):
+        return f"{'x'.join(map(str, value.shape))}:{';'.join(map(str, value.values))}"
     return str(value).lower()

@@ -21,13 +21,13 @@ from lapilli.deploy.cli.app import app  # noqa: E402
 from lapilli.deploy.cli.flow import NormalisationError, quantize_model  # noqa: E402
 from lapilli.deploy.cli.images import Images  # noqa: E402
 from lapilli.deploy.cli.modules import (  # noqa: E402
-    ModuleFileError,
     OwnModel,
     arguments_from,
     build_own,
     is_source,
     own_model,
 )
+from lapilli.deploy.cli.own_imports import ModuleFileError  # noqa: E402
 from lapilli.export.native import load_network  # noqa: E402
 from lapilli.ir.errors import CaptureError, CheckpointError, InputError, RecipeError  # noqa: E402
 from lapilli.model.capture.signature import Signature  # noqa: E402
@@ -161,7 +161,8 @@ def saved(tmp_path: Path, change: Callable[[dict[str, object]], object] = lambda
          "the file has, but the module wants not: norm1.weight; if nothing uses them"),
         (lambda s: s.update({"fc.weight": s["fc.weight"].mT}),
          r"of another shape: fc.weight \(16, 8\), not \(8, 16\)"),
-        (lambda s: s.update({"fc.bias": s["fc.bias"] * torch.nan}), "NaN or infinity in fc.bias"),
+        (lambda s: s.update({"fc.bias": s["fc.bias"] * torch.nan}),
+         "'fc.bias' holds NaN or infinity"),
         (lambda s: [s.update({f"extra{i}": torch.ones(1)}) for i in range(9)], "and 3 more"),
     ],
 )  # fmt: skip

@@ -20,6 +20,7 @@ from networks.two_neurons import Net, compared, quantized  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import CaptureError  # noqa: E402
+from lapilli.ir.recipe import Note  # noqa: E402
 from lapilli.model import trial  # noqa: E402
 from lapilli.model.capture import forked, repeatability  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
@@ -39,7 +40,7 @@ def around(middle: nn.Module) -> nn.Module:
     return net.eval()
 
 
-def check(model: nn.Module, shape: tuple[int, ...] = (3, 4, 4), **how: Any) -> tuple[str, ...]:
+def check(model: nn.Module, shape: tuple[int, ...] = (3, 4, 4), **how: Any) -> tuple[Note, ...]:
     return check_repeatable(model, Signature(**how), shape, None, None)
 
 
@@ -248,7 +249,7 @@ def test_a_child_that_hangs_or_dies_is_replaced(
     monkeypatch.setattr(forked, "SILENCE_S", 0.5)
     started = time.monotonic()
     (note,) = check(around(_InChild(does)))
-    assert "in this process, on a copy" in note
+    assert "in this process, on a copy" in note.text
     assert time.monotonic() - started < 60
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

@@ -52,7 +52,7 @@ assert failed
 for n in (net.first, net.second):  # as where CuPy is
     n.__dict__["_backend" if "_backend" in vars(n) else "backend"] = "cupy"
 made = quantized(net)
-assert any(note.startswith("2 neurons with backend 'cupy' run with backend 'torch'") for note in made.notes)
+assert any(note.text.startswith("2 neurons with backend 'cupy' run with backend 'torch'") for note in made.notes)
 assert net.first.backend == "cupy"
 print(compared(made))
 """  # noqa: E501

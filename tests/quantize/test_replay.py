@@ -23,11 +23,12 @@ from lapilli.ir.errors import RecipeError  # noqa: E402
 from lapilli.ir.network import Network  # noqa: E402
 from lapilli.ir.recipe import Rounding  # noqa: E402
 from lapilli.ir.tensor import IntTensor  # noqa: E402
+from lapilli.model.neurons.described import parse_rule, rule_text  # noqa: E402
 from lapilli.model.neurons.rule import NeuronRule, StaircaseRule, Thresholds  # noqa: E402
 from lapilli.model.trial import SMALL, alive, trial_images  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.quantize.image_scale import quantized_images  # noqa: E402
-from lapilli.quantize.recipe import parameter_digest, rule_as_json, rule_from_json  # noqa: E402
+from lapilli.quantize.recipe import parameter_digest  # noqa: E402
 from lapilli.quantize.replay import reference_of  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 
@@ -226,13 +227,7 @@ def test_beyond_the_bound_of_its_method_they_are_refused() -> None:
     ],
 )
 def test_rules_survive(rule: Any) -> None:
-    assert rule_from_json(rule_as_json(rule)) == rule
-
-
-@pytest.mark.parametrize("told", [{}, {"rule": "os"}, {"rule": "NeuronRule", "x": 1}])
-def test_what_is_no_rule(told: Any) -> None:
-    with pytest.raises(ValueError, match=r"none of|has no"):
-        rule_from_json(told)
+    assert parse_rule(rule_text(rule)) == rule
 
 
 def test_the_digest_is_of_values() -> None:

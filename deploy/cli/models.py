@@ -1,0 +1,101 @@
+"""The model that a command line names: a checkpoint of a family, or somebody's own class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lapilli.ir.errors import InputError
+
+if TYPE_CHECKING:
+    from lapilli.deploy.cli.flow import Model
+    from lapilli.ir.network import Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """What the command line says of a model; None or empty where it says nothing.
+
+    Attributes:
+        checkpoint: parameters of a class; key: which, where it has several sets.
+        config, preset: of a family's checkpoint.
+        mean, std, no_normalisation: how its images were normalised.
+        arg, attributes: name=value for a class, and for the model once it is made.
+        pythonpath: folders that its imports are searched in first.
+        unused: patterns of keys in the checkpoint that nothing uses.
+    """
+
+    checkpoint: Path | None = None
+    key: str | None = None
+    config: str | None = None
+    preset: str | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    no_normalisation: bool = False
+    arg: list[str] | None = None
+    attributes: list[str] | None = None
+    pythonpath: list[Path] | None = None
+    unused: list[str] | None = None
+
+    def remembered(self, network: Network) -> ModelOptions:
+        """Fill in what the recipe of a network remembers and the command line does not say."""
+        told = network.recipe.model if network.recipe else {}
+        config, unused = told.get("config"), told.get("unused")
+        if self.preset is not None or self.config is not None or not isinstance(config, str):
+            config = self.config
+        if self.unused is not None or not isinstance(unused, list):
+            unused = self.unused
+        return replace(
+            self,
+            config=config,
+            arg=_pairs(self.arg, told.get("arguments")),
+            attributes=_pairs(self.attributes, told.get("attributes")),
+            unused=None if unused is None else [str(pattern) for pattern in unused],
+        )
+
+
+def _pairs(given: list[str] | None, told: object) -> list[str] | None:
+    """name=value, as given or else as told."""
+    if given is not None or not isinstance(told, dict):
+        return given
+    return [f"{name}={value}" for name, value in told.items()]
+
+
+def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
+    """Build a model with its parameters, in evaluation mode.
+
+    Args:
+        name: a checkpoint, or FILE.py:CLASS, or PACKAGE.MODULE:CLASS.
+        asked: the rest of the command line.
+        channels: of its images.
+
+    Raises:
+        CheckpointError, ModuleFileError: it cannot be built; says why.
+        InputError: options that contradict each other.
+    """
+    from lapilli.deploy.cli import flow, modules
+
+    mean, std = asked.mean, asked.std
+    if asked.no_normalisation:
+        if mean or std:
+            raise InputError("give --mean and --std, or --no-normalisation, not both")
+        mean, std = (0.0,) * channels, (1.0,) * channels
+    if len(mean) != len(std) or len(mean) not in (0, channels):
+        raise InputError(f"--mean and --std take {channels} numbers each, one per channel")
+    if not modules.is_source(name):
+        overrides = flow.Overrides(config=asked.config, preset=asked.preset, mean=mean, std=std)
+        return flow.checkpoint_model(flow.open_checkpoint(Path(name), overrides, asked.key))
+    return modules.own_model(
+        modules.OwnModel(
+            source=name,
+            arguments=modules.arguments_from(asked.arg or ()),
+            attributes=modules.arguments_from(asked.attributes or (), "--set"),
+            pythonpath=tuple(asked.pythonpath or ()),
+            checkpoint=asked.checkpoint,
+            key=asked.key,
+            unused=tuple(asked.unused or ()),
+            mean=mean,
+            std=std,
+        )
+    )
