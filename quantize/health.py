@@ -5,12 +5,14 @@ Exact is not enough: a network whose first layer became zeros is exact, and blin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lapilli.ir import ops
 from lapilli.ir.network import InputQuantizer
@@ -27,6 +29,8 @@ from lapilli.quantize.weights import Folded, IntegerUnit
 
 _NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is not the layer
 _HUGE = 1e6  # times the median of a synapse's weights: one weight takes all the bits
+_SHIFTED = 1.0  # standard deviations, of most channels
+_SPREAD = 4.0  # times the variance, of most channels
 _SATURATED = 0.999  # of all events that a neuron can send
 
 
@@ -81,7 +85,7 @@ def examine(
         node: _zeroed(folded[name].weight, units[name].weight.array)
         for node, name in lowered.synapses.items()
     }
-    float_rates, float_answers = _float_run(captured, lowered, images)
+    float_rates, float_answers, normalisation = _float_run(captured, plan, lowered, images)
     recording = reference.run_images(quantized_images(source, images))
     logits = recording.values[reference.logits][-1]
     rates = {
@@ -89,6 +93,7 @@ def examine(
         for node, rate in float_rates.items()
     }
     notes = [
+        *normalisation,
         *_weight_notes(plan, folded, lowered, zeroed),
         *_rate_notes(rates),
         *_answer_notes(logits, images),
@@ -109,9 +114,9 @@ def _most(lowered: Lowered, node: str) -> int:
 
 
 def _float_run(
-    captured: Captured, lowered: Lowered, images: Tensor
-) -> tuple[dict[str, float], tuple[int, ...]]:
-    """How often each neuron of the author's module fires, and what the module answers."""
+    captured: Captured, plan: Plan, lowered: Lowered, images: Tensor
+) -> tuple[dict[str, float], tuple[int, ...], list[Note]]:
+    """How often each neuron of the author's module fires, its answers, and warnings of images."""
     module = copied(captured.module)  # whatever its forward leaves behind stays here
     firing = {
         node: neuron_of(call)
@@ -119,13 +124,68 @@ def _float_run(
         if not isinstance(call.op, program.Membrane)
     }
     dtype = next((p.dtype for p in module.parameters()), torch.float32)
-    with torch.no_grad(), listening(module, {f.module for f in firing.values()}) as heard:
+    paths = {f.module for f in firing.values()}
+    with (
+        torch.no_grad(),
+        listening(module, paths) as heard,
+        _first_norm(captured, plan, module) as seen,
+    ):
         answers = captured.signature.logits(module, images.to(dtype)).argmax(-1)
     rates = {}
     for node, fire in firing.items():
         events = heard.use(fire)[1].double().abs().mean().item() / float(fire.rule.output_scale)
         rates[node] = events / _most(lowered, node)
-    return rates, tuple(answers.tolist())
+    notes = [note for norm, given in seen for note in _normalisation_notes(norm, given)]
+    return rates, tuple(answers.tolist()), notes
+
+
+@contextmanager
+def _first_norm(
+    captured: Captured, plan: Plan, module: nn.Module
+) -> Iterator[list[tuple[tuple[str, nn.Module], Tensor]]]:
+    """Hear what the batch norm behind the image's own linear map is given, if there is one."""
+    heard: list[tuple[tuple[str, nn.Module], Tensor]] = []
+    hooks = []
+    for unit in plan.units.values():
+        call = captured.calls.get(unit.norm or "")
+        first = captured.calls.get(unit.call)
+        if call is None or first is None or not isinstance(call.op, program.BatchNorm):
+            continue
+        source = captured.calls[first.inputs[0]]
+        while isinstance(source.op, program.Reshape | program.Permute | program.Expand):
+            source = captured.calls[source.inputs[0]]
+        if isinstance(source.op, program.Input):
+            path = call.op.module
+            norm = module.get_submodule(path)
+
+            def hear(_: nn.Module, args: tuple[Tensor, ...], of: tuple[str, nn.Module]) -> None:
+                heard.append((of, args[0].detach()))
+
+            hooks.append(norm.register_forward_pre_hook(partial(hear, of=(path, norm))))
+    try:
+        yield heard
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _normalisation_notes(named: tuple[str, nn.Module], given: Tensor) -> list[Note]:
+    """Compare what a trained batch norm is given with what it was given in training."""
+    path, norm = named
+    mean, var = getattr(norm, "running_mean", None), getattr(norm, "running_var", None)
+    if mean is None or var is None or not int(getattr(norm, "num_batches_tracked", 0) or 0):
+        return []
+    axes = [a for a in range(given.ndim) if a != 1]
+    own_mean, own_var = given.double().mean(axes), given.double().var(axes)
+    shift = float(((own_mean - mean).abs() / (var + norm.eps).sqrt()).median())
+    spread = float((own_var / (var + norm.eps)).median())
+    if shift <= _SHIFTED and 1 / _SPREAD <= spread <= _SPREAD:
+        return []
+    text = (
+        f"is given values whose mean lies {shift:.2g} standard deviations from that of training, "
+        f"with {spread:.2g} times its variance: were the images normalised as in training?"
+    )
+    return [Note(NoteKind.NORMALISATION, path, text)]
 
 
 def _weight_notes(

@@ -41,17 +41,16 @@ class ModelOptions:
     def remembered(self, network: Network) -> ModelOptions:
         """Fill in what the recipe of a network remembers and the command line does not say."""
         told = network.recipe.model if network.recipe else {}
-        config, unused = told.get("config"), told.get("unused")
-        if self.preset is not None or self.config is not None or not isinstance(config, str):
-            config = self.config
-        if self.unused is not None or not isinstance(unused, list):
-            unused = self.unused
+        kept = told.get("config")
+        says_config = self.preset is not None or self.config is not None
+        patterns = told.get("unused")
+        unused = [str(p) for p in patterns] if isinstance(patterns, list) else None
         return replace(
             self,
-            config=config,
+            config=kept if isinstance(kept, str) and not says_config else self.config,
             arg=_pairs(self.arg, told.get("arguments")),
             attributes=_pairs(self.attributes, told.get("attributes")),
-            unused=None if unused is None else [str(pattern) for pattern in unused],
+            unused=unused if self.unused is None else self.unused,
         )
 
 
