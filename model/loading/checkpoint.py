@@ -1,16 +1,14 @@
 """Load and save parameters without running anybody's code.
 
-Containers: `.safetensors` (ours carries the configuration in its metadata) and PyTorch
-pickles read with `weights_only=True`, so that a file cannot execute anything.
+Containers: `.safetensors` (ours carries the configuration in its metadata) and PyTorch's
+pickles, read so that a file cannot execute anything; each in one file or in several.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -30,7 +28,19 @@ from lapilli.model.families.table import (
     make,
     matched,
 )
+from lapilli.model.loading.containers import (
+    Prefix,
+    find_parameters,
+    is_count_of_a_tool,
+    prefix_hint,
+    prefixes,
+    without_prefix,
+)
+from lapilli.model.loading.foreign import foreign
+from lapilli.model.loading.pickles import read_pickle
 from lapilli.model.loading.preprocess import Preprocessing
+from lapilli.model.loading.shards import is_sharded, read_shards, refuse_lone_shard
+from lapilli.model.loading.sniff import mistaken
 
 __all__ = [
     "Checkpoint",
@@ -41,15 +51,24 @@ __all__ = [
     "save_checkpoint",
 ]
 
+_HEAD = "head.weight"  # a parameter of every family
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """Parameters by name and, where the file says it, what they belong to."""
+    """Parameters by name and, where the file says it, what they belong to.
+
+    Attributes:
+        entry: of which entry of the file the parameters are; empty where it has no other.
+        others: entries that hold parameters, too, and were not taken.
+    """
 
     path: Path
     state: Mapping[str, Tensor]
     config: Config | None = None
     preprocessing: Preprocessing | None = None
+    entry: str = ""
+    others: tuple[str, ...] = ()
 
     @property
     def family(self) -> str | None:
@@ -69,48 +88,86 @@ def save_checkpoint(
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path, metadata)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint.
+def load_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
+    """Read a checkpoint, in whatever container it was saved (docs/checkpoints.md).
+
+    Args:
+        path: a file, or the index or folder of a checkpoint in several files.
+        key: which parameters, where the file has several sets: the name of their entry, or
+            what is before their names.
 
     Raises:
         CheckpointError: not a checkpoint, or a pickle that asks for code to be run.
     """
-    if not path.is_file():
-        raise CheckpointError(path, "no such file")
+    if is_sharded(path):
+        found = find_parameters(path, read_shards(path, _read_shard), key)
+        return _recognised(Checkpoint(path, found.state))
+    refuse_lone_shard(path)
+    checkpoint = _read(path, key)
+    return checkpoint if checkpoint.config else _recognised(checkpoint)
+
+
+def _read(path: Path, key: str | None = None) -> Checkpoint:
+    """Read one file; names stay those of the file, but for what PyTorch's wrappers add."""
+    _require_checkpoint(path)
     if path.suffix == ".safetensors":
-        return _load_safetensors(path)
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        return _load_safetensors(path, key)
+    found = find_parameters(path, read_pickle(path), key)
+    if empty := [k for k, v in found.state.items() if v.is_meta]:
         raise CheckpointError(
             path,
-            "it asks for code to be run while loading, or is no checkpoint; refused. "
-            "Save its state_dict alone, or convert it to .safetensors where you trust it",
-        ) from error
-    except Exception as error:  # a damaged pickle makes torch raise anything
-        raise CheckpointError(path, f"not a PyTorch checkpoint ({error!r})") from error
-    for container in ("state_dict", "model", "state_dict_ema"):
-        if isinstance(content, dict) and isinstance(content.get(container), dict):
-            content = content[container]
-            break
-    if not isinstance(content, dict) or not content:
-        raise CheckpointError(path, "holds no state_dict")
-    if odd := [k for k, v in content.items() if not isinstance(v, Tensor)]:
-        raise CheckpointError(path, f"entry {odd[0]!r} is not a tensor")
-    state = {str(k).removeprefix("module."): v for k, v in content.items()}
-    return Checkpoint(path, state)
+            f"{empty[0]!r} has no values: it was saved from PyTorch's 'meta' device, before "
+            "the model got its parameters; save it again after they are loaded",
+        )
+    return Checkpoint(path, found.state, entry=found.entry, others=found.others)
 
 
-def _load_safetensors(path: Path) -> Checkpoint:
+def _read_shard(path: Path) -> object:
+    """What one file of several holds, under the file's own names."""
+    _require_checkpoint(path)
+    return _safetensors(path)[0] if path.suffix == ".safetensors" else read_pickle(path)
+
+
+def _require_checkpoint(path: Path) -> None:
+    try:
+        if not path.is_file():
+            raise CheckpointError(path, "no such file")
+        if (problem := mistaken(path)) is not None:
+            raise CheckpointError(path, problem)
+    except OSError as error:
+        raise CheckpointError(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def _recognised(checkpoint: Checkpoint) -> Checkpoint:
+    """A model of a known family under its own names, where it was saved as part of another."""
+    if _HEAD in checkpoint.state:
+        return checkpoint
+    parts = [
+        replace(checkpoint, state=without_prefix(checkpoint.state, Prefix(text, of_file=True)))
+        for text in prefixes(checkpoint.state, (_HEAD,))
+    ]
+    known = [part for part in parts if _is_known(part)]
+    return known[0] if len(known) == 1 else checkpoint
+
+
+def _is_known(checkpoint: Checkpoint) -> bool:
+    return checkpoint.family is not None or foreign(checkpoint.state) is not None
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """Tensors and metadata of a `.safetensors` file."""
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return state, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(path, f"not a safetensors file ({error})") from error
+
+
+def _load_safetensors(path: Path, key: str | None) -> Checkpoint:
+    state, metadata = _safetensors(path)
     if (family := metadata.get("family")) is None:
-        return Checkpoint(path, state)
+        return Checkpoint(path, find_parameters(path, state, key).state)
     if family not in FAMILIES:
         raise CheckpointError(path, f"unknown family {family!r}; known: {sorted(FAMILIES)}")
     try:
@@ -156,10 +213,12 @@ def _heads(state: Mapping[str, Tensor]) -> int | None:
 
 
 def _fitting(model: nn.Module, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    state = {k: v for k, v in checkpoint.state.items() if not is_count_of_a_tool(k)}
     try:
-        return matched(model, checkpoint.state)
+        return matched(model, state)
     except ValueError as error:
-        raise CheckpointError(checkpoint.path, str(error)) from error
+        hint = prefix_hint(state, model.state_dict())
+        raise CheckpointError(checkpoint.path, f"{error}{hint}") from error
 
 
 def load_state(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -169,9 +228,18 @@ def load_state(model: nn.Module, checkpoint: Checkpoint) -> None:
         CheckpointError: as `build`.
     """
     state = _fitting(model, checkpoint)
+    require_real_numbers(checkpoint.path, state)
+    model.load_state_dict(state)
+
+
+def require_real_numbers(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse parameters that no model computes with.
+
+    Raises:
+        CheckpointError: one is sparse, complex or quantized, or holds NaN or infinity.
+    """
     for key, value in state.items():
         if value.layout is not torch.strided or value.is_complex() or value.is_quantized:
-            raise CheckpointError(checkpoint.path, f"{key!r} is no plain tensor of real numbers")
+            raise CheckpointError(path, f"{key!r} is no plain tensor of real numbers")
         if not torch.isfinite(value).all():
-            raise CheckpointError(checkpoint.path, f"{key!r} holds NaN or infinity")
-    model.load_state_dict(state)
+            raise CheckpointError(path, f"{key!r} holds NaN or infinity")

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError, CheckpointError
-from lapilli.model.loading.checkpoint import Checkpoint
+from lapilli.model.loading.checkpoint import Checkpoint, require_real_numbers
+from lapilli.model.loading.containers import (
+    common_prefix,
+    is_count_of_a_tool,
+    prefix_hint,
+    without_prefix,
+)
 
 Module: TypeAlias = nn.Module  # for those right of here, who do not import torch
 
@@ -43,7 +49,11 @@ def load_strictly(module: nn.Module, checkpoint: Checkpoint, unused: Sequence[st
         CheckpointError: keys are missing, left over, or of another shape, with their names;
             a pattern that matches nothing; a value that is not finite.
     """
-    wanted, state = module.state_dict(), dict(checkpoint.state)
+    wanted = module.state_dict()
+    state = {k: v for k, v in checkpoint.state.items() if k in wanted or not is_count_of_a_tool(k)}
+    needed = [k for k in wanted if not _is_counter(k)]
+    if (prefix := common_prefix(checkpoint.path, state, needed)) is not None:
+        state = without_prefix(state, prefix)
     for pattern in unused:
         matching = [k for k in state if fnmatchcase(k, pattern) and k not in wanted]
         if not matching:
@@ -53,9 +63,12 @@ def load_strictly(module: nn.Module, checkpoint: Checkpoint, unused: Sequence[st
         for key in matching:
             del state[key]
     problems = []
-    if missing := [k for k in wanted if k not in state and not k.endswith(_COUNTER)]:
-        problems.append(f"the module wants, but the file has not: {_listed(missing)}")
-    if left := [k for k in state if k not in wanted and not k.endswith(_COUNTER)]:
+    if missing := [k for k in needed if k not in state]:
+        problems.append(
+            f"the module wants, but the file has not: {_listed(missing)}"
+            f"{prefix_hint(state, needed)}"
+        )
+    if left := [k for k in state if k not in wanted and not _is_counter(k)]:
         problems.append(
             f"the file has, but the module wants not: {_listed(left)}; if nothing uses them, "
             "say so with --unused"
@@ -67,12 +80,15 @@ def load_strictly(module: nn.Module, checkpoint: Checkpoint, unused: Sequence[st
     ]
     if shapes:
         problems.append(f"of another shape: {_listed(shapes)}")
-    if not problems and (odd := [k for k, v in state.items() if not torch.isfinite(v).all()]):
-        problems.append(f"NaN or infinity in {_listed(odd)}")
     if problems:
         raise CheckpointError(checkpoint.path, ". ".join(problems))
+    require_real_numbers(checkpoint.path, state)
     module.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)
     return module
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith(_COUNTER) or is_count_of_a_tool(key)
 
 
 def _listed(names: Sequence[str]) -> str:
