@@ -24,6 +24,12 @@ SMALL: Mapping[str, tuple[Config, int]] = {
     "spikformer imagenet": (
         SpikformerConfig(embed_dim=32, heads=2, depth=1, layout="imagenet", pooling="1111"), 32
     ),
+    "spikformer step": (
+        SpikformerConfig(
+            embed_dim=32, heads=2, depth=1, layout="imagenet", pooling="1111", proj_bias=False
+        ),
+        32,
+    ),
     "spikformer dvs": (
         SpikformerConfig(
             embed_dim=32, heads=2, depth=1, layout="dvs", pooling="1111", in_channels=2, T=10

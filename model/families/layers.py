@@ -161,7 +161,9 @@ class SSA(Units):
             synapse: Synapse = nn.Linear(dim, dim) if linear else nn.Conv1d(dim, dim, 1, bias=False)
             self.add_unit(f"{role}_{{}}", synapse, LIF(tau))
         self.attn_lif: nn.Module = LIF(tau, v_threshold=0.5)
-        out: Synapse = nn.Linear(dim, dim) if linear else nn.Conv1d(dim, dim, 1, bias=bias)
+        out: Synapse = (
+            nn.Linear(dim, dim, bias=bias) if linear else nn.Conv1d(dim, dim, 1, bias=bias)
+        )
         self.add_unit("proj_{}", out, LIF(tau))
 
     def mix(self, x: Tensor) -> Tensor:

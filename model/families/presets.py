@@ -178,6 +178,10 @@ _META: Mapping[str, Config] = {
 
 _STEP: Mapping[str, Config] = {
     "step-semm-imagenet-8-512": SEMMImageNetConfig(),
+    "step-spikformer-imagenet-8-512": SpikformerConfig(
+        layout="imagenet", pooling="1111", classes=1000, depth=8, embed_dim=512, heads=8,
+        proj_bias=False,
+    ),
     **{
         f"step-{name}-cifar{classes}": config
         for classes in (10, 100)
@@ -189,7 +193,7 @@ _STEP: Mapping[str, Config] = {
             ("semm", SEMMConfig(classes=classes)),
         )
     },
-}
+}  # fmt: skip
 
 PRESETS: Mapping[str, Config] = {
     **_SPIKFORMER, **_SPIKINGFORMER, **_SPIKE_DRIVEN, **_A2OS2A, **_QKFORMER, **_META, **_STEP,

@@ -41,10 +41,12 @@ class SpikformerConfig(NetworkConfig):
     Attributes:
         pooling: one digit for each of the four stem stages; "1" halves the map after it.
         layout: which official model; "dvs" takes (B, T, C, H, W) frames.
+        proj_bias: whether the projection after attention has a bias; STEP's for ImageNet has none.
     """
 
     pooling: str = "0011"
     layout: Layout = "cifar"
+    proj_bias: bool = True
 
 
 class PatchEmbed(Units):
@@ -86,7 +88,7 @@ class Spikformer(nn.Module):
         self.patch_embed = PatchEmbed(config.in_channels, dim, config.pooling)
         self.block = nn.ModuleList(
             Block(
-                SSA(dim, config.heads, linear=self.linear, scale=scale),
+                SSA(dim, config.heads, linear=self.linear, scale=scale, bias=config.proj_bias),
                 MLP(dim, dim * config.mlp_ratio, synapses[config.layout]),
             )
             for _ in range(config.depth)

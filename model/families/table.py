@@ -132,7 +132,8 @@ def detect(state: Mapping[str, Tensor]) -> str | None:
     if k == 3 and ".attn.router1." in keys:
         return "semm-imagenet"
     if k == 3 and "patch_embed.rpe_conv." in keys:
-        step = "patch_embed.proj_lif1.threshold" in state  # it has no neuron before that one
+        neurons = {k.rpartition(".")[0] for k in state if k.startswith("patch_embed.proj_lif")}
+        step = neurons and "patch_embed.proj_lif" not in neurons  # its stem begins with a current
         return "spikingformer" if step else "spikformer"
     return None
 

@@ -98,7 +98,7 @@ def read_pickle(path: Path) -> object:
         return _with_tensors(content)
     except pickle.UnpicklingError as error:
         named = _FOREIGN_GLOBAL.search(str(error))
-        what = f" ({named[1]})" if named else ""
+        what = f" (the class or function {named[1]})" if named else ""
         raise CheckpointError(
             path,
             f"it asks for code to be run while loading{what}, or is no checkpoint; refused. "

@@ -160,7 +160,8 @@ def saved(tmp_path: Path, change: Callable[[dict[str, object]], object] = lambda
          "the file has, but the module wants not: norm1.weight; if nothing uses them"),
         (lambda s: s.update({"fc.weight": s["fc.weight"].mT}),
          r"of another shape: fc.weight \(16, 8\), not \(8, 16\)"),
-        (lambda s: s.update({"fc.bias": s["fc.bias"] * torch.nan}), "'fc.bias' holds NaN or infinity"),
+        (lambda s: s.update({"fc.bias": s["fc.bias"] * torch.nan}),
+         "'fc.bias' holds NaN or infinity"),
         (lambda s: [s.update({f"extra{i}": torch.ones(1)}) for i in range(9)], "and 3 more"),
     ],
 )  # fmt: skip

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.torch
 SIZES = {
     "spikformer cifar": (68_096, 19),
     "spikformer imagenet": (14_240, 21),
+    "spikformer step": (14_240, 21),
     "spikformer dvs": (14_240, 21),
     "spikingformer cifar": (67_584, 18),
     "spikingformer imagenet": (14_112, 20),

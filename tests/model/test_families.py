@@ -72,6 +72,7 @@ _OFFICIAL = {
     "sdt_v2_8_384": ("meta-spikeformer-imagenet-8-384-t4", 31333864),
     "sdt_v3_s": ("e-spikeformer-imagenet-s", 5105608),
     "step_spikformer_cifar": ("step-spikformer-cifar10", 9324796),
+    "step_spikformer_imagenet": ("step-spikformer-imagenet-8-512", 29701794),
     "step_spikingformer_cifar": ("step-spikingformer-cifar10", 9318650),
     "step_sdt_cifar": ("step-spike-driven-cifar10", 10233590),
     "step_qkformer_cifar": ("step-qkformer-cifar10", 6706304),
