@@ -1,34 +1,34 @@
 """A model from somebody's own file or package: `path/to/file.py:ClassOrFactory`, with arguments.
 
-An installed package is named by its module, `package.module:ClassOrFactory`. A file is imported
-under a name of its own, with its folder on the search path only while it is needed: two files
-that both import their own `layers.py` do not meet.
+A package, installed or in the working folder, is named by its module,
+`package.module:ClassOrFactory`. Its code runs with the rights of whoever calls: it is imported, and
+the class or factory is called. Checkpoints, in contrast, are read without running anything.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
-import importlib
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lapilli.deploy.cli.images import Images
-from lapilli.ir.errors import LapilliError
+from lapilli.deploy.cli.own_imports import ModuleFileError, described, own_imports
 from lapilli.model.loading.checkpoint import load_checkpoint
+from lapilli.model.loading.foreign import foreign
 from lapilli.model.loading.preprocess import Preprocessing
-from lapilli.model.loading.strict import Module, as_network, events, load_strictly
+from lapilli.model.loading.strict import (
+    Module,
+    as_network,
+    events,
+    import_while_running,
+    load_strictly,
+    set_attributes,
+)
 from lapilli.quantize import Quantized, quantize
-
-
-class ModuleFileError(LapilliError, ImportError):
-    """A file of the user's that does not give a model; says which line of theirs failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,10 @@ class OwnModel:
     Attributes:
         source: `path/to/file.py:ClassOrFactory`, or `package.module:ClassOrFactory`.
         arguments: for the class or factory.
+        attributes: of the model, dotted for one of its modules; set once it is made.
+        pythonpath: folders that its imports are searched in first.
         checkpoint: parameters; without one the model's own initial ones.
+        key: which parameters of the checkpoint, where it has several sets.
         unused: patterns of keys in the checkpoint that nothing uses.
         mean, std: of pixel / 255, one per channel.
         layout, counts, output, per_sample: see `lapilli.quantize.quantize`.
@@ -46,7 +49,10 @@ class OwnModel:
 
     source: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    pythonpath: tuple[Path, ...] = ()
     checkpoint: Path | None = None
+    key: str | None = None
     unused: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -82,8 +88,12 @@ def check_source(text: str) -> str:
     return text
 
 
-def arguments_from(given: Sequence[str]) -> dict[str, Any]:
+def arguments_from(given: Sequence[str], option: str = "--arg") -> dict[str, Any]:
     """Arguments from `name=value`; a value that is no Python literal is a string.
+
+    Args:
+        given: a text for each of them.
+        option: which they were given to; "--set" takes dotted names.
 
     >>> arguments_from(["T=4", "pooling=0011", "sizes=(1, 2)"])
     {'T': 4, 'pooling': '0011', 'sizes': (1, 2)}
@@ -94,8 +104,9 @@ def arguments_from(given: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise ModuleFileError(f"--arg {text!r} is not name=value")
+        parts = name.split(".") if option == "--set" else [name]
+        if not equals or not all(part.isidentifier() or part.isdecimal() for part in parts):
+            raise ModuleFileError(f"{option} {text!r} is not name=value")
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -108,13 +119,15 @@ def build_own(own: OwnModel) -> Module:
 
     Raises:
         ModuleFileError: it does not import, has no such name, or its factory fails.
-        CaptureError: what it makes is no module.
+        CaptureError: what it makes is no module, or has no such attribute.
         CheckpointError: the parameters do not fit, key by key.
     """
-    module = as_network(_made(own), own.source)
-    if own.checkpoint is not None:
-        load_strictly(module, load_checkpoint(own.checkpoint), own.unused)
-    return module
+    if own.checkpoint is None:
+        return _made(own, own.arguments)
+    checkpoint = load_checkpoint(own.checkpoint, own.key)
+    theirs = foreign(checkpoint.state)  # of a class of another package: shapes tell its arguments
+    told = theirs.arguments if theirs is not None and theirs.source == own.source else {}
+    return load_strictly(_made(own, {**told, **own.arguments}), checkpoint, own.unused)
 
 
 def quantize_own(
@@ -146,50 +159,38 @@ def quantize_own(
     )
 
 
-def _made(own: OwnModel) -> object:
+def _made(own: OwnModel, arguments: Mapping[str, object]) -> Module:
     place, _, name = own.source.rpartition(":")
-    if _is_module(place):
-        return _called(own, _installed(place), Path(place), name)
-    path = Path(place).resolve()
-    if not path.is_file():
-        raise ModuleFileError(f"{path}: no such file")
-    with _imports_beside(path):
-        return _called(own, _imported(path), path, name)
+    if in_file := not _is_module(place):
+        place = str(Path(place).resolve())
+    imports = own_imports(place, own.pythonpath)
+    with imports.active():
+        factory = _named(imports.module(place), place, name)
+        try:
+            made = factory(**arguments)
+        except Exception as error:  # their code may raise anything
+            shown = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
+            problem = described(error, Path(place)) + _arguments_of(factory, error)
+            raise ModuleFileError(f"{place}: {name}({shown}) fails: {problem}") from error
+    module = as_network(made, own.source)
+    set_attributes(module, own.attributes)
+    if in_file or imports.found:
+        return import_while_running(module, imports.active)
+    return module  # of an installed package
 
 
-def _called(own: OwnModel, module: ModuleType, path: Path, name: str) -> object:
-    factory = _named(module, path, name)
+def _arguments_of(factory: Callable[..., object], error: BaseException) -> str:
+    """What may be given with --arg, where a wrong or missing argument was the fault."""
+    if not isinstance(error, TypeError) or "argument" not in str(error):
+        return ""
     try:
-        return factory(**own.arguments)
-    except Exception as error:  # their code may raise anything
-        shown = ", ".join(f"{k}={v!r}" for k, v in own.arguments.items())
-        raise ModuleFileError(f"{path}: {name}({shown}) fails: {_said(error, path)}") from error
+        signature = str(inspect.signature(factory))
+    except (ValueError, TypeError):
+        return ""
+    return f"; it takes {signature}: give them with --arg name=value"
 
 
-def _installed(place: str) -> ModuleType:
-    try:
-        return importlib.import_module(place)
-    except Exception as error:  # their code may raise anything
-        raise ModuleFileError(
-            f"{place}: does not import: {type(error).__name__}: {error}; is it installed?"
-        ) from error
-
-
-def _imported(path: Path) -> ModuleType:
-    unique = f"lapilli_own_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(unique, path)
-    if spec is None or spec.loader is None:
-        raise ModuleFileError(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[unique] = module  # dataclasses look themselves up here
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # their code may raise anything
-        raise ModuleFileError(f"{path}: does not import: {_said(error, path)}") from error
-    return module
-
-
-def _named(module: ModuleType, path: Path, name: str) -> Callable[..., object]:
+def _named(module: ModuleType, place: str, name: str) -> Callable[..., object]:
     found = getattr(module, name, None)
     if not callable(found):
         own = sorted(
@@ -198,33 +199,6 @@ def _named(module: ModuleType, path: Path, name: str) -> Callable[..., object]:
             if callable(v) and getattr(v, "__module__", "") == module.__name__ and n[0] != "_"
         )
         raise ModuleFileError(
-            f"{path}: has no class or function {name!r}; it has {', '.join(own) or 'none'}"
+            f"{place}: has no class or function {name!r}; it has {', '.join(own) or 'none'}"
         )
     return found  # type: ignore[no-any-return]
-
-
-def _said(error: BaseException, path: Path) -> str:
-    """The error, and the last line of the user's file that it came through."""
-    numbers = []
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            numbers.append(trace.tb_lineno)
-        trace = trace.tb_next
-    line = f" (line {numbers[-1]})" if numbers else ""
-    return f"{type(error).__name__}: {error}{line}"
-
-
-@contextmanager
-def _imports_beside(path: Path) -> Iterator[None]:
-    """Modules beside the file can be imported, and are forgotten afterwards."""
-    folder, known = str(path.parent), set(sys.modules)
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-        for name in set(sys.modules) - known:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and Path(file).is_relative_to(folder) and not name.startswith("lapilli"):
-                del sys.modules[name]

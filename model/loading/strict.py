@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
@@ -35,6 +37,51 @@ def as_network(made: object, name: str) -> Module:
     if not isinstance(made, nn.Module):
         raise CaptureError(name, f"is a {type(made).__name__}, not a torch.nn.Module")
     return made.eval()
+
+
+def set_attributes(module: Module, attributes: Mapping[str, object]) -> None:
+    """Set attributes that a class has no argument for, such as `T` or `block.0.attn.scale`.
+
+    Raises:
+        CaptureError: no such attribute; or it is a parameter or a module.
+    """
+    for name, value in attributes.items():
+        path, _, leaf = name.rpartition(".")
+        owner: object = None
+        with contextlib.suppress(AttributeError):
+            owner = module.get_submodule(path)
+        if not isinstance(owner, nn.Module) or not hasattr(owner, leaf):
+            plain = [n for n in vars(owner or module) if n[0] != "_" and n != "training"]
+            raise CaptureError(
+                path, f"has no attribute {leaf!r} to be set; it has {_listed(plain) or 'none'}"
+            )
+        if isinstance(getattr(owner, leaf), Tensor | nn.Module):
+            raise CaptureError(path, f"{leaf!r} is no plain attribute, and is not set")
+        setattr(owner, leaf, value)
+
+
+def import_while_running(
+    module: Module, importing: Callable[[], AbstractContextManager[None]]
+) -> Module:
+    """Keep `importing()` entered whenever `module` is called; some import within `forward`.
+
+    Args:
+        module: it gets two hooks, which its copies share.
+        importing: makes a context manager.
+    """
+    entered: list[contextlib.ExitStack] = []
+
+    def enter(_: nn.Module, __: object) -> None:
+        stack = contextlib.ExitStack()
+        stack.enter_context(importing())
+        entered.append(stack)
+
+    def leave(_: nn.Module, __: object, ___: object) -> None:
+        entered.pop().close()
+
+    module.register_forward_pre_hook(enter, prepend=True)
+    module.register_forward_hook(leave, always_call=True)
+    return module
 
 
 def load_strictly(module: nn.Module, checkpoint: Checkpoint, unused: Sequence[str] = ()) -> Module:

@@ -18,7 +18,8 @@ from torch import Tensor, nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from lapilli.deploy.cli.app import app  # noqa: E402
-from lapilli.deploy.cli.modules import ModuleFileError, OwnModel, arguments_from, build_own  # noqa: E402
+from lapilli.deploy.cli.modules import OwnModel, arguments_from, build_own  # noqa: E402
+from lapilli.deploy.cli.own_imports import ModuleFileError  # noqa: E402
 from lapilli.ir.errors import QuantizeError  # noqa: E402
 from lapilli.model.loading.foreign import foreign  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402

@@ -20,13 +20,13 @@ from typer.testing import CliRunner  # noqa: E402
 from lapilli.deploy.cli.app import app  # noqa: E402
 from lapilli.deploy.cli.images import Images  # noqa: E402
 from lapilli.deploy.cli.modules import (  # noqa: E402
-    ModuleFileError,
     OwnModel,
     arguments_from,
     build_own,
     is_source,
     quantize_own,
 )
+from lapilli.deploy.cli.own_imports import ModuleFileError  # noqa: E402
 from lapilli.export.native import load_network  # noqa: E402
 from lapilli.ir.errors import CaptureError, CheckpointError, InputError  # noqa: E402
 from lapilli.model.capture.signature import Signature  # noqa: E402

@@ -63,7 +63,7 @@ def _check_time(t: Translation, x: Call, folded: int) -> None:
         return
     remedy = "reshape its input to [T, B, ...]"
     if first == ["T", "B"]:
-        remedy += ", or ask for what it does with batches of one: per_sample=True"
+        remedy += ", or ask for what it does with batches of one: per_sample=True (--per-sample)"
     raise MixError(
         f"{shown}, which is not T alone; state would leak from sample to sample: {remedy}"
     )
