@@ -105,7 +105,17 @@ ADAPTERS: Mapping[str, Adapter] = {
 
 def adapter_of(module: nn.Module) -> Adapter | None:
     """The row of this module's class, or None if it is no neuron that we know."""
-    return ADAPTERS.get(_qualified(module))
+    return ADAPTERS.get(_qualified(module)) or _adapter_of_step(module)
+
+
+def _adapter_of_step(module: nn.Module) -> Adapter | None:
+    """The adapter of STEP's neurons, whose module is named by the folder that STEP is run from."""
+    bases = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__[1:3]]
+    if len(bases) < 2 or not bases[0].endswith(".BaseNode_Torch"):
+        return None
+    if bases[1] != "braincog.base.node.node.BaseNode":
+        return None
+    return {"LIFNode": braincog.LIF, "PLIFNode": braincog.PLIF}.get(type(module).__qualname__)
 
 
 def rule_of(module: nn.Module, path: str) -> Rule:

@@ -21,7 +21,7 @@ from torch import nn  # noqa: E402
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import CaptureError  # noqa: E402
 from lapilli.model.capture.probe import probe  # noqa: E402
-from lapilli.model.neurons.adapters import adapter_of, rule_of  # noqa: E402
+from lapilli.model.neurons.adapters import ADAPTERS, adapter_of, rule_of  # noqa: E402
 from lapilli.model.neurons.rule import NeuronRule, StaircaseRule  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -183,3 +183,26 @@ def test_an_unknown_class_stays_unknown() -> None:
     assert adapter_of(nn.ReLU()) is None
     with pytest.raises(CaptureError, match=r"torch.nn.modules.activation.ReLU is no neuron"):
         rule_of(nn.ReLU(), "act")
+
+
+# ---- STEP's, wherever it is run from -----------------------------------------------------------
+
+
+def _step_class(name: str, base: str = "braincog.base.node.node.BaseNode") -> type[nn.Module]:
+    """A class as STEP's `utils/node.py` defines it, imported under a name of somebody's choice."""
+    module, _, kind = base.rpartition(".")
+    root = type(kind, (nn.Module,), {"__module__": module, "__qualname__": kind})
+    middle = type("BaseNode_Torch", (root,), {"__module__": "a.b.node"})
+    return type(name, (middle,), {"__module__": "a.b.node", "__qualname__": name})
+
+
+def test_steps_neurons_are_known_under_any_dotted_name() -> None:
+    known = adapter_of(_step_class("LIFNode")())
+    assert known is ADAPTERS["models.utils.node.LIFNode"]
+    assert adapter_of(_step_class("PLIFNode")()) is ADAPTERS["models.utils.node.PLIFNode"]
+    assert adapter_of(_step_class("CLIFNode")()) is None
+    assert adapter_of(_step_class("LIFNode", "a.b.node.BaseNode")()) is None
+    own = type(
+        "LIFNode", (_step_class("LIFNode"),), {"__module__": "a.b", "__qualname__": "LIFNode"}
+    )
+    assert adapter_of(own()) is None  # derived once more: it may override anything
