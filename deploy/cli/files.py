@@ -26,15 +26,20 @@ def print_json(facts: object) -> None:
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(help="A checkpoint, a .lapilli file, or a .onnx file of lapilli.")
+        Path,
+        typer.Argument(help="A checkpoint, or a .lapilli, .onnx, .nir, .net, .npz or .py file."),
     ],
     latency: Annotated[
         bool, typer.Option("--latency", help="Of a .lapilli file: when Lava shows each node.")
     ] = False,
+    key: Annotated[
+        str | None, typer.Option(help="Of a checkpoint with several sets of parameters: which.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a checkpoint, a .lapilli or a .onnx file is, and what to run next."""
+    """Say what a file is, and what to run next; runs no code of the file."""
     from lapilli.deploy.cli import report
+    from lapilli.deploy.cli.other_files import other_facts
 
     if latency:
         need("scipy")
@@ -54,11 +59,13 @@ def inspect(
         from lapilli.export.onnx.reader import read_onnx
 
         facts = report.onnx_file_facts(read_onnx(file))
+    elif (other := other_facts(file)) is not None:
+        facts = other
     else:
         need("torch")
         from lapilli.deploy.cli.inspection import checkpoint_facts
 
-        facts = checkpoint_facts(file)
+        facts = checkpoint_facts(file, key)
     if as_json:
         print_json(facts)
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lapilli.deploy.cli.images import Images
@@ -27,12 +27,14 @@ class Overrides:
     Attributes:
         config: the configuration as a JSON object, `family` optional; replaces the stored one.
         preset: name of a published model, which says configuration and normalisation.
+        key: which parameters, where the file has several sets of them.
         mean, std: of pixel / 255, one per channel.
         classes: names of the answers.
     """
 
     config: str | None = None
     preset: str | None = None
+    key: str | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
@@ -45,7 +47,7 @@ def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoin
         CheckpointError: it cannot be read, or a configuration does not fit its family.
     """
     given = overrides or Overrides()
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, given.key)
     config = checkpoint.config
     if given.preset is not None:
         config = _preset(path, given)
@@ -69,7 +71,7 @@ def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoin
             path, "does not say how images were normalised; give --mean and --std"
         )
     preprocessing = Preprocessing(mean=mean, std=std, classes=classes)
-    return Checkpoint(path, checkpoint.state, config, preprocessing)
+    return replace(checkpoint, config=config, preprocessing=preprocessing)
 
 
 def _preset(path: Path, given: Overrides) -> Config:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
 from lapilli.model.families.a2os2a import A2OS2AConfig, A2OS2ATransformer
 from lapilli.model.families.e_spikeformer import ESpikeFormer, ESpikeFormerConfig
+from lapilli.model.families.family import NORMS, SURROGATE, Family, Keys, lines_of, shown
 from lapilli.model.families.lif import LIF, PLIF
 from lapilli.model.families.meta_spikeformer import (
     MetaSpikeFormer,
@@ -41,36 +42,42 @@ Config: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """One family.
-
-    Attributes:
-        config, model: the model is built of one configuration.
-        unused: patterns of keys that official files carry and no forward pass reads.
-        renamed: (pattern, replacement): other spellings of keys, of older or other code.
-    """
-
-    config: type[Config]
-    model: Callable[[Any], nn.Module]
-    unused: tuple[str, ...] = ()
-    renamed: tuple[tuple[str, str], ...] = ()
-
-
-_NORMS = r"^block\.\d+\.norm[12]\.(weight|bias)$"
 _TALKING_HEADS = r"\.attn\.talking_heads\.weight$"
-_SURROGATE = r"\.act_fun\.alpha$"  # STEP: steepness of the surrogate gradient
+_QKV_LINEAR = r"\.attn\.[qkv]_linear\.weight$"
+_ROUTER = r"\.attn\.router1\."
+_TOKENS_3 = r"\.attn\.k_conv\.weight 3$"  # a 1-d convolution over tokens
+_TOKENS_4 = r"\.attn\.k_conv\.weight 4$"
+_QK_ATTENTION = r"\.tssa\."
+_REP_CONV = r"\.q_conv\.0\.body\."
+_POSITION = r"^patch_embed\.rpe_conv\."
+_NEURON_FIRST = r"^patch_embed\.(block|proj)4_conv\.|\.mlp1_conv\."  # Spikingformer's names
+_STEM_NEURON = r"^patch_embed\.proj_lif\."  # those of a stem's later stages have a digit
+_LATER_NEURON = r"^patch_embed\.proj_lif\d\."
+_OTHERS = (_ROUTER, _QK_ATTENTION, _NEURON_FIRST)
 
-FAMILIES: Mapping[str, Family] = {
-    "spikformer": Family(
+_ALL = (
+    Family(
+        name="spikformer",
         config=SpikformerConfig,
         model=Spikformer,
-        unused=(_NORMS, r"^pos_embed$", r"^norm\.(weight|bias)$", _SURROGATE),
+        recognises=(
+            Keys(has=(_QKV_LINEAR,), lacks=(_ROUTER,)),
+            Keys(has=(_TOKENS_3, _POSITION), lacks=(*_OTHERS, _LATER_NEURON)),
+            Keys(has=(_TOKENS_3, _POSITION, _STEM_NEURON), lacks=_OTHERS),
+        ),
+        unused=(NORMS, r"^pos_embed$", r"^norm\.(weight|bias)$", SURROGATE),
     ),
-    "spikingformer": Family(
+    Family(
+        name="spikingformer",
         config=SpikingformerConfig,
         model=Spikingformer,
-        unused=(_NORMS, _SURROGATE),
+        recognises=(
+            Keys(has=(_NEURON_FIRST,), lacks=(_QK_ATTENTION, _REP_CONV)),
+            Keys(  # STEP's: the stem's first stage is a current
+                has=(_TOKENS_3, _POSITION, _LATER_NEURON), lacks=(*_OTHERS, _STEM_NEURON)
+            ),
+        ),
+        unused=(NORMS, SURROGATE),
         renamed=(  # the authors' older files, and STEP
             (r"^patch_embed\.proj_(conv|bn|lif)([1-3])\.", r"patch_embed.proj\2_\1."),
             (r"^patch_embed\.proj_(conv|bn|lif)([1-3])\.", r"patch_embed.block\2_\1."),
@@ -80,28 +87,58 @@ FAMILIES: Mapping[str, Family] = {
             (r"\.mlp\.fc([12])_", r".mlp.mlp\1_"),
         ),
     ),
-    "spike-driven": Family(
+    Family(
+        name="spike-driven",
         config=SpikeDrivenConfig,
         model=SpikeDrivenTransformer,
-        unused=(_TALKING_HEADS, r"\.(rpe_lif|attn_lif)\.(threshold|w)$", _SURROGATE),
+        recognises=(
+            Keys(
+                has=(_TOKENS_4, r"^patch_embed\.proj_conv\."),
+                lacks=(_QK_ATTENTION, _REP_CONV, _NEURON_FIRST),
+            ),
+        ),
+        unused=(_TALKING_HEADS, r"\.(rpe_lif|attn_lif)\.(threshold|w)$", SURROGATE),
         renamed=((r"\.mlp\.fc_(conv|bn|lif)([12])\.", r".mlp.fc\2_\1."),),  # STEP
     ),
-    "a2os2a": Family(config=A2OS2AConfig, model=A2OS2ATransformer),
-    "qkformer": Family(
+    Family(name="a2os2a", config=A2OS2AConfig, model=A2OS2ATransformer),  # keys of spike-driven
+    Family(
+        name="qkformer",
         config=QKFormerConfig,
         model=QKFormer,
-        unused=(_SURROGATE,),
+        recognises=(Keys(has=(_QK_ATTENTION,)),),
+        unused=(SURROGATE,),
         renamed=((r"\.mlp\.fc_(conv|bn|lif)([12])\.", r".mlp.mlp\2_\1."),),  # STEP
     ),
-    "semm": Family(config=SEMMConfig, model=SEMM, unused=(_SURROGATE,)),
-    "semm-imagenet": Family(
+    Family(
+        name="semm",
+        config=SEMMConfig,
+        model=SEMM,
+        recognises=(Keys(has=(_QKV_LINEAR, _ROUTER)),),
+        unused=(SURROGATE,),
+    ),
+    Family(
+        name="semm-imagenet",
         config=SEMMImageNetConfig,
         model=SEMMImageNet,
-        unused=(_SURROGATE, r"\.attn\.[kv]_bn\."),
+        recognises=(Keys(has=(_TOKENS_3, _ROUTER), lacks=(_NEURON_FIRST, _QK_ATTENTION)),),
+        unused=(SURROGATE, r"\.attn\.[kv]_bn\."),
     ),
-    "meta-spikeformer": Family(config=MetaSpikeFormerConfig, model=MetaSpikeFormer),
-    "e-spikeformer": Family(config=ESpikeFormerConfig, model=ESpikeFormer),
-}
+    Family(
+        name="meta-spikeformer",
+        config=MetaSpikeFormerConfig,
+        model=MetaSpikeFormer,
+        recognises=(Keys(has=(_REP_CONV,)),),
+    ),
+    Family(
+        name="e-spikeformer",
+        config=ESpikeFormerConfig,
+        model=ESpikeFormer,
+        recognises=(
+            Keys(has=(r"^downsample1_1\.", r"\.pwconv1\.0\."), lacks=(_REP_CONV,)),
+        ),
+    ),
+)  # fmt: skip
+FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 
 
 def family_of(config: Config) -> str:
@@ -110,32 +147,34 @@ def family_of(config: Config) -> str:
 
 
 def detect(state: Mapping[str, Tensor]) -> str | None:
-    """The family whose keys these are, None if of none.
+    """The family whose keys these are; None if of none, or of two.
 
     A2OS2A has the keys of "spike-driven". The older spelling of Spikingformer has those of
     Spikformer for ImageNet, and is taken for it.
     """
-    keys = "\n".join(state)
-    k = next((v.dim() for k, v in state.items() if k.endswith(".attn.k_conv.weight")), 0)
-    if re.search(r"\.attn\.[qkv]_linear\.weight", keys):
-        return "semm" if ".router1." in keys else "spikformer"
-    if ".q_conv.0.body." in keys:
-        return "meta-spikeformer"
-    if "downsample1_1." in keys and ".pwconv1.0." in keys:
-        return "e-spikeformer"
-    if ".tssa." in keys:
-        return "qkformer"
-    if re.search(r"patch_embed\.(block|proj)4_conv\.|\.mlp1_conv\.", keys):
-        return "spikingformer"
-    if k == 4 and "patch_embed.proj_conv." in keys:
-        return "spike-driven"
-    if k == 3 and ".attn.router1." in keys:
-        return "semm-imagenet"
-    if k == 3 and "patch_embed.rpe_conv." in keys:
-        neurons = {k.rpartition(".")[0] for k in state if k.startswith("patch_embed.proj_lif")}
-        step = neurons and "patch_embed.proj_lif" not in neurons  # its stem begins with a current
-        return "spikingformer" if step else "spikformer"
-    return None
+    found = _recognised(lines_of(state))
+    return found[0] if len(found) == 1 else None
+
+
+def _recognised(lines: str) -> list[str]:
+    return [f.name for f in _ALL if any(keys.fit(lines) for keys in f.recognises)]
+
+
+def undecided(state: Mapping[str, Tensor]) -> str:
+    """Say which keys decide that a file is of no family, or of two."""
+    lines = lines_of(state)
+    if found := _recognised(lines):
+        by = (next(k for k in FAMILIES[n].recognises if k.fit(lines)) for n in found)
+        fits = (f"{n!r} by {k.decisive(lines)}" for n, k in zip(found, by, strict=True))
+        return f"its keys fit {' and '.join(fits)}"
+    known = [(family.name, keys) for family in _ALL for keys in family.recognises]
+    near = [(name, keys) for name, keys in known if len(keys.missing(lines)) < len(keys.has)]
+    if not near:
+        return "its keys fit no family that lapilli defines"
+    name, keys = min(near, key=lambda n: len(n[1].missing(lines)))
+    missing, excluded = keys.missing(lines), keys.excluded(lines)
+    reason = f"lacks {shown(missing)}" if missing else f"has {excluded!r}"
+    return f"its keys fit no family that lapilli defines; nearest is {name!r}, but it {reason}"
 
 
 def unused(state: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -154,7 +193,7 @@ def configuration(family: str, fields: Mapping[str, Any]) -> Config:
     given: dict[str, Any] = {
         name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()
     }
-    config = FAMILIES[family].config(**given)
+    config: Config = FAMILIES[family].config(**given)
     check(config)
     return config
 
