@@ -12,6 +12,23 @@ from torch import Tensor, nn
 NORMS = r"^block\.\d+\.norm[12]\.(weight|bias)$"  # in official files; called by no forward pass
 SURROGATE = r"\.act_fun\.alpha$"  # STEP: steepness of the surrogate gradient
 
+# Keys that tell families apart.
+TALKING_HEADS = r"\.attn\.talking_heads\.weight$"
+QKV_LINEAR = r"\.attn\.[qkv]_linear\.weight$"
+ROUTER = r"\.attn\.router1\."
+TOKENS_3 = r"\.attn\.k_conv\.weight 3$"  # attention by 1-d convolutions over tokens
+TOKENS_4 = r"\.attn\.k_conv\.weight 4$"  # attention by 2-d convolutions
+QK_ATTENTION = r"\.tssa\."
+REP_CONV = r"\.q_conv\.0\.body\."
+POSITION = r"^patch_embed\.rpe_conv\."
+NEURON_FIRST = r"^patch_embed\.(block|proj)4_conv\.|\.mlp1_conv\."  # Spikingformer's names
+STEM_NEURON = r"^patch_embed\.proj_lif\."  # those of later stages have a digit
+LATER_NEURON = r"^patch_embed\.proj_lif\d\."
+OTHER_FAMILIES = (ROUTER, QK_ATTENTION, NEURON_FIRST)
+
+BSA_ASSUMES = "heads, tau and thresholds of the host"
+SEMM_ASSUMES = "4 experts, widths, tau and thresholds; attention and order of neurons of the host"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
@@ -54,6 +71,7 @@ class Family:
             another family has the same keys.
         unused: patterns of keys that official files carry and no forward pass reads.
         renamed: (pattern, replacement): other spellings of keys, of older or other code.
+        heads: pattern of a key whose first axis is the number of heads; empty if none is.
         presets: every published size by name: what its checkpoint does not say.
         assumed: what nobody published, and presets whose names begin so assume.
         small: untrained models that exactness is tried on: configuration, height and width.
@@ -65,6 +83,7 @@ class Family:
     recognises: tuple[Keys, ...] = ()
     unused: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    heads: str = ""
     presets: Mapping[str, Any] = field(default_factory=dict)
     assumed: Mapping[str, str] = field(default_factory=dict)
     small: Mapping[str, tuple[Any, int]] = field(default_factory=dict)

@@ -14,20 +14,26 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
-from lapilli.model.families.a2os2a import A2OS2AConfig, A2OS2ATransformer
-from lapilli.model.families.e_spikeformer import ESpikeFormer, ESpikeFormerConfig
-from lapilli.model.families.family import NORMS, SURROGATE, Family, Keys, lines_of, shown
-from lapilli.model.families.lif import LIF, PLIF
-from lapilli.model.families.meta_spikeformer import (
-    MetaSpikeFormer,
-    MetaSpikeFormerConfig,
-    StagesConfig,
+from lapilli.model.families import (
+    a2os2a,
+    e_spikeformer,
+    meta_spikeformer,
+    qkformer,
+    semm,
+    spike_driven,
+    spikformer,
+    spikingformer,
 )
-from lapilli.model.families.qkformer import QKFormer, QKFormerConfig
-from lapilli.model.families.semm import SEMM, SEMMConfig, SEMMImageNet, SEMMImageNetConfig
-from lapilli.model.families.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer
-from lapilli.model.families.spikformer import Spikformer, SpikformerConfig
-from lapilli.model.families.spikingformer import Spikingformer, SpikingformerConfig
+from lapilli.model.families.a2os2a import A2OS2AConfig
+from lapilli.model.families.e_spikeformer import ESpikeFormerConfig
+from lapilli.model.families.family import Family, lines_of, shown
+from lapilli.model.families.lif import LIF, PLIF
+from lapilli.model.families.meta_spikeformer import MetaSpikeFormerConfig
+from lapilli.model.families.qkformer import QKFormerConfig
+from lapilli.model.families.semm import SEMMConfig, SEMMImageNetConfig
+from lapilli.model.families.spike_driven import SpikeDrivenConfig
+from lapilli.model.families.spikformer import SpikformerConfig
+from lapilli.model.families.spikingformer import SpikingformerConfig
 
 Config: TypeAlias = (
     SpikformerConfig
@@ -42,102 +48,17 @@ Config: TypeAlias = (
 )
 
 
-_TALKING_HEADS = r"\.attn\.talking_heads\.weight$"
-_QKV_LINEAR = r"\.attn\.[qkv]_linear\.weight$"
-_ROUTER = r"\.attn\.router1\."
-_TOKENS_3 = r"\.attn\.k_conv\.weight 3$"  # a 1-d convolution over tokens
-_TOKENS_4 = r"\.attn\.k_conv\.weight 4$"
-_QK_ATTENTION = r"\.tssa\."
-_REP_CONV = r"\.q_conv\.0\.body\."
-_POSITION = r"^patch_embed\.rpe_conv\."
-_NEURON_FIRST = r"^patch_embed\.(block|proj)4_conv\.|\.mlp1_conv\."  # Spikingformer's names
-_STEM_NEURON = r"^patch_embed\.proj_lif\."  # those of a stem's later stages have a digit
-_LATER_NEURON = r"^patch_embed\.proj_lif\d\."
-_OTHERS = (_ROUTER, _QK_ATTENTION, _NEURON_FIRST)
-
 _ALL = (
-    Family(
-        name="spikformer",
-        config=SpikformerConfig,
-        model=Spikformer,
-        recognises=(
-            Keys(has=(_QKV_LINEAR,), lacks=(_ROUTER,)),
-            Keys(has=(_TOKENS_3, _POSITION), lacks=(*_OTHERS, _LATER_NEURON)),
-            Keys(has=(_TOKENS_3, _POSITION, _STEM_NEURON), lacks=_OTHERS),
-        ),
-        unused=(NORMS, r"^pos_embed$", r"^norm\.(weight|bias)$", SURROGATE),
-    ),
-    Family(
-        name="spikingformer",
-        config=SpikingformerConfig,
-        model=Spikingformer,
-        recognises=(
-            Keys(has=(_NEURON_FIRST,), lacks=(_QK_ATTENTION, _REP_CONV)),
-            Keys(  # STEP's: the stem's first stage is a current
-                has=(_TOKENS_3, _POSITION, _LATER_NEURON), lacks=(*_OTHERS, _STEM_NEURON)
-            ),
-        ),
-        unused=(NORMS, SURROGATE),
-        renamed=(  # the authors' older files, and STEP
-            (r"^patch_embed\.proj_(conv|bn|lif)([1-3])\.", r"patch_embed.proj\2_\1."),
-            (r"^patch_embed\.proj_(conv|bn|lif)([1-3])\.", r"patch_embed.block\2_\1."),
-            (r"^patch_embed\.proj_(conv|bn)\.", r"patch_embed.block0_\1."),
-            (r"^patch_embed\.rpe_", r"patch_embed.proj4_"),
-            (r"^patch_embed\.rpe_", r"patch_embed.block4_"),
-            (r"\.mlp\.fc([12])_", r".mlp.mlp\1_"),
-        ),
-    ),
-    Family(
-        name="spike-driven",
-        config=SpikeDrivenConfig,
-        model=SpikeDrivenTransformer,
-        recognises=(
-            Keys(
-                has=(_TOKENS_4, r"^patch_embed\.proj_conv\."),
-                lacks=(_QK_ATTENTION, _REP_CONV, _NEURON_FIRST),
-            ),
-        ),
-        unused=(_TALKING_HEADS, r"\.(rpe_lif|attn_lif)\.(threshold|w)$", SURROGATE),
-        renamed=((r"\.mlp\.fc_(conv|bn|lif)([12])\.", r".mlp.fc\2_\1."),),  # STEP
-    ),
-    Family(name="a2os2a", config=A2OS2AConfig, model=A2OS2ATransformer),  # keys of spike-driven
-    Family(
-        name="qkformer",
-        config=QKFormerConfig,
-        model=QKFormer,
-        recognises=(Keys(has=(_QK_ATTENTION,)),),
-        unused=(SURROGATE,),
-        renamed=((r"\.mlp\.fc_(conv|bn|lif)([12])\.", r".mlp.mlp\2_\1."),),  # STEP
-    ),
-    Family(
-        name="semm",
-        config=SEMMConfig,
-        model=SEMM,
-        recognises=(Keys(has=(_QKV_LINEAR, _ROUTER)),),
-        unused=(SURROGATE,),
-    ),
-    Family(
-        name="semm-imagenet",
-        config=SEMMImageNetConfig,
-        model=SEMMImageNet,
-        recognises=(Keys(has=(_TOKENS_3, _ROUTER), lacks=(_NEURON_FIRST, _QK_ATTENTION)),),
-        unused=(SURROGATE, r"\.attn\.[kv]_bn\."),
-    ),
-    Family(
-        name="meta-spikeformer",
-        config=MetaSpikeFormerConfig,
-        model=MetaSpikeFormer,
-        recognises=(Keys(has=(_REP_CONV,)),),
-    ),
-    Family(
-        name="e-spikeformer",
-        config=ESpikeFormerConfig,
-        model=ESpikeFormer,
-        recognises=(
-            Keys(has=(r"^downsample1_1\.", r"\.pwconv1\.0\."), lacks=(_REP_CONV,)),
-        ),
-    ),
-)  # fmt: skip
+    spikformer.FAMILY,
+    spikingformer.FAMILY,
+    spike_driven.FAMILY,
+    a2os2a.FAMILY,
+    qkformer.FAMILY,
+    semm.FAMILY,
+    semm.IMAGENET_FAMILY,
+    meta_spikeformer.FAMILY,
+    e_spikeformer.FAMILY,
+)
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 
 
@@ -184,6 +105,15 @@ def unused(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     return tuple(key for key in state if any(re.search(p, key) for p in patterns))
 
 
+def heads_in(state: Mapping[str, Tensor]) -> int | None:
+    """The number of heads, which a weight that nothing uses gives away; None if none does."""
+    family = detect(state)
+    pattern = FAMILIES[family].heads if family else ""
+    if not pattern:
+        return None
+    return next((len(v) for k, v in state.items() if re.search(pattern, k) and v.dim() == 3), None)
+
+
 def configuration(family: str, fields: Mapping[str, Any]) -> Config:
     """A configuration of the fields as they are in JSON.
 
@@ -208,22 +138,8 @@ def check(config: Config) -> None:
     for name, value in asdict(config).items():
         if not _legal(name, value, hints[name]):
             raise ValueError(f"{name} = {value!r}")
-    if isinstance(config, StagesConfig):
-        if config.widths[0] % 2 or any(width % config.heads for width in config.widths[2:]):
-            raise ValueError(f"widths = {config.widths}, no multiples of its heads")
-        return
-    multiple, narrowest = 8, config.embed_dim
-    if isinstance(config, QKFormerConfig):
-        least, multiple, halvings = {"cifar": (3, 8, 2), "imagenet": (4, 8, 2), "dvs": (2, 16, 1)}[
-            config.layout
-        ]
-        narrowest = config.embed_dim >> halvings
-        if config.depth < least:
-            raise ValueError(f"depth = {config.depth}, fewer blocks than stages")
-    if config.embed_dim % multiple or narrowest % config.heads:
-        raise ValueError(
-            f"embed_dim = {config.embed_dim}, no multiple of {multiple} and of its heads"
-        )
+    if (fault := config.fault()) is not None:
+        raise ValueError(fault)
 
 
 def _legal(name: str, value: object, hint: Any) -> bool:
