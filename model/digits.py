@@ -6,11 +6,14 @@ Source: UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from lapilli.model.loading.checkpoint import build, load_checkpoint
 from lapilli.model.loading.preprocess import Preprocessing
+from lapilli.model.loading.strict import Module
 
 TEST_IMAGES = 360
 # Mean and deviation of pixel / 255 over the training images, rounded to one digit.
@@ -41,3 +44,16 @@ def load_digits() -> tuple[Split, Split]:
         pixels, labels, test_size=TEST_IMAGES, random_state=0, stratify=labels
     )
     return Split(train_x, train_y), Split(test_x, test_y)
+
+
+def trained(name: str) -> Module:
+    """Return a network that was trained on the training split, in evaluation mode.
+
+    Args:
+        name: "spikformer" or "spike_driven".
+
+    Raises:
+        CheckpointError: there is no such network.
+    """
+    checkpoints = Path(__file__).with_name("checkpoints")
+    return build(load_checkpoint(checkpoints / f"digits_{name}.safetensors"))

@@ -7,83 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lapilli.model.families.a2os2a import A2OS2AConfig
-from lapilli.model.families.e_spikeformer import ESpikeFormerConfig
-from lapilli.model.families.meta_spikeformer import MetaSpikeFormerConfig
-from lapilli.model.families.qkformer import QKFormerConfig
-from lapilli.model.families.semm import BareEMSA, SEMMConfig, SEMMImageNetConfig
-from lapilli.model.families.spike_driven import SpikeDrivenConfig
-from lapilli.model.families.spikformer import SpikformerConfig
-from lapilli.model.families.spikingformer import SpikingformerConfig
-from lapilli.model.families.table import Config, make
+from lapilli.model.families.semm import BareEMSA
+from lapilli.model.families.table import FAMILIES, Config, make
 
-_WIDTHS = {"widths": (16, 32, 32, 48), "heads": 2, "classes": 5, "depths": (1, 1)}
 # Family and layout -> configuration, and the height and width of its images.
 SMALL: Mapping[str, tuple[Config, int]] = {
-    "spikformer cifar": (SpikformerConfig(embed_dim=32, heads=2, depth=1), 16),
-    "spikformer imagenet": (
-        SpikformerConfig(embed_dim=32, heads=2, depth=1, layout="imagenet", pooling="1111"), 32
-    ),
-    "spikformer step": (
-        SpikformerConfig(
-            embed_dim=32, heads=2, depth=1, layout="imagenet", pooling="1111", proj_bias=False
-        ),
-        32,
-    ),
-    "spikformer dvs": (
-        SpikformerConfig(
-            embed_dim=32, heads=2, depth=1, layout="dvs", pooling="1111", in_channels=2, T=10
-        ),
-        32,
-    ),
-    "spikingformer cifar": (SpikingformerConfig(embed_dim=32, heads=2, depth=1), 16),
-    "spikingformer imagenet": (
-        SpikingformerConfig(embed_dim=32, heads=2, depth=1, layout="imagenet", pooling="1111"), 32
-    ),
-    "spikingformer dvs": (
-        SpikingformerConfig(
-            embed_dim=32, heads=2, depth=1, layout="dvs", pooling="1111", in_channels=2, T=10,
-            tau=1.5,
-        ),
-        32,
-    ),
-    "spikingformer bsa": (SpikingformerConfig(embed_dim=32, heads=2, depth=1, attention="bsa"), 16),
-    "spike-driven cifar": (SpikeDrivenConfig(embed_dim=32, heads=2), 16),
-    "spike-driven imagenet": (SpikeDrivenConfig(embed_dim=32, heads=2, pooling="1111"), 32),
-    "spike-driven cifar10-dvs": (
-        SpikeDrivenConfig(embed_dim=32, heads=2, in_channels=2, T=10, erode=True), 16
-    ),
-    "spike-driven gesture": (
-        SpikeDrivenConfig(embed_dim=32, heads=2, in_channels=2, T=16, pooling="0111"), 32
-    ),
-    "spike-driven step": (SpikeDrivenConfig(embed_dim=32, heads=2, mask_threshold=1.0), 16),
-    "a2os2a": (A2OS2AConfig(embed_dim=32, heads=2), 16),
-    "qkformer cifar": (QKFormerConfig(embed_dim=64, heads=2, depth=3), 16),
-    "qkformer imagenet": (QKFormerConfig(embed_dim=64, heads=2, depth=4, layout="imagenet"), 32),
-    "qkformer dvs": (
-        QKFormerConfig(embed_dim=64, heads=2, depth=2, layout="dvs", in_channels=2, T=16), 32
-    ),
-    "qkformer channel": (QKFormerConfig(embed_dim=64, heads=2, depth=3, mask="channel"), 16),
-    "qkformer bsa": (QKFormerConfig(embed_dim=64, heads=2, depth=3, attention="bsa"), 16),
-    "semm": (SEMMConfig(embed_dim=32, depth=1, expert_dim=16), 16),
-    "semm imagenet": (
-        SEMMImageNetConfig(embed_dim=32, depth=1, expert_dim=16, classes=10), 32
-    ),
-    "semm spikingformer": (
-        SpikingformerConfig(embed_dim=32, heads=2, depth=1, attention="emsa", expert_dim=16), 16
-    ),
-    "semm spike-driven": (
-        SpikeDrivenConfig(embed_dim=32, heads=2, depth=1, attention="emsa", expert_dim=16), 16
-    ),
-    "meta-spikeformer": (MetaSpikeFormerConfig(**_WIDTHS), 64),  # type: ignore[arg-type]
-    "meta-spikeformer kd": (
-        MetaSpikeFormerConfig(**_WIDTHS, distilled=True, T=2), 64  # type: ignore[arg-type]
-    ),
-    "e-spikeformer": (ESpikeFormerConfig(**_WIDTHS), 64),  # type: ignore[arg-type]
-    "e-spikeformer bsa": (
-        ESpikeFormerConfig(**_WIDTHS, attention="bsa"), 64  # type: ignore[arg-type]
-    ),
-}  # fmt: skip
+    name: small for family in FAMILIES.values() for name, small in family.small.items()
+}
 
 
 def trial_images(config: Config, size: int, count: int = 3, seed: int = 1) -> Tensor:

@@ -21,20 +21,24 @@ DIGITS = "digits"  # in place of an archive of images: scikit-learn's
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(help="A checkpoint, a .lapilli file, or a .onnx file of lapilli.")
+        Path,
+        typer.Argument(help="A checkpoint, or a .lapilli, .onnx, .nir, .net, .npz or .py file."),
     ],
     latency: Annotated[
         bool, typer.Option("--latency", help="Of a .lapilli file: when Lava shows each node.")
     ] = False,
+    key: Annotated[
+        str | None, typer.Option(help="Of a checkpoint with several sets of parameters: which.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a checkpoint, a .lapilli or a .onnx file is, and what to run next."""
+    """Say what a file is, and what to run next; runs no code of the file."""
     from lapilli.deploy.cli import report
-    from lapilli.export.native import load_network
 
     if latency:
         need("scipy")
         from lapilli.deploy.cli.latency import lava_latencies
+        from lapilli.export.native import load_network
 
         found = lava_latencies(load_network(file).graph)
         if as_json:
@@ -42,23 +46,38 @@ def inspect(
         else:
             report.print_latencies(found)
         return
-    if file.suffix == ".lapilli":
-        facts = report.network_facts(load_network(file))
-        facts["next"] = f"lapilli run {file} IMAGE.png"
-    elif file.suffix == ".onnx":
-        need("onnx")
-        from lapilli.export.onnx.reader import read_onnx
-
-        facts = report.onnx_file_facts(read_onnx(file))
-    else:
-        need("torch")
-        from lapilli.deploy.cli.inspection import checkpoint_facts
-
-        facts = checkpoint_facts(file)
+    facts = file_facts(file, key)
     if as_json:
         print_json(facts)
     else:
         report.print_facts(str(file), facts)
+
+
+def file_facts(file: Path, key: str | None = None) -> dict[str, Any]:
+    """What `inspect` says of a file; runs no code of it.
+
+    Raises:
+        LapilliError: it cannot be read.
+    """
+    from lapilli.deploy.cli import report
+    from lapilli.deploy.cli.other_files import other_facts
+
+    if file.suffix == ".lapilli":
+        from lapilli.export.native import load_network
+
+        facts = report.network_facts(load_network(file))
+        return {**facts, "next": f"lapilli run {file} IMAGE.png"}
+    if file.suffix == ".onnx":
+        need("onnx")
+        from lapilli.export.onnx.reader import read_onnx
+
+        return report.onnx_file_facts(read_onnx(file))
+    if (other := other_facts(file)) is not None:
+        return other
+    need("torch")
+    from lapilli.deploy.cli.inspection import checkpoint_facts
+
+    return checkpoint_facts(file, key)
 
 
 def show(network: NetworkFile, as_json: AsJson = False) -> None:

@@ -34,12 +34,14 @@ class Overrides:
     Attributes:
         config: the configuration as a JSON object, `family` optional; replaces the stored one.
         preset: name of a published model, which says configuration and normalisation.
+        key: which parameters, where the file has several sets of them.
         mean, std: of pixel / 255, one per channel.
         classes: names of the answers.
     """
 
     config: str | None = None
     preset: str | None = None
+    key: str | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
@@ -81,16 +83,14 @@ class Model:
         return self.preprocessing
 
 
-def open_checkpoint(
-    path: Path, overrides: Overrides | None = None, key: str | None = None
-) -> Checkpoint:
+def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoint:
     """Load a checkpoint and complete it from `overrides`.
 
     Raises:
         CheckpointError: it cannot be read, or a configuration does not fit its family.
     """
     given = overrides or Overrides()
-    checkpoint = load_checkpoint(path, key)
+    checkpoint = load_checkpoint(path, given.key)
     config = checkpoint.config
     if given.preset is not None:
         config = _preset(path, given)
@@ -112,7 +112,7 @@ def open_checkpoint(
     if len(mean) != len(std):
         raise CheckpointError(path, "needs as many numbers in --mean as in --std")
     preprocessing = Preprocessing(mean=mean, std=std, classes=classes) if mean else None
-    return Checkpoint(path, checkpoint.state, config, preprocessing)
+    return replace(checkpoint, config=config, preprocessing=preprocessing)
 
 
 def _preset(path: Path, given: Overrides) -> Config:

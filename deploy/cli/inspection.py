@@ -13,29 +13,63 @@ from lapilli.model.loading.checkpoint import Checkpoint, load_checkpoint
 from lapilli.model.loading.foreign import Foreign, foreign
 
 _NORMALISATION = "normalisation (--mean, --std)"
+_IMAGES = "images that the model knows (--calibration)"
 
 
-def checkpoint_facts(file: Path) -> dict[str, Any]:
+def checkpoint_facts(file: Path, key: str | None = None) -> dict[str, Any]:
     """The facts that `lapilli inspect` prints.
+
+    Args:
+        file: a checkpoint, or the index or folder of one in several files.
+        key: which of several sets of parameters.
 
     Raises:
         CheckpointError: it cannot be read.
     """
-    checkpoint = load_checkpoint(file)
+    checkpoint = load_checkpoint(file, key)
     own = None if checkpoint.family else foreign(checkpoint.state)
     return {
         "kind": "checkpoint",
+        **_taken(checkpoint),
         "family": checkpoint.family or (own.name if own else "unknown"),
         "parameters": sum(v.numel() for v in checkpoint.state.values()),
         "entries": len(checkpoint.state),
         "unused": len(families.unused(checkpoint.state)),
         "config": asdict(checkpoint.config) if checkpoint.config else "not in the file",
-        **(_elsewhere(file, own) if own else _here(file, checkpoint)),
+        **_continued(file, checkpoint, own, "" if key is None else f" --key {shlex.quote(key)}"),
     }
 
 
-def _here(file: Path, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Of our families, or of nobody's that we know."""
+def _taken(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Which entry of the file the parameters are of, where it has others."""
+    if not checkpoint.others:
+        return {}
+    return {
+        "taken": checkpoint.entry,
+        "not taken": [f"{name} (--key {shlex.quote(name)})" for name in checkpoint.others],
+    }
+
+
+def _continued(file: Path, checkpoint: Checkpoint, own: Foreign | None, key: str) -> dict[str, Any]:
+    if own is not None:
+        return _elsewhere(file, own, key)
+    if checkpoint.family is not None or checkpoint.config is not None:
+        return _here(file, checkpoint, key)
+    return {
+        "why": families.undecided(checkpoint.state),
+        "missing": ["the class of the model", _NORMALISATION, _IMAGES],
+        "next": f"lapilli quantize FILE.py:CLASS --checkpoint {shlex.quote(str(file))}{key} "
+        f"--mean ... --std ... --calibration IMAGES.npz -o {_output(file)}",
+        "note": "FILE.py:CLASS, or PACKAGE.MODULE:CLASS, is imported and called: it runs code",
+    }
+
+
+def _output(file: Path) -> str:
+    return shlex.quote(f"{file.stem}.lapilli")
+
+
+def _here(file: Path, checkpoint: Checkpoint, key: str) -> dict[str, Any]:
+    """Of our families."""
     fits = () if checkpoint.config else presets.fitting(checkpoint.state)
     missing, options = [], ""
     if checkpoint.config is None:
@@ -52,15 +86,18 @@ def _here(file: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         notes = {name: presets.assumed(name) for name in fits}
         facts["layout"] = list(presets.layouts(fits))
         facts["presets"] = [f"{n} (assumes {a})" if a else n for n, a in notes.items()]
-    return {**facts, "next": f"lapilli quantize {file}{options} -o {file.stem}.lapilli"}
+    name = shlex.quote(str(file))
+    return {**facts, "next": f"lapilli quantize {name}{key}{options} -o {_output(file)}"}
 
 
-def _elsewhere(file: Path, own: Foreign) -> dict[str, Any]:
+def _elsewhere(file: Path, own: Foreign, key: str) -> dict[str, Any]:
     """Of another package, whose own class runs."""
     told = [f"--arg {shlex.quote(f'{k}={v}')}" for k, v in own.arguments.items()]
     asked = [f"--arg {name}=..." for name in own.unknown]
-    options = " ".join([*told, *asked, f"--checkpoint {file}", "--mean ... --std ..."])
+    checkpoint = f"--checkpoint {shlex.quote(str(file))}{key}"
+    options = " ".join([*told, *asked, checkpoint, "--mean ... --std ..."])
     return {
-        "missing": [f"{', '.join(own.unknown)} (--arg)", _NORMALISATION],
-        "next": f"lapilli quantize {own.source} {options} -o {file.stem}.lapilli",
+        "missing": [f"{', '.join(own.unknown)} (--arg)", _NORMALISATION, _IMAGES],
+        "next": f"lapilli quantize {own.source} {options} --calibration IMAGES.npz "
+        f"-o {_output(file)}",
     }

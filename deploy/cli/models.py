@@ -83,8 +83,10 @@ def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
     if len(mean) != len(std) or len(mean) not in (0, channels):
         raise InputError(f"--mean and --std take {channels} numbers each, one per channel")
     if not modules.is_source(name):
-        overrides = flow.Overrides(config=asked.config, preset=asked.preset, mean=mean, std=std)
-        return flow.checkpoint_model(flow.open_checkpoint(Path(name), overrides, asked.key))
+        overrides = flow.Overrides(
+            config=asked.config, preset=asked.preset, mean=mean, std=std, key=asked.key
+        )
+        return flow.checkpoint_model(flow.open_checkpoint(Path(name), overrides))
     return modules.own_model(
         modules.OwnModel(
             source=name,

@@ -8,10 +8,12 @@ attention, which it leaves open. Parameter names are those of that family.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from lapilli.model.families.family import Family
 from lapilli.model.families.layers import (
     MLP,
     Block,
@@ -85,3 +87,38 @@ class A2OS2ATransformer(nn.Module):
             x = block(x)
         logits: Tensor = self.head(self.head_lif(x).flatten(3).mean(3).mean(0))
         return logits
+
+
+# Every published size: what its checkpoint does not say.
+_PRESETS: Mapping[str, A2OS2AConfig] = {
+    **{
+        f"a2os2a-cifar{classes}-{depth}-{dim}": A2OS2AConfig(
+            classes=classes, depth=depth, embed_dim=dim
+        )
+        for classes in (10, 100)
+        for depth, dim in ((2, 256), (4, 256), (2, 384), (4, 384), (2, 512))
+    },
+    **{
+        f"a2os2a-imagenet-{depth}-{dim}": A2OS2AConfig(
+            pooling="1111", classes=1000, depth=depth, embed_dim=dim
+        )
+        for depth, dim in ((8, 384), (6, 512), (8, 512), (10, 512))
+    },
+}  # fmt: skip
+
+# What nobody published, and presets whose names begin so assume.
+_ASSUMED: Mapping[str, str] = {
+    "a2os2a-": "8 heads, tau 2, thresholds 1",
+}  # fmt: skip
+_SMALL: Mapping[str, tuple[A2OS2AConfig, int]] = {
+    "a2os2a": (A2OS2AConfig(embed_dim=32, heads=2), 16),
+}  # fmt: skip
+
+FAMILY = Family(
+    name="a2os2a",
+    config=A2OS2AConfig,
+    model=A2OS2ATransformer,
+    presets=_PRESETS,
+    assumed=_ASSUMED,
+    small=_SMALL,
+)

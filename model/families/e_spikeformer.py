@@ -7,11 +7,13 @@ checkpoints load here. Their neurons have no memory, so T, which is 1 there, may
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 
+from lapilli.model.families.family import BSA_ASSUMES, REP_CONV, Family, Keys
 from lapilli.model.families.layers import (
     MLP,
     Block,
@@ -151,3 +153,42 @@ class ESpikeFormer(Stages):
         x = self.features(encode(images, self.T))
         logits: Tensor = self.head(self.spike(x.flatten(3).mean(3))).mean(0)
         return logits
+
+
+# Every published size: what its checkpoint does not say.
+_PRESETS: Mapping[str, ESpikeFormerConfig] = {
+    **{
+        f"{prefix}e-spikeformer-imagenet-{size}": ESpikeFormerConfig(
+            widths=widths, attention="bsa" if prefix else "ssa"
+        )
+        for size, widths in (
+            ("t", (24, 48, 96, 128)), ("s", (32, 64, 128, 192)),
+            ("m", (48, 96, 192, 240)), ("l", (64, 128, 256, 360)),
+        )
+        for prefix in ("", "bsa-")
+        if (prefix, size) != ("bsa-", "t")
+    },
+}  # fmt: skip
+
+# What nobody published, and presets whose names begin so assume.
+_ASSUMED: Mapping[str, str] = {
+    "bsa-": BSA_ASSUMES,
+}  # fmt: skip
+
+_SMALL_WIDTHS = {"widths": (16, 32, 32, 48), "heads": 2, "classes": 5, "depths": (1, 1)}
+_SMALL: Mapping[str, tuple[ESpikeFormerConfig, int]] = {
+    "e-spikeformer": (ESpikeFormerConfig(**_SMALL_WIDTHS), 64),  # type: ignore[arg-type]
+    "e-spikeformer bsa": (
+        ESpikeFormerConfig(**_SMALL_WIDTHS, attention="bsa"), 64  # type: ignore[arg-type]
+    ),
+}  # fmt: skip
+
+FAMILY = Family(
+    name="e-spikeformer",
+    config=ESpikeFormerConfig,
+    model=ESpikeFormer,
+    recognises=(Keys(has=(r"^downsample1_1\.", r"\.pwconv1\.0\."), lacks=(REP_CONV,)),),
+    presets=_PRESETS,
+    assumed=_ASSUMED,
+    small=_SMALL,
+)

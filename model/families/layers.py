@@ -30,6 +30,20 @@ class NetworkConfig:
     mlp_ratio: int = 4
     T: int = 4
 
+    @property
+    def width(self) -> int:
+        """What the head is given: columns of its weight."""
+        return self.embed_dim
+
+    def fault(self) -> str | None:
+        """Say why no model has these fields together; None if one has."""
+        return self._misfit(8, self.embed_dim)
+
+    def _misfit(self, multiple: int, narrowest: int) -> str | None:
+        if self.embed_dim % multiple or narrowest % self.heads:
+            return f"embed_dim = {self.embed_dim}, no multiple of {multiple} and of its heads"
+        return None
+
 
 def encode(images: Tensor, T: int) -> Tensor:
     """(B, C, H, W) image, shown T times, or (B, T, C, H, W) frames -> (T, B, C, H, W).

@@ -7,7 +7,7 @@ those of the official models, so their checkpoints load here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lapilli.model.families.family import REP_CONV, Family, Keys
 from lapilli.model.families.layers import (
     MLP,
     Block,
@@ -45,6 +46,17 @@ class StagesConfig:
     heads: int = 8
     mlp_ratio: int = 4
     T: int = 4
+
+    @property
+    def width(self) -> int:
+        """What the head is given: columns of its weight."""
+        return self.widths[3]
+
+    def fault(self) -> str | None:
+        """Say why no model has these fields together; None if one has."""
+        if self.widths[0] % 2 or any(width % self.heads for width in self.widths[2:]):
+            return f"widths = {self.widths}, no multiples of its heads"
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,3 +254,35 @@ class MetaSpikeFormer(Stages):
         spikes = self.lif(self.features(encode(images, self.T)).flatten(3).mean(3))
         logits: Tensor = self.head(spikes).mean(0)
         return (logits + self.head_kd(spikes).mean(0)) / 2 if self.distilled else logits
+
+
+# Every published size: what its checkpoint does not say.
+_PRESETS: Mapping[str, MetaSpikeFormerConfig] = {
+    **{
+        f"meta-spikeformer-imagenet-8-{size}{kd}-t{T}": MetaSpikeFormerConfig(
+            widths=widths, T=T, distilled=bool(kd)
+        )
+        for size, widths in (
+            (384, (96, 192, 384, 480)), (512, (128, 256, 512, 640)), (768, (192, 384, 768, 960)),
+        )
+        for kd in ("", "-kd")
+        for T in (1, 4)
+    },
+}  # fmt: skip
+
+_SMALL_WIDTHS = {"widths": (16, 32, 32, 48), "heads": 2, "classes": 5, "depths": (1, 1)}
+_SMALL: Mapping[str, tuple[MetaSpikeFormerConfig, int]] = {
+    "meta-spikeformer": (MetaSpikeFormerConfig(**_SMALL_WIDTHS), 64),  # type: ignore[arg-type]
+    "meta-spikeformer kd": (
+        MetaSpikeFormerConfig(**_SMALL_WIDTHS, distilled=True, T=2), 64  # type: ignore[arg-type]
+    ),
+}  # fmt: skip
+
+FAMILY = Family(
+    name="meta-spikeformer",
+    config=MetaSpikeFormerConfig,
+    model=MetaSpikeFormer,
+    recognises=(Keys(has=(REP_CONV,)),),
+    presets=_PRESETS,
+    small=_SMALL,
+)

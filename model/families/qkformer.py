@@ -8,12 +8,14 @@ to sample of a batch; here each sample starts at rest, as theirs does alone in a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 
 from lapilli.model.families.bsa import BSA
+from lapilli.model.families.family import BSA_ASSUMES, QK_ATTENTION, SURROGATE, Family, Keys
 from lapilli.model.families.layers import (
     MLP,
     SSA,
@@ -46,6 +48,15 @@ class QKFormerConfig(NetworkConfig):
     layout: Layout = "cifar"
     mask: Literal["token", "channel"] = "token"
     attention: Literal["ssa", "bsa"] = "ssa"
+
+    def fault(self) -> str | None:
+        """Say why no model has these fields together; None if one has."""
+        least, multiple, halvings = {"cifar": (3, 8, 2), "imagenet": (4, 8, 2), "dvs": (2, 16, 1)}[
+            self.layout
+        ]
+        if self.depth < least:
+            return f"depth = {self.depth}, fewer blocks than stages"
+        return self._misfit(multiple, self.embed_dim >> halvings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,3 +195,58 @@ class QKFormer(nn.Module):
                 x = block(x)
         logits: Tensor = self.head(x.flatten(3).mean(3).mean(0))
         return logits
+
+
+# Every published size: what its checkpoint does not say.
+_PRESETS: Mapping[str, QKFormerConfig] = {
+    "qkformer-cifar10-4-384": QKFormerConfig(),
+    "qkformer-cifar100-4-384": QKFormerConfig(classes=100),
+    **{
+        f"qkformer-imagenet-10-{dim}": QKFormerConfig(
+            layout="imagenet", classes=1000, depth=10, embed_dim=dim, heads=heads
+        )
+        for dim, heads in ((384, 6), (512, 8), (768, 12))
+    },
+    "qkformer-cifar10-dvs-2-256": QKFormerConfig(
+        layout="dvs", in_channels=2, depth=2, embed_dim=256, heads=16, T=16, mlp_ratio=1
+    ),
+    "qkformer-dvs128-gesture-2-256": QKFormerConfig(
+        layout="dvs", in_channels=2, classes=11, depth=2, embed_dim=256, heads=16, T=16
+    ),
+    **{
+        f"bsa-qkformer-imagenet-10-{dim}": QKFormerConfig(
+            layout="imagenet", classes=1000, depth=10, embed_dim=dim, heads=heads, attention="bsa"
+        )
+        for dim, heads in ((384, 6), (512, 8))
+    },
+    **{
+        f"step-qkformer-cifar{classes}": QKFormerConfig(classes=classes)
+        for classes in (10, 100)
+    },
+}  # fmt: skip
+
+# What nobody published, and presets whose names begin so assume.
+_ASSUMED: Mapping[str, str] = {
+    "bsa-": BSA_ASSUMES,
+}  # fmt: skip
+_SMALL: Mapping[str, tuple[QKFormerConfig, int]] = {
+    "qkformer cifar": (QKFormerConfig(embed_dim=64, heads=2, depth=3), 16),
+    "qkformer imagenet": (QKFormerConfig(embed_dim=64, heads=2, depth=4, layout="imagenet"), 32),
+    "qkformer dvs": (
+        QKFormerConfig(embed_dim=64, heads=2, depth=2, layout="dvs", in_channels=2, T=16), 32
+    ),
+    "qkformer channel": (QKFormerConfig(embed_dim=64, heads=2, depth=3, mask="channel"), 16),
+    "qkformer bsa": (QKFormerConfig(embed_dim=64, heads=2, depth=3, attention="bsa"), 16),
+}  # fmt: skip
+
+FAMILY = Family(
+    name="qkformer",
+    config=QKFormerConfig,
+    model=QKFormer,
+    recognises=(Keys(has=(QK_ATTENTION,)),),
+    unused=(SURROGATE,),
+    renamed=((r"\.mlp\.fc_(conv|bn|lif)([12])\.", r".mlp.mlp\2_\1."),),  # STEP,
+    presets=_PRESETS,
+    assumed=_ASSUMED,
+    small=_SMALL,
+)

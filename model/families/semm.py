@@ -7,11 +7,22 @@ parameter names. The other hosts of the paper take `experts.EMSA` and `experts.E
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from lapilli.model.families.experts import EMSA, EMSP
+from lapilli.model.families.family import (
+    NEURON_FIRST,
+    QK_ATTENTION,
+    QKV_LINEAR,
+    ROUTER,
+    SURROGATE,
+    TOKENS_3,
+    Family,
+    Keys,
+)
 from lapilli.model.families.layers import Block, NetworkConfig, encode
 from lapilli.model.families.spikformer import PatchEmbed
 
@@ -122,3 +133,46 @@ class SEMMImageNet(SEMM):
     def new_block(self, c: SEMMConfig) -> Block:
         """Attention and MLP; the hidden width is 16/3 of D, whatever `mlp_ratio` is."""
         return Block(BareEMSA(c), EMSP(c.embed_dim, c.embed_dim // 3 * 16, bias=True))
+
+
+# Every published size: what its checkpoint does not say.
+_PRESETS: Mapping[str, SEMMConfig] = {
+    **{
+        f"step-semm-cifar{classes}": SEMMConfig(classes=classes)
+        for classes in (10, 100)
+    },
+}  # fmt: skip
+_SMALL: Mapping[str, tuple[SEMMConfig, int]] = {
+    "semm": (SEMMConfig(embed_dim=32, depth=1, expert_dim=16), 16),
+}  # fmt: skip
+
+FAMILY = Family(
+    name="semm",
+    config=SEMMConfig,
+    model=SEMM,
+    recognises=(Keys(has=(QKV_LINEAR, ROUTER)),),
+    unused=(SURROGATE,),
+    presets=_PRESETS,
+    small=_SMALL,
+)
+
+
+# Every published size: what its checkpoint does not say.
+_IMAGENET_PRESETS: Mapping[str, SEMMImageNetConfig] = {
+    "step-semm-imagenet-8-512": SEMMImageNetConfig(),
+}  # fmt: skip
+_IMAGENET_SMALL: Mapping[str, tuple[SEMMImageNetConfig, int]] = {
+    "semm imagenet": (
+        SEMMImageNetConfig(embed_dim=32, depth=1, expert_dim=16, classes=10), 32
+    ),
+}  # fmt: skip
+
+IMAGENET_FAMILY = Family(
+    name="semm-imagenet",
+    config=SEMMImageNetConfig,
+    model=SEMMImageNet,
+    recognises=(Keys(has=(TOKENS_3, ROUTER), lacks=(NEURON_FIRST, QK_ATTENTION)),),
+    unused=(SURROGATE, r"\.attn\.[kv]_bn\."),
+    presets=_IMAGENET_PRESETS,
+    small=_IMAGENET_SMALL,
+)

@@ -7,12 +7,24 @@ Parameter names are those of the official models, so their checkpoints load here
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 
 from lapilli.model.families.experts import EMSP, MaskedEMSA
+from lapilli.model.families.family import (
+    NEURON_FIRST,
+    QK_ATTENTION,
+    REP_CONV,
+    SEMM_ASSUMES,
+    SURROGATE,
+    TALKING_HEADS,
+    TOKENS_4,
+    Family,
+    Keys,
+)
 from lapilli.model.families.layers import (
     MLP,
     Block,
@@ -142,3 +154,77 @@ class SpikeDrivenTransformer(nn.Module):
             x = block(x)
         logits: Tensor = self.head(self.head_lif(x.flatten(3).mean(3))).mean(0)
         return logits
+
+
+# Every published size: what its checkpoint does not say.
+_PRESETS: Mapping[str, SpikeDrivenConfig] = {
+    "spike-driven-cifar10-2-256": SpikeDrivenConfig(embed_dim=256),
+    "spike-driven-cifar10-2-512": SpikeDrivenConfig(),
+    "spike-driven-cifar100-2-256": SpikeDrivenConfig(embed_dim=256, classes=100),
+    "spike-driven-cifar100-2-512": SpikeDrivenConfig(classes=100),
+    **{
+        f"spike-driven-imagenet-{depth}-{dim}": SpikeDrivenConfig(
+            pooling="1111", classes=1000, depth=depth, embed_dim=dim
+        )
+        for depth, dim in ((8, 384), (6, 512), (8, 512), (10, 512), (8, 768))
+    },
+    "spike-driven-cifar10-dvs-2-256": SpikeDrivenConfig(
+        in_channels=2, embed_dim=256, T=10, erode=True
+    ),
+    **{
+        f"spike-driven-dvs128-gesture-2-256-t{T}": SpikeDrivenConfig(
+            in_channels=2, classes=11, embed_dim=256, T=T, pooling="0111"
+        )
+        for T in (10, 16)
+    },
+    **{
+        f"semm-spike-driven-cifar{classes}-2-512": SpikeDrivenConfig(
+            classes=classes, attention="emsa", expert_dim=512
+        )
+        for classes in (10, 100)
+    },
+    "semm-spike-driven-imagenet-8-512": SpikeDrivenConfig(
+        pooling="1111", classes=1000, depth=8, attention="emsa", expert_dim=512
+    ),
+    **{
+        f"step-spike-driven-cifar{classes}": SpikeDrivenConfig(classes=classes, mask_threshold=1.0)
+        for classes in (10, 100)
+    },
+}  # fmt: skip
+
+# What nobody published, and presets whose names begin so assume.
+_ASSUMED: Mapping[str, str] = {
+    "semm-": SEMM_ASSUMES,
+}  # fmt: skip
+_SMALL: Mapping[str, tuple[SpikeDrivenConfig, int]] = {
+    "spike-driven cifar": (SpikeDrivenConfig(embed_dim=32, heads=2), 16),
+    "spike-driven imagenet": (SpikeDrivenConfig(embed_dim=32, heads=2, pooling="1111"), 32),
+    "spike-driven cifar10-dvs": (
+        SpikeDrivenConfig(embed_dim=32, heads=2, in_channels=2, T=10, erode=True), 16
+    ),
+    "spike-driven gesture": (
+        SpikeDrivenConfig(embed_dim=32, heads=2, in_channels=2, T=16, pooling="0111"), 32
+    ),
+    "spike-driven step": (SpikeDrivenConfig(embed_dim=32, heads=2, mask_threshold=1.0), 16),
+    "semm spike-driven": (
+        SpikeDrivenConfig(embed_dim=32, heads=2, depth=1, attention="emsa", expert_dim=16), 16
+    ),
+}  # fmt: skip
+
+FAMILY = Family(
+    name="spike-driven",
+    config=SpikeDrivenConfig,
+    model=SpikeDrivenTransformer,
+    recognises=(
+        Keys(
+            has=(TOKENS_4, r"^patch_embed\.proj_conv\."),
+            lacks=(QK_ATTENTION, REP_CONV, NEURON_FIRST),
+        ),
+    ),
+    unused=(TALKING_HEADS, r"\.(rpe_lif|attn_lif)\.(threshold|w)$", SURROGATE),
+    renamed=((r"\.mlp\.fc_(conv|bn|lif)([12])\.", r".mlp.fc\2_\1."),),  # STEP,
+    heads=TALKING_HEADS,
+    presets=_PRESETS,
+    assumed=_ASSUMED,
+    small=_SMALL,
+)

@@ -15,6 +15,19 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from lapilli.model.families.family import (
+    LATER_NEURON,
+    NORMS,
+    OTHER_FAMILIES,
+    POSITION,
+    QKV_LINEAR,
+    ROUTER,
+    STEM_NEURON,
+    SURROGATE,
+    TOKENS_3,
+    Family,
+    Keys,
+)
 from lapilli.model.families.layers import (
     MLP,
     SSA,
@@ -105,3 +118,79 @@ class Spikformer(nn.Module):
         x = x.mean(2) if self.linear else x.flatten(3).mean(3)
         logits: Tensor = self.head(x.mean(0))
         return logits
+
+
+# Every published size: what its checkpoint does not say.
+_PRESETS: Mapping[str, SpikformerConfig] = {
+    "spikformer-cifar10-4-256": SpikformerConfig(embed_dim=256, heads=8),
+    "spikformer-cifar10-2-384": SpikformerConfig(depth=2),
+    "spikformer-cifar10-4-384": SpikformerConfig(),
+    "spikformer-cifar100-4-256": SpikformerConfig(embed_dim=256, heads=8, classes=100),
+    "spikformer-cifar100-2-384": SpikformerConfig(depth=2, classes=100),
+    "spikformer-cifar100-4-384": SpikformerConfig(classes=100),
+    **{
+        f"spikformer-imagenet-{depth}-{dim}": SpikformerConfig(
+            layout="imagenet", pooling="1111", classes=1000, depth=depth, embed_dim=dim, heads=heads
+        )
+        for depth, dim, heads in (
+            (8, 384, 12), (6, 512, 8), (8, 512, 8), (10, 512, 8), (8, 768, 12),
+        )
+    },
+    **{
+        f"spikformer-{name}-2-256-t{T}": SpikformerConfig(
+            layout="dvs", pooling="1111", in_channels=2, classes=classes, depth=2, embed_dim=256,
+            heads=16, T=T,
+        )
+        for name, classes in (("cifar10-dvs", 10), ("dvs128-gesture", 11))
+        for T in (10, 16)
+    },
+    **{
+        f"step-spikformer-cifar{classes}": SpikformerConfig(classes=classes)
+        for classes in (10, 100)
+    },
+    "step-spikformer-imagenet-8-512": SpikformerConfig(
+        layout="imagenet", pooling="1111", classes=1000, depth=8, embed_dim=512, heads=8,
+        proj_bias=False,
+    ),
+}  # fmt: skip
+
+# What nobody published, and presets whose names begin so assume.
+_ASSUMED: Mapping[str, str] = {
+    "spikformer-cifar10-4-256": "8 heads", "spikformer-cifar100-4-256": "8 heads",
+    "spikformer-cifar10-2-384": "12 heads", "spikformer-cifar100-2-384": "12 heads",
+    "spikformer-imagenet-8-384": "12 heads", "spikformer-imagenet-6-512": "8 heads",
+    "spikformer-imagenet-10-512": "8 heads", "spikformer-imagenet-8-768": "12 heads",
+}  # fmt: skip
+_SMALL: Mapping[str, tuple[SpikformerConfig, int]] = {
+    "spikformer cifar": (SpikformerConfig(embed_dim=32, heads=2, depth=1), 16),
+    "spikformer imagenet": (
+        SpikformerConfig(embed_dim=32, heads=2, depth=1, layout="imagenet", pooling="1111"), 32
+    ),
+    "spikformer step": (
+        SpikformerConfig(
+            embed_dim=32, heads=2, depth=1, layout="imagenet", pooling="1111", proj_bias=False
+        ),
+        32,
+    ),
+    "spikformer dvs": (
+        SpikformerConfig(
+            embed_dim=32, heads=2, depth=1, layout="dvs", pooling="1111", in_channels=2, T=10
+        ),
+        32,
+    ),
+}  # fmt: skip
+
+FAMILY = Family(
+    name="spikformer",
+    config=SpikformerConfig,
+    model=Spikformer,
+    recognises=(
+        Keys(has=(QKV_LINEAR,), lacks=(ROUTER,)),
+        Keys(has=(TOKENS_3, POSITION), lacks=(*OTHER_FAMILIES, LATER_NEURON)),
+        Keys(has=(TOKENS_3, POSITION, STEM_NEURON), lacks=OTHER_FAMILIES),
+    ),
+    unused=(NORMS, r"^pos_embed$", r"^norm\.(weight|bias)$", SURROGATE),
+    presets=_PRESETS,
+    assumed=_ASSUMED,
+    small=_SMALL,
+)

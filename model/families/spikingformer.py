@@ -9,6 +9,7 @@ Parameter names are those of the official models, so their checkpoints load here
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -17,6 +18,22 @@ from torch import Tensor, nn
 
 from lapilli.model.families.bsa import BSA
 from lapilli.model.families.experts import EMSA, EMSP
+from lapilli.model.families.family import (
+    BSA_ASSUMES,
+    LATER_NEURON,
+    NEURON_FIRST,
+    NORMS,
+    OTHER_FAMILIES,
+    POSITION,
+    QK_ATTENTION,
+    REP_CONV,
+    SEMM_ASSUMES,
+    STEM_NEURON,
+    SURROGATE,
+    TOKENS_3,
+    Family,
+    Keys,
+)
 from lapilli.model.families.layers import (
     MLP,
     SSA,
@@ -120,3 +137,97 @@ class Spikingformer(nn.Module):
             x = block(x)
         logits: Tensor = self.head(x.flatten(3).mean(3).mean(0))
         return logits
+
+
+# Every published size: what its checkpoint does not say.
+_PRESETS: Mapping[str, SpikingformerConfig] = {
+    "spikingformer-cifar10-4-256": SpikingformerConfig(embed_dim=256, heads=8),
+    "spikingformer-cifar10-2-384": SpikingformerConfig(depth=2),
+    "spikingformer-cifar10-4-384": SpikingformerConfig(),
+    "spikingformer-cifar100-4-256": SpikingformerConfig(embed_dim=256, heads=8, classes=100),
+    "spikingformer-cifar100-2-384": SpikingformerConfig(depth=2, heads=8, classes=100),
+    "spikingformer-cifar100-4-384": SpikingformerConfig(heads=8, classes=100),
+    **{
+        f"spikingformer-imagenet-8-{dim}": SpikingformerConfig(
+            layout="imagenet", pooling="1111", classes=1000, depth=8, embed_dim=dim, heads=8
+        )
+        for dim in (384, 512, 768)
+    },
+    **{
+        f"spikingformer-{name}-2-256-t{T}": SpikingformerConfig(
+            layout="dvs", pooling="1111", in_channels=2, classes=classes, depth=2, embed_dim=256,
+            heads=16, T=T, tau=1.5,
+        )
+        for name, classes in (("cifar10-dvs", 10), ("dvs128-gesture", 11))
+        for T in (10, 16)
+    },
+    **{
+        f"bsa-spikingformer-imagenet-8-{dim}": SpikingformerConfig(
+            layout="imagenet", pooling="1111", classes=1000, depth=8, embed_dim=dim, heads=8,
+            attention="bsa",
+        )
+        for dim in (512, 768)
+    },
+    **{
+        f"semm-spikingformer-cifar{classes}-4-384": SpikingformerConfig(
+            heads=8, classes=classes, attention="emsa"
+        )
+        for classes in (10, 100)
+    },
+    "semm-spikingformer-imagenet-8-512": SpikingformerConfig(
+        layout="imagenet", pooling="1111", classes=1000, depth=8, embed_dim=512, heads=8,
+        attention="emsa",
+    ),
+    **{
+        f"step-spikingformer-cifar{classes}": SpikingformerConfig(classes=classes, proj_bias=False)
+        for classes in (10, 100)
+    },
+}  # fmt: skip
+
+# What nobody published, and presets whose names begin so assume.
+_ASSUMED: Mapping[str, str] = {
+    "spikingformer-cifar10-4-256": "8 heads", "spikingformer-cifar100-4-256": "8 heads",
+    "spikingformer-cifar10-2-384": "12 heads", "spikingformer-cifar100-2-384": "8 heads",
+    "bsa-": BSA_ASSUMES, "semm-": SEMM_ASSUMES,
+}  # fmt: skip
+_SMALL: Mapping[str, tuple[SpikingformerConfig, int]] = {
+    "spikingformer cifar": (SpikingformerConfig(embed_dim=32, heads=2, depth=1), 16),
+    "spikingformer imagenet": (
+        SpikingformerConfig(embed_dim=32, heads=2, depth=1, layout="imagenet", pooling="1111"), 32
+    ),
+    "spikingformer dvs": (
+        SpikingformerConfig(
+            embed_dim=32, heads=2, depth=1, layout="dvs", pooling="1111", in_channels=2, T=10,
+            tau=1.5,
+        ),
+        32,
+    ),
+    "spikingformer bsa": (SpikingformerConfig(embed_dim=32, heads=2, depth=1, attention="bsa"), 16),
+    "semm spikingformer": (
+        SpikingformerConfig(embed_dim=32, heads=2, depth=1, attention="emsa", expert_dim=16), 16
+    ),
+}  # fmt: skip
+
+FAMILY = Family(
+    name="spikingformer",
+    config=SpikingformerConfig,
+    model=Spikingformer,
+    recognises=(
+        Keys(has=(NEURON_FIRST,), lacks=(QK_ATTENTION, REP_CONV)),
+        Keys(  # STEP's: the stem's first stage is a current
+            has=(TOKENS_3, POSITION, LATER_NEURON), lacks=(*OTHER_FAMILIES, STEM_NEURON)
+        ),
+    ),
+    unused=(NORMS, SURROGATE),
+    renamed=(  # the authors' older files, and STEP
+        (r"^patch_embed\.proj_(conv|bn|lif)([1-3])\.", r"patch_embed.proj\2_\1."),
+        (r"^patch_embed\.proj_(conv|bn|lif)([1-3])\.", r"patch_embed.block\2_\1."),
+        (r"^patch_embed\.proj_(conv|bn)\.", r"patch_embed.block0_\1."),
+        (r"^patch_embed\.rpe_", r"patch_embed.proj4_"),
+        (r"^patch_embed\.rpe_", r"patch_embed.block4_"),
+        (r"\.mlp\.fc([12])_", r".mlp.mlp\1_"),
+    ),
+    presets=_PRESETS,
+    assumed=_ASSUMED,
+    small=_SMALL,
+)

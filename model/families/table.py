@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
-from lapilli.model.families.a2os2a import A2OS2AConfig, A2OS2ATransformer
-from lapilli.model.families.e_spikeformer import ESpikeFormer, ESpikeFormerConfig
-from lapilli.model.families.lif import LIF, PLIF
-from lapilli.model.families.meta_spikeformer import (
-    MetaSpikeFormer,
-    MetaSpikeFormerConfig,
-    StagesConfig,
+from lapilli.model.families import (
+    a2os2a,
+    e_spikeformer,
+    meta_spikeformer,
+    qkformer,
+    semm,
+    spike_driven,
+    spikformer,
+    spikingformer,
 )
-from lapilli.model.families.qkformer import QKFormer, QKFormerConfig
-from lapilli.model.families.semm import SEMM, SEMMConfig, SEMMImageNet, SEMMImageNetConfig
-from lapilli.model.families.spike_driven import SpikeDrivenConfig, SpikeDrivenTransformer
-from lapilli.model.families.spikformer import Spikformer, SpikformerConfig
-from lapilli.model.families.spikingformer import Spikingformer, SpikingformerConfig
+from lapilli.model.families.a2os2a import A2OS2AConfig
+from lapilli.model.families.e_spikeformer import ESpikeFormerConfig
+from lapilli.model.families.family import Family, lines_of, shown
+from lapilli.model.families.lif import LIF, PLIF
+from lapilli.model.families.meta_spikeformer import MetaSpikeFormerConfig
+from lapilli.model.families.qkformer import QKFormerConfig
+from lapilli.model.families.semm import SEMMConfig, SEMMImageNetConfig
+from lapilli.model.families.spike_driven import SpikeDrivenConfig
+from lapilli.model.families.spikformer import SpikformerConfig
+from lapilli.model.families.spikingformer import SpikingformerConfig
 
 Config: TypeAlias = (
     SpikformerConfig
@@ -41,67 +48,18 @@ Config: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """One family.
-
-    Attributes:
-        config, model: the model is built of one configuration.
-        unused: patterns of keys that official files carry and no forward pass reads.
-        renamed: (pattern, replacement): other spellings of keys, of older or other code.
-    """
-
-    config: type[Config]
-    model: Callable[[Any], nn.Module]
-    unused: tuple[str, ...] = ()
-    renamed: tuple[tuple[str, str], ...] = ()
-
-
-_NORMS = r"^block\.\d+\.norm[12]\.(weight|bias)$"
-_TALKING_HEADS = r"\.attn\.talking_heads\.weight$"
-_SURROGATE = r"\.act_fun\.alpha$"  # STEP: steepness of the surrogate gradient
-
-FAMILIES: Mapping[str, Family] = {
-    "spikformer": Family(
-        config=SpikformerConfig,
-        model=Spikformer,
-        unused=(_NORMS, r"^pos_embed$", r"^norm\.(weight|bias)$", _SURROGATE),
-    ),
-    "spikingformer": Family(
-        config=SpikingformerConfig,
-        model=Spikingformer,
-        unused=(_NORMS, _SURROGATE),
-        renamed=(  # the authors' older files, and STEP
-            (r"^patch_embed\.proj_(conv|bn|lif)([1-3])\.", r"patch_embed.proj\2_\1."),
-            (r"^patch_embed\.proj_(conv|bn|lif)([1-3])\.", r"patch_embed.block\2_\1."),
-            (r"^patch_embed\.proj_(conv|bn)\.", r"patch_embed.block0_\1."),
-            (r"^patch_embed\.rpe_", r"patch_embed.proj4_"),
-            (r"^patch_embed\.rpe_", r"patch_embed.block4_"),
-            (r"\.mlp\.fc([12])_", r".mlp.mlp\1_"),
-        ),
-    ),
-    "spike-driven": Family(
-        config=SpikeDrivenConfig,
-        model=SpikeDrivenTransformer,
-        unused=(_TALKING_HEADS, r"\.(rpe_lif|attn_lif)\.(threshold|w)$", _SURROGATE),
-        renamed=((r"\.mlp\.fc_(conv|bn|lif)([12])\.", r".mlp.fc\2_\1."),),  # STEP
-    ),
-    "a2os2a": Family(config=A2OS2AConfig, model=A2OS2ATransformer),
-    "qkformer": Family(
-        config=QKFormerConfig,
-        model=QKFormer,
-        unused=(_SURROGATE,),
-        renamed=((r"\.mlp\.fc_(conv|bn|lif)([12])\.", r".mlp.mlp\2_\1."),),  # STEP
-    ),
-    "semm": Family(config=SEMMConfig, model=SEMM, unused=(_SURROGATE,)),
-    "semm-imagenet": Family(
-        config=SEMMImageNetConfig,
-        model=SEMMImageNet,
-        unused=(_SURROGATE, r"\.attn\.[kv]_bn\."),
-    ),
-    "meta-spikeformer": Family(config=MetaSpikeFormerConfig, model=MetaSpikeFormer),
-    "e-spikeformer": Family(config=ESpikeFormerConfig, model=ESpikeFormer),
-}
+_ALL = (
+    spikformer.FAMILY,
+    spikingformer.FAMILY,
+    spike_driven.FAMILY,
+    a2os2a.FAMILY,
+    qkformer.FAMILY,
+    semm.FAMILY,
+    semm.IMAGENET_FAMILY,
+    meta_spikeformer.FAMILY,
+    e_spikeformer.FAMILY,
+)
+FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 
 
 def family_of(config: Config) -> str:
@@ -110,32 +68,34 @@ def family_of(config: Config) -> str:
 
 
 def detect(state: Mapping[str, Tensor]) -> str | None:
-    """The family whose keys these are, None if of none.
+    """The family whose keys these are; None if of none, or of two.
 
     A2OS2A has the keys of "spike-driven". The older spelling of Spikingformer has those of
     Spikformer for ImageNet, and is taken for it.
     """
-    keys = "\n".join(state)
-    k = next((v.dim() for k, v in state.items() if k.endswith(".attn.k_conv.weight")), 0)
-    if re.search(r"\.attn\.[qkv]_linear\.weight", keys):
-        return "semm" if ".router1." in keys else "spikformer"
-    if ".q_conv.0.body." in keys:
-        return "meta-spikeformer"
-    if "downsample1_1." in keys and ".pwconv1.0." in keys:
-        return "e-spikeformer"
-    if ".tssa." in keys:
-        return "qkformer"
-    if re.search(r"patch_embed\.(block|proj)4_conv\.|\.mlp1_conv\.", keys):
-        return "spikingformer"
-    if k == 4 and "patch_embed.proj_conv." in keys:
-        return "spike-driven"
-    if k == 3 and ".attn.router1." in keys:
-        return "semm-imagenet"
-    if k == 3 and "patch_embed.rpe_conv." in keys:
-        neurons = {k.rpartition(".")[0] for k in state if k.startswith("patch_embed.proj_lif")}
-        step = neurons and "patch_embed.proj_lif" not in neurons  # its stem begins with a current
-        return "spikingformer" if step else "spikformer"
-    return None
+    found = _recognised(lines_of(state))
+    return found[0] if len(found) == 1 else None
+
+
+def _recognised(lines: str) -> list[str]:
+    return [f.name for f in _ALL if any(keys.fit(lines) for keys in f.recognises)]
+
+
+def undecided(state: Mapping[str, Tensor]) -> str:
+    """Say which keys decide that a file is of no family, or of two."""
+    lines = lines_of(state)
+    if found := _recognised(lines):
+        by = (next(k for k in FAMILIES[n].recognises if k.fit(lines)) for n in found)
+        fits = (f"{n!r} by {k.decisive(lines)}" for n, k in zip(found, by, strict=True))
+        return f"its keys fit {' and '.join(fits)}"
+    known = [(family.name, keys) for family in _ALL for keys in family.recognises]
+    near = [(name, keys) for name, keys in known if len(keys.missing(lines)) < len(keys.has)]
+    if not near:
+        return "its keys fit no family that lapilli defines"
+    name, keys = min(near, key=lambda n: len(n[1].missing(lines)))
+    missing, excluded = keys.missing(lines), keys.excluded(lines)
+    reason = f"lacks {shown(missing)}" if missing else f"has {excluded!r}"
+    return f"its keys fit no family that lapilli defines; nearest is {name!r}, but it {reason}"
 
 
 def unused(state: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -143,6 +103,15 @@ def unused(state: Mapping[str, Tensor]) -> tuple[str, ...]:
     family = detect(state)
     patterns = FAMILIES[family].unused if family else ()
     return tuple(key for key in state if any(re.search(p, key) for p in patterns))
+
+
+def heads_in(state: Mapping[str, Tensor]) -> int | None:
+    """The number of heads, which a weight that nothing uses gives away; None if none does."""
+    family = detect(state)
+    pattern = FAMILIES[family].heads if family else ""
+    if not pattern:
+        return None
+    return next((len(v) for k, v in state.items() if re.search(pattern, k) and v.dim() == 3), None)
 
 
 def configuration(family: str, fields: Mapping[str, Any]) -> Config:
@@ -154,7 +123,7 @@ def configuration(family: str, fields: Mapping[str, Any]) -> Config:
     given: dict[str, Any] = {
         name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()
     }
-    config = FAMILIES[family].config(**given)
+    config: Config = FAMILIES[family].config(**given)
     check(config)
     return config
 
@@ -169,22 +138,8 @@ def check(config: Config) -> None:
     for name, value in asdict(config).items():
         if not _legal(name, value, hints[name]):
             raise ValueError(f"{name} = {value!r}")
-    if isinstance(config, StagesConfig):
-        if config.widths[0] % 2 or any(width % config.heads for width in config.widths[2:]):
-            raise ValueError(f"widths = {config.widths}, no multiples of its heads")
-        return
-    multiple, narrowest = 8, config.embed_dim
-    if isinstance(config, QKFormerConfig):
-        least, multiple, halvings = {"cifar": (3, 8, 2), "imagenet": (4, 8, 2), "dvs": (2, 16, 1)}[
-            config.layout
-        ]
-        narrowest = config.embed_dim >> halvings
-        if config.depth < least:
-            raise ValueError(f"depth = {config.depth}, fewer blocks than stages")
-    if config.embed_dim % multiple or narrowest % config.heads:
-        raise ValueError(
-            f"embed_dim = {config.embed_dim}, no multiple of {multiple} and of its heads"
-        )
+    if (fault := config.fault()) is not None:
+        raise ValueError(fault)
 
 
 def _legal(name: str, value: object, hint: Any) -> bool:

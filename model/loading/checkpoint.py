@@ -24,6 +24,7 @@ from lapilli.model.families.table import (
     configuration,
     detect,
     family_of,
+    heads_in,
     learn_tau,
     make,
     matched,
@@ -196,7 +197,7 @@ def build(checkpoint: Checkpoint, config: Config | None = None) -> nn.Module:
         check(config)
     except ValueError as error:
         raise CheckpointError(checkpoint.path, f"no model has {error}") from error
-    if (heads := _heads(checkpoint.state)) not in (None, config.heads):
+    if (heads := heads_in(checkpoint.state)) not in (None, config.heads):
         raise CheckpointError(checkpoint.path, f"has {heads} heads, not {config.heads}")
     with torch.device("meta"):  # no memory is taken before keys and shapes are known to fit
         model = make(config)
@@ -204,12 +205,6 @@ def build(checkpoint: Checkpoint, config: Config | None = None) -> nn.Module:
     _fitting(model, checkpoint)
     load_state(model.to_empty(device="cpu"), checkpoint)
     return model.eval()
-
-
-def _heads(state: Mapping[str, Tensor]) -> int | None:
-    """What an unused weight of Spike-driven Transformer gives away."""
-    talking = (v for k, v in state.items() if k.endswith(".talking_heads.weight") and v.dim() == 3)
-    return next((len(v) for v in talking), None)
 
 
 def _fitting(model: nn.Module, checkpoint: Checkpoint) -> dict[str, Tensor]:

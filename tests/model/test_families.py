@@ -25,6 +25,7 @@ from lapilli.ir.errors import CheckpointError  # noqa: E402
 from lapilli.model.digits import PREPROCESSING  # noqa: E402
 from lapilli.model.families.a2os2a import A2OS2AConfig  # noqa: E402
 from lapilli.model.families.e_spikeformer import ESpikeFormerConfig  # noqa: E402
+from lapilli.model.families.family import lines_of  # noqa: E402
 from lapilli.model.families.layers import encode  # noqa: E402
 from lapilli.model.families.lif import LIF, IntegerSpike, TernaryLIF  # noqa: E402
 from lapilli.model.families.meta_spikeformer import MetaSpikeFormerConfig, PaddedBatchNorm  # noqa: E402
@@ -41,6 +42,7 @@ from lapilli.model.families.table import (  # noqa: E402
     family_of,
     make,
     matched,
+    undecided,
     unused,
 )
 from lapilli.model.loading.checkpoint import (  # noqa: E402
@@ -180,6 +182,30 @@ def test_a_preset_is_a_model(preset: str) -> None:
     assert set(re.findall(r"cifar100?|imagenet|dvs128", preset)) != set()
     if preset.startswith(("bsa", "a2os2a")):
         assert assumed(preset)
+
+
+def test_no_official_file_is_of_two_families() -> None:
+    for name in _OFFICIAL:
+        lines = lines_of(_official(name))
+        fits = [n for n, f in FAMILIES.items() if any(k.fit(lines) for k in f.recognises)]
+        assert fits == [family_of(PRESETS[_OFFICIAL[name][0]])]
+
+
+def test_the_keys_that_decide_are_said() -> None:
+    spikformer = _official("spikformer_imagenet_8-512")
+    both = spikformer | _official("qkformer_cifar10_4-384") | _official("sdt_v2_8_384")
+    assert detect(both) is None
+    assert re.search(
+        r"'qkformer' by '.*tssa.*' and 'meta-spikeformer' by '.*q_conv\.0\.body", undecided(both)
+    )
+    stemless = {k: v for k, v in spikformer.items() if "rpe_conv" not in k}
+    assert detect(stemless) is None
+    assert undecided(stemless).endswith(
+        "nearest is 'spikformer', but it lacks 'patch_embed.rpe_conv.'"
+    )
+    routed = spikformer | {"block.0.attn.router1.weight": torch.empty(4, 512, 1, device="meta")}
+    assert detect(routed) == "semm-imagenet"
+    assert "no family" in undecided({"head.weight": torch.zeros(1)})
 
 
 def test_an_older_spelling_loads(tmp_path: Path) -> None:

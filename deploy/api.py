@@ -1,0 +1,239 @@
+"""What `import lapilli` offers: the flow in a dozen calls, the same words as on the command line.
+
+Each call imports what it needs when it is called; the others stay unloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Unpack
+
+from lapilli.deploy.comparison.compare import Comparison, compare_all
+from lapilli.deploy.comparison.targets import target
+from lapilli.export.native import load_network, save_network
+from lapilli.export.nir.write.flavour import Flavour
+from lapilli.ir.errors import InputError
+from lapilli.ir.network import Network
+from lapilli.ir.recording import Recording
+from lapilli.simulators.protocol import Executable, Simulator
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lapilli.export.nir.check.check import Finding
+    from lapilli.quantize.options import QuantizeOptions
+    from lapilli.quantize.pipeline import Quantized
+
+Pixels = npt.NDArray[np.uint8]
+On = str | Simulator  # a simulator's name, FILE.py:NAME, PACKAGE.MODULE:NAME, or one of your own
+
+
+def quantize_model(
+    model: nn.Module, images: Tensor, **options: Unpack[QuantizeOptions]
+) -> Quantized:
+    """Turn a trained spiking transformer into integers.
+
+    Args:
+        model: in evaluation mode; captured untouched, never changed.
+        images: normalised *training* images (count, C, H, W), or (count, T, C, H, W).
+        options: `mean`, `std`, `weight_bits` and the others of `QuantizeOptions`.
+
+    Returns:
+        The network, and the PyTorch reference that it must equal.
+
+    Raises:
+        CaptureError, QuantizeError, RangeError: the model cannot be captured, or has no integers.
+    """
+    from lapilli.quantize import quantize
+
+    return quantize(model, images, **options)
+
+
+def save(network: Network, path: str | Path) -> None:
+    """Write a `.lapilli` file, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written there.
+    """
+    save_network(network, Path(path))
+
+
+def load(path: str | Path) -> Network:
+    """Read a `.lapilli` file; needs no PyTorch, runs no code.
+
+    Raises:
+        FormatError: it is none, or damaged.
+    """
+    return load_network(Path(path))
+
+
+def export_nir(network: Network, path: str | Path, *, flavour: str = "canonical") -> None:
+    """Write a NIR file.
+
+    Args:
+        network: to be written.
+        path: of the `.nir` file.
+        flavour: canonical (integers as they are), portable (for other people's importers) or
+            fused (chains of layers).
+
+    Raises:
+        UnsupportedError: nodes that have no such form.
+        InputError: no such flavour.
+    """
+    from lapilli.export.nir.write.writer import save_nir
+
+    known = [f.value for f in Flavour]
+    if flavour not in known:
+        raise InputError(f"flavour {flavour!r} is none of {', '.join(known)}")
+    save_nir(network, Path(path), flavour=Flavour(flavour))
+
+
+def export_onnx(
+    network: Network, path: str | Path, *, step: bool = False, inlined: bool = False
+) -> None:
+    """Write an ONNX model in integers alone.
+
+    Args:
+        network: to be written.
+        path: of the `.onnx` file.
+        step: one time step, with states as inputs and outputs, instead of a Scan over all.
+        inlined: neurons as plain operators, not as functions.
+
+    Raises:
+        UnsupportedError: nodes that have no such form.
+    """
+    from lapilli.export.onnx.writer import save_onnx
+
+    save_onnx(network, Path(path), step=step, inlined=inlined)
+
+
+def export_net(network: Network, path: str | Path) -> None:
+    """Write a chain of layers as lava-dl's `.net` file.
+
+    Raises:
+        UnsupportedError: it is no such chain.
+    """
+    from lapilli.export.net.writer import save_net
+
+    save_net(network, Path(path))
+
+
+def import_nir(path: str | Path, **stated: Any) -> Network:
+    """Read a NIR file whose meaning is certain, or is stated.
+
+    Args:
+        path: of the `.nir` file.
+        stated: what the file does not say: the fields of `export.nir.read.metadata.Stated`.
+
+    Raises:
+        FormatError: it cannot be read, or its meaning is not certain.
+    """
+    from lapilli.export.nir.read.importer import network_from_nir
+    from lapilli.export.nir.read.metadata import Stated
+
+    return network_from_nir(Path(path), Stated(**stated))
+
+
+def check_nir(path: str | Path, framework: str) -> list[Finding]:
+    """Say what a framework's importer makes of each node of a `.nir` file.
+
+    Raises:
+        FormatError: it cannot be read.
+        InputError: a framework that nobody knows.
+    """
+    from lapilli.export.nir.check.check import check_file
+
+    return check_file(Path(path), framework)
+
+
+def run(network: Network, images: Pixels, *, on: On = "reference") -> Recording:
+    """Run images (B, C, H, W) of bytes, or (B, T, C, H, W), and record every neuron.
+
+    Raises:
+        InputError: the images do not fit.
+        UnsupportedError, SimulatorUnavailableError: the simulator cannot take the network.
+    """
+    return _simulator(on).compile(network.graph).run(network.encode(images))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Comparisons with one expected run, a simulator each."""
+
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether every value of every comparison agrees, and every layer was alive."""
+        return all(c.exact for c in self.comparisons)
+
+    def require(self) -> None:
+        """Do nothing if exact.
+
+        Raises:
+            MismatchError: with the first divergence, or the layers that never fired.
+        """
+        for comparison in self.comparisons:
+            comparison.require()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.comparisons))
+
+
+def compare(
+    made: Quantized | Network,
+    images: Pixels,
+    *,
+    on: On | Sequence[On] = "reference",
+    model: nn.Module | None = None,
+    batch: int = 60,
+) -> Report:
+    """Compare every neuron at every step with PyTorch's. No tolerance.
+
+    Args:
+        made: what `quantize_model` returned; or a network from a file, with `model`.
+        images: (count, C, H, W) of bytes, or (count, T, C, H, W).
+        on: a simulator, or several.
+        model: that the network was made from, with its trained parameters.
+        batch: images per run; memory grows with it.
+
+    Raises:
+        RecipeError: `model` is not what the network was made from.
+        InputError: a network without its model; images that do not fit.
+    """
+    network, expected = _sides(made, model)
+    several = on if isinstance(on, Sequence) and not isinstance(on, str) else [on]
+    simulators = [_simulator(one) for one in several]
+    others = {s.name: s.compile(network.graph) for s in simulators}
+    return Report(tuple(compare_all(network, expected, others, images, batch=batch)))
+
+
+def inspect(path: str | Path) -> Mapping[str, Any]:
+    """Say what a file is: a checkpoint, a `.lapilli`, `.onnx`, `.nir` file, ...
+
+    Raises:
+        LapilliError: it cannot be read.
+    """
+    from lapilli.deploy.cli.files import file_facts
+
+    return file_facts(Path(path))
+
+
+def _sides(made: Quantized | Network, model: nn.Module | None) -> tuple[Network, Executable]:
+    if not isinstance(made, Network):
+        return made.network, made.reference
+    if model is None:
+        raise InputError("a network alone is compared with its model: compare(net, ..., model=...)")
+    from lapilli.quantize.replay import reference_of
+
+    return made, reference_of(made, model)
+
+
+def _simulator(on: On) -> Simulator:
+    return target(on) if isinstance(on, str) else on
