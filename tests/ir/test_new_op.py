@@ -48,7 +48,7 @@ NAMED = {
         *_ALL,
         "simulators/reference.py",
         "simulators/event_driven.py",
-        "simulators/conformance/random_graphs.py",
+        "simulators/conformance/growing.py",
         "simulators/lava/host/stock.py",
     },
     # A group was forgotten: its latency is not known, and nobody can compute it.
