@@ -101,7 +101,12 @@ def spike_driven(quantized: Callable[[str], Quantized]) -> Quantized:
 
 @pytest.fixture(scope="session")
 def graphs() -> st.SearchStrategy[Graph]:
-    """Small random graphs over every op, for `data.draw`."""
+    """Small random graphs over every op, for `data.draw`.
+
+    Not the shipped `random_case`: that one takes thresholds and shapes from values, so that its
+    neurons are alive and runs can be compared. What is proved of any graph (types, passes, files)
+    must hold of dead ones as well: of one step, one node, gates that overflow, pools of padding.
+    """
     return st.integers(0, 10**9).map(_graph)
 
 

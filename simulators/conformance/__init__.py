@@ -6,7 +6,8 @@ Example:
         @pytest.mark.parametrize("case", CASES, ids=str)
         def test_mine(case): check(MySimulator(), case)
 
-`checking` says what passing means, `cases` is the suite, `building` makes small graphs for it.
+`checking` says what passing means, `cases` is the suite, `building` makes small graphs for it;
+`random_graphs` makes as many more as you like, `growing` is how they stay alive.
 """
 
 from lapilli.simulators.conformance.building import attention_block, neuron_case

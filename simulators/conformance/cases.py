@@ -270,6 +270,12 @@ CASES: tuple[Case, ...] = (
         by_hand=(1, 0, 3, 0, 1, 2),
     ),
     Case(
+        "delay-changes-no-value",
+        "a delay pays for a target's latency: in model time it shows the same step, not an older",
+        *unary(ops.Delay(steps=2), _COUNTS, [[3, 1], [0, 2], [1, 0]]),
+        by_hand=(3, 1, 0, 2, 1, 0),
+    ),
+    Case(
         "readout-accumulates",
         "the sum of the steps, not the last",
         *unary(ops.Readout(), _MAP, [[[[1, -2], [0, 0]]], [[[3, 0], [0, -1]]]]),

@@ -244,6 +244,10 @@ def _second_first(op: ops.Stateless, x: Inputs) -> IntArray:
     return evaluate(op, x[::-1] if isinstance(op, ops.Concat) else x)
 
 
+def _holds_what_was_delayed(op: ops.Stateless, x: Inputs) -> IntArray:
+    return np.zeros_like(x[0]) if isinstance(op, ops.Delay) else evaluate(op, x)
+
+
 def _heads_not_transposed(op: ops.Stateless, x: Inputs) -> IntArray:
     if isinstance(op, ops.Permute):
         return x[0].reshape([len(x[0]), *(x[0].shape[a + 1] for a in op.axes)])
@@ -294,6 +298,7 @@ OTHER_MUTANTS = (
     (_repeats_elements, "expand-repeats"),
     (_off_by_one, "slice-takes-the-middle"),
     (_second_first, "concat-keeps-the-order"),
+    (_holds_what_was_delayed, "delay-changes-no-value"),
     (_heads_not_transposed, "attention-block"),
 )
 MUTANTS = (

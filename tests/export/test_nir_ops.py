@@ -292,6 +292,7 @@ _CONFORMANCE: dict[str, tuple[str, ...] | None] = {
     "expand-repeats": None,
     "slice-takes-the-middle": None,
     "concat-keeps-the-order": ("c",),
+    "delay-changes-no-value": None,
     "readout-accumulates": None,
     "attention-block": None,
 }

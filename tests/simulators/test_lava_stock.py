@@ -35,6 +35,7 @@ DECLINED = {
     "expand-repeats": _NO_NEURON,
     "slice-takes-the-middle": _NO_NEURON,
     "concat-keeps-the-order": _NO_NEURON,
+    "delay-changes-no-value": _NO_NEURON,
     "readout-accumulates": _NO_NEURON,
     "decay-truncates-toward-zero": _TRUNCATES,
     "current-decays-on-its-own": _TRUNCATES,
