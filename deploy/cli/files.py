@@ -11,6 +11,7 @@ import typer
 
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.outputs import check_outputs, destination
+from lapilli.deploy.cli.progress import Bars
 from lapilli.deploy.cli.report import printable
 from lapilli.export.native import load_network
 from lapilli.export.nir.write.dialect import Flavour
@@ -18,6 +19,19 @@ from lapilli.ir import text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 NetworkFile = Annotated[Path, typer.Argument(help="A .lapilli file.")]
+
+
+MemoryLimit = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="MiB that the numbers of a file may take; trusted files may need more."
+    ),
+]
+
+
+def in_bytes(memory_limit: int | None) -> int | None:
+    """Return bytes for what --memory-limit gives in MiB."""
+    return None if memory_limit is None else memory_limit << 20
 
 
 def print_json(facts: object, *, err: bool = False) -> None:
@@ -96,9 +110,7 @@ def export(
     flavour: Annotated[
         Flavour, typer.Option(help="For whom: integers as they are; every importer; chain readers.")
     ] = Flavour.CANONICAL,
-    max_neurons: Annotated[
-        int, typer.Option(min=1, help="Refuse a NIR graph of more binary neurons than this.")
-    ] = 1_000_000,
+    memory_limit: MemoryLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the graph in other formats; says how many neurons NIR takes before it is built."""
@@ -118,8 +130,9 @@ def export(
         if not as_json:
             typer.echo(f"as binary neurons: {found}", err=to_stream)
         facts: dict[str, Any] = {"format": f"nir {flavour.value}"}
-        with destination(nir) as file:
-            save_nir(loaded, file, max_neurons, flavour)
+        with destination(nir) as file, Bars(quiet=as_json) as bars:
+            bars.stage("nodes", None)
+            save_nir(loaded, file, flavour, in_bytes(memory_limit), bars.advance)
             facts["bytes"] = file.stat().st_size
         cost = {"neurons": found.neurons, "depth": found.depth, "synapses": found.synapses}
         written.append({"file": str(nir), **facts, **cost})
@@ -149,13 +162,14 @@ def export(
 def check(
     file: Annotated[Path, typer.Argument(help="A .nir file, of lapilli or not.")],
     framework: Annotated[str, typer.Option("--for", help="Whose importer: snntorch, norse, ...")],
+    memory_limit: MemoryLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a framework's importer makes of each node of a .nir file; status 1 unless exact."""
     from lapilli.export.nir.check.check import check_file
     from lapilli.export.nir.check.frameworks import Verdict
 
-    findings = check_file(file, framework)
+    findings = check_file(file, framework, in_bytes(memory_limit))
     if as_json:
         facts = [{**asdict(f), "verdict": f.verdict.value} for f in findings]
         print_json({"file": str(file), "for": framework, "nodes": facts})
