@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import lapilli as lp
+from lapilli.ir import ops
 from lapilli.simulators.reference import Reference
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def test_the_names() -> None:
     assert set(lp.__all__) == {*NAMES, "__version__"}
     assert set(dir(lp)) == set(lp.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = lp.nothing  # type: ignore[attr-defined]
+        _ = lp.nothing
 
 
 def test_the_type_checker_and_python_see_the_same() -> None:
@@ -98,7 +99,9 @@ def test_a_planted_fault_is_reported(spikformer: Quantized, test_split: Split) -
 
     graph = spikformer.network.graph
     nodes = tuple(
-        replace(n, op=replace(n.op, dv=0)) if n.name == "block.0.attn.q_lif" else n  # type: ignore[call-arg]
+        replace(n, op=replace(n.op, dv=0))
+        if n.name == "block.0.attn.q_lif" and isinstance(n.op, ops.Neuron)
+        else n
         for n in graph.nodes
     )
     faulty = replace(spikformer.network, graph=replace(graph, nodes=nodes))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lapilli.deploy.cli.doctor import need
-from lapilli.deploy.cli.files import DIGITS, AsJson
+from lapilli.deploy.cli.files import DIGITS, AsJson, MemoryLimit, in_bytes
 from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.cli.outputs import STANDARD_OUTPUT, check_outputs, destination
 
@@ -35,9 +35,7 @@ def import_nir(
     input_exponent: Annotated[
         int, typer.Option(help="A real input is an integer times 2^-exponent.")
     ] = 0,
-    most_mib: Annotated[
-        int | None, typer.Option(help="Memory for a file that you trust; else 64 times its size.")
-    ] = None,
+    memory_limit: MemoryLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Read a NIR or .net file whose meaning is certain, or is stated here; refuse every other."""
@@ -53,13 +51,12 @@ def import_nir(
     if reset is not None and reset not in [r.value for r in ops.Reset]:
         raise typer.BadParameter(f"{reset!r} is none of {', '.join(r.value for r in ops.Reset)}")
     check_outputs([output], [file])
-    most_bytes = None if most_mib is None else most_mib << 20
     if file.suffix == ".net":
         from lapilli.export.net.importer import network_from_net
 
         if (reading, dt, reset, input_range, input_exponent) != (None, None, None, None, 0):
             raise typer.BadParameter("a .net file says all of this itself; only --T can be given")
-        _finish(network_from_net(file, steps, most_bytes), output, as_json=as_json)
+        _finish(network_from_net(file, steps, in_bytes(memory_limit)), output, as_json=as_json)
         return
     stated = Stated(
         reading=Reading(reading) if reading else None,
@@ -68,9 +65,14 @@ def import_nir(
         reset=ops.Reset(reset) if reset else None,
         input_range=_range(input_range),
         input_exponent=input_exponent,
-        most_bytes=most_bytes,
+        memory_limit=in_bytes(memory_limit),
     )
-    _finish(network_from_nir(file, stated), output, as_json=as_json)
+    from lapilli.deploy.cli.progress import Bars
+
+    with Bars(quiet=as_json) as bars:
+        bars.stage("nodes", None)
+        network = network_from_nir(file, stated, bars.advance)
+    _finish(network, output, as_json=as_json)
 
 
 def _finish(network: Network, output: Path, *, as_json: bool) -> None:

@@ -18,6 +18,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")
 NetworkFile = Annotated[Path, typer.Argument(help="A .lapilli file.")]
 DIGITS = "digits"  # in place of an archive of images: scikit-learn's
 
+MemoryLimit = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="MiB that the numbers of a file may take; trusted files may need more."
+    ),
+]
+
+
+def in_bytes(memory_limit: int | None) -> int | None:
+    """Return bytes for what --memory-limit gives in MiB."""
+    return None if memory_limit is None else memory_limit << 20
+
 
 def inspect(
     file: Annotated[
@@ -113,9 +125,7 @@ def export(
     flavour: Annotated[
         Flavour, typer.Option(help="For whom: integers as they are; every importer; chain readers.")
     ] = Flavour.CANONICAL,
-    max_neurons: Annotated[
-        int, typer.Option(min=1, help="Refuse a NIR graph of more binary neurons than this.")
-    ] = 1_000_000,
+    memory_limit: MemoryLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the graph in other formats; says how many neurons NIR takes before it is built."""
@@ -130,6 +140,7 @@ def export(
     written: list[dict[str, Any]] = []
     if nir is not None:
         need("nir")
+        from lapilli.deploy.cli.progress import Bars
         from lapilli.export.nir.write.writer import save_nir
         from lapilli.ir.passes.binary import size
 
@@ -137,8 +148,9 @@ def export(
         if not as_json:
             typer.echo(f"as binary neurons: {found}", err=to_stream)
         facts: dict[str, Any] = {"format": f"nir {flavour.value}"}
-        with destination(nir) as file:
-            save_nir(loaded, file, max_neurons, flavour)
+        with destination(nir) as file, Bars(quiet=as_json) as bars:
+            bars.stage("nodes", None)
+            save_nir(loaded, file, flavour, in_bytes(memory_limit), bars.advance)
             facts["bytes"] = file.stat().st_size
         cost = {"neurons": found.neurons, "depth": found.depth, "synapses": found.synapses}
         written.append({"file": str(nir), **facts, **cost})
@@ -168,6 +180,7 @@ def export(
 def check(
     file: Annotated[Path, typer.Argument(help="A .nir file, of lapilli or not.")],
     framework: Annotated[str, typer.Option("--for", help="Whose importer: snntorch, norse, ...")],
+    memory_limit: MemoryLimit = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a framework's importer makes of each node of a .nir file; status 1 unless exact."""
@@ -175,7 +188,7 @@ def check(
     from lapilli.export.nir.check.check import check_file
     from lapilli.export.nir.check.frameworks import Verdict
 
-    findings = check_file(file, framework)
+    findings = check_file(file, framework, in_bytes(memory_limit))
     if as_json:
         facts = [{**asdict(f), "verdict": f.verdict.value} for f in findings]
         print_json({"file": str(file), "for": framework, "nodes": facts})

@@ -62,7 +62,7 @@ def printable(text: str) -> str:
 
 
 def program() -> str:
-    """Return the word that starts lapilli in the user's shell, where it was not on the PATH, too."""
+    """Return what starts lapilli in the user's shell, on the PATH or not."""
     started = Path(sys.argv[0])
     if started.name == "lapilli" and shutil.which("lapilli") is None:
         return str(started)

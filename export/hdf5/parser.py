@@ -22,6 +22,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from lapilli.export import limits
+
 Value: TypeAlias = "npt.NDArray[Any] | str | Texts"
 Location: TypeAlias = tuple[str, ...]
 
@@ -59,18 +61,18 @@ class Tree:
     values: Mapping[Location, Value]
 
 
-def parse_tree(data: bytes, most_bytes: int) -> Tree:
+def parse_tree(data: bytes, memory_limit: int) -> Tree:
     """Read every dataset of a file from its bytes.
 
     Args:
         data: of the file.
-        most_bytes: that its numbers may take, eight for each.
+        memory_limit: that its numbers may take, eight for each.
 
     Raises:
         RefusedError: no HDF5 file, damaged, or one of the things that no honest file needs;
             names the object.
     """
-    budget = _Budget(most_bytes)
+    budget = _Budget(memory_limit)
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             groups, datasets = _walk(file)
@@ -94,7 +96,7 @@ class _Budget:
         if self.left < 0:
             raise RefusedError(
                 f"{where}: the file asks for more than {self.total} bytes of memory, which its "
-                "size does not justify; state a higher limit if you trust it"
+                f"size does not justify; give a higher limit if you trust it: {limits.OPTION}"
             )
 
 

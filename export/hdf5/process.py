@@ -19,24 +19,23 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
+from lapilli.export import limits
 from lapilli.export.hdf5.parser import RefusedError, Texts, Tree, parse_tree
 from lapilli.ir.errors import FormatError
 
-_SMALL = 16 << 20  # bytes that any file may ask for
-_RATIO = 64  # bytes that one byte of the file may become
 _PATIENCE = 60.0  # seconds, however busy the machine is
 _CODE = "from lapilli.export.hdf5.process import answer; answer({most})"
 _ENDLESS = "damaged: the HDF5 library did not come to an end with it"
 _REFUSED = 3  # exit status of a worker whose output is the reason
 
 
-def read_tree(path: Path, most_bytes: int | None = None) -> Tree:
+def read_tree(path: Path, memory_limit: int | None = None) -> Tree:
     """Read every dataset of a file; opens that file alone.
 
     Args:
         path: of the file.
-        most_bytes: that its numbers may take, eight for each; by default 16 MiB, or 64
-            times the file if that is more.
+        memory_limit: that its numbers may take, eight for each; by default as
+            `limits.justified` says.
 
     Raises:
         FormatError: no HDF5 file, damaged, or one of the things that no honest file needs;
@@ -46,7 +45,7 @@ def read_tree(path: Path, most_bytes: int | None = None) -> Tree:
         data = path.read_bytes()
     except OSError as error:
         raise FormatError(path, f"cannot be read ({error.strerror})") from error
-    most = justified(len(data)) if most_bytes is None else most_bytes
+    most = limits.justified(len(data)) if memory_limit is None else memory_limit
     code = _CODE.format(most=most)
     known = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     patience = _PATIENCE + len(data) / (1 << 18)
@@ -64,17 +63,12 @@ def read_tree(path: Path, most_bytes: int | None = None) -> Tree:
     return _unpacked(worker.stdout)
 
 
-def justified(size: int) -> int:
-    """Bytes of memory that a file of this size may ask for."""
-    return max(_SMALL, _RATIO * size)
-
-
-def answer(most_bytes: int) -> None:
+def answer(memory_limit: int) -> None:
     """Be the worker of `read_tree`: bytes of a file in, the tree or a reason out."""
     data = sys.stdin.buffer.read()
-    confine(most_bytes, seconds=5 + len(data) // (1 << 20))
+    confine(memory_limit, seconds=5 + len(data) // (1 << 20))
     try:
-        out = _packed(parse_tree(data, most_bytes))
+        out = _packed(parse_tree(data, memory_limit))
     except RefusedError as error:
         sys.stdout.buffer.write(str(error).encode(errors="replace"))
         sys.stdout.flush()
@@ -84,7 +78,7 @@ def answer(most_bytes: int) -> None:
     os._exit(0)  # no clean-up: HDF5's own could meet the damage once more
 
 
-def confine(most_bytes: int, seconds: int) -> None:
+def confine(memory_limit: int, seconds: int) -> None:
     """Let this process open no file, and use this many seconds and bytes from now on."""
     try:
         import resource
@@ -94,7 +88,7 @@ def confine(most_bytes: int, seconds: int) -> None:
     mapped = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     limits = {
-        resource.RLIMIT_AS: mapped + 3 * most_bytes + (32 << 20),
+        resource.RLIMIT_AS: mapped + 3 * memory_limit + (32 << 20),
         resource.RLIMIT_CPU: math.ceil(used) + seconds,
         resource.RLIMIT_NOFILE: 0,
         resource.RLIMIT_CORE: 0,

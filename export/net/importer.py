@@ -30,7 +30,7 @@ _MOST_VTH = (1 << THRESHOLD_BITS) - 1
 _BIAS = IntRange(-(1 << (BIAS_BITS - 1)), (1 << (BIAS_BITS - 1)) - 1)
 
 
-def network_from_net(path: Path, T: int | None = None, most_bytes: int | None = None) -> Network:
+def network_from_net(path: Path, T: int | None = None, memory_limit: int | None = None) -> Network:
     """Read a chain of CUBA layers, exactly as netx runs it.
 
     The input of a file whose first layer has neurons is their bias, `weight x + bias` of a
@@ -40,13 +40,13 @@ def network_from_net(path: Path, T: int | None = None, most_bytes: int | None = 
     Args:
         path: of the file.
         T: steps of a sample; by default what the file says.
-        most_bytes: as `read_net`.
+        memory_limit: as `read_net`.
 
     Raises:
         FormatError: as `read_net`; or something that netx does not read, or that its registers
             would change, or that the graph has no op for: names the layer.
     """
-    file = read_net(path, most_bytes)
+    file = read_net(path, memory_limit)
     try:
         return _network(file, T)
     except RefusedError as error:

@@ -42,32 +42,32 @@ class NetFile:
     T: int | None
 
 
-def read_net(path: Path, most_bytes: int | None = None) -> NetFile:
+def read_net(path: Path, memory_limit: int | None = None) -> NetFile:
     """Read a file of lava-dl's `export_hdf5`; opens that file alone.
 
     Args:
         path: of the file.
-        most_bytes: that its numbers may take, eight for each; by default 16 MiB, or 64
+        memory_limit: that its numbers may take, eight for each; by default 16 MiB, or 64
             times the file if that is more.
 
     Raises:
         FormatError: no HDF5 file, damaged, or a layer, neuron, field or number that cannot be
             read for certain; names the object.
     """
-    tree = read_tree(path, most_bytes)
+    tree = read_tree(path, memory_limit)
     try:
         return _file(tree)
     except RefusedError as error:
         raise FormatError(path, str(error)) from error
 
 
-def parse_net(data: bytes, most_bytes: int) -> NetFile:
+def parse_net(data: bytes, memory_limit: int) -> NetFile:
     """The same from memory.
 
     Raises:
         RefusedError: a sentence, without the path.
     """
-    return _file(parse_tree(data, most_bytes))
+    return _file(parse_tree(data, memory_limit))
 
 
 def _file(tree: Tree) -> NetFile:

@@ -230,11 +230,11 @@ def test_check_says_who_runs_a_file(
 
 
 def test_export_says_the_size_and_writes_nothing_larger_than_allowed(folder: Path) -> None:
-    limit = ("--max-neurons", "80000")
+    limit = ("--memory-limit", "4")
     done = lapilli("export", "net.lapilli", "--nir", "net.nir", *limit, cwd=folder)
     assert done.returncode == 2
     assert done.stdout.startswith("as binary neurons: 81,280 neurons, 30 in a row, ")
-    assert "a limit of 80,000 neurons cannot take this graph" in done.stderr
+    assert "a limit of 65,536 neurons cannot take this graph" in done.stderr
     for node in ("block.0.attn.matmul.2", "block.1.attn.matmul.2"):
         assert f"  {node}: " in done.stderr
     assert not (folder / "net.nir").exists()

@@ -314,3 +314,29 @@ def test_names_of_a_stranger_are_no_orders_to_a_terminal(
     assert "[/b]\\x1b[31m\\ud800" in said.out + said.err
     assert "\x1b" not in said.out + said.err
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_file_that_asks_for_much_is_read_under_a_higher_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Zeros deflate: what a file of 40 kB holds may be honest, and takes 33 MiB."""
+    nir = pytest.importorskip("nir")
+    C = 2048
+    nodes = {
+        "x": nir.Input(np.array([C])),
+        "fc": nir.Affine(np.eye(C, dtype=np.int8), np.zeros(C, np.int8)),
+        "y": nir.Output(np.array([C])),
+    }
+    nir.write(tmp_path / "x.nir", nir.NIRGraph(nodes, [("x", "fc"), ("fc", "y")]))
+    assert (tmp_path / "x.nir").stat().st_size < 50_000
+    monkeypatch.chdir(tmp_path)
+    stated = ["--reading", "euler", "--dt", "1e-4", "--T", "1", "--input-range", "0,1"]
+    for command in (["check", "--for", "snntorch"], ["import", "-o", "x.lapilli", *stated]):
+        for limit, status in (([], 2), (["--memory-limit", "64"], 0)):
+            monkeypatch.setattr(sys, "argv", ["lapilli", command[0], "x.nir", *command[1:], *limit])
+            with pytest.raises(SystemExit) as left:
+                main()
+            said = capsys.readouterr()
+            assert (left.value.code or 0) == status, said.err
+            assert ("if you trust it: --memory-limit MIB" in said.err) is (status == 2)
+    assert load_network(tmp_path / "x.lapilli").graph.T == 1

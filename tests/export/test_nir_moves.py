@@ -14,7 +14,7 @@ from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.tensor import IntArray, IntTensor
-from lapilli.ir.types import BINARY, TensorType
+from lapilli.ir.types import BINARY, IntRange, Kind, TensorType
 from lapilli.simulators.conformance import Case, check
 from lapilli.simulators.nir import nirtorch as nir_runtime
 from lapilli.simulators.nir import snntorch as snntorch_runtime
@@ -27,7 +27,8 @@ for package in ("nir", "nirtorch", "torch", "snntorch", "spikingjelly"):
 
 import torch  # noqa: E402
 
-from lapilli.export.nir.write import routing as nir_moves  # noqa: E402  (needs nir)
+from lapilli.export.nir.write import canonical  # noqa: E402  (needs nir)
+from lapilli.export.nir.write import routing as nir_moves  # noqa: E402
 from lapilli.export.nir.write.layouts import within  # noqa: E402
 from lapilli.export.nir.write.placement import Placed  # noqa: E402
 from lapilli.export.nir.write.writer import to_nir  # noqa: E402
@@ -150,5 +151,31 @@ def test_a_lost_part_of_a_move_is_caught() -> None:
 
 @pytest.mark.parametrize("flavour", [Flavour.CANONICAL, Flavour.PORTABLE])
 def test_a_file_with_too_many_weights_is_refused(flavour: Flavour) -> None:
-    with pytest.raises(UnsupportedError, match="mixed: the file passes 5,000 weights here"):
-        to_nir(_attention(4).graph, flavour=flavour, max_weights=5_000)
+    with pytest.raises(UnsupportedError, match="mixed: the file passes 9,500 weights here"):
+        to_nir(_attention(4).graph, flavour=flavour, memory_limit=76_000)
+
+
+def test_weights_are_summed_before_any_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution of one channel each, which NIR writes for every pair: 2^40 weights."""
+    C = 1 << 18
+    nodes = (
+        Node("x", ops.Input(type=TensorType((C, 4, 4), IntRange(0, 1), Kind.SPIKES))),
+        Node("deep", ops.Conv2d(
+            weight=IntTensor.of(np.full((C, 1, 3, 3), 2)), bias=IntTensor.of(np.zeros(C, int)),
+            padding=(1, 1), groups=C,
+        ), ("x",)),
+        Node("s", ops.Neuron(threshold=IntTensor.of([65])), ("deep",)),
+    )  # fmt: skip
+    tried = []
+    monkeypatch.setattr(canonical, "conv2d", lambda *_, **__: tried.append(1))
+    with pytest.raises(UnsupportedError) as caught:
+        to_nir(Graph(nodes, ("s",), 1))
+    assert f"its synapses take {C * C * 9:,} weights; the limit is 134,217,728" in str(caught.value)
+    assert f"deep: {C * C * 9:,} weights" in str(caught.value)
+    assert not tried
+
+
+def test_what_is_written_is_told() -> None:
+    told: list[tuple[int, int]] = []
+    to_nir(_attention(4).graph, progress=lambda done, total: told.append((done, total)))
+    assert [done for done, _ in told] == list(range(1, told[0][1] + 1))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lapilli.export.hdf5.parser import RefusedError
-from lapilli.export.hdf5.process import justified
+from lapilli.export.limits import justified
 from lapilli.export.nir.read.reader import parse_nir, read_nir
 from lapilli.ir.errors import FormatError
 
@@ -283,7 +283,7 @@ def test_who_trusts_a_file_can_give_it_more(
     path = edited(_full_bomb)
     assert justified(path.stat().st_size) == 16 << 20
     with pytest.raises(FormatError, match="bias of shape"):  # read, and then found not to fit
-        read_nir(path, most_bytes=64 << 20)
+        read_nir(path, memory_limit=64 << 20)
 
 
 @pytest.mark.parametrize(

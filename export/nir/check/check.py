@@ -33,15 +33,20 @@ class Finding:
     reason: str
 
 
-def check_file(path: Path, framework: str) -> list[Finding]:
+def check_file(path: Path, framework: str, memory_limit: int | None = None) -> list[Finding]:
     """Judge every node of a `.nir` file of anybody's; see `check_read`.
+
+    Args:
+        path: of the file.
+        framework: whose importer.
+        memory_limit: bytes that its numbers may take; see `limits.justified`.
 
     Raises:
         FormatError: it cannot be read, or has graphs in its graph.
         InputError: a framework that nobody knows.
     """
     _importer(framework)  # before a large file is read
-    return check_read(read_nir(path), framework)
+    return check_read(read_nir(path, memory_limit), framework)
 
 
 def check_read(file: NirFile, framework: str) -> list[Finding]:

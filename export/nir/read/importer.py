@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lapilli.export.hdf5.parser import RefusedError
+from lapilli.export.limits import Progress
 from lapilli.export.nir.read.dynamics import FLOAT32, dynamics, neuron
 from lapilli.export.nir.read.grid import (
     MOST_WEIGHTS,
@@ -40,20 +41,27 @@ from lapilli.ir.types import IntRange, Kind, TensorType
 _EXTREME = Fraction(1 << 256)  # of a unit
 
 
-def from_nir(path: Path, stated: Stated = NOTHING) -> Graph:
+def from_nir(path: Path, stated: Stated = NOTHING, progress: Progress | None = None) -> Graph:
     """Read a `.nir` file as a graph.
 
     A file of ours says everything in its metadata (but the range of its input, if it was
     written from a graph alone); nothing that it says may be stated otherwise.
 
+    Args:
+        path: of the file.
+        stated: what it does not say.
+        progress: is told of the nodes that are read.
+
     Raises:
         FormatError: not a readable file, or its meaning is not certain, or not exact in
             integers; names the node and what must be stated or changed.
     """
-    return _imported(path, stated).graph
+    return _imported(path, stated, progress).graph
 
 
-def network_from_nir(path: Path, stated: Stated = NOTHING) -> Network:
+def network_from_nir(
+    path: Path, stated: Stated = NOTHING, progress: Progress | None = None
+) -> Network:
     """The same with how images become inputs, and integers answers.
 
     A file of others says neither: the bytes of an image are the integers, a read-out adds up
@@ -62,13 +70,13 @@ def network_from_nir(path: Path, stated: Stated = NOTHING) -> Network:
     Raises:
         FormatError: as `from_nir`.
     """
-    return _imported(path, stated)
+    return _imported(path, stated, progress)
 
 
-def _imported(path: Path, stated: Stated) -> Network:
-    file = read_nir(path, stated.most_bytes)
+def _imported(path: Path, stated: Stated, progress: Progress | None) -> Network:
+    file = read_nir(path, stated.memory_limit)
     try:
-        return _Import(file, stated).network()
+        return _Import(file, stated, progress).network()
     except RefusedError as error:
         raise FormatError(path, str(error)) from error
     except GraphError as error:
@@ -97,7 +105,7 @@ class _FinerError(Exception):
 
 
 class _Import:
-    def __init__(self, file: NirFile, stated: Stated) -> None:
+    def __init__(self, file: NirFile, stated: Stated, progress: Progress | None = None) -> None:
         self.file, self.facts = file, Facts(file.facts)
         self.reading, self.dt, self.T = self.facts.merged(stated)
         self.reset = stated.reset
@@ -105,6 +113,10 @@ class _Import:
         self.exponent = stated.input_exponent
         self.units: dict[str, Fraction] = {}
         self.order = _order(file)
+        self.before: dict[str, list[str]] = {key: [] for key in file.nodes}
+        for source, target in file.edges:
+            self.before[target].append(source)
+        self.progress = progress
 
     def network(self) -> Network:
         for _ in range(2 * len(self.order) + 1):
@@ -119,11 +131,12 @@ class _Import:
         self.nodes: list[Node] = []
         self.types: dict[str, TensorType] = {}
         made: dict[str, _Value] = {}
-        for key in self.order:
+        for done, key in enumerate(self.order, start=1):
             node = self.file.nodes[key]
             with _Named(key):
-                inputs = [made[s] for s, t in self.file.edges if t == key]
-                made[key] = self._emit(key, node, inputs)
+                made[key] = self._emit(key, node, [made[source] for source in self.before[key]])
+            if self.progress is not None:
+                self.progress(done, len(self.order))
         (output,) = (key for key in self.order if self.file.nodes[key].type == "Output")
         with _Named(output):
             answer = self._answer(made[output])

@@ -31,7 +31,7 @@ class Stated:
         reset: of its neurons, where the exporter drops it.
         input_range: of the integers that it is given.
         input_exponent: a real input is an integer times 2 ** -input_exponent.
-        most_bytes: see `hdf5_worker.read_tree`.
+        memory_limit: see `hdf5.process.read_tree`.
     """
 
     reading: Reading | None = None
@@ -40,7 +40,7 @@ class Stated:
     reset: ops.Reset | None = None
     input_range: tuple[int, int] | None = None
     input_exponent: int = 0
-    most_bytes: int | None = None
+    memory_limit: int | None = None
 
 
 NOTHING = Stated()

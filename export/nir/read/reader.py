@@ -104,31 +104,31 @@ class NirFile:
     old_fields: tuple[str, ...] = ()
 
 
-def read_nir(path: Path, most_bytes: int | None = None) -> NirFile:
+def read_nir(path: Path, memory_limit: int | None = None) -> NirFile:
     """Read a `.nir` file; opens that file alone, and executes nothing.
 
     Args:
         path: of the file.
-        most_bytes: see `hdf5_worker.read_tree`.
+        memory_limit: see `hdf5.process.read_tree`.
 
     Raises:
         FormatError: no such file, damaged, or not a NIR graph as nir writes it; names the
             node or the dataset, what was found and what is allowed.
     """
-    tree = read_tree(path, most_bytes)
+    tree = read_tree(path, memory_limit)
     try:
         return _file_from(tree)
     except RefusedError as error:
         raise FormatError(path, str(error)) from error
 
 
-def parse_nir(data: bytes, most_bytes: int) -> NirFile:
+def parse_nir(data: bytes, memory_limit: int) -> NirFile:
     """The same from memory.
 
     Raises:
         RefusedError: a sentence, without the path.
     """
-    return _file_from(parse_tree(data, most_bytes))
+    return _file_from(parse_tree(data, memory_limit))
 
 
 def _file_from(tree: Tree) -> NirFile:

@@ -11,6 +11,7 @@ from typing import Any
 import nir
 import numpy as np
 
+from lapilli.export import limits
 from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write.dialect import Dialect
 from lapilli.export.nir.write.placement import Placed, RefusedError
@@ -18,8 +19,6 @@ from lapilli.export.nir.write.routing import Branches, Stage
 from lapilli.ir.graph import Graph
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
-
-MOST_WEIGHTS = 1 << 27  # of all nodes together: 512 MiB of float32
 
 
 class Emission:
@@ -29,17 +28,17 @@ class Emission:
         graph: what they say; say: how.
         nodes, edges: of NIR; names: NIR name -> ours.
         layouts: of each value that a NIR neuron shows.
-        weights: how many all nodes have; max_weights: how many they may.
+        weights: how many all nodes have; most: how many they may.
     """
 
-    def __init__(self, graph: Graph, say: Dialect, max_weights: int) -> None:
+    def __init__(self, graph: Graph, say: Dialect, most: int) -> None:
         self.graph = graph
         self.say = say
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.names: dict[str, str] = {}
         self.layouts: dict[str, Any] = {}
-        self.weights, self.max_weights = 0, max_weights
+        self.weights, self.most = 0, most
         self._moved: dict[Any, Placed] = {}  # by where from and where to
 
     def put(
@@ -51,15 +50,24 @@ class Emission:
             RefusedError: the dialect has no such node, or the file would have too many weights.
         """
         made = self.say.dressed(node, x.shape)
-        self.weights += made.weight.size if isinstance(made, nir.Affine | nir.Conv2d) else 0
-        if self.weights > self.max_weights:
-            raise RefusedError(
-                f"the file passes {self.max_weights:,} weights here; no more are written"
-            )
+        count = made.weight.size if isinstance(made, nir.Affine | nir.Conv2d) else 0
+        self.reserve(count)
+        self.weights += count
         key = self.name(name)
         self.nodes[key] = made
         self.edges += [(term, key) for term in x.terms]
         return Placed.whole(key, shape, x.reach if reach is None else reach)
+
+    def reserve(self, count: int) -> None:
+        """Refuse weights that the file has no room for, before they are made.
+
+        Raises:
+            RefusedError: it would hold more than it may.
+        """
+        if self.weights + count > self.most:
+            raise RefusedError(
+                f"the file passes {self.most:,} weights here; give a higher limit: {limits.OPTION}"
+            )
 
     def same(self, name: str, x: Placed) -> Placed:
         """The value in one node of its own."""
@@ -69,6 +77,7 @@ class Emission:
         """Nodes in a row; the last one has the name."""
         for i, stage in enumerate(stages, start=1):
             own = name if i == len(stages) else f"{name}.{i}"
+            self.reserve(stage.weights)
             x = self.put(own, stage.make(), x, stage.shape)
         return replace(x, home=home)
 

@@ -121,6 +121,12 @@ def convolution(op: ops.Conv2d, size: tuple[int, ...]) -> Any:
     return conv2d(dense, op.bias.array, size, op.stride, (ph + top, pw + left))
 
 
+def convolution_weights(op: ops.Conv2d) -> int:
+    """Count the weights of `convolution`, without making them."""
+    inputs: int = op.weight.shape[1] * op.groups
+    return int(op.weight.shape[0] * inputs * max(op.weight.shape[2:]) ** 2)
+
+
 def pointwise(weight: IntArray, bias: IntArray, size: tuple[int, ...]) -> Any:
     """The same synapses at each pixel of a map of this size: weight (out, in)."""
     return conv2d(weight[:, :, None, None], bias, size)

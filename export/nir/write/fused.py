@@ -20,6 +20,7 @@ from typing import Any
 import nir
 import numpy as np
 
+from lapilli.export import limits
 from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write import portable as nir_portable
 from lapilli.export.nir.write.cones import Cone, cone, response
@@ -31,8 +32,6 @@ from lapilli.ir.graph import Graph
 from lapilli.ir.passes.binary.thresholds import OR
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import BINARY, IntRange
-
-LIMIT = 1 << 26  # weights of all matrices together: 256 MiB of float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +49,7 @@ class _Level:
     fresh: frozenset[str]
 
 
-def fuse(graph: Graph, limit: int = LIMIT) -> Said:
+def fuse(graph: Graph, limit: int) -> Said:
     """Say a graph as a chain `Input -> Affine -> CubaLIF -> Affine -> ... -> Output` of vectors.
 
     Args:
@@ -157,7 +156,7 @@ def _too_large(rows: Sequence[int], limit: int) -> list[Unsupported]:
         Unsupported(
             "the whole",
             f"{len(sizes)} matrices with {sum(sizes):,} weights, the largest {rows[worst + 1]:,} x "
-            f"{rows[worst]:,}; the limit is {limit:,}",
+            f"{rows[worst]:,}; the limit is {limit:,}; give a higher one: {limits.OPTION}",
         )
     ]
 

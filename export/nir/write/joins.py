@@ -99,6 +99,7 @@ def join(file: Emission, name: str, op: ops.Concat, inputs: list[Placed]) -> Pla
 
 
 def _spread(file: Emission, name: str, x: Placed, over: Placed) -> Placed:
+    file.reserve((over.shape[0] * max(over.shape[1:])) ** 2)
     y = file.put(name, nir_nodes.spread(over.shape), x, over.shape)
     return Placed(y.terms, y.shape, over.home, y.reach)
 

@@ -31,15 +31,15 @@ class Walk:
     Args:
         graph: what to say.
         say: how to say it.
-        max_weights: of all nodes together.
+        most: weights of all nodes together.
         refused: what is known to be wrong already.
     """
 
     def __init__(
-        self, graph: Graph, say: Dialect, max_weights: int, refused: Sequence[Unsupported] = ()
+        self, graph: Graph, say: Dialect, most: int, refused: Sequence[Unsupported] = ()
     ) -> None:
         self.graph = graph
-        self.file = Emission(graph, say, max_weights)
+        self.file = Emission(graph, say, most)
         self._placed: dict[str, Placed | None] = {}  # None: unknown, after a refusal
         self._reasons = list(refused)
         self._read_out = _only_read_out(graph)

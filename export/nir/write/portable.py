@@ -24,7 +24,7 @@ import numpy.typing as npt
 from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write.dialect import Part, Said
 from lapilli.export.nir.write.placement import RefusedError
-from lapilli.export.nir.write.routing import MOST_WEIGHTS
+from lapilli.export.nir.write.routing import need_few
 from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray, IntTensor
 
@@ -95,6 +95,7 @@ def in_floats(said: Said) -> Said:
 def _window_sum(pool: Any, shape: tuple[int, ...]) -> Any:
     """The sum of each window as synapses of weight one."""
     C, H, W = shape
+    need_few(C * C * max(pool.kernel_size.tolist()) ** 2)
     kernel, stride, padding = (p.tolist() for p in (pool.kernel_size, pool.stride, pool.padding))
     ones = ops.Conv2d(
         weight=IntTensor.of(np.ones((C, 1, *kernel), np.int64)),
@@ -114,7 +115,7 @@ def _window_sum(pool: Any, shape: tuple[int, ...]) -> Any:
 def _diagonal(factors: npt.NDArray[Any]) -> Any:
     """A factor for each element of a vector, or for each channel of a map."""
     if factors.ndim == 1:
-        _need_few(factors.size)
+        need_few(factors.size**2)
         return nir_nodes.affine(np.diag(factors).astype(np.int64), np.zeros(len(factors), np.int64))
     if factors.ndim != 3:
         raise RefusedError(
@@ -123,14 +124,6 @@ def _diagonal(factors: npt.NDArray[Any]) -> Any:
     channels = factors[:, 0, 0]
     if not np.all(factors == channels[:, None, None]):
         raise RefusedError("has thresholds that differ within a channel; one node has but one")
-    _need_few(len(channels))
+    need_few(len(channels) ** 2)
     none = np.zeros(len(channels), np.int64)
     return nir_nodes.pointwise(np.diag(channels).astype(np.int64), none, factors.shape[1:])
-
-
-def _need_few(channels: int) -> None:
-    if channels**2 > MOST_WEIGHTS:
-        raise RefusedError(
-            f"{channels:,} factors take a matrix of {channels**2:,} weights; at most "
-            f"{MOST_WEIGHTS:,} are written"
-        )

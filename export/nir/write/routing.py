@@ -264,5 +264,5 @@ def need_few(count: int) -> None:
     """
     if count > MOST_WEIGHTS:
         raise RefusedError(
-            f"moves elements by {count:,} weights; at most {MOST_WEIGHTS:,} are written"
+            f"takes {count:,} weights in one node; at most {MOST_WEIGHTS:,} are written"
         )

@@ -51,6 +51,7 @@ def linear(file: Emission, name: str, op: ops.Linear, x: Placed) -> Placed:
         row, length = x, math.prod(x.shape)
         if len(x.shape) > 1:
             row = file.put(f"{name}.flatten", nir_nodes.flatten(x.shape), x, (length,))
+        file.reserve(len(w) * length)
         dealt = _deal(w, x.home, length)
         return file.put(name, nir_nodes.affine(dealt, bias), row, bias.shape, most)
     try:
@@ -63,6 +64,7 @@ def _at_each_pixel(file: Emission, name: str, op: ops.Linear, x: Placed, most: I
     """The same weights at each pixel, once for each group of channels that tokens lie in."""
     read, (C, *size), out = tokens(x), x.shape, len(op.bias.array)
     need_few(len(read.groups) * out * C)
+    file.reserve(len(read.groups) * out * C)
     weight = np.concatenate([_deal(op.weight.array, channels, C) for channels in read.groups])
     layer = nir_nodes.pointwise(weight, np.tile(op.bias.array, len(read.groups)), tuple(size))
     y = file.put(name, layer, x, (len(weight), *size), most)
@@ -99,6 +101,7 @@ def convolve(file: Emission, name: str, op: ops.Conv2d, x: Placed) -> Placed:
         made = (shape[0], *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes))
         y = file.put(name, pool, x, made, reach(op, x))
     else:
+        file.reserve(nir_nodes.convolution_weights(op))
         layer = nir_nodes.convolution(op, x.shape[1:])
         made = tuple(int(n) for n in layer.output_type["output"])
         y = file.put(name, layer, x, made, reach(op, x))
@@ -175,6 +178,21 @@ def reach(op: ops.Linear | ops.Conv2d, x: Placed) -> IntRange:
     most = hi * positive + lo * negative + np.maximum(bias, 0)
     least = lo * positive + hi * negative + np.minimum(bias, 0)
     return IntRange(int(least.min()), int(most.max()))
+
+
+def least_weights(op: ops.Op) -> int:
+    """Count the weights that `op` takes at least, wherever its input lives, before any is made."""
+    match op:
+        case ops.Conv2d() if _counts(op):
+            return 0
+        case ops.Conv2d() if op.groups > 1 or op.weight.shape[2:] != (1, 1):
+            return nir_nodes.convolution_weights(op)
+        case ops.Conv2d():
+            return int(np.count_nonzero(op.weight.array))
+        case ops.Linear() if not _chooses(op):
+            return int(np.count_nonzero(op.weight.array))
+        case _:
+            return 0
 
 
 def _chooses(op: ops.Linear) -> bool:

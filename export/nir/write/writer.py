@@ -20,13 +20,15 @@ from typing import Any
 import nir
 from typing_extensions import assert_never
 
+from lapilli.export import limits
 from lapilli.export.atomic import write_atomic
+from lapilli.export.limits import Progress
 from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write import portable as nir_portable
-from lapilli.export.nir.write.builder import MOST_WEIGHTS
 from lapilli.export.nir.write.dialect import Dialect, Flavour, Said, in_order
-from lapilli.export.nir.write.fused import LIMIT, fuse
+from lapilli.export.nir.write.fused import fuse
 from lapilli.export.nir.write.lowering import Walk, ancestors
+from lapilli.export.nir.write.synapses import least_weights
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
@@ -34,14 +36,16 @@ from lapilli.ir.passes.binary import origin, summands, to_binary_neurons, unsupp
 from lapilli.ir.version import __version__
 
 FORMAT = "lapilli-nir/1"
+_SHOWN = 8  # biggest nodes of a refusal
 DISCRETISATION = "Euler, v <- v + dt/tau (r x - v), compare v > v_threshold, reset to 0"
 
 
 def save_nir(
     network: Network,
     path: Path,
-    max_neurons: int | None = None,
     flavour: Flavour = Flavour.CANONICAL,
+    memory_limit: int | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write `network` to `path`, whole or not at all; equal networks give equal bytes.
 
@@ -60,26 +64,26 @@ def save_nir(
         },
     }
     file = io.BytesIO()
-    nir.write(file, to_nir(network.graph, about, max_neurons, flavour))
+    nir.write(file, to_nir(network.graph, about, flavour, memory_limit, progress))
     write_atomic(path, file.getvalue())
 
 
 def to_nir(
     graph: Graph,
     about: Mapping[str, Any] | None = None,
-    max_neurons: int | None = None,
     flavour: Flavour = Flavour.CANONICAL,
-    max_weights: int | None = None,
+    memory_limit: int | None = None,
+    progress: Progress | None = None,
 ) -> Any:
-    """Say `graph` in NIR.
+    """Convert `graph` to a NIR graph.
 
     Args:
         graph: as it is; what NIR has no node for becomes binary neurons here.
         about: facts for the metadata, of types that JSON has.
-        max_neurons: refuse what would be larger, before any of it is made.
         flavour: for whom; see docs/nir.md.
-        max_weights: the same of the weights of all nodes together; None: 2^27, or of a fused
-            file 2^26.
+        memory_limit: bytes that its numbers may take, eight for each; 1 GiB by default. What
+            would be larger is refused before any of it is made.
+        progress: is told of the nodes that are written.
 
     Returns:
         A `nir.NIRGraph` with one input and one output. The output carries the value of each
@@ -96,9 +100,9 @@ def to_nir(
     ]
     if unsayable := unsupported(graph):
         raise UnsupportedError("nir", (*reasons, *unsayable))
-    lowered = to_binary_neurons(graph, max_neurons)
+    lowered = to_binary_neurons(graph, limits.neurons(memory_limit))
     try:
-        said = _said(_read(lowered), reasons, flavour, max_weights)
+        said = _said(_read(lowered), reasons, flavour, limits.numbers(memory_limit), progress)
     except UnsupportedError as refused:
         known = {node.name for node in graph.nodes}
         reasons = [Unsupported(origin(r.node, known), r.reason) for r in refused.reasons]
@@ -135,27 +139,51 @@ def _read(graph: Graph) -> Graph:
 
 
 def _said(
-    graph: Graph, reasons: list[Unsupported], flavour: Flavour, max_weights: int | None
+    graph: Graph,
+    reasons: list[Unsupported],
+    flavour: Flavour,
+    most: int,
+    progress: Progress | None,
 ) -> Said:
     match flavour:
         case Flavour.CANONICAL:
-            return _walked(graph, nir_nodes, reasons, max_weights)
+            return _walked(graph, nir_nodes, reasons, most, progress)
         case Flavour.PORTABLE:
-            return in_order(
-                nir_portable.in_floats(_walked(graph, nir_portable, reasons, max_weights))
-            )
+            walked = _walked(graph, nir_portable, reasons, most, progress)
+            return in_order(nir_portable.in_floats(walked))
         case Flavour.FUSED:
             if reasons:
                 raise UnsupportedError("fused nir", tuple(reasons))
-            return in_order(nir_portable.in_floats(fuse(graph, max_weights or LIMIT)))
+            return in_order(nir_portable.in_floats(fuse(graph, most)))
         case _:
             assert_never(flavour)
 
 
 def _walked(
-    graph: Graph, dialect: Dialect, reasons: list[Unsupported], max_weights: int | None
+    graph: Graph,
+    dialect: Dialect,
+    reasons: list[Unsupported],
+    most: int,
+    progress: Progress | None,
 ) -> Said:
-    walk = Walk(graph, dialect, max_weights or MOST_WEIGHTS, reasons)
-    for node in graph.nodes:
+    if large := _too_large(graph, most):
+        raise UnsupportedError("nir", (*reasons, *large))
+    walk = Walk(graph, dialect, most, reasons)
+    for done, node in enumerate(graph.nodes, start=1):
         walk.visit(node)
+        if progress is not None:
+            progress(done, len(graph.nodes))
     return walk.finish()
+
+
+def _too_large(graph: Graph, most: int) -> list[Unsupported]:
+    """Sum the weights that synapses take at least, and name the largest if they are too many."""
+    counts = {node.name: least_weights(node.op) for node in graph.nodes}
+    if (total := sum(counts.values())) <= most:
+        return []
+    whole = f"its synapses take {total:,} weights; the limit is {most:,}: {limits.OPTION}"
+    largest = sorted(counts, key=lambda name: -counts[name])[:_SHOWN]
+    return [
+        Unsupported("the whole", whole),
+        *(Unsupported(name, f"{count:,} weights") for name in largest if (count := counts[name])),
+    ]
