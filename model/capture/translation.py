@@ -108,25 +108,33 @@ class Translation:
         """Value of a constant argument, float64.
 
         Raises:
-            CaptureError: it depends on the image.
+            CaptureError: it depends on the image, or is not finite.
         """
         if not self.is_constant(argument):
             raise self.error(f"{self.node.target} takes a computed value where weights belong")
         value = argument
         if not isinstance(argument, int | float):
             value = self.reader.constant(argument.name)
-        return torch.as_tensor(value, dtype=torch.float64)
+        number = torch.as_tensor(value, dtype=torch.float64)
+        if not number.isfinite().all():
+            what = "NaN" if number.isnan().any() else "infinity"
+            name = self.reader.parameter_name(getattr(argument, "name", ""))
+            raise self.error(
+                f"{self.node.target} takes {what} "
+                f"{f'from {name}' if name else 'that is computed from parameters or buffers'}; "
+                "load a checkpoint of a finished training"
+            )
+        return number
 
     def parameter(self, argument: Any) -> str:
         """Name of a parameter, or of a constant that was computed from parameters.
 
         Raises:
-            CaptureError: it depends on the image.
+            CaptureError: it depends on the image, or is not finite.
         """
+        value = self.constant(argument)
         name = self.reader.parameter_name(getattr(argument, "name", ""))
-        if name is not None:
-            return name
-        return self.kept(self.constant(argument).numpy(), self.node_name(argument))
+        return name or self.kept(value.numpy(), self.node_name(argument))
 
     def node_name(self, argument: Any) -> str:
         """A name for a constant argument."""

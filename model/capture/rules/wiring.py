@@ -15,9 +15,6 @@ from lapilli.model.capture.translation import OperatorRule, Translation, sizes, 
 aten = torch.ops.aten
 
 
-_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
-
-
 def _same(t: Translation) -> Call:
     return t.call(t.argument(0))
 
@@ -54,9 +51,10 @@ def inserted(t: Translation, x: Call, at: int) -> Call:
 def _permute(t: Translation) -> Call:
     """Any permutation: ask the operator itself, on a shape of distinct sizes."""
     x = t.call(t.argument(0))
-    probe = torch.empty(_PRIMES[: len(x.dims)], device="meta")
+    lengths = range(len(x.dims))
+    probe = torch.empty(tuple(lengths), device="meta")
     moved = t.node.target(probe, *t.node.args[1:], **t.node.kwargs).shape
-    return t.permuted(x, [_PRIMES.index(n) for n in moved])
+    return t.permuted(x, [lengths.index(n) for n in moved])
 
 
 # ---- repeating -------------------------------------------------------------------------------

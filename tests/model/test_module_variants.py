@@ -1,0 +1,159 @@
+"""What people do to a module around training: the same function, or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from networks.two_neurons import Net, compared, quantized  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.nn.utils import parametrizations, prune  # noqa: E402
+from torch.optim.swa_utils import AveragedModel  # noqa: E402
+
+from lapilli.ir.errors import CaptureError  # noqa: E402
+from lapilli.model.capture.capture import capture  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+def _spectral(net: Net) -> Net:
+    parametrizations.spectral_norm(net.fc2)
+    net.second = LIF(v_threshold=0.1)  # its weights are small now
+    return net
+
+
+def _variants() -> dict[str, Callable[[Net], Any]]:
+    return {
+        "half": lambda net: net.half(),
+        "bfloat16": lambda net: net.bfloat16(),
+        "double": lambda net: net.double(),
+        "frozen": lambda net: net.requires_grad_(False),
+        "weight_norm": lambda net: torch.nn.utils.weight_norm(net.fc2) and net,
+        "weight_norm parametrized": lambda net: parametrizations.weight_norm(net.fc2) and net,
+        "spectral_norm": _spectral,
+        "pruned": lambda net: prune.l1_unstructured(net.fc2, "weight", 0.5) and net,
+        "averaged": AveragedModel,
+        "data parallel": nn.DataParallel,
+    }
+
+
+@pytest.mark.parametrize("variant", _variants())
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_variant_is_captured_and_exact(variant: str) -> None:
+    net = Net(LIF(), LIF()).eval()
+    made = quantized(_variants()[variant](net).eval())
+    assert compared(made) > 10_000
+    derived = any("weights are computed from the parameters" in note for note in made.notes)
+    assert derived == (variant in ("spectral_norm", "pruned") or variant.startswith("weight_norm"))
+
+
+class Head(Net):
+    """The same network with another end."""
+
+    def __init__(self, end: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(LIF(), LIF())
+        self.end = end
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.fc1(images.flatten(1)).unsqueeze(0).repeat(self.T, 1, 1)
+        return self.end(self.head(self.second(self.fc2(self.first(x)))))
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        (lambda x: x.mean(0).softmax(-1), r"operator aten\.softmax\.int is not one"),
+        (lambda x: (x * torch.tensor([0.1, 0.2, 0.3, 0.4]).reshape(-1, 1, 1)).sum(0),
+         r"aten\.mul\.Tensor .* not the same for all time steps"),
+        (lambda x: x[-2:].mean(0), r"aten\.slice\.Tensor mixes time"),
+        (lambda x: x.max(0).values, r"operator aten\.max\.dim is not one"),
+    ],
+)  # fmt: skip
+def test_other_answers_are_refused_by_name(end: Callable[[Tensor], Tensor], why: str) -> None:
+    with pytest.raises(CaptureError, match=r"'\(the model itself\)': " + why):
+        capture(Head(end).eval(), (3, 4, 4))
+
+
+def test_a_module_without_values_is_refused() -> None:
+    with torch.device("meta"):
+        net = Head(lambda x: x.mean(0))
+    with pytest.raises(CaptureError, match=r"'fc1\.weight': is on the meta device"):
+        capture(net.eval(), (3, 4, 4))
+
+
+# ---- many axes ---------------------------------------------------------------------------------
+
+
+class Windows(nn.Module):
+    """Windows of windows: a permutation of ten axes between two neurons."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.lif = nn.Conv2d(3, 8, 1), LIF(v_threshold=0.3)
+        self.fc, self.lif2, self.head = nn.Linear(4, 8), LIF(v_threshold=0.3), nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.repeat(4, 1, 1, 1, 1)
+        T, B = x.shape[:2]
+        x = self.lif(self.conv(x.flatten(0, 1)).reshape(T, B, 8, 4, 4))
+        x = x.reshape(T, B, 2, 2, 2, 2, 2, 2, 2, 1).permute(0, 1, 9, 5, 7, 2, 8, 3, 6, 4)
+        x = self.lif2(self.fc(x.reshape(T, B, 32, 4)))
+        logits: Tensor = self.head(x.mean(2)).mean(0)
+        return logits
+
+
+def test_a_permutation_of_ten_axes_is_exact() -> None:
+    assert compared(quantized(Windows())) > 10_000  # type: ignore[arg-type]
+
+
+# ---- numbers that are none ---------------------------------------------------------------------
+
+
+class Gain(nn.Module):
+    """A factor computed from a buffer, as SpikingResformer's before training."""
+
+    rate: Tensor
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.register_buffer("rate", torch.tensor(rate))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x * (1.0 / torch.sqrt(self.rate))
+        return y
+
+
+@pytest.mark.parametrize(("rate", "what"), [(0.0, "infinity"), (-1.0, "NaN")])
+def test_a_factor_that_is_not_finite_is_named(rate: float, what: str) -> None:
+    net = Net(LIF(), nn.Sequential(Gain(rate), LIF()))
+    why = rf"'second\.0': aten\.mul\.Tensor takes {what} that is computed from parameters"
+    with pytest.raises(CaptureError, match=why):
+        quantized(net)
+    assert compared(quantized(Net(LIF(), nn.Sequential(Gain(0.25), LIF())))) > 10_000
+
+
+@pytest.mark.parametrize("name", ["fc1.weight", "fc2.bias", "norm.running_var", "norm.weight"])
+@pytest.mark.parametrize(("value", "what"), [(float("nan"), "NaN"), (float("-inf"), "infinity")])
+def test_a_parameter_that_is_not_finite_is_named(name: str, value: float, what: str) -> None:
+    class Normed(Net):
+        def __init__(self) -> None:
+            super().__init__(LIF(), LIF())
+            self.norm = nn.BatchNorm1d(20)
+
+        def forward(self, images: Tensor) -> Tensor:
+            x = self.fc1(images.flatten(1)).unsqueeze(0).repeat(self.T, 1, 1)
+            x = self.norm(self.fc2(self.first(x)).flatten(0, 1)).unflatten(0, (self.T, -1))
+            logits: Tensor = self.head(self.second(x)).mean(0)
+            return logits
+
+    net = Normed()
+    net.state_dict()[name].view(-1)[0] = value
+    owner = name.partition(".")[0]
+    with pytest.raises(CaptureError, match=rf"'{owner}': .* takes {what} from {name}"):
+        quantized(net)
