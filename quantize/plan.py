@@ -17,7 +17,7 @@ import numpy as np
 from lapilli.ir.errors import QuantizeError
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_axes, step_shape
-from lapilli.model.capture.program import Call, Captured
+from lapilli.model.capture.program import Call, Captured, ancestors
 from lapilli.model.neurons.rule import NeuronRule
 
 
@@ -242,11 +242,11 @@ def common_scale(a: Fraction, b: Fraction) -> Fraction:
 
 def read_out(captured: Captured) -> frozenset[str]:
     """Calls that no neuron depends on: there, the host may multiply."""
-    feeding: set[str] = set()
-    for call in reversed(list(captured.calls.values())):
-        if isinstance(call.op, program.Neuron | program.Membrane) or call.name in feeding:
-            feeding.update(call.inputs)
-    return frozenset(n for n in captured.calls if n not in feeding)
+    calls = captured.calls
+    stateful = program.Neuron | program.Membrane
+    given = [i for c in calls.values() if isinstance(c.op, stateful) for i in c.inputs]
+    feeding = ancestors(given, lambda name: calls[name].inputs)
+    return frozenset(calls) - feeding
 
 
 def synapse_of(captured: Captured, norm: Call) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ class Folded:
 
 
 def fold(captured: Captured, unit: Unit) -> Folded:
-    """Y = a * (W x + c) + b with a = gamma / sqrt(var + eps), b = beta - mean * a.
+    """Fold the batch norm behind a linear map into its weight and bias.
 
     Raises:
         QuantizeError: a parameter that is not finite.
@@ -52,15 +52,11 @@ def fold(captured: Captured, unit: Unit) -> Folded:
         raise TypeError(f"{unit.call} is no linear map")
     weight = captured.array(op.weight)
     bias = captured.array(op.bias) if op.bias else np.zeros(len(weight))
-    if unit.norm is not None:
-        norm = norm_module(captured, unit)
-        ones, zeros = np.ones(len(weight)), np.zeros(len(weight))
-        gamma = _float64(norm.weight) if norm.affine else ones
-        beta = _float64(norm.bias) if norm.affine else zeros
-        with np.errstate(invalid="ignore", divide="ignore"):  # refused below
-            a = gamma / np.sqrt(_float64(norm.running_var) + norm.eps)
-        bias = beta + a * (bias - _float64(norm.running_mean))
-        weight = weight * a.reshape(-1, *[1] * (weight.ndim - 1))
+    norm = captured.calls[unit.norm].op if unit.norm is not None else None
+    if isinstance(norm, program.BatchNorm):
+        factor, shift = captured.normalisation(norm)
+        bias = factor * bias + shift
+        weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise QuantizeError(unit.path, "holds NaN or infinity")
     return Folded(weight, bias)
@@ -71,10 +67,6 @@ def norm_module(captured: Captured, unit: Unit) -> nn.BatchNorm2d:
     op = captured.calls[unit.norm or ""].op
     path = op.module if isinstance(op, program.BatchNorm) else ""
     return cast("nn.BatchNorm2d", captured.module.get_submodule(path))
-
-
-def _float64(tensor: Any) -> FloatArray:
-    return np.asarray(tensor.detach().double().numpy(), np.float64)
 
 
 def round_units(

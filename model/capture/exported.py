@@ -17,8 +17,8 @@ from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import axes, program
 from lapilli.model.capture.axes import Factor, MixError
 from lapilli.model.capture.opaque import NEURON
-from lapilli.model.capture.output import ancestors, check_read, chosen, is_per_step, living
-from lapilli.model.capture.program import Call, Captured, FloatArray
+from lapilli.model.capture.output import check_read, chosen, is_per_step, living
+from lapilli.model.capture.program import Call, Captured, FloatArray, ancestors
 from lapilli.model.capture.rolling import Gathered, Loop, roll
 from lapilli.model.capture.rules.einsum import EINSUM
 from lapilli.model.capture.rules.elementwise import COMPUTING
@@ -80,9 +80,9 @@ class Reader:
         self.notes += notes
         leaf, node = chosen(self.exported, self.batch, output, leaf, self.notes)
         self.loop = roll(self.exported.graph, node, self._parameters, self._is_zero)
-        needed = ancestors(node)
+        needed = ancestors([node], lambda n: n.all_input_nodes)
         if self.loop is not None:
-            needed = {*self.loop.step, *self.loop.tail, *self.loop.gathered}
+            needed = frozenset({*self.loop.step, *self.loop.tail, *self.loop.gathered})
         for each in self.exported.graph.nodes:
             if each.op == "placeholder" and each.name not in {*self._parameters, *self._lifted}:
                 dims = self.signature.dims(self.image_shape, self.batch)

@@ -13,7 +13,7 @@ from lapilli.ir.errors import CaptureError
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import axes, program
 from lapilli.model.capture.axes import Factor
-from lapilli.model.capture.program import Call
+from lapilli.model.capture.program import Call, ancestors
 
 
 def chosen(
@@ -95,23 +95,9 @@ def is_per_step(result: Call, batch: int, notes: list[Note]) -> bool:
     return per_step
 
 
-def ancestors(node: Any) -> set[Any]:
-    """The node and everything that it depends on."""
-    found, open_ = {node}, [node]
-    while open_:
-        for source in open_.pop().all_input_nodes:
-            if source not in found:
-                found.add(source)
-                open_.append(source)
-    return found
-
-
 def living(calls: Mapping[str, Call], output: str) -> dict[str, Call]:
     """The calls that the answer depends on; others were steps on the way."""
-    needed = {output}
-    for call in reversed(list(calls.values())):
-        if call.name in needed:
-            needed.update(call.inputs)
+    needed = ancestors([output], lambda name: calls[name].inputs)
     return {n: c for n, c in calls.items() if n in needed or isinstance(c.op, program.Input)}
 
 
@@ -121,13 +107,11 @@ def check_read(calls: Mapping[str, Call]) -> None:
     Raises:
         CaptureError: another neuron depends on it; names the neuron that is read.
     """
-    feeding: set[str] = set()
-    for call in reversed(list(calls.values())):
-        if isinstance(call.op, program.Membrane) and call.name in feeding:
+    given = (i for c in calls.values() if isinstance(c.op, program.Neuron) for i in c.inputs)
+    for name in ancestors(given, lambda name: calls[name].inputs):
+        if isinstance(op := calls[name].op, program.Membrane):
             raise CaptureError(
-                call.op.neuron.module,
+                op.neuron.module,
                 "its membrane drives other neurons; only the answer may read it, by its last "
                 "step, or by a sum or a mean over time",
             )
-        if isinstance(call.op, program.Neuron) or call.name in feeding:
-            feeding.update(call.inputs)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -264,6 +264,52 @@ class Captured:
         parent, _, leaf = name.rpartition(".")
         tensor = getattr(self.module.get_submodule(parent), leaf)
         return np.asarray(tensor.detach().double().numpy(), np.float64)
+
+    def normalisation(self, norm: BatchNorm) -> tuple[FloatArray, FloatArray]:
+        """Factor and shift of each channel of a batch norm, float64; see `normalisation`."""
+        module: Any = self.module.get_submodule(norm.module)
+        mean, var = (self.array(f"{norm.module}.running_{name}") for name in ("mean", "var"))
+        weight, bias = (
+            None if getattr(module, name) is None else self.array(f"{norm.module}.{name}")
+            for name in ("weight", "bias")
+        )
+        return normalisation(mean, var, float(module.eps), weight, bias)
+
+
+def normalisation(
+    mean: FloatArray,
+    var: FloatArray,
+    eps: float,
+    weight: FloatArray | None,
+    bias: FloatArray | None,
+) -> tuple[FloatArray, FloatArray]:
+    """Batch norm in evaluation mode as y = factor * x + shift, each of one number per channel.
+
+    A variance below -eps gives NaN, which whoever rounds these numbers refuses.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = (1.0 if weight is None else weight) / np.sqrt(var + eps)
+    shift = -mean * factor
+    return factor, shift if bias is None else bias + shift
+
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+def ancestors(names: Iterable[Name], inputs: Callable[[Name], Iterable[Name]]) -> frozenset[Name]:
+    """Find these and everything that they depend on.
+
+    >>> sorted(ancestors(["c"], {"a": [], "b": ["a"], "c": ["b"], "d": ["c"]}.__getitem__))
+    ['a', 'b', 'c']
+    """
+    found = set(names)
+    open_ = list(found)
+    while open_:
+        for source in inputs(open_.pop()):
+            if source not in found:
+                found.add(source)
+                open_.append(source)
+    return frozenset(found)
 
 
 def neuron_of(call: Call) -> Neuron:

@@ -17,7 +17,7 @@ import torch
 
 from lapilli.ir.errors import CaptureError
 from lapilli.model.capture.opaque_step import NEURON_STEP
-from lapilli.model.capture.output import ancestors
+from lapilli.model.capture.program import ancestors
 
 aten = torch.ops.aten
 
@@ -215,7 +215,7 @@ class _Tail:
                 continue
             self.tail.add(node)
             open_ += node.all_input_nodes
-        first = frozenset(n for g in self.gathered.values() for n in ancestors(g.first))
+        first = ancestors([g.first for g in self.gathered.values()], _inputs)
         return Loop(self.matching.T, self.gathered, first, frozenset(self.tail))
 
     def _last(self, node: Any) -> Gathered | None:
@@ -238,7 +238,7 @@ class _Tail:
         return Gathered(next(same), "last")
 
     def _stepped(self, node: Any) -> bool:
-        return any(n in self.matching.number for n in ancestors(node))
+        return any(n in self.matching.number for n in ancestors([node], _inputs))
 
     def _gathers(self, node: Any) -> Gathered | None:
         if node.target in (aten.stack.default, aten.cat.default):
@@ -291,6 +291,11 @@ def path_of(node: Any) -> str:
     """The module that asked for a node."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return str(stack[-1][0]) if stack else ""
+
+
+def _inputs(node: Any) -> list[Any]:
+    inputs: list[Any] = node.all_input_nodes
+    return inputs
 
 
 def _is_node(value: Any) -> bool:

@@ -18,7 +18,7 @@ from lapilli.ir.errors import QuantizeError
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_axes, step_shape
-from lapilli.model.capture.program import Call, Captured, FloatArray
+from lapilli.model.capture.program import Call, Captured, FloatArray, ancestors
 from lapilli.quantize.merging.linear_map import (
     Form,
     added,
@@ -30,7 +30,6 @@ from lapilli.quantize.merging.linear_map import (
 )
 from lapilli.quantize.merging.values import (
     LinearValue,
-    batch_norm,
     by_channel,
     channels_of,
     common_path,
@@ -186,7 +185,7 @@ class _Walk:
         """Factor and shift of each element of one time step."""
         shape, op = step_shape(call.dims), call.op
         if isinstance(op, program.BatchNorm):
-            factor, shift = batch_norm(self.captured, op)
+            factor, shift = self.captured.normalisation(op)
             axis = step_axes(call.dims)[1] or 0
             along = [-1 if a == axis else 1 for a in range(len(shape))]
             factor, shift = factor.reshape(along), shift.reshape(along)
@@ -281,12 +280,7 @@ class _Walk:
 
     def finish(self) -> Captured:
         """Emit merged maps for what needs them, and drop what nobody reads any more."""
-        needed = {self.captured.output}
-        for call in reversed(list(self.calls.values())):
-            if call.name in needed:
-                merged = self.maps[call.name] if call.name in self.hard else None
-                needed.update([merged.source] if merged else self.calls[call.name].inputs)
-                needed.update(i for c in self.extra.get(call.name, ()) for i in c.inputs)
+        needed = ancestors([self.captured.output], self._read_by)
         made: dict[str, Call] = {}
         notes = list(self.captured.notes)
         for call in self.calls.values():
@@ -299,6 +293,12 @@ class _Walk:
         return replace(
             self.captured, calls=made, constants=self.constants, notes=tuple(dict.fromkeys(notes))
         )
+
+    def _read_by(self, name: str) -> list[str]:
+        """The calls that a call will read once it is merged."""
+        own = [self.maps[name].source] if name in self.hard else self.calls[name].inputs
+        beside = (i for c in self.extra.get(name, ()) for i in c.inputs)
+        return [i for i in (*own, *beside) if i in self.calls]
 
     def _merged(self, call: Call, notes: list[Note]) -> list[Call]:
         """A merged map, and the wires behind it."""

@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import takewhile
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from lapilli.ir.errors import QuantizeError
-from lapilli.model.capture import program
 from lapilli.model.capture.axes import Dims, step_shape
 from lapilli.model.capture.program import Call, Captured, FloatArray
 from lapilli.quantize.merging.linear_map import Form, identity
@@ -83,18 +82,6 @@ def shortcut(other: LinearValue) -> LinearValue:
     """The identity of the same source: a shortcut around a linear map."""
     channels = other.form.weight.shape[1] * other.form.groups
     return replace(other, form=identity(channels, other.form.space), paths=())
-
-
-def batch_norm(captured: Captured, op: program.BatchNorm) -> tuple[FloatArray, FloatArray]:
-    """Factor and shift of each channel: a = gamma / sqrt(var + eps), beta - mean * a."""
-    module: Any = captured.module.get_submodule(op.module)
-    var, mean = (captured.array(f"{op.module}.running_{n}") for n in ("var", "mean"))
-    with np.errstate(invalid="ignore", divide="ignore"):  # `fold` refuses what is not finite
-        factor = 1 / np.sqrt(var + float(module.eps))
-    if module.weight is None:
-        return factor, -mean * factor
-    factor = captured.array(f"{op.module}.weight") * factor
-    return factor, captured.array(f"{op.module}.bias") - mean * factor
 
 
 def refused(call: Call, inner: LinearValue, why: str) -> QuantizeError:

@@ -21,7 +21,6 @@ from torch.nn import functional
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import from_steps, has, step_axes, step_shape, to_steps
 from lapilli.model.capture.program import Call, Captured
-from lapilli.quantize.merging.values import batch_norm
 
 
 class Program(nn.Module):
@@ -127,7 +126,7 @@ class Program(nn.Module):
         return torch.from_numpy(to_steps(spikes.detach().numpy(), call.dims, x.shape[1]))
 
     def _normalised(self, call: Call, op: program.BatchNorm, x: Tensor) -> Tensor:
-        factor, shift = (torch.from_numpy(v) for v in batch_norm(self.captured, op))
+        factor, shift = (torch.from_numpy(v) for v in self.captured.normalisation(op))
         rank = len(step_shape(call.dims))
         axis = step_axes(call.dims)[1]
         along = [-1 if a == axis else 1 for a in range(rank)]

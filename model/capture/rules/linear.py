@@ -90,14 +90,14 @@ def _normalised(t: Translation, x: Call, eps: float) -> Call:
     names = [t.reader.parameter_name(p.name) for p in (weight, bias, mean, var) if p is not None]
     if None not in names and len(owners) == 1:
         return t.step(program.BatchNorm(module=owners.pop()), x.dims, x)
-    factor = 1 / torch.sqrt(t.constant(var) + eps)
-    factor = factor if weight is None else factor * t.constant(weight)
-    shift = -t.constant(mean) * factor
-    shift = shift if bias is None else shift + t.constant(bias)
+    gain, offset = (None if p is None else t.constant(p).numpy() for p in (weight, bias))
+    factor, shift = program.normalisation(
+        t.constant(mean).numpy(), t.constant(var).numpy(), eps, gain, offset
+    )
     shape = [-1, *[1] * (len(axes.step_shape(x.dims)) - (axes.step_axes(x.dims)[1] or 0) - 1)]
     op = program.Affine(
-        factor=t.kept(factor.reshape(shape).numpy(), f"{t.node.name}.factor"),
-        shift=t.kept(shift.reshape(shape).numpy(), f"{t.node.name}.shift"),
+        factor=t.kept(factor.reshape(shape), f"{t.node.name}.factor"),
+        shift=t.kept(shift.reshape(shape), f"{t.node.name}.shift"),
     )
     return t.step(op, x.dims, x)
 
