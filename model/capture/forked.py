@@ -8,8 +8,9 @@ import random
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import connection
 from typing import Any, TypeVar
 
@@ -27,26 +28,26 @@ _CAN_FORK = sys.platform.startswith("linux")  # elsewhere there is none, or libr
 
 
 def apart(
-    model: nn.Module, work: Callable[[nn.Module], Iterator[T]]
-) -> tuple[tuple[T, ...], tuple[str, ...]]:
-    """Run `work(model)` in a forked process; return what it yields, and notes for the user.
+    model: nn.Module, works: Sequence[Callable[[nn.Module], Iterator[T]]]
+) -> tuple[list[tuple[T, ...]], tuple[str, ...]]:
+    """Run each `work(model)` in a forked process, all at once; return what they yield, and notes.
 
     Where a process cannot be forked, or dies, or says nothing for `SILENCE_S` seconds (another
-    thread may have held a lock when it was forked), `work` runs here on a copy of the model. That
-    copy shares globals and closures with the model, which the note says.
+    thread may have held a lock when it was forked), they run here, each on a copy of the model.
+    Copies share globals and closures with the model, which the note says.
 
     Args:
-        model: given to `work`.
-        work: yields values that can be pickled.
+        model: given to each work.
+        works: each yields values that can be pickled.
 
     Raises:
-        CaptureError: raised by `work`; or the model cannot be copied where it has to be.
+        CaptureError: raised by a work; or the model cannot be copied where it has to be.
     """
     if _CAN_FORK:
         with suppress(_LostError):
-            return tuple(_forked(lambda: work(model))), ()
+            return _forked([partial(work, model) for work in works]), ()
     with _generators_kept():
-        found = tuple(work(copied(model)))
+        found = [tuple(work(copied(model))) for work in works]
     return found, (
         "the model was called in this process, on a copy, to see that it answers the same images "
         "alike; what it keeps in globals or closures has seen these calls",
@@ -54,27 +55,35 @@ def apart(
 
 
 class _LostError(Exception):
-    """The forked process gave no answer."""
+    """A forked process gave no answer."""
 
 
-def _forked(work: Callable[[], Iterator[T]]) -> Iterator[T]:
+def _forked(works: Sequence[Callable[[], Iterator[T]]]) -> list[tuple[T, ...]]:
+    children: list[tuple[int, connection.Connection]] = []
+    try:
+        children += map(_started, works)
+        return [tuple(_answers(pipe)) for _, pipe in children]
+    finally:
+        for process, pipe in children:
+            pipe.close()
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+
+
+def _started(work: Callable[[], Iterator[Any]]) -> tuple[int, connection.Connection]:
+    """Fork a process that does the work; return its number and where it answers."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()  # or the child would write it again
     ours, theirs = connection.Pipe(duplex=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: threads; see `apart`
-        child = os.fork()
-    if child == 0:
+        process = os.fork()
+    if process == 0:
         _answer(ours, theirs, work)
     theirs.close()
-    try:
-        yield from _answers(ours)
-    finally:
-        ours.close()
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    return process, ours
 
 
 def _answers(pipe: connection.Connection) -> Iterator[Any]:

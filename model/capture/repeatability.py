@@ -47,10 +47,10 @@ class _Showing:
     seed: int = 0
 
 
-# Images 0 are shown first, second and third; images 1 first, second and third.
+# Images 0 are shown first, second and third; images 1 first and second.
 _ORDERS = (
     (_Showing(0), _Showing(1), _Showing(0)),
-    (_Showing(1), _Showing(0, seed=1), _Showing(1)),
+    (_Showing(1), _Showing(0, seed=1)),
 )
 
 
@@ -86,7 +86,7 @@ def check_repeatable(
 ) -> tuple[Note, ...]:
     """Show the same images again, after others and in another order, and compare all bits.
 
-    Costs six forward passes of two images, on one thread.
+    Costs five forward passes of two images, in two processes of one thread at the same time.
 
     Args:
         model: on the CPU, in evaluation mode; it is left as it was.
@@ -133,7 +133,6 @@ def _difference(observer: _Observer) -> CaptureError:
     (first, second), _ = observer.watch(_ORDERS, every)
     for before, after in (
         (first[0], first[2]),
-        (second[0], second[2]),
         (first[0], second[1]),
         (second[0], first[1]),
     ):
@@ -195,12 +194,7 @@ class _Observer:
         Raises:
             CaptureError: the forward fails.
         """
-        records, notes = [], dict[str, None]()
-        for order in orders:
-            found, note = apart(self.model, partial(self._show, order, paths))
-            records.append(found)
-            notes.update(dict.fromkeys(note))
-        return records, tuple(notes)
+        return apart(self.model, [partial(self._show, order, paths) for order in orders])
 
     def _show(
         self, order: Sequence[_Showing], paths: Collection[str], model: nn.Module
