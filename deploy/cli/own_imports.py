@@ -25,6 +25,8 @@ from types import ModuleType
 
 from lapilli.ir.errors import LapilliError
 
+_MOST_ENTRIES = 5000  # of a folder, looked at for a Python file
+
 
 class ModuleFileError(LapilliError, ImportError):
     """A file of the user's that does not give a model; says which line of theirs failed."""
@@ -120,10 +122,15 @@ def _importable(folders: Sequence[Path]) -> frozenset[str]:
 
 
 def _holds_python(folder: Path) -> bool:
-    """Whether there are Python files in a folder or in those within it."""
+    """Whether there are Python files in a folder or in those within it; data sets are cut short."""
     if not folder.name.isidentifier():
         return False
-    return any(True for _ in itertools.chain(folder.glob("*.py"), folder.glob("*/*.py")))
+    inside = (e for sub in folder.iterdir() if sub.is_dir() for e in sub.iterdir())
+    entries = itertools.islice(itertools.chain(folder.iterdir(), inside), _MOST_ENTRIES)
+    try:
+        return any(entry.suffix == ".py" for entry in entries)
+    except PermissionError:
+        return False
 
 
 class _Finder(MetaPathFinder):

@@ -2,5 +2,6 @@
 
 Reading order: `lif` (neurons), `layers` (what families share), `spikformer` (the simplest),
 `spikingformer`, `spike_driven`, `qkformer`, `semm` with `experts`, `a2os2a`, `bsa`,
-`meta_spikeformer`, `e_spikeformer`; `presets` (published sizes), `table` (all of them).
+`meta_spikeformer`, `e_spikeformer`; `family` (what is known of one, at the end of its file),
+`table` (all of them), `presets` (published sizes).
 """

@@ -166,9 +166,10 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
 
 
 def _load_safetensors(path: Path, key: str | None) -> Checkpoint:
-    state, metadata = _safetensors(path)
+    tensors, metadata = _safetensors(path)
+    state = find_parameters(path, tensors, key).state
     if (family := metadata.get("family")) is None:
-        return Checkpoint(path, find_parameters(path, state, key).state)
+        return Checkpoint(path, state)
     if family not in FAMILIES:
         raise CheckpointError(path, f"unknown family {family!r}; known: {sorted(FAMILIES)}")
     try:

@@ -125,7 +125,7 @@ def _read(
     if factory is not None:
         return Foreign(name=said, source=f"{place}:{factory}", arguments=arguments, unknown=("T",))
     arguments["embed_dims"] = width
-    arguments["depths"] = depths if len(depths) > 1 else depths[0]
+    arguments["depths"] = depths[0] if len(depths) == 1 else depths
     if name.endswith("CIFAR"):
         arguments["cifar"] = True
     source = f"{place}:{name.split()[0]}"

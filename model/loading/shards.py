@@ -79,7 +79,7 @@ def _placed(index: Path) -> Mapping[str, str]:
     """The file of each key, as the index says."""
     try:
         placed = json.loads(index.read_text())["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(index, "is no index of a checkpoint: no 'weight_map'") from error
     if not isinstance(placed, dict) or not placed:
         raise CheckpointError(index, "is no index of a checkpoint: its 'weight_map' is no object")
@@ -101,9 +101,9 @@ def _numbered(folder: Path) -> list[Path]:
         )
     stem, count, suffix = next(iter(sets))
     there = {int(m[2]) for m in parts}
-    missing = [i for i in range(1, int(count) + 1) if i not in there]
-    if missing:
-        name = f"{stem}-{missing[0]:0{len(count)}}-of-{count}{suffix}"
+    missing = next((i for i in range(1, int(count) + 1) if i not in there), None)
+    if missing is not None:
+        name = f"{stem}-{missing:0{len(count)}}-of-{count}{suffix}"
         raise CheckpointError(folder, f"lacks its file {name!r}; download all of them")
     return [folder / m.string for m in parts]
 

@@ -258,6 +258,7 @@ def test_a_missing_shard(index: bool, tmp_path: Path) -> None:
         ("[]", "no index of a checkpoint"),
         ('{"weight_map": {}}', "no index of a checkpoint"),
         ('{"weight_map": {"a": "../../x.pth"}}', "names a file outside its folder: '../../x.pth'"),
+        ("[" * 100_000, "no index of a checkpoint"),
         ('{"weight_map": {"a": 3}}', "names a file outside its folder: 3"),
     ],
 )
@@ -280,6 +281,12 @@ def test_a_key_in_two_shards(tmp_path: Path) -> None:
     sharded(tmp_path, own(), index=False)
     save_file(own(), tmp_path / "model-00002-of-00002.safetensors")
     with pytest.raises(CheckpointError, match="in two of its files"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_shard_of_very_many(tmp_path: Path) -> None:
+    (tmp_path / "m-1-of-99999999999999.bin").touch()
+    with pytest.raises(CheckpointError, match=r"lacks its file 'm-00000000000002-of-"):
         load_checkpoint(tmp_path)
 
 

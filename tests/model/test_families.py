@@ -398,8 +398,7 @@ def test_the_border_is_what_batch_norm_makes_of_zero() -> None:
     torch.manual_seed(0)
     padded = PaddedBatchNorm(2)
     nn.init.normal_(padded.bn.bias)
-    for _ in range(3):
-        y = padded(torch.randn(4, 2, 3, 3) + 1)
+    *_, y = (padded(torch.randn(4, 2, 3, 3) + 1) for _ in range(3))
     zero = padded.bn.eval()(torch.zeros(1, 2, 1, 1))
     assert torch.allclose(y[:, :, 0, :], zero[:, :, 0].expand(4, 2, 5), atol=1e-6)
     z = padded.eval()(torch.randn(4, 2, 3, 3))
