@@ -48,7 +48,7 @@ def test_a_variant_is_captured_and_exact(variant: str) -> None:
     net = Net(LIF(), LIF()).eval()
     made = quantized(_variants()[variant](net).eval())
     assert compared(made) > 10_000
-    derived = any("weights are computed from the parameters" in note for note in made.notes)
+    derived = any("weights are computed from the parameters" in note.text for note in made.notes)
     assert derived == (variant in ("spectral_norm", "pruned") or variant.startswith("weight_norm"))
 
 
