@@ -27,7 +27,7 @@ class QuantizeOptions(TypedDict, total=False):
         layout: of the images that the module's forward takes: BCHW (the default), BTCHW or TBCHW.
         counts: the images are numbers of events (of an event camera), not pixels; they stay what
             they are, up to the largest of the calibration.
-        output: which of the module's results holds the logits; the first that looks so by default.
+        result: which of the module's results holds the logits; the first that looks so by default.
         per_sample: where neurons let state leak from sample to sample, take what they do with
             batches of one.
     """
@@ -40,7 +40,7 @@ class QuantizeOptions(TypedDict, total=False):
     neurons: Mapping[str, Description] | None
     layout: str
     counts: bool
-    output: int | str | None
+    result: int | str | None
     per_sample: bool
 
 

@@ -39,7 +39,7 @@ def prepare(
         model: in evaluation mode; it is captured untouched and never changed.
         sample: shape of one sample, (C, H, W) or (T, C, H, W).
         scale: real value of one unit of the image.
-        options: `neurons`, `layout`, `output` and `per_sample` are read.
+        options: `neurons`, `layout`, `result` and `per_sample` are read.
 
     Raises:
         CaptureError: the module cannot be captured, or a neuron is not what its rule says.
@@ -50,7 +50,7 @@ def prepare(
         describe(model, neurons) if neurons else model,
         sample,
         layout=options.get("layout", "BCHW"),
-        output=options.get("output"),
+        output=options.get("result"),
         per_sample=options.get("per_sample", False),
     )
     probe_all(captured)

@@ -86,9 +86,9 @@ def _options(
 ) -> QuantizeOptions:
     options = QuantizeOptions(layout=str(made.options.get("layout", "BCHW")))
     options["per_sample"] = made.options.get("per_sample") is True
-    output = made.options.get("output")
-    if isinstance(output, int | str):
-        options["output"] = output
+    result = made.options.get("result")
+    if isinstance(result, int | str):
+        options["result"] = result
     named = made.options.get("neurons")
     if neurons:
         options["neurons"] = neurons

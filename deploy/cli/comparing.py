@@ -51,7 +51,8 @@ def compare(
         str | None, typer.Option(help="FILE.py:CLASS_OR_FACTORY that it was made from.")
     ] = None,
     simulator: Annotated[
-        list[str] | None, typer.Option(help=f"{SIMULATORS} Repeat for several.")
+        list[str] | None,
+        typer.Option("--simulator", "--on", help=f"{SIMULATORS} Repeat for several."),
     ] = None,
     images: Source = DIGITS,
     count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,

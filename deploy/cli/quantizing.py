@@ -62,7 +62,9 @@ def quantize(
     per_sample: Annotated[
         bool, typer.Option(help="Where state leaks between samples, take batches of one.")
     ] = False,
-    bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")] = 8,
+    weight_bits: Annotated[
+        int, typer.Option("--weight-bits", "--bits", min=2, max=8, help="Bits of a weight.")
+    ] = 8,
     input_bits: Annotated[int, typer.Option(min=2, max=16, help="Bits of a pixel.")] = 8,
     as_json: AsJson = False,
 ) -> None:
@@ -94,11 +96,11 @@ def quantize(
         opened,
         training,
         examined=_EXAMINED,
-        weight_bits=bits,
+        weight_bits=weight_bits,
         input_bits=input_bits,
         layout=layout,
         counts=counts,
-        output=index_or_key(result),
+        result=index_or_key(result),
         neurons=parse_neurons(neuron) if neuron else None,
         per_sample=per_sample,
     )

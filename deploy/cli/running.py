@@ -19,7 +19,7 @@ from lapilli.simulators.protocol import Executable, ReportsSize
 def run(
     network: NetworkFile,
     images: Annotated[list[Path], typer.Argument(help="Picture files.")],
-    simulator: Annotated[str, typer.Option(help=SIMULATORS)] = "reference",
+    simulator: Annotated[str, typer.Option("--simulator", "--on", help=SIMULATORS)] = "reference",
     run_config: RunConfig = SIMULATED,
     as_json: AsJson = False,
 ) -> None:

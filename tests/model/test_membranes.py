@@ -292,7 +292,7 @@ def test_snntorch_output_neurons(last: dict[str, Any], exact_on: Callable[..., i
 
 @pytest.mark.parametrize("output", [0, 1])
 def test_spikes_and_membranes_of_a_tuple(output: int, exact_on: Callable[..., int]) -> None:
-    made = quantize(drawn(SnnTorch("tuple")), images(12, 0), output=output)
+    made = quantize(drawn(SnnTorch("tuple")), images(12, 0), result=output)
     assert len(made.network.graph.membranes) == output
     assert exact_on(made, images(40, 1)) > 8_000
 

@@ -175,7 +175,7 @@ def test_what_a_model_returns(
     notes: tuple[str, ...],
     exact_on: Callable[..., int],
 ) -> None:
-    made = quantize(frames("BCHW", end), given("BCHW", 12, 0), output=output)
+    made = quantize(frames("BCHW", end), given("BCHW", 12, 0), result=output)
     assert made.reference.signature.leaf == leaf
     assert exact_on(made, given("BCHW", 6, 1)) > 10_000
     assert [
@@ -189,7 +189,7 @@ def test_what_a_model_returns(
 def test_a_result_that_is_not_there(output: int | str) -> None:
     model = frames("BCHW", lambda y, hook: {"logits": y.mean(0)})
     with pytest.raises(CaptureError, match=f"returns no output {output!r}"):
-        quantize(model, given("BCHW", 4, 0), output=output)
+        quantize(model, given("BCHW", 4, 0), result=output)
 
 
 # ---- state that leaks ------------------------------------------------------------------------
