@@ -23,7 +23,7 @@ from lapilli.model.neurons.copies import copied
 from lapilli.quantize.image_scale import quantized_images
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.plan import Plan
-from lapilli.quantize.pytorch.recorder import listening
+from lapilli.quantize.pytorch.recorder import recorder
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.weights import Folded, IntegerUnit
 
@@ -127,13 +127,15 @@ def _float_run(
     paths = {f.module for f in firing.values()}
     with (
         torch.no_grad(),
-        listening(module, paths) as heard,
+        recorder(module, paths) as recorded,
         _first_norm(captured, plan, module) as seen,
     ):
         answers = captured.signature.logits(module, images.to(dtype)).argmax(-1)
     rates = {}
     for node, fire in firing.items():
-        events = heard.use(fire)[1].double().abs().mean().item() / float(fire.rule.output_scale)
+        events = recorded.trace(fire)[1].double().abs().mean().item() / float(
+            fire.rule.output_scale
+        )
         rates[node] = events / _most(lowered, node)
     notes = [note for norm, given in seen for note in _normalisation_notes(norm, given)]
     return rates, tuple(answers.tolist()), notes

@@ -243,9 +243,9 @@ class _Lowering:
         x, neuron = self._integer_neuron(fire, x)
         if not isinstance(neuron.op, ops.Neuron) or not isinstance(fire.rule, NeuronRule):
             raise TypeError(f"{fire.module} has no membrane")
-        if fire.rule.rest:
+        if fire.rule.v_rest:
             raise ValueError(
-                f"its membrane is read and rests at {float(fire.rule.rest):g}; logits are "
+                f"its membrane is read and rests at {float(fire.rule.v_rest):g}; logits are "
                 "multiples of their unit, from 0",
             )
         made = ops.Membrane(neuron=neuron.op, after_reset=op.after_reset)

@@ -134,9 +134,9 @@ def integer_neuron(
         op = _neuron(rule, [threshold], unit, bits)
         return IntegerNeuron(op=op, scale=scale, unit=unit, format=given, note=note)
     rounded = max(0, round(_in_state(theta, unit, bits) / TIE))
-    v_threshold = rule.rest + (rounded * TIE + (0 if rule.strict else 1)) * unit / 2**bits
-    change = float((v_threshold - rule.rest) / theta - 1)
-    was = float(theta + rule.rest)
+    v_threshold = rule.v_rest + (rounded * TIE + (0 if rule.strict else 1)) * unit / 2**bits
+    change = float((v_threshold - rule.v_rest) / theta - 1)
+    was = float(theta + rule.v_rest)
     note = f"v_threshold {was:g} rounded by {change:+.2e}, in the PyTorch reference too"
     return IntegerNeuron(
         op=_neuron(rule, [_tie(rounded)], unit, bits),
@@ -222,17 +222,17 @@ def _inexact(rule: NeuronRule, scale: Fraction, lost: int, below: int) -> str:
     if why := _rounds(rule.gain * scale):
         return f"its input is multiplied by {float(rule.gain):g}, which floats round"
     if _span(rule, rule.gain * scale, ops.LOIHI_FRACTION_BITS + lost + below) > _FLOAT_BITS:
-        return f"it rests at {float(rule.rest):g}, and floats round what is added to that"
+        return f"it rests at {float(rule.v_rest):g}, and floats round what is added to that"
     return ""
 
 
 def _span(rule: NeuronRule, unit: Fraction, bits: int) -> int:
     """Bits from the largest membrane, the resting potential in it, down to its finest step."""
     step = unit / 2**bits
-    if rule.rest.denominator & (rule.rest.denominator - 1):
+    if rule.v_rest.denominator & (rule.v_rest.denominator - 1):
         return _FLOAT_BITS + 1
-    finest = Fraction(1, max(step.denominator, rule.rest.denominator))
-    return int((abs(rule.rest) + step * 2**STATE_BITS) / finest).bit_length()
+    finest = Fraction(1, max(step.denominator, rule.v_rest.denominator))
+    return int((abs(rule.v_rest) + step * 2**STATE_BITS) / finest).bit_length()
 
 
 def _rounds(scale: Fraction) -> str:

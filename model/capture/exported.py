@@ -21,10 +21,10 @@ from lapilli.model.capture.output import check_read, chosen, is_per_step, living
 from lapilli.model.capture.program import Call, Captured, FloatArray, ancestors
 from lapilli.model.capture.rolling import Gathered, Loop, roll
 from lapilli.model.capture.rules.einsum import EINSUM
-from lapilli.model.capture.rules.elementwise import COMPUTING
+from lapilli.model.capture.rules.elementwise import ELEMENTWISE
 from lapilli.model.capture.rules.linear import LINEAR
 from lapilli.model.capture.rules.pooling import POOLING
-from lapilli.model.capture.rules.slicing import CUTTING
+from lapilli.model.capture.rules.slicing import SLICING
 from lapilli.model.capture.rules.wiring import WIRING
 from lapilli.model.capture.signature import Signature
 from lapilli.model.capture.translation import OperatorRule, Translation
@@ -34,7 +34,7 @@ _ZEROS = (aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default)
 _KEEPS_ZERO = (aten.clone.default, aten.detach.default, aten.to.dtype, aten.to.device,
                aten.expand.default, aten._to_copy.default)  # noqa: SLF001  # fmt: skip
 RULES: Mapping[Any, OperatorRule] = {
-    **COMPUTING, **LINEAR, **EINSUM, **POOLING, **WIRING, **CUTTING,
+    **ELEMENTWISE, **LINEAR, **EINSUM, **POOLING, **WIRING, **SLICING,
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""Is a neuron what its row says? Random currents, exact ties among them, decide.
+"""Is a neuron what its adapter says? Random currents, exact ties among them, decide.
 
 Run for every neuron before it is believed: a user's description may be wrong, and so may a
-framework of another version than ours, or an option that a row does not look at.
+framework of another version than ours, or an option that an adapter does not look at.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ def probe(module: nn.Module, path: str, rule: Rule | None = None) -> int:
     """Compare a neuron's spikes with its rule's; return how many were compared.
 
     Args:
-        module: of a class that has a row; it is copied.
+        module: of a class that has an adapter; it is copied.
         path: for messages.
-        rule: what it is compared with; by default what its row reads off it.
+        rule: what it is compared with; by default what its adapter reads off it.
 
     Raises:
         CaptureError: its forward fails on (T, B, features), it never or always fires, or the
@@ -138,7 +138,7 @@ def _currents(rule: Rule, T: int) -> list[Tensor]:
     ties = eighths * (unit / 8)
     if not _dyadic(rule.decay, rule.current_decay, rule.reset_by):
         ties[1:] = anywhere[1:]  # from rest, only the first step is free of rounding
-    if not _dyadic(rule.gain, 1 / rule.gain, *rule.thetas, rule.rest):
+    if not _dyadic(rule.gain, 1 / rule.gain, *rule.thetas, rule.v_rest):
         return [anywhere]
     return [anywhere, ties]
 

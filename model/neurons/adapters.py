@@ -1,7 +1,7 @@
-"""Which classes are neurons: one literal row for each, by qualified name.
+"""Which classes are neurons: one literal adapter for each, by qualified name.
 
 A framework need not be installed to be known. A user's own class is described by a rule and
-put into the model as a `Described` neuron, which has a row like any other.
+put into the model as a `Described` neuron, which has an adapter like any other.
 """
 
 from __future__ import annotations

@@ -48,14 +48,14 @@ class NeuronRule:
     In this order, at each time step::
 
         i <- current_decay * i + x                  without a synaptic current: i = x
-        h <- rest + decay * (v - rest) + gain * i
+        h <- v_rest + decay * (v - v_rest) + gain * i
         s <- h >= v_threshold                       strict: >;  ternary: -1 if -h reaches it
-        v <- rest | h - sign(s) * reset_by | h      where s is not 0
+        v <- v_rest | h - sign(s) * reset_by | h      where s is not 0
 
-    from v = rest and i = 0. Exact rationals: a Python float is one.
+    from v = v_rest and i = 0. Exact rationals: a Python float is one.
 
     A framework that subtracts `a` in the *next* step, after the decay, is this rule with
-    reset_by = a / decay. A leak towards v_reset is a rest that is not 0. Thresholds may differ
+    reset_by = a / decay. A leak towards v_reset is a v_rest that is not 0. Thresholds may differ
     from neuron to neuron; nothing else does.
     """
 
@@ -66,7 +66,7 @@ class NeuronRule:
     current_decay: Fraction = _ZERO
     reset: ops.Reset = ops.Reset.TO_ZERO
     reset_by: Fraction = _ZERO
-    rest: Fraction = _ZERO
+    v_rest: Fraction = _ZERO
     ternary: bool = False
 
     def __post_init__(self) -> None:
@@ -77,10 +77,10 @@ class NeuronRule:
             raise ValueError(f"the input's gain is {float(self.gain):g}; it must be positive")
         if (lowest := min(self.thetas)) <= 0:
             raise ValueError(
-                f"v_threshold {float(lowest + self.rest):g} is not above the resting potential "
-                f"{float(self.rest):g}: it would fire without any input"
+                f"v_threshold {float(lowest + self.v_rest):g} is not above the resting potential "
+                f"{float(self.v_rest):g}: it would fire without any input"
             )
-        if self.ternary and self.rest:
+        if self.ternary and self.v_rest:
             raise ValueError("ternary spikes around a resting potential that is not 0")
         if self.reset is ops.Reset.BY_SUBTRACTION and self.reset_by < 0:
             raise ValueError(f"a spike adds {float(-self.reset_by):g} to the membrane")
@@ -90,7 +90,7 @@ class NeuronRule:
         """The thresholds, seen from the resting potential: one, or as many as differ."""
         each = self.v_threshold
         values = each.values if isinstance(each, Thresholds) else (each,)
-        return tuple(value - self.rest for value in values)
+        return tuple(value - self.v_rest for value in values)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -16,8 +16,8 @@ def simulate(rule: Rule, x: Tensor) -> Trace:
         n = x.clamp(0, rule.levels)
         return (torch.floor(n + 0.5) if rule.half_up else torch.round(n)) / rule.norm, x
     kept, gain, current_kept = (float(c) for c in (rule.decay, rule.gain, rule.current_decay))
-    rest = float(rule.rest)
-    thresholds = [float(theta + rule.rest) for theta in rule.thetas]
+    rest = float(rule.v_rest)
+    thresholds = [float(theta + rule.v_rest) for theta in rule.thetas]
     theta = torch.tensor(thresholds, dtype=torch.float64).reshape(rule.shape)
     i = torch.zeros_like(x[0])
     v = torch.full_like(x[0], rest)
@@ -38,7 +38,7 @@ def left(rule: NeuronRule, h: Tensor, spikes: Tensor) -> Tensor:
     """What the reset leaves of membranes."""
     match rule.reset:
         case ops.Reset.TO_ZERO:
-            return torch.where(spikes != 0, float(rule.rest), h)
+            return torch.where(spikes != 0, float(rule.v_rest), h)
         case ops.Reset.BY_SUBTRACTION:
             return h - spikes * float(rule.reset_by)
         case ops.Reset.NONE:

@@ -17,7 +17,7 @@ from lapilli.model.capture.program import FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Form:
+class LinearMap:
     """y = W x + b, W a convolution over `space` axes or, without any, a matrix.
 
     Attributes:
@@ -41,30 +41,30 @@ class Form:
         return self.weight.shape[2:] == (1, 1) and self.padding == (0, 0)
 
 
-def form_of(op: program.Synapse, weight: FloatArray, bias: FloatArray | None) -> Form:
+def as_linear_map(op: program.Synapse, weight: FloatArray, bias: FloatArray | None) -> LinearMap:
     """A linear map of the program; dilation becomes zeros between."""
     kernel = weight.reshape(*weight.shape, *[1] * (4 - weight.ndim))
     (dh, dw), (h, w) = op.dilation, kernel.shape[2:]
     wide = np.zeros((*kernel.shape[:2], (h - 1) * dh + 1, (w - 1) * dw + 1))
     wide[:, :, ::dh, ::dw] = kernel
     own = np.zeros(len(weight)) if bias is None else bias
-    return Form(wide, own, op.space, op.stride, op.padding, op.groups)
+    return LinearMap(wide, own, op.space, op.stride, op.padding, op.groups)
 
 
-def identity(channels: int, space: int) -> Form:
+def identity(channels: int, space: int) -> LinearMap:
     """The map that changes nothing."""
     if space == 0:
-        return Form(np.eye(channels).reshape(channels, channels, 1, 1), np.zeros(channels), 0)
-    return Form(np.ones((channels, 1, 1, 1)), np.zeros(channels), space, groups=channels)
+        return LinearMap(np.eye(channels).reshape(channels, channels, 1, 1), np.zeros(channels), 0)
+    return LinearMap(np.ones((channels, 1, 1, 1)), np.zeros(channels), space, groups=channels)
 
 
-def scaled(form: Form, factor: FloatArray, shift: FloatArray) -> Form:
+def scaled(form: LinearMap, factor: FloatArray, shift: FloatArray) -> LinearMap:
     """Factor * y + shift, one of each per channel; a frame of biases stays one."""
     weight = form.weight * factor.reshape(-1, 1, 1, 1)
     return replace(form, weight=weight, bias=form.bias * factor + shift)
 
 
-def framed(form: Form, frame: tuple[int, int], fill: FloatArray) -> Form:
+def framed(form: LinearMap, frame: tuple[int, int], fill: FloatArray) -> LinearMap:
     """The result with a frame of `fill`, one value per channel.
 
     Raises:
@@ -82,7 +82,7 @@ def _same_bias(fill: FloatArray, bias: FloatArray) -> bool:
     return np.allclose(fill, bias, rtol=2.0**-30, atol=2.0**-40 * np.abs(bias).max(initial=0))
 
 
-def composed(inner: Form, outer: Form) -> Form:
+def composed(inner: LinearMap, outer: LinearMap) -> LinearMap:
     """Outer after inner, as one map.
 
     Raises:
@@ -107,10 +107,10 @@ def composed(inner: Form, outer: Form) -> Form:
     if kernel is None:
         first, second, groups = _grouped(inner, spread)
         kernel = _chained(first, second, groups)
-    return Form(kernel, bias, inner.space, stride, padding, groups)
+    return LinearMap(kernel, bias, inner.space, stride, padding, groups)
 
 
-def _one_by_one(inner: Form, outer: Form) -> FloatArray | None:
+def _one_by_one(inner: LinearMap, outer: LinearMap) -> FloatArray | None:
     """The kernel of a depthwise map before or after a pointwise one: no sum, one product each.
 
     Dense, the sums over the channels between would be of zeros, a thousand times as many.
@@ -122,19 +122,19 @@ def _one_by_one(inner: Form, outer: Form) -> FloatArray | None:
     return None
 
 
-def _is_one(form: Form) -> bool:
+def _is_one(form: LinearMap) -> bool:
     """Whether the kernel is of one position and hears all channels."""
     return form.groups == 1 and form.weight.shape[2:] == (1, 1)
 
 
-def _grouped(inner: Form, outer: Form) -> tuple[FloatArray, FloatArray, int]:
+def _grouped(inner: LinearMap, outer: LinearMap) -> tuple[FloatArray, FloatArray, int]:
     """Both kernels with the same groups: their own if they agree, else one."""
     if inner.groups == outer.groups:
         return inner.weight, outer.weight, inner.groups
     return _dense(inner), _dense(outer), 1
 
 
-def _dense(form: Form) -> FloatArray:
+def _dense(form: LinearMap) -> FloatArray:
     """The kernel without groups: zeros for what a group does not see."""
     out, each = form.weight.shape[:2]
     dense = np.zeros((out, each * form.groups, *form.weight.shape[2:]))
@@ -172,7 +172,7 @@ def _chained(first: FloatArray, second: FloatArray, groups: int) -> FloatArray:
     return np.asarray(whole.reshape(-1, each, *whole.shape[3:]).numpy(), np.float64)
 
 
-def added(a: Form, b: Form) -> Form:
+def added(a: LinearMap, b: LinearMap) -> LinearMap:
     """The sum of two maps of one input.
 
     Raises:
@@ -194,4 +194,4 @@ def added(a: Form, b: Form) -> Form:
         )
         for f in (a, b)
     )
-    return Form(np.asarray(total), a.bias + b.bias, a.space, a.stride, padding, groups)
+    return LinearMap(np.asarray(total), a.bias + b.bias, a.space, a.stride, padding, groups)

@@ -20,10 +20,10 @@ from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_axes, step_shape
 from lapilli.model.capture.program import Call, Captured, FloatArray, ancestors
 from lapilli.quantize.merging.linear_map import (
-    Form,
+    LinearMap,
     added,
+    as_linear_map,
     composed,
-    form_of,
     framed,
     identity,
     scaled,
@@ -104,7 +104,7 @@ class _Walk:
 
     def _synapse(self, call: Call, op: program.Synapse, inner: LinearValue | None) -> None:
         bias = None if op.bias is None else self.captured.array(op.bias)
-        form = form_of(op, self.captured.array(op.weight), bias)
+        form = as_linear_map(op, self.captured.array(op.weight), bias)
         before = self.calls[call.inputs[0]]
         if inner is None and isinstance(before.op, program.Pad):
             op, form = self._padded(call, op, form, before)
@@ -122,8 +122,8 @@ class _Walk:
         )
 
     def _padded(
-        self, call: Call, op: program.Synapse, form: Form, before: Call
-    ) -> tuple[program.Synapse, Form]:
+        self, call: Call, op: program.Synapse, form: LinearMap, before: Call
+    ) -> tuple[program.Synapse, LinearMap]:
         """Zeros around spikes, then a convolution: the convolution's own padding."""
         pad = before.op
         if not isinstance(pad, program.Pad) or pad.fill is not None or pad.before != pad.after:
@@ -173,7 +173,7 @@ class _Walk:
             name = self.calls[name].inputs[0]
         return self.uses[name] == 1
 
-    def _applied(self, call: Call, inner: LinearValue) -> Form:
+    def _applied(self, call: Call, inner: LinearValue) -> LinearMap:
         """The map, scaled and shifted by a batch norm or by constants."""
         factor, shift = self._elements(call)
         channels = channels_of(inner)
@@ -268,7 +268,7 @@ class _Walk:
             inputs.append(f"{one}.out")
         self.calls[call.name] = replace(call, inputs=tuple(inputs))
 
-    def _hard(self, call: Call, inner: LinearValue, form: Callable[[], Form]) -> None:
+    def _hard(self, call: Call, inner: LinearValue, form: Callable[[], LinearMap]) -> None:
         try:
             made = form()
         except ValueError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from lapilli.ir.errors import QuantizeError
 from lapilli.model.capture.axes import Dims, step_shape
 from lapilli.model.capture.program import Call, Captured, FloatArray
-from lapilli.quantize.merging.linear_map import Form, identity
+from lapilli.quantize.merging.linear_map import LinearMap, identity
 
 Places: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
@@ -31,7 +31,7 @@ class LinearValue:
         bare: the one linear map that it is as yet, on its way to a batch norm.
     """
 
-    form: Form
+    form: LinearMap
     source: str
     dims: Dims
     wires: tuple[Call, ...]

@@ -25,7 +25,7 @@ from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import adapter_of
 from lapilli.model.neurons.copies import copied
 from lapilli.quantize.pytorch.interpreter import Program
-from lapilli.quantize.pytorch.recorder import Heard, listening
+from lapilli.quantize.pytorch.recorder import NeuronRecorder, recorder
 
 _LARGEST = 7  # of a parameter in units of its own power of two
 _SAMPLES = 2
@@ -56,27 +56,27 @@ def check_agreement(captured: Captured) -> None:
     fires = [c.op for c in again.calls.values() if isinstance(c.op, program.Neuron)]
     paths = {fire.module for fire in fires}
     for some in images.split(1 if asked.per_sample else _SAMPLES):
-        with torch.no_grad(), listening(coarse, paths) as theirs:
+        with torch.no_grad(), recorder(coarse, paths) as theirs:
             expected = again.signature.logits(coarse, some)
         with (
             torch.no_grad(),
-            listening(captured_forward, paths, _Equal(theirs=theirs, equal=equal)) as ours,
+            recorder(captured_forward, paths, _Equal(theirs=theirs, equal=equal)) as ours,
         ):
             got = captured_forward(some)
         for fire in fires:
-            ours.use(fire)  # was compared
+            ours.trace(fire)  # was compared
         if not equal(expected, got):
             raise MismatchError("the program's logits are not those of the author's forward")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Equal(Heard):
-    """Compares call for call with what was heard before, and lets go of both."""
+class _Equal(NeuronRecorder):
+    """Compares call for call with what was recorded before, and lets go of both."""
 
-    theirs: Heard
+    theirs: NeuronRecorder
     equal: Callable[[Tensor, Tensor], bool]
 
-    def hear(self, path: str, current: Tensor, spikes: Tensor, shown: Tensor | None) -> None:
+    def add(self, path: str, current: Tensor, spikes: Tensor, shown: Tensor | None) -> None:
         """Compare one call.
 
         Raises:

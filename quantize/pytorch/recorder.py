@@ -1,4 +1,4 @@
-"""Hear what every neuron of a module is given and answers, in one run from rest."""
+"""Record inputs and outputs of every neuron during one forward pass from rest."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from lapilli.quantize.pytorch.integer_neuron import StandIn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heard:
-    """Currents, spikes and shown membranes of each call of each neuron, by path."""
+class NeuronRecorder:
+    """Holds currents, spikes and shown membranes of each call of each neuron, by path."""
 
     calls: dict[str, list[tuple[Tensor, Tensor, Tensor | None]]] = field(default_factory=dict)
 
-    def hear(self, path: str, current: Tensor, spikes: Tensor, shown: Tensor | None) -> None:
-        """Keep one call."""
+    def add(self, path: str, current: Tensor, spikes: Tensor, shown: Tensor | None) -> None:
+        """Add one call."""
         self.calls.setdefault(path, []).append((current, spikes, shown))
 
-    def use(self, fire: program.Neuron) -> tuple[Tensor, Tensor]:
-        """Currents and spikes of all steps."""
+    def trace(self, fire: program.Neuron) -> tuple[Tensor, Tensor]:
+        """Return currents and spikes of all steps."""
         calls = self.calls[fire.module]
         if not fire.steps:
             return calls[fire.call][:2]
@@ -36,8 +36,8 @@ class Heard:
             torch.stack([calls[n][1] for n in fire.steps]),
         )
 
-    def shown(self, fire: program.Neuron) -> Tensor:
-        """The membrane of all steps, as the author's forward can read it.
+    def membrane(self, fire: program.Neuron) -> Tensor:
+        """Return the membrane of all steps, as the author's forward can read it.
 
         Raises:
             TypeError: the neuron shows none.
@@ -50,25 +50,25 @@ class Heard:
 
 
 @contextmanager
-def listening(
-    module: nn.Module, paths: Iterable[str], heard: Heard | None = None
-) -> Iterator[Heard]:
-    """Bring the neurons at `paths` to rest, listen to them, and bring them to rest again."""
-    heard = heard or Heard()
+def recorder(
+    module: nn.Module, paths: Iterable[str], into: NeuronRecorder | None = None
+) -> Iterator[NeuronRecorder]:
+    """Record the neurons at `paths`, which are reset before and after."""
+    into = into or NeuronRecorder()
     neurons = {path: module.get_submodule(path) for path in sorted(paths)}
     hooks = [
-        neuron.register_forward_hook(_recorder(heard, path)) for path, neuron in neurons.items()
+        neuron.register_forward_hook(_recording(into, path)) for path, neuron in neurons.items()
     ]
     try:
-        _rest(neurons.values())
-        yield heard
+        _reset(neurons.values())
+        yield into
     finally:
         for hook in hooks:
             hook.remove()
-        _rest(neurons.values())
+        _reset(neurons.values())
 
 
-def _rest(neurons: Iterable[nn.Module]) -> None:
+def _reset(neurons: Iterable[nn.Module]) -> None:
     for neuron in neurons:
         own = neuron
         if isinstance(neuron, StandIn):
@@ -78,14 +78,14 @@ def _rest(neurons: Iterable[nn.Module]) -> None:
             adapter.forget(own)
 
 
-def _recorder(heard: Heard, path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
+def _recording(into: NeuronRecorder, path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
     def record(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         x = args[0]
         spikes = output[0] if isinstance(output, tuple) else output
         spikes = spikes.to(x.dtype)  # some frameworks answer float64 currents by float32 spikes
         adapter = adapter_of(module.module if isinstance(module, StandIn) else module)
         shown = shown_membrane(module, adapter.membrane if adapter else "", output)
-        heard.hear(path, x.detach(), spikes.detach(), shown)
+        into.add(path, x.detach(), spikes.detach(), shown)
         return (spikes, *output[1:]) if isinstance(output, tuple) else spikes
 
     return record

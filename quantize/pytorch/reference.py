@@ -30,7 +30,7 @@ from lapilli.model.neurons.rule import NeuronRule
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.pytorch.integer_neuron import StandIn, on_grid
 from lapilli.quantize.pytorch.quantized_module import known_adapter
-from lapilli.quantize.pytorch.recorder import listening
+from lapilli.quantize.pytorch.recorder import recorder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +94,7 @@ class PyTorchReference:
 
     def _recorded(self, images: IntArray) -> Recording:
         paths = {neuron_of(call).module for call, _ in self.neurons.values()}
-        with torch.no_grad(), listening(self.module, paths) as heard:
+        with torch.no_grad(), recorder(self.module, paths) as recorded:
             x = torch.from_numpy(images.astype(np.float64)) * float(self.image_scale)
             logits = self.signature.logits(self.module, x).numpy()
         values: dict[str, IntArray] = {}
@@ -102,10 +102,10 @@ class PyTorchReference:
         currents: dict[str, IntArray] = {}
         for name, (call, neuron) in self.neurons.items():
             fire, steps = neuron_of(call), _Steps(name, call, len(images))
-            x, s = heard.use(fire)
+            x, s = recorded.trace(fire)
             if isinstance(call.op, program.Membrane) and isinstance(neuron.op, ops.Neuron):
                 unit = neuron.unit / 2**neuron.op.fraction_bits
-                values[name] = steps.integers(heard.shown(fire), unit)
+                values[name] = steps.integers(recorded.membrane(fire), unit)
                 continue
             traced, h = self._trace(fire, x)
             if not torch.equal(traced.to(s.dtype), s):
@@ -115,7 +115,7 @@ class PyTorchReference:
             currents[name] = steps.integers(x, neuron.scale)
             if isinstance(rule, NeuronRule) and isinstance(neuron.op, ops.Neuron):
                 if neuron.exact:
-                    h = h - float(rule.rest)
+                    h = h - float(rule.v_rest)
                 membranes[name] = steps.integers(
                     h, neuron.unit / Fraction(2) ** neuron.op.fraction_bits
                 )

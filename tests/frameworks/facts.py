@@ -1,4 +1,4 @@
-"""What an example does, beside what its row says it does.
+"""What an example does, beside what its adapter says it does.
 
 Each runs in float64, in the way that its users run it, on random currents of which many meet
 the threshold exactly.
@@ -40,11 +40,11 @@ class Fact:
 
 
 def look(example: Example) -> Fact:
-    """Run one example and compare it with its row."""
+    """Run one example and compare it with its adapter."""
     module = example.module.double().eval()
     adapter = adapter_of(module)
     if adapter is None:
-        raise TypeError(f"{example.label}: {type(module)} has no row")
+        raise TypeError(f"{example.label}: {type(module)} has no adapter")
     rule = adapter.rule(module)
     scale = _scale(rule)
     made = integer_neuron(rule, scale, T)
@@ -68,7 +68,7 @@ def look(example: Example) -> Fact:
         label=example.label,
         kind=f"{type(module).__module__}.{type(module).__qualname__}",
         rule=_in_words(rule, silent=adapter.silent),
-        start=_number(rule.rest) if isinstance(rule, NeuronRule) else "no state",
+        start=_number(rule.v_rest) if isinstance(rule, NeuronRule) else "no state",
         integers="exact in floats" if made.exact else "integer neuron on both sides",
         compared=compared,
         differ=differ,
@@ -97,7 +97,7 @@ def _integers(made: IntegerNeuron, n: Tensor, rule: Rule) -> tuple[Tensor, Tenso
         spikes.append(torch.from_numpy(fired.spikes).double())
         membranes.append(torch.from_numpy(fired.membrane).double())
     unit = float(made.unit / 2**made.op.fraction_bits)
-    return torch.stack(spikes), torch.stack(membranes) * unit + float(rule.rest)
+    return torch.stack(spikes), torch.stack(membranes) * unit + float(rule.v_rest)
 
 
 def _shown(adapter: Adapter, module: Any) -> str:
@@ -118,10 +118,10 @@ def _in_words(rule: Rule, *, silent: bool) -> str:
         parts.append(f"current keeps {_number(rule.current_decay)}")
     if silent:
         return ", ".join([*parts, "no spikes: answers h"])
-    fires = f"h {sign} {_number(rule.rest + rule.thetas[0])}"
+    fires = f"h {sign} {_number(rule.v_rest + rule.thetas[0])}"
     parts.append(f"|{fires[0]}|{fires[1:]}" if rule.ternary else fires)
     reset = {
-        ops.Reset.TO_ZERO: f"to {_number(rule.rest)}",
+        ops.Reset.TO_ZERO: f"to {_number(rule.v_rest)}",
         ops.Reset.BY_SUBTRACTION: f"by {_number(rule.reset_by)}",
         ops.Reset.NONE: "none",
     }[rule.reset]

@@ -1,4 +1,4 @@
-"""Run every neuron row beside its framework; write docs/adapters.md from what was seen.
+"""Run every adapter beside its framework; write docs/adapters.md from what was seen.
 
 make adapters                                           writes the page
 PYTHONPATH=tests python -m frameworks.page --facts NAME  facts of one group, as JSON

@@ -22,7 +22,7 @@ from lapilli.model.families.lif import LIF, IntegerSpike, TernaryLIF  # noqa: E4
 from lapilli.model.neurons.adapters import adapter_of, rule_of  # noqa: E402
 from lapilli.quantize.neurons import integer_neuron  # noqa: E402
 from lapilli.quantize.pytorch.integer_neuron import StandIn  # noqa: E402
-from lapilli.quantize.pytorch.recorder import listening  # noqa: E402
+from lapilli.quantize.pytorch.recorder import recorder  # noqa: E402
 from lapilli.simulators.lava.host.adapter import Lava  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -155,10 +155,10 @@ def test_a_stand_in_takes_the_place_of_single_steps(beta: float) -> None:
     n = np.random.default_rng(0).integers(-4, 12, (T, 50))
     x = torch.from_numpy(n / 8)
     for _ in range(2):  # the second run starts from rest
-        with torch.no_grad(), listening(loop, ["lif"]) as heard:
+        with torch.no_grad(), recorder(loop, ["lif"]) as recorded:
             loop(x)
         for fire in fires:
-            currents, spikes = heard.use(fire)
+            currents, spikes = recorded.trace(fire)
             assert currents.dtype == spikes.dtype == torch.float64
             want, membranes = loop.lif.trace(fire.call, currents)
             assert torch.equal(spikes, want)

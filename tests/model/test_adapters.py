@@ -1,4 +1,4 @@
-"""Neurons of every framework: what their rows say is what their own code does."""
+"""Neurons of every framework: what their adapters say is what their own code does."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ RULES = {
         reset_by=Fraction(2),  # theta / beta: it subtracts after the decay
     ),
     "LIFNode(v_reset=-0.5), step_mode='m'": NeuronRule(
-        decay=Fraction(1, 2), gain=Fraction(1, 2), v_threshold=Fraction(1), rest=Fraction(-1, 2)
+        decay=Fraction(1, 2), gain=Fraction(1, 2), v_threshold=Fraction(1), v_rest=Fraction(-1, 2)
     ),
     "LIFNode(v_reset=None), step_mode='s'": NeuronRule(
         decay=Fraction(1, 2),

@@ -41,12 +41,12 @@ RULES: dict[str, Rule | KnownAs] = {
         reset=ops.Reset.BY_SUBTRACTION,
         reset_by=Fraction(3, 2),
     ),
-    "neuron:decay=1,gain=1,v_threshold=1,reset=none,rest=-1/4,current_decay=1/2": NeuronRule(
+    "neuron:decay=1,gain=1,v_threshold=1,reset=none,v_rest=-1/4,current_decay=1/2": NeuronRule(
         decay=Fraction(1),
         gain=Fraction(1),
         v_threshold=Fraction(1),
         reset=ops.Reset.NONE,
-        rest=Fraction(-1, 4),
+        v_rest=Fraction(-1, 4),
         current_decay=Fraction(1, 2),
     ),
     _LIF: KnownAs(_LIF),

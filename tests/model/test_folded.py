@@ -37,13 +37,13 @@ class Folded(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = Adapter(
+    adapter = Adapter(
         rule=lambda m: own.LIF.rule(m.lif),
         trace=lambda m, x: own.LIF.trace(m.lif, x),
         set_threshold=lambda m, v: own.LIF.set_threshold(m.lif, v),
         folded=lambda m: int(m.steps),
     )
-    monkeypatch.setitem(ADAPTERS, f"{Folded.__module__}.Folded", row)
+    monkeypatch.setitem(ADAPTERS, f"{Folded.__module__}.Folded", adapter)
 
 
 class Windows(nn.Module):

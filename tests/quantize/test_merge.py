@@ -18,7 +18,7 @@ from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
-from lapilli.quantize.merging.linear_map import added, composed, form_of  # noqa: E402
+from lapilli.quantize.merging.linear_map import added, as_linear_map, composed  # noqa: E402
 from lapilli.quantize.merging.merge import merge  # noqa: E402
 from lapilli.quantize.pytorch import agreement  # noqa: E402
 from lapilli.quantize.pytorch.agreement import check_agreement  # noqa: E402
@@ -252,7 +252,7 @@ def test_kernels_compose_as_their_convolutions() -> None:
 
             op = program.Synapse(weight="w", bias="b", space=2, stride=conv.stride,  # type: ignore[arg-type]
                          padding=conv.padding, groups=2)  # type: ignore[arg-type]  # fmt: skip
-            forms.append(form_of(op, conv.weight.numpy(), conv.bias.numpy()))  # type: ignore[union-attr]
+            forms.append(as_linear_map(op, conv.weight.numpy(), conv.bias.numpy()))  # type: ignore[union-attr]
         whole = composed(*forms)
         got = F.conv2d(x, torch.from_numpy(whole.weight), torch.from_numpy(whole.bias),
                        whole.stride, whole.padding, 1, whole.groups)  # fmt: skip

@@ -29,16 +29,16 @@ def op_of(made: IntegerNeuron) -> ops.Neuron:
 
 def rational(rule: NeuronRule, currents: list[Fraction]) -> tuple[list[int], list[Fraction]]:
     """The rule as it is written, in fractions."""
-    i, v, theta = Fraction(0), rule.rest, rule.rest + rule.thetas[0]
+    i, v, theta = Fraction(0), rule.v_rest, rule.v_rest + rule.thetas[0]
     spikes, membranes = [], []
     for x in currents:
         i = rule.current_decay * i + x
-        h = rule.rest + rule.decay * (v - rule.rest) + rule.gain * i
+        h = rule.v_rest + rule.decay * (v - rule.v_rest) + rule.gain * i
         up = h > theta if rule.strict else h >= theta
         down = -h > theta if rule.strict else -h >= theta
         s = int(up) - int(rule.ternary and down)
         after = {
-            ops.Reset.TO_ZERO: rule.rest,
+            ops.Reset.TO_ZERO: rule.v_rest,
             ops.Reset.BY_SUBTRACTION: h - s * rule.reset_by,
             ops.Reset.NONE: h,
         }
@@ -60,7 +60,7 @@ def integers(
         state = fired.state
         spikes.append(int(fired.spikes[0]))
         unit = made.unit / TWO**op.fraction_bits
-        membranes.append(int(fired.membrane[0]) * unit + rule.rest)
+        membranes.append(int(fired.membrane[0]) * unit + rule.v_rest)
     return spikes, membranes
 
 
@@ -80,7 +80,7 @@ def rules(draw: st.DrawFn) -> NeuronRule:
         current_decay=draw(st.sampled_from([Fraction(0), Fraction(0), HALF, ONE])),
         reset=draw(st.sampled_from(list(ops.Reset))),
         reset_by=draw(dyadic),
-        rest=rest,
+        v_rest=rest,
         ternary=ternary,
     )
 
@@ -101,7 +101,7 @@ def test_exact_means_equal_in_rational_arithmetic() -> None:
         assert integers(made, rule, n) == (want, membranes)
         seen["exact"] += 1
         seen["fired"] += any(want)
-        seen["ties"] += any(abs(h) == rule.rest + rule.thetas[0] for h in membranes)
+        seen["ties"] += any(abs(h) == rule.v_rest + rule.thetas[0] for h in membranes)
 
     compare()
     assert seen["exact"] > 500
@@ -119,7 +119,7 @@ def rule_of(**given: object) -> NeuronRule:
         (rule_of(), 2 * 8 - 1, 0, 9),
         (rule_of(strict=True), 2 * 8, 0, 9),
         (rule_of(ternary=True), 15, 0, 9),
-        (rule_of(v_threshold=ONE, rest=-HALF), 3 * 8 - 1, 0, 9),
+        (rule_of(v_threshold=ONE, v_rest=-HALF), 3 * 8 - 1, 0, 9),
         (rule_of(reset=ops.Reset.BY_SUBTRACTION, reset_by=ONE), 15, 2 << 9, 9),
         (rule_of(reset=ops.Reset.BY_SUBTRACTION, reset_by=TWO, strict=True), 16, 4 << 9, 9),
         # 3/4 of a synaptic unit: two bits more
@@ -153,8 +153,8 @@ def test_registers(rule: NeuronRule, vth: int, reset_by: int, bits: int) -> None
         (rule_of(gain=Fraction(1, 3)), ONE, "is multiplied by 0.333333, which floats round"),
         (rule_of(), Fraction(1, 49), "multiples of 1/49, which floats round"),
         (rule_of(), Fraction(0.1), "which floats round"),
-        (rule_of(rest=Fraction(1, 3)), ONE, "rests at 0.333333"),
-        (rule_of(rest=Fraction(1, 1 << 40)), ONE, "rests at 9.09495e-13"),
+        (rule_of(v_rest=Fraction(1, 3)), ONE, "rests at 0.333333"),
+        (rule_of(v_rest=Fraction(1, 1 << 40)), ONE, "rests at 9.09495e-13"),
     ],
 )
 def test_why_the_integer_neuron_stands_on_both_sides(

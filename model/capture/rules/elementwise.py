@@ -179,7 +179,7 @@ def reduced(t: Translation, x: Call, given: Any, *, keepdims: bool, mean: bool) 
     return t.step(program.Sum(axes=over, keepdims=keepdims, mean=mean, time=time), tuple(left), x)
 
 
-COMPUTING: Mapping[Any, OperatorRule] = {
+ELEMENTWISE: Mapping[Any, OperatorRule] = {
     NEURON: _neuron,
     NEURON_STEP: _neuron_step,
     aten.mul.Tensor: _multiply,

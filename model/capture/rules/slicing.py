@@ -64,7 +64,7 @@ def _get_item(t: Translation) -> Call:
     pieces, index = t.argument(0), t.argument(1)
     if pieces.target is NEURON_STEP:
         return _of_neuron(t, t.call(pieces), index)
-    if pieces.target not in PIECES:
+    if pieces.target not in SPLITS:
         return t.call(pieces)
     x = t.call(pieces.args[0])
     if pieces.target is aten.unbind.int:
@@ -223,7 +223,7 @@ def _slice_scatter(t: Translation) -> Call:
     return t.step(op, x.dims, t.reader.calls[x.inputs[0]])
 
 
-PIECES = (
+SPLITS = (
     aten.chunk.default,
     aten.split.Tensor,
     aten.split_with_sizes.default,
@@ -232,8 +232,8 @@ PIECES = (
 )
 
 
-CUTTING: Mapping[Any, OperatorRule] = {
-    **dict.fromkeys(PIECES, lambda t: None),  # taken apart by getitem
+SLICING: Mapping[Any, OperatorRule] = {
+    **dict.fromkeys(SPLITS, lambda t: None),  # taken apart by getitem
     aten.copy.default: lambda t: None,  # read by slice_scatter
     aten.fill.Scalar: lambda t: None,
     aten.fill.Tensor: lambda t: None,

@@ -56,7 +56,7 @@ def _rule(module: Any, current_decay: Fraction, reset: ops.Reset) -> NeuronRule:
         current_decay=current_decay,
         reset=reset,
         reset_by=reset_by,
-        rest=rest,
+        v_rest=rest,
     )
 
 
@@ -70,7 +70,7 @@ def _integrator(module: Any) -> NeuronRule:
         v_threshold=rest + 1,  # nothing is compared with it
         current_decay=kept,
         reset=ops.Reset.NONE,
-        rest=rest,
+        v_rest=rest,
     )
 
 
@@ -108,7 +108,7 @@ def _trace_integrator(module: Any, x: Tensor) -> Trace:
             membranes.append(v)
     h = torch.stack(membranes)
     rule = _integrator(module)
-    return (h >= float(rule.rest + rule.thetas[0])).to(h.dtype), h
+    return (h >= float(rule.v_rest + rule.thetas[0])).to(h.dtype), h
 
 
 def _never(module: Any, v_threshold: float) -> None:

@@ -33,7 +33,7 @@ def _rule(module: Any, inverse_tau: Fraction | None) -> NeuronRule:
         strict=is_strict(module.surrogate_function),
         reset=ops.Reset.TO_ZERO if hard else ops.Reset.BY_SUBTRACTION,
         reset_by=Fraction(0) if hard else threshold,
-        rest=Fraction(module.v_reset) if hard else Fraction(0),
+        v_rest=Fraction(module.v_reset) if hard else Fraction(0),
     )
 
 
