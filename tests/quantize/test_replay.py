@@ -221,7 +221,7 @@ def test_beyond_the_bound_of_its_method_they_are_refused() -> None:
             gain=Fraction(1),
             v_threshold=Thresholds((Fraction(1, 3), Fraction(2)), (2, 1, 1)),
             strict=True,
-            rest=Fraction(-1, 5),
+            v_rest=Fraction(-1, 5),
         ),
         StaircaseRule(levels=4, norm=8, half_up=True),
     ],
