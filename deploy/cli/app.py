@@ -112,7 +112,8 @@ def demo(
         picture, network = (
             shlex.quote(printable(str(f))) for f in (out / "digit.png", results[0].files[0])
         )
-        typer.echo(f"\nnow try: lapilli run {network} {picture}\n         lapilli show {network}")
+        own = shlex.quote(frame.program())
+        typer.echo(f"\nnow try: {own} run {network} {picture}\n         {own} show {network}")
     if not all(r.exact for r in results):
         raise typer.Exit(1)
 

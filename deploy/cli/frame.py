@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import select
+import shutil
 import stat
 import sys
 import tempfile
@@ -53,6 +54,14 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def program() -> str:
+    """Return the word that starts lapilli in the user's shell, on its PATH or not."""
+    started = Path(sys.argv[0])
+    if started.name == "lapilli" and shutil.which("lapilli") is None:
+        return str(started)
+    return "lapilli"
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:

@@ -172,6 +172,14 @@ def test_version_and_help(
     assert "conformance" in shown[1]
 
 
+def test_hints_name_the_program_as_it_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/lapilli", "demo"])
+    monkeypatch.setenv("PATH", "")
+    assert frame.program() == ".venv/bin/lapilli"
+    monkeypatch.setattr(sys, "argv", ["-c", "demo"])
+    assert frame.program() == "lapilli"
+
+
 # Each command with the place of one path, `{}`; what else it needs is there.
 WITH_A_PATH = (
     *(["inspect", f"{{}}{suffix}"] for suffix in ("", ".lapilli", ".onnx", ".pt", ".safetensors")),
