@@ -142,7 +142,7 @@ class _Executable:
         following = json.loads(self.facts["states"])
         batch = next(iter(given.values())).shape[1]
         shapes = {i.name: (batch, *i.shape[1:]) for i in self.session.get_inputs()}
-        state = {name: np.zeros(shapes[name], types[name]) for name in following}
+        state: dict[str, _Array] = {name: np.zeros(shapes[name], types[name]) for name in following}
         steps = []
         for t in range(self.graph.T):
             step = self._once({**{name: x[t] for name, x in given.items()}, **state})

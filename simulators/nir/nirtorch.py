@@ -62,7 +62,7 @@ class Nir:
 
         from lapilli.export.nir.write.writer import to_nir  # needs nir
 
-        file = io.BytesIO()
+        file: Any = io.BytesIO()  # nir takes open files, and annotates paths
         nir.write(file, to_nir(graph))
         file.seek(0)
         return load(nir.read(file), graph)

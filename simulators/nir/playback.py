@@ -190,7 +190,7 @@ def played(
 
     from lapilli.export.nir.write.writer import to_nir  # needs nir
 
-    file = io.BytesIO()
+    file: Any = io.BytesIO()  # nir takes open files, and annotates paths
     nir.write(file, to_nir(graph, flavour=flavour))
     file.seek(0)
     read = nir.read(file)

@@ -36,7 +36,7 @@ def load(nir_graph: Any) -> Imported:
     # It counts NIR's axes as if there were a batch axis, and there is none in NIR.
     batched = not any(isinstance(node, nir.Flatten) for node in nir_graph.nodes.values())
     module = import_from_nir(nir_graph)
-    neurons = [m for m in module.modules() if isinstance(m, SpikingNeuron)]
+    neurons: list[Any] = [m for m in module.modules() if isinstance(m, SpikingNeuron)]
 
     def start() -> Step:
         for neuron in neurons:

@@ -63,7 +63,7 @@ def _convolution(op: ops.Conv2d, dtype: Any) -> Kernel:
             floats = weight @ lane.reshape(-1, H * W)
             floats += bias
             y[:] = floats
-        return sums.reshape(B, out, H, W)
+        return _whole(sums).reshape(B, out, H, W)
 
     return run
 
@@ -90,7 +90,7 @@ def _windows(x: Any, op: ops.Conv2d) -> Any:
 
 def _whole(y: Any) -> IntArray:
     """Floats that are integers, as the 32-bit integers that messages carry."""
-    return y.astype(np.int32)  # type: ignore[no-any-return]
+    return y.astype(np.int32, copy=False)  # type: ignore[no-any-return]
 
 
 def membranes(op: ops.Neuron) -> Membranes:
