@@ -6,7 +6,7 @@ and datasets that the file itself holds, each once; what is left is read within 
 Deflated chunks are expanded here and not by the library, which grows its buffer for as long
 as the stream asks for more.
 
-The library itself does not end on some damaged files: `hdf5_worker` has a process for it.
+The library itself does not end on some damaged files: `process` has a process for it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A graph from a `.nir` file, where the file, or who imports it, says what it means.
 
-Reading order: `hdf5` (bytes to arrays), `nir_reader` (arrays to nodes), `nir_meaning` (what a
+Reading order: `hdf5` (bytes to arrays), `reader` (arrays to nodes), `dynamics` (what a
 neuron does), this file (the graph). Real weights become integers times one power of two for
 each layer; currents that meet in a sum share it. Nothing is rounded: what lies on no such grid,
 or would be rounded by the framework that the file comes from, is refused with its node.

@@ -172,13 +172,15 @@ def _units(units: object, layout: tuple[tuple[int, ...], ...] | None) -> tuple[i
 def _layout(layout: object) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shape and strides of the output."""
     known = layout if isinstance(layout, dict) else {}
-    shape, strides = known.get("shape"), known.get("strides")
-    for numbers in (shape, strides):
-        if not isinstance(numbers, list) or not all(
-            isinstance(n, int) and 0 <= n < 1 << 40 for n in numbers
-        ):
-            raise MalformedError("metadata: the output's layout is not one of regular strides")
-    assert isinstance(shape, list) and isinstance(strides, list)  # noqa: PT018
+    shape, strides = _sizes(known.get("shape")), _sizes(known.get("strides"))
     if len(shape) != len(strides) or known.get("offset") != 0 or 0 in shape:
         raise MalformedError("metadata: the output's layout is not one of regular strides")
-    return tuple(shape), tuple(strides)
+    return shape, strides
+
+
+def _sizes(numbers: object) -> tuple[int, ...]:
+    if not isinstance(numbers, list) or not all(
+        isinstance(n, int) and 0 <= n < 1 << 40 for n in numbers
+    ):
+        raise MalformedError("metadata: the output's layout is not one of regular strides")
+    return tuple(numbers)

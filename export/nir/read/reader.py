@@ -2,7 +2,7 @@
 
 `nir.read` follows what HDF5 follows, knows no limits and trusts every field. Here the file
 becomes plain arrays (`export.hdf5`), and every name, field, type and shape is checked; the
-package `nir` is not needed. What the nodes mean is a question for `nir_import`.
+package `nir` is not needed. What the nodes mean is a question for `importer`.
 
 Source: the layout that nir 1.0.8 writes; that of its predecessors, which lacks `v_reset`
 and `w_in`.

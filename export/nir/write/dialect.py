@@ -69,7 +69,7 @@ class Part:
 
 
 class Dialect(Protocol):
-    """The vocabulary; `nir_nodes` says what each word means.
+    """The vocabulary; `canonical` says what each word means.
 
     Attributes:
         EXACT: no partial sum and no state, in its finest steps, may reach this magnitude.
