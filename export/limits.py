@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 WRITTEN = 1 << 30  # bytes, for a file that is written without a limit of its own
+MOST_WEIGHTS = 1 << 26  # of one node or layer; none of the formats has sparse weights
+MOST_ELEMENTS = 1 << 28  # of one value at one step: a file cannot ask for more
 OPTION = "--memory-limit MIB"  # how messages name it
 
 Progress: TypeAlias = Callable[[int, int], None]  # nodes that are done, and all of them

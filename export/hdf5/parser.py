@@ -6,7 +6,7 @@ and datasets that the file itself holds, each once; what is left is read within 
 Deflated chunks are expanded here and not by the library, which grows its buffer for as long
 as the stream asks for more.
 
-The library itself does not end on some damaged files: `hdf5_worker` has a process for it.
+The library itself does not end on some damaged files: `process` has a process for it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.export import limits
+from lapilli.export.malformed import MalformedError
 
 Value: TypeAlias = "npt.NDArray[Any] | str | Texts"
 Location: TypeAlias = tuple[str, ...]
@@ -36,10 +37,6 @@ _LINKS = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "a link int
 # What h5py raises on damaged bytes; it has no base class for it.
 _H5PY = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError,
          AttributeError, NotImplementedError, MemoryError)  # fmt: skip
-
-
-class RefusedError(Exception):
-    """Internal: a sentence about the content, before the path is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ def parse_tree(data: bytes, memory_limit: int) -> Tree:
         memory_limit: that its numbers may take, eight for each.
 
     Raises:
-        RefusedError: no HDF5 file, damaged, or one of the things that no honest file needs;
+        MalformedError: no HDF5 file, damaged, or one of the things that no honest file needs;
             names the object.
     """
     budget = _Budget(memory_limit)
@@ -81,7 +78,7 @@ def parse_tree(data: bytes, memory_limit: int) -> Tree:
             values = {at: _read(dataset, budget) for at, dataset in datasets.items()}
     except _H5PY as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise RefusedError(f"damaged, or no HDF5 file ({reason})") from error
+        raise MalformedError(f"damaged, or no HDF5 file ({reason})") from error
     return Tree(groups, values)
 
 
@@ -94,7 +91,7 @@ class _Budget:
     def spend(self, where: str, count: int) -> None:
         self.left -= count
         if self.left < 0:
-            raise RefusedError(
+            raise MalformedError(
                 f"{where}: the file asks for more than {self.total} bytes of memory, which its "
                 f"size does not justify; give a higher limit if you trust it: {limits.OPTION}"
             )
@@ -113,23 +110,23 @@ def _walk(file: Any) -> tuple[dict[Location, tuple[str, ...]], dict[Location, _D
             place = (*at, name)
             where = show(place)
             if len(place) > _MOST_DEPTH:
-                raise RefusedError(f"{where}: groups in groups, deeper than {_MOST_DEPTH}")
+                raise MalformedError(f"{where}: groups in groups, deeper than {_MOST_DEPTH}")
             link = group.links.get_info(name.encode()).type
             if link != h5py.h5l.TYPE_HARD:
                 kind = _LINKS.get(link, "a link of a kind of its own")
-                raise RefusedError(f"{where}: {kind}; every value must lie in its place")
+                raise MalformedError(f"{where}: {kind}; every value must lie in its place")
             item = h5py.h5o.open(group, name.encode())
             address = int(h5py.h5o.get_info(item).addr)
             if address in seen or len(seen) >= _MOST_OBJECTS:
                 twice = "is an object that has another name already"
-                raise RefusedError(f"{where}: {twice if address in seen else 'too many objects'}")
+                raise MalformedError(f"{where}: {twice if address in seen else 'too many objects'}")
             seen.add(address)
             if isinstance(item, h5py.h5g.GroupID):
                 waiting.append((place, item))
             elif isinstance(item, h5py.h5d.DatasetID):
                 datasets[place] = _Dataset(where, item)
             else:
-                raise RefusedError(f"{where}: neither a group nor a dataset")
+                raise MalformedError(f"{where}: neither a group nor a dataset")
     return groups, datasets
 
 
@@ -143,10 +140,10 @@ def _names(at: Location, group: Any) -> list[str]:
 
     group.links.iterate(keep)
     if len(raw) > _MOST_OBJECTS:
-        raise RefusedError(f"{show(at)}: too many objects")
+        raise MalformedError(f"{show(at)}: too many objects")
     found = [name.decode() for name in raw]
     if len(set(found)) < len(found) or any(not n or n in (".", "..") or "/" in n for n in found):
-        raise RefusedError(f"{show(at)}: a name that is empty, a path, or used twice")
+        raise MalformedError(f"{show(at)}: a name that is empty, a path, or used twice")
     return found
 
 
@@ -173,21 +170,21 @@ def _check(dataset: _Dataset, budget: _Budget) -> None:
     """Refuse what must not be read, and pay for the rest."""
     where, made = dataset.where, dataset.id.get_create_plist()
     if made.get_layout() not in _LAYOUTS:
-        raise RefusedError(f"{where}: a virtual dataset, which lies in other files")
+        raise MalformedError(f"{where}: a virtual dataset, which lies in other files")
     if made.get_external_count():
-        raise RefusedError(f"{where}: its numbers lie in another file")
+        raise MalformedError(f"{where}: its numbers lie in another file")
     used = dataset.filters
     if odd := [f for f in used if f not in _FILTERS]:
-        raise RefusedError(f"{where}: filter {odd[0]}; only gzip, shuffle and lzf are read")
+        raise MalformedError(f"{where}: filter {odd[0]}; only gzip, shuffle and lzf are read")
     if len(set(used)) < len(used):
-        raise RefusedError(f"{where}: a filter on top of itself")
+        raise MalformedError(f"{where}: a filter on top of itself")
     if dataset.id.get_space().get_simple_extent_type() == h5py.h5s.NULL:
-        raise RefusedError(f"{where}: an empty dataspace")
+        raise MalformedError(f"{where}: an empty dataspace")
     kind, shape = dataset.id.dtype, dataset.shape
     if len(shape) > _MOST_AXES:
-        raise RefusedError(f"{where}: {len(shape)} axes")
+        raise MalformedError(f"{where}: {len(shape)} axes")
     if not dataset.text and not (kind.kind in "iufb" and kind.itemsize <= 8):
-        raise RefusedError(f"{where}: values of type {str(kind)[:40]}; expected numbers or text")
+        raise MalformedError(f"{where}: values of type {str(kind)[:40]}; expected numbers or text")
     count = math.prod(shape)
     budget.spend(where, count * (64 if dataset.text else 8))
     stored = count * dataset.id.get_type().get_size()
@@ -195,11 +192,11 @@ def _check(dataset: _Dataset, budget: _Budget) -> None:
         chunk = made.get_chunk()
         bytes_each = math.prod(chunk) * dataset.id.get_type().get_size()
         if len(chunk) != len(shape) or bytes_each > max(budget.total, 1 << 16):
-            raise RefusedError(f"{where}: chunks of shape {list(chunk)[:8]}")
+            raise MalformedError(f"{where}: chunks of shape {list(chunk)[:8]}")
         if 32000 in used and any(v > max(bytes_each, 1 << 16) for v in _settings(made, 32000)[2:3]):
-            raise RefusedError(f"{where}: lzf that claims more than a chunk")
+            raise MalformedError(f"{where}: lzf that claims more than a chunk")
     elif dataset.id.get_storage_size() < stored:
-        raise RefusedError(f"{where}: holds no numbers for its shape {list(shape)}")
+        raise MalformedError(f"{where}: holds no numbers for its shape {list(shape)}")
 
 
 def _settings(made: Any, code: int) -> tuple[int, ...]:
@@ -227,7 +224,7 @@ def _chunked(dataset: _Dataset, chunk: tuple[int, ...]) -> npt.NDArray[Any]:
     values = np.zeros(shape, kind)
     expected = math.prod(-(-n // c) for n, c in zip(shape, chunk, strict=True))
     if dataset.id.get_num_chunks() != expected:
-        raise RefusedError(f"{dataset.where}: chunks are missing")
+        raise MalformedError(f"{dataset.where}: chunks are missing")
     seen = set()
     for index in range(expected):
         offset = tuple(dataset.id.get_chunk_info(index).chunk_offset)
@@ -235,14 +232,14 @@ def _chunked(dataset: _Dataset, chunk: tuple[int, ...]) -> npt.NDArray[Any]:
             0 <= o < n and o % c == 0 for o, n, c in zip(offset, shape, chunk, strict=True)
         )
         if offset in seen or not inside:
-            raise RefusedError(f"{dataset.where}: a chunk that is not where it should be")
+            raise MalformedError(f"{dataset.where}: a chunk that is not where it should be")
         seen.add(offset)
         mask, raw = dataset.id.read_direct_chunk(offset)
         for place, code in reversed(list(enumerate(dataset.filters))):
             if mask >> place & 1 == 0:
                 raw = _inflated(raw, whole) if code == 1 else _unshuffled(raw, kind.itemsize)
         if len(raw) != whole:
-            raise RefusedError(f"{dataset.where}: a chunk of {len(raw)} bytes, not {whole}")
+            raise MalformedError(f"{dataset.where}: a chunk of {len(raw)} bytes, not {whole}")
         part = np.frombuffer(raw, kind).reshape(chunk)
         region = tuple(
             slice(o, min(o + c, n)) for o, c, n in zip(offset, chunk, shape, strict=True)
@@ -255,7 +252,7 @@ def _inflated(raw: bytes, most: int) -> bytes:
     try:
         return zlib.decompressobj().decompress(raw, most + 1)
     except zlib.error as error:
-        raise RefusedError(f"damaged, or no HDF5 file ({error})") from error
+        raise MalformedError(f"damaged, or no HDF5 file ({error})") from error
 
 
 def _unshuffled(raw: bytes, itemsize: int) -> bytes:
@@ -276,7 +273,7 @@ def _text(dataset: _Dataset, budget: _Budget) -> str | Texts:
         try:
             found.append(item.decode())
         except UnicodeDecodeError as error:
-            raise RefusedError(f"{dataset.where}: text that is not UTF-8") from error
+            raise MalformedError(f"{dataset.where}: text that is not UTF-8") from error
     return Texts(dataset.shape, tuple(found)) if dataset.shape else found[0]
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from lapilli.export import limits
-from lapilli.export.hdf5.parser import RefusedError, Texts, Tree, parse_tree
+from lapilli.export.hdf5.parser import Texts, Tree, parse_tree
+from lapilli.export.malformed import MalformedError
 from lapilli.ir.errors import FormatError
 
 _PATIENCE = 60.0  # seconds, however busy the machine is
@@ -69,7 +70,7 @@ def answer(memory_limit: int) -> None:
     confine(memory_limit, seconds=5 + len(data) // (1 << 20))
     try:
         out = _packed(parse_tree(data, memory_limit))
-    except RefusedError as error:
+    except MalformedError as error:
         sys.stdout.buffer.write(str(error).encode(errors="replace"))
         sys.stdout.flush()
         os._exit(_REFUSED)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from lapilli.export.malformed import MalformedError
 from lapilli.export.native import version1
 from lapilli.export.native.recipe import recipe_from
 from lapilli.export.native.values import (
-    MalformedError,
     boolean,
     fields_of,
     fraction,

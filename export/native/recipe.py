@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
+from lapilli.export.malformed import MalformedError
 from lapilli.export.native.values import (
-    MalformedError,
     boolean,
     fields_of,
     fraction,

@@ -7,9 +7,7 @@ from dataclasses import MISSING, fields
 from fractions import Fraction
 from typing import Any
 
-
-class MalformedError(Exception):
-    """Internal: a sentence about the content, before the path is known."""
+from lapilli.export.malformed import MalformedError
 
 
 def mapping(

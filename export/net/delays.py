@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lapilli.export.hdf5.parser import RefusedError
+from lapilli.export import limits
+from lapilli.export.malformed import MalformedError
 from lapilli.ir import ops
 from lapilli.ir.graph import Node
 from lapilli.ir.tensor import IntArray, IntTensor
 
 MOST_DELAY = 62  # beyond, netx clips
-MOST_WEIGHTS = 1 << 26  # of all delays: each has a matrix of its own
 _NONE = IntTensor.of([0])
 _HOLD = ops.Neuron(
     threshold=IntTensor.of([1, 2, 3]), dv=2048, fraction_bits=1, reset=ops.Reset.NONE
@@ -34,16 +34,16 @@ def per_synapse(delay: IntArray, shape: tuple[int, ...]) -> IntArray:
         shape: of the weights.
 
     Raises:
-        RefusedError: a delay that netx would clip, or refuse.
+        MalformedError: a delay that netx would clip, or refuse.
     """
     if int(delay.min()) < 0 or int(delay.max()) > MOST_DELAY:
-        raise RefusedError(
+        raise MalformedError(
             f"delays in [{delay.min()}, {delay.max()}]; netx holds 0 to {MOST_DELAY} and clips"
         )
     if delay.ndim == 1 and delay.size == shape[0]:
         delay = delay[:, None]
     elif not (delay.ndim == 0 or delay.shape in ((shape[1],), shape)):
-        raise RefusedError(
+        raise MalformedError(
             f"delays of shape {list(delay.shape)} for weights of {list(shape)}; one, one for each "
             "output or input, or one for each weight"
         )
@@ -61,12 +61,14 @@ def delayed(name: str, op: ops.Linear, delay: IntArray, before: str, T: int) -> 
         T: steps of a sample; what arrives later is not there.
 
     Raises:
-        RefusedError: so many delays of so many weights that a file should not ask for.
+        MalformedError: so many delays of so many weights that a file should not ask for.
     """
     weight = np.where(delay < T, op.weight.array, 0)
     steps = np.unique(delay[weight != 0]).tolist() or [0]
-    if len(steps) * weight.size > MOST_WEIGHTS:
-        raise RefusedError(f"{len(steps)} delays of {weight.size} weights; {MOST_WEIGHTS} in all")
+    if len(steps) * weight.size > limits.MOST_WEIGHTS:
+        raise MalformedError(
+            f"{len(steps)} delays of {weight.size} weights; {limits.MOST_WEIGHTS} in all"
+        )
     size = weight.shape[1]
     waiting, total = before, ""
     for late in range(steps[-1] + 1):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lapilli.export.hdf5.parser import RefusedError
+from lapilli.export import limits
+from lapilli.export.malformed import MalformedError
 from lapilli.export.net.delays import delayed, per_synapse
 from lapilli.export.net.reader import NetFile, NetLayer, read_net
 from lapilli.export.net.registers import weight_fault
@@ -24,7 +25,6 @@ from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
 _MOST_STEPS = 1 << 16
-_MOST_VALUES = 1 << 26
 _MOST_ANSWERS = 1 << 16
 _MOST_VTH = (1 << THRESHOLD_BITS) - 1
 _BIAS = IntRange(-(1 << (BIAS_BITS - 1)), (1 << (BIAS_BITS - 1)) - 1)
@@ -49,7 +49,7 @@ def network_from_net(path: Path, T: int | None = None, memory_limit: int | None 
     file = read_net(path, memory_limit)
     try:
         return _network(file, T)
-    except RefusedError as error:
+    except MalformedError as error:
         raise FormatError(path, str(error)) from error
     except GraphError as error:
         raise FormatError(path, str(error)) from error
@@ -58,9 +58,9 @@ def network_from_net(path: Path, T: int | None = None, memory_limit: int | None 
 def _network(file: NetFile, T: int | None) -> Network:
     steps = T if T is not None else file.T
     if steps is None:
-        raise RefusedError("does not say how many steps a sample has; state T (--T)")
+        raise MalformedError("does not say how many steps a sample has; state T (--T)")
     if not 1 <= steps <= _MOST_STEPS:
-        raise RefusedError(f"a sample of {steps} steps; 1 to {_MOST_STEPS} can be")
+        raise MalformedError(f"a sample of {steps} steps; 1 to {_MOST_STEPS} can be")
     walk = _Walk(steps)
     quantizer = walk.input(file.layers[0])
     for index, layer in enumerate(file.layers[1:], 1):
@@ -84,11 +84,13 @@ class _Walk:
                 self.nodes.append(Node("counts.flat", flat, (last.name,)))
             self.nodes.append(Node("counts", ops.Readout(), (self.nodes[-1].name,)))
         elif not isinstance(last.op, ops.Readout):
-            raise RefusedError(f"{last.name}: is last, and has no neurons")
+            raise MalformedError(f"{last.name}: is last, and has no neurons")
         graph = Graph(tuple(self.nodes), (self.nodes[-1].name,), self.T)
         check_registers(graph)
         if (answers := math.prod(self.shape)) > _MOST_ANSWERS:
-            raise RefusedError(f"{last.name}: {answers} answers; at most {_MOST_ANSWERS} are read")
+            raise MalformedError(
+                f"{last.name}: {answers} answers; at most {_MOST_ANSWERS} are read"
+            )
         classes = tuple(str(i) for i in range(answers))
         return Network(graph=graph, input=quantizer, logit_scale=Fraction(1), classes=classes)
 
@@ -96,7 +98,7 @@ class _Walk:
         """The input node, with its neurons, and how images become it."""
         shape = _shape(layer, "layer.0")
         if layer.kind != "input":
-            raise RefusedError(f"layer.0: {layer.kind[:20]!r} is first, which must be 'input'")
+            raise MalformedError(f"layer.0: {layer.kind[:20]!r} is first, which must be 'input'")
         _only("layer.0", layer, {"shape", "weight", "bias"})
         self.shape = shape
         channels = shape[0] if len(shape) == 3 else 1
@@ -108,7 +110,7 @@ class _Walk:
         else:
             known = TensorType(image, _BIAS, Kind.GRADED)
         if scale <= 0:
-            raise RefusedError(f"layer.0: weight {scale}; must be positive")
+            raise MalformedError(f"layer.0: weight {scale}; must be positive")
         self.nodes.append(Node("input", ops.Input(type=known)))
         if image != shape:
             self.nodes.append(Node("input.flat", ops.Reshape(shape=shape), ("input",)))
@@ -127,24 +129,24 @@ class _Walk:
         """One group of the file behind those before."""
         if layer.kind == "flatten":
             if layer.neuron is not None:
-                raise RefusedError(f"{name}: neurons in a flatten")
+                raise MalformedError(f"{name}: neurons in a flatten")
             self.shape = (math.prod(self.shape),)
             self.nodes.append(Node(name, ops.Reshape(shape=self.shape), (self.nodes[-1].name,)))
             return
         if layer.kind not in ("dense", "conv"):
-            raise RefusedError(
+            raise MalformedError(
                 f"{name}: {layer.kind[:20]!r}; netx runs input, conv, flatten, dense"
             )
         if "weight" not in layer.fields:
-            raise RefusedError(f"{name}: no weight")
+            raise MalformedError(f"{name}: no weight")
         before = self.nodes[-1].name
         op = self._conv(name, layer) if layer.kind == "conv" else self._dense(name, layer)
         if fault := weight_fault(op.weight.array):
-            raise RefusedError(f"{name}: {fault}")
+            raise MalformedError(f"{name}: {fault}")
         bias = self._bias(name, layer, op.weight.shape[0])
         proven = self._sums(op, bias)
         if layer.neuron is None and (np.any(bias) or not last or proven.magnitude > _MOST_VTH):
-            raise RefusedError(
+            raise MalformedError(
                 f"{name}: without neurons netx adds up in u; it must be last, without a bias, and "
                 f"its sums, here in [{proven.lo}, {proven.hi}], within {_MOST_VTH}"
             )
@@ -164,12 +166,12 @@ class _Walk:
             self.nodes.append(Node(f"{name}.synapse", op, (before,)))
             return
         if isinstance(op, ops.Conv2d):
-            raise RefusedError(f"{name}: delays of a convolution, which netx runs without them")
+            raise MalformedError(f"{name}: delays of a convolution, which netx runs without them")
         try:
             late = per_synapse(delay, op.weight.shape)
             self.nodes += delayed(f"{name}.synapse", op, late, before, self.T)
-        except RefusedError as error:
-            raise RefusedError(f"{name}: {error}") from error
+        except MalformedError as error:
+            raise MalformedError(f"{name}: {error}") from error
 
     def _dense(self, name: str, layer: NetLayer) -> ops.Linear:
         _only(name, layer, {"shape", "weight", "bias", "delay", "inFeatures", "outFeatures"})
@@ -178,7 +180,7 @@ class _Walk:
         if weight.ndim == 1 and weight.size % size == 0:
             weight = weight.reshape(size, -1)
         if len(self.shape) != 1 or weight.shape != (size, *self.shape):
-            raise RefusedError(
+            raise MalformedError(
                 f"{name}: weight {list(weight.shape)} for {size} neurons behind "
                 f"{list(self.shape)}; an image must be flattened first"
             )
@@ -192,9 +194,9 @@ class _Walk:
         if weight.ndim == 5 and weight.shape[4] == 1:
             weight = weight[..., 0]
         if weight.ndim != 4 or len(self.shape) != 3:
-            raise RefusedError(f"{name}: weight {list(weight.shape)} behind {list(self.shape)}")
+            raise MalformedError(f"{name}: weight {list(weight.shape)} behind {list(self.shape)}")
         if _pair(name, fields, "dilation", 1) != (1, 1):
-            raise RefusedError(f"{name}: dilated; the graph has no such convolution")
+            raise MalformedError(f"{name}: dilated; the graph has no such convolution")
         op = ops.Conv2d(
             weight=IntTensor.of(weight),
             bias=IntTensor.of(np.zeros(len(weight), np.int64)),
@@ -210,13 +212,13 @@ class _Walk:
         ]
         self.shape = (len(weight), *sides)
         if _shape(layer, name) != self.shape:
-            raise RefusedError(f"{name}: shape {list(_shape(layer, name))} is not what it makes")
+            raise MalformedError(f"{name}: shape {list(_shape(layer, name))} is not what it makes")
         return op
 
     def _bias(self, name: str, layer: NetLayer, outputs: int) -> IntArray:
         bias = layer.fields.get("bias", np.zeros(outputs, np.int64)).reshape(-1)
         if bias.size != outputs or int(bias.min()) < _BIAS.lo or int(bias.max()) > _BIAS.hi:
-            raise RefusedError(f"{name}: {bias.size} biases for {outputs}, or beyond 13 bits")
+            raise MalformedError(f"{name}: {bias.size} biases for {outputs}, or beyond 13 bits")
         return bias
 
     def _sums(self, op: ops.Linear | ops.Conv2d, bias: IntArray) -> IntRange:
@@ -234,10 +236,10 @@ class _Walk:
         current_decay: int | None = None,
     ) -> None:
         if layer.neuron is None:
-            raise RefusedError(f"{name}: has no neurons")
+            raise MalformedError(f"{name}: has no neurons")
         i, v, vth = (layer.neuron[k] for k in ("iDecay", "vDecay", "vThMant"))
         if not (1 <= i <= ops.DECAY_ONE and 0 <= v < ops.DECAY_ONE and 0 <= vth <= _MOST_VTH):
-            raise RefusedError(f"{name}: iDecay {i}, vDecay {v}, vThMant {vth}; a register ends")
+            raise MalformedError(f"{name}: iDecay {i}, vDecay {v}, vThMant {vth}; a register ends")
         own = np.zeros(1, np.int64) if bias is None else bias * TIE
         column = own.reshape(-1, *(1 for _ in self.shape[1:])) if own.size > 1 else own
         op = ops.Neuron(
@@ -263,28 +265,28 @@ def _adds_up(neuron: Mapping[str, int], sums: IntRange) -> bool:
 
 def _only(name: str, layer: NetLayer, known: set[str]) -> None:
     if odd := sorted(set(layer.fields) - known):
-        raise RefusedError(f"{name}: {odd[0]} in a layer of type {layer.kind[:20]!r}")
+        raise MalformedError(f"{name}: {odd[0]} in a layer of type {layer.kind[:20]!r}")
 
 
 def _one(name: str, layer: NetLayer, key: str, default: int) -> int:
     found = layer.fields.get(key)
     if found is not None and found.size != 1:
-        raise RefusedError(f"{name}: {found.size} numbers as {key}, expected one")
+        raise MalformedError(f"{name}: {found.size} numbers as {key}, expected one")
     return default if found is None else int(found.reshape(-1)[0])
 
 
 def _shape(layer: NetLayer, name: str) -> tuple[int, ...]:
     found = layer.fields.get("shape")
     if found is None or found.ndim != 1 or found.size not in (1, 3) or int(found.min()) < 1:
-        raise RefusedError(f"{name}: shape {found}; expected (neurons) or (C, H, W)")
-    if math.prod(found.tolist()) > _MOST_VALUES:
-        raise RefusedError(f"{name}: {math.prod(found.tolist())} neurons")
+        raise MalformedError(f"{name}: shape {found}; expected (neurons) or (C, H, W)")
+    if math.prod(found.tolist()) > limits.MOST_WEIGHTS:
+        raise MalformedError(f"{name}: {math.prod(found.tolist())} neurons")
     return tuple(found.tolist())
 
 
 def _pair(name: str, fields: Mapping[str, IntArray], key: str, least: int) -> tuple[int, int]:
     found = fields.get(key)
     if found is None or found.size not in (1, 2) or not least <= int(found.min()) <= 1 << 15:
-        raise RefusedError(f"{name}: {key} {found}; expected one or two numbers")
+        raise MalformedError(f"{name}: {key} {found}; expected one or two numbers")
     a, *rest = found.reshape(-1).tolist()
     return (int(a), int(rest[0] if rest else a))

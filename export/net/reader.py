@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lapilli.export.hdf5.parser import RefusedError, Texts, Tree, parse_tree, show
+from lapilli.export.hdf5.parser import Texts, Tree, parse_tree, show
 from lapilli.export.hdf5.process import read_tree
+from lapilli.export.malformed import MalformedError
 from lapilli.ir.errors import FormatError
 from lapilli.ir.tensor import IntArray
 
@@ -57,7 +58,7 @@ def read_net(path: Path, memory_limit: int | None = None) -> NetFile:
     tree = read_tree(path, memory_limit)
     try:
         return _file(tree)
-    except RefusedError as error:
+    except MalformedError as error:
         raise FormatError(path, str(error)) from error
 
 
@@ -65,7 +66,7 @@ def parse_net(data: bytes, memory_limit: int) -> NetFile:
     """The same from memory.
 
     Raises:
-        RefusedError: a sentence, without the path.
+        MalformedError: a sentence, without the path.
     """
     return _file(parse_tree(data, memory_limit))
 
@@ -73,9 +74,9 @@ def parse_net(data: bytes, memory_limit: int) -> NetFile:
 def _file(tree: Tree) -> NetFile:
     names = tree.groups.get(("layer",))
     if not names:
-        raise RefusedError("/layer: missing or empty; a .net file holds its layers there")
+        raise MalformedError("/layer: missing or empty; a .net file holds its layers there")
     if set(names) != {str(i) for i in range(len(names))}:
-        raise RefusedError(f"/layer: layers named {sorted(names)[:8]}, not 0, 1, 2 and so on")
+        raise MalformedError(f"/layer: layers named {sorted(names)[:8]}, not 0, 1, 2 and so on")
     layers = tuple(_layer(tree, ("layer", str(i))) for i in range(len(names)))
     steps = tree.values.get(("simulation", "tSample"))
     return NetFile(layers, None if steps is None else int(_scalar(steps, "/simulation/tSample")))
@@ -87,16 +88,16 @@ def _layer(tree: Tree, at: tuple[str, ...]) -> NetLayer:
         return NetLayer(kind, fields, None)
     neuron, model = _fields(tree, (*at, "neuron"), _NEURON)
     if model not in ("CUBA", "LOIHI"):
-        raise RefusedError(
+        raise MalformedError(
             f"{show((*at, 'neuron'))}: neurons of type {model[:20]!r}; CUBA and LOIHI are read, "
             "which send spikes and have real states"
         )
     for name in ("iDecay", "vDecay", "vThMant"):
         if name not in neuron:
-            raise RefusedError(f"{show((*at, 'neuron', name))}: missing")
+            raise MalformedError(f"{show((*at, 'neuron', name))}: missing")
     for name, only in (("refDelay", 1), ("wgtExp", 0), ("messageBits", 0), ("gradedSpike", 0)):
         if name in neuron and np.any(neuron[name] != only):
-            raise RefusedError(f"{show((*at, 'neuron', name))}: {neuron[name]}; only {only}")
+            raise MalformedError(f"{show((*at, 'neuron', name))}: {neuron[name]}; only {only}")
     return NetLayer(
         kind, fields, {k: _scalar(v, show((*at, "neuron", k))) for k, v in neuron.items()}
     )
@@ -104,43 +105,43 @@ def _layer(tree: Tree, at: tuple[str, ...]) -> NetLayer:
 
 def _fields(tree: Tree, at: tuple[str, ...], known: set[str]) -> tuple[dict[str, IntArray], str]:
     if at not in tree.groups:
-        raise RefusedError(f"{show(at)}: no group")
+        raise MalformedError(f"{show(at)}: no group")
     if not tree.groups[at]:
-        raise RefusedError(
+        raise MalformedError(
             f"{show(at)}: empty, as lava-dl writes recurrent and winner-takes-all layers: their "
             "weights are not in the file, and no such layer is read"
         )
     if odd := sorted(set(tree.groups[at]) - known):
-        raise RefusedError(f"{show((*at, odd[0]))}: not known")
+        raise MalformedError(f"{show((*at, odd[0]))}: not known")
     kind = tree.values.get((*at, "type"))
     kind = kind.items[0] if isinstance(kind, Texts) and len(kind.items) == 1 else kind
     if not isinstance(kind, str):
-        raise RefusedError(f"{show((*at, 'type'))}: expected one text")
+        raise MalformedError(f"{show((*at, 'type'))}: expected one text")
     fields = {
         place[-1]: _whole(tree.values[place], show(place))
         for place in ((*at, name) for name in tree.groups[at])
         if place[-1] not in {"type", "neuron"} | _TRAINING and place in tree.values
     }
     if holes := sorted(set(tree.groups[at]) - {"type", "neuron"} - _TRAINING - set(fields)):
-        raise RefusedError(f"{show((*at, holes[0]))}: expected numbers, found a group")
+        raise MalformedError(f"{show((*at, holes[0]))}: expected numbers, found a group")
     return fields, kind
 
 
 def _whole(value: object, where: str) -> IntArray:
     """Integers of any dtype, as netx takes them by `astype(int)`, which must lose nothing."""
     if not isinstance(value, np.ndarray):
-        raise RefusedError(f"{where}: text, expected numbers")
+        raise MalformedError(f"{where}: text, expected numbers")
     size = np.abs(value.astype(np.float64))  # in its own type the bound, or -2**63, may overflow
     if value.size == 0 or not np.all(np.isfinite(size)) or np.any(size >= _MOST):
-        raise RefusedError(f"{where}: empty, not finite or beyond 32 bits")
+        raise MalformedError(f"{where}: empty, not finite or beyond 32 bits")
     whole = value.astype(np.int64)
     if np.any(whole != value):
-        raise RefusedError(f"{where}: numbers that are not whole, which netx truncates")
+        raise MalformedError(f"{where}: numbers that are not whole, which netx truncates")
     return whole
 
 
 def _scalar(value: object, where: str) -> int:
     whole = _whole(value, where)
     if whole.size != 1:
-        raise RefusedError(f"{where}: {whole.size} numbers, expected one")
+        raise MalformedError(f"{where}: {whole.size} numbers, expected one")
     return int(whole.reshape(-1)[0])

@@ -19,7 +19,9 @@ from typing import Any
 
 import h5py
 import numpy as np
+from typing_extensions import assert_never
 
+from lapilli.export import limits
 from lapilli.export.atomic import write_atomic
 from lapilli.export.net.registers import (
     bias_mantissa,
@@ -38,21 +40,8 @@ from lapilli.ir.semantics import evaluate
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import Kind
 
-MOST_WEIGHTS = 1 << 24  # of one dense layer
 _PROBES = 256  # unit inputs at a time, for the memory between
 _UNIFORM = ((), (1,), (1, 1))  # over the positions of an image
-_LINEAR = (
-    ops.Linear,
-    ops.Conv2d,
-    ops.Add,
-    ops.Sum,
-    ops.Reshape,
-    ops.Permute,
-    ops.Expand,
-    ops.Slice,
-    ops.Concat,
-    ops.Delay,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +90,11 @@ def save_net(network: Network, path: Path) -> NetFacts:
 
 def _stages(graph: Graph) -> tuple[str, ...]:
     """Neurons and read-out in the order of the chain, or every reason why there is none."""
-    found = [
-        node
+    reasons = [
+        Unsupported(node.name, reason)
         for node in graph.nodes
-        if not isinstance(node.op, (ops.Input, ops.Neuron, ops.Readout))
+        if (reason := _unsupported(node.op)) is not None
     ]
-    reasons = [Unsupported(node.name, _why_not(node.op)) for node in found
-               if not isinstance(node.op, _LINEAR)]  # fmt: skip
     if len(graph.inputs) != 1:
         reasons.append(Unsupported(", ".join(graph.inputs), "netx gives one input to one layer"))
     sources = _sources(graph)
@@ -118,7 +105,7 @@ def _stages(graph: Graph) -> tuple[str, ...]:
         if sources[name] != {before}:
             met = ", ".join(sorted(sources[name]))
             reasons.append(Unsupported(name, f"is driven by {met}; netx by {before} alone"))
-        elif all(isinstance(n.op, _LINEAR) for n in _between(graph, before, node)):
+        elif all(isinstance(n.op, ops.LinearOp) for n in _between(graph, before, node)):
             reasons.extend(Unsupported(name, r) for r in _faults(graph, before, node))
         before = name
     if not stages or graph.outputs != (before,):
@@ -138,8 +125,8 @@ def _faults(graph: Graph, before: str, node: Node) -> tuple[str, ...]:
         return neuron_faults(own, bounds, np.zeros(1, np.int64), whole=True)
     sizes = [math.prod(graph.types[n].shape) for n in (before, node.name)]
     conv = _as_conv(graph, before, node)
-    if conv is None and math.prod(sizes) > MOST_WEIGHTS:
-        return (f"a dense layer of {sizes[1]} x {sizes[0]} weights; at most {MOST_WEIGHTS}",)
+    if conv is None and math.prod(sizes) > limits.MOST_WEIGHTS:
+        return (f"a dense layer of {sizes[1]} x {sizes[0]} weights; at most {limits.MOST_WEIGHTS}",)
     weight, bias = _weights(graph, before, node)
     if isinstance(node.op, ops.Readout):
         faults = [fault] if (fault := weight_fault(weight)) else []
@@ -176,24 +163,32 @@ def _sources(graph: Graph) -> dict[str, set[str]]:
     return reach
 
 
-def _why_not(op: ops.Op) -> str:
-    return {
-        "SpikeMatmul": "a product of two values of the sample; weights in netx are constant",
-        "Gate": "a product of two values of the sample; weights in netx are constant",
-        "ShiftSum": "weights that depend on the sample; in netx they are constant",
-        "MaxPool2d": "a maximum; `pool` in netx is not implemented",
-        "Staircase": "several spikes in one step; a CUBA neuron sends one",
-        "Relu": "a graded value without a threshold; a CUBA neuron sends spikes",
-        "Membrane": "a membrane that is read and reset; netx returns spikes",
-    }[type(op).__name__]
+def _unsupported(op: ops.Op) -> str | None:
+    """Say why no layer of netx can hold `op`; None if one can."""
+    if isinstance(op, ops.LinearOp):
+        return None
+    match op:
+        case ops.Input() | ops.Neuron() | ops.Readout():
+            return None
+        case ops.SpikeMatmul() | ops.Gate():
+            return "a product of two values of the sample; weights in netx are constant"
+        case ops.ShiftSum():
+            return "weights that depend on the sample; in netx they are constant"
+        case ops.MaxPool2d():
+            return "a maximum; `pool` in netx is not implemented"
+        case ops.Staircase():
+            return "several spikes in one step; a CUBA neuron sends one"
+        case ops.Relu():
+            return "a graded value without a threshold; a CUBA neuron sends spikes"
+        case ops.Membrane():
+            return "a membrane that is read and reset; netx returns spikes"
+        case _:
+            assert_never(op)
 
 
 def _between(graph: Graph, before: str, node: Node) -> list[Node]:
     """The linear nodes of one layer, in topological order."""
-    wanted = set(node.inputs)
-    for candidate in reversed(graph.nodes):
-        if candidate.name in wanted and candidate.name != before:
-            wanted |= set(candidate.inputs)
+    wanted = graph.ancestors(node.inputs, stop=lambda n: n.name == before)
     return [n for n in graph.nodes if n.name in wanted and n.name != before]
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
+from lapilli.export.malformed import MalformedError
 from lapilli.export.onnx.neuron import DOMAIN
 from lapilli.export.onnx.writer import FORMAT, LARGEST
 from lapilli.ir.errors import FormatError
@@ -73,10 +74,6 @@ class OnnxFile:
     input: InputQuantizer | None
 
 
-class _MalformedError(Exception):
-    """Internal: a sentence about the content, before the path is known."""
-
-
 def read_onnx(path: Path) -> OnnxFile:
     """Read what a `.onnx` file of ours says of itself; opens that file alone, runs nothing.
 
@@ -94,7 +91,7 @@ def read_onnx(path: Path) -> OnnxFile:
         raise FormatError(path, f"cannot be read ({error.strerror})") from error
     except DecodeError as error:
         raise FormatError(path, "truncated, or no ONNX file") from error
-    except _MalformedError as error:
+    except MalformedError as error:
         raise FormatError(path, str(error)) from error
 
 
@@ -102,25 +99,25 @@ def _file(model: ModelProto) -> OnnxFile:
     about = _about(model)
     T, kind = about["T"], about["model"]
     if not re.fullmatch(r"[1-9][0-9]{0,5}", T) or int(T) > _MOST_STEPS:
-        raise _MalformedError(f"metadata: T is {T[:20]!r}; a sample has 1 to {_MOST_STEPS} steps")
+        raise MalformedError(f"metadata: T is {T[:20]!r}; a sample has 1 to {_MOST_STEPS} steps")
     if kind not in ("scan", "step"):
-        raise _MalformedError(f"metadata: model is {kind[:20]!r}, neither 'scan' nor 'step'")
+        raise MalformedError(f"metadata: model is {kind[:20]!r}, neither 'scan' nor 'step'")
     if not re.fullmatch(r"[0-9a-f]{64}", about["digest"]):
-        raise _MalformedError("metadata: digest is no SHA-256")
+        raise MalformedError("metadata: digest is no SHA-256")
     step = _scanned(model, int(T)) if kind == "scan" else model.graph
     inputs, outputs = (_ends(infos) for infos in (model.graph.input, model.graph.output))
     inside = {_text(i.name, "the step") for i in chain(step.input, step.output, step.value_info)}
     states = _names("states", about, outputs)
     _known("states", states, inputs)
     if kind == "scan" and states:
-        raise _MalformedError("metadata: states of a model that takes all steps at once")
+        raise MalformedError("metadata: states of a model that takes all steps at once")
     functions = tuple(_text(f.name, "a function") for f in model.functions)
     called = {_text(n.op_type, "a node") for n in step.node if n.domain == DOMAIN}
     if lost := sorted(called - set(functions)):
-        raise _MalformedError(f"calls the function {lost[0][:40]!r}, which it lacks: truncated?")
+        raise MalformedError(f"calls the function {lost[0][:40]!r}, which it lacks: truncated?")
     opsets = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
     if len(opsets) != 1:
-        raise _MalformedError(f"imports {len(opsets)} versions of ONNX's operators")
+        raise MalformedError(f"imports {len(opsets)} versions of ONNX's operators")
     return OnnxFile(
         version=_text(model.producer_version, "producer_version")[:40],
         digest=about["digest"],
@@ -151,17 +148,17 @@ def _about(model: ModelProto) -> dict[str, str]:
             continue
         name, value = key.removeprefix(_PREFIX), _text(pair.value, "metadata")
         if name in about or name not in (*_MUST, *_MAY):
-            raise _MalformedError(f"metadata: {key[:40]!r} is unknown, or stands there twice")
+            raise MalformedError(f"metadata: {key[:40]!r} is unknown, or stands there twice")
         if (size := size + len(value)) > _MOST_TEXT:
-            raise _MalformedError(f"metadata: more than {_MOST_TEXT} characters")
+            raise MalformedError(f"metadata: more than {_MOST_TEXT} characters")
         about[name] = value
     if "format" not in about:
-        raise _MalformedError(f"was not written by lapilli: no {_PREFIX}format in its metadata")
+        raise MalformedError(f"was not written by lapilli: no {_PREFIX}format in its metadata")
     if about["format"] != FORMAT:
         found = about["format"][:40]
-        raise _MalformedError(f"format {found!r} is unknown; this lapilli reads {FORMAT!r}")
+        raise MalformedError(f"format {found!r} is unknown; this lapilli reads {FORMAT!r}")
     if missing := [name for name in _MUST if name not in about]:
-        raise _MalformedError(f"metadata: {_PREFIX}{missing[0]} is missing")
+        raise MalformedError(f"metadata: {_PREFIX}{missing[0]} is missing")
     return about
 
 
@@ -172,12 +169,12 @@ def _scanned(model: ModelProto, T: int) -> GraphProto:
         a.g for n in scans for a in n.attribute if a.name == "body" and a.HasField("g")
     ]
     if len(bodies) != 1:
-        raise _MalformedError(f"{len(bodies)} bodies of Scan; a model of all steps has one")
+        raise MalformedError(f"{len(bodies)} bodies of Scan; a model of all steps has one")
     for info in chain(model.graph.input, model.graph.output):
         dims = info.type.tensor_type.shape.dim
         if not dims or dims[0].dim_value != T:
             name = _text(info.name, "an input")[:40]
-            raise _MalformedError(f"{name!r}: its first axis is not T = {T}")
+            raise MalformedError(f"{name!r}: its first axis is not T = {T}")
     return bodies[0]
 
 
@@ -187,11 +184,11 @@ def _ends(infos: Iterable[ValueInfoProto]) -> dict[str, str]:
     for info in infos:
         name, kind = _text(info.name, "an input or output"), info.type.tensor_type
         if kind.elem_type not in _TYPES:
-            raise _MalformedError(f"{name[:40]!r}: of type {kind.elem_type}, which we do not write")
+            raise MalformedError(f"{name[:40]!r}: of type {kind.elem_type}, which we do not write")
         sizes = [_text(d.dim_param, name)[:20] or d.dim_value for d in kind.shape.dim[:32]]
         ends[name] = f"{_TYPES[kind.elem_type]} ({', '.join(map(str, sizes))})"
     if not ends:
-        raise _MalformedError("a model without inputs or outputs")
+        raise MalformedError("a model without inputs or outputs")
     return ends
 
 
@@ -199,7 +196,7 @@ def _values(about: Mapping[str, str], inside: set[str]) -> dict[str, Mapping[str
     values: dict[str, Mapping[str, str]] = {}
     for node, parts in _object("values", about).items():
         if not isinstance(parts, dict) or not {"value"} <= set(parts) <= _PARTS:
-            raise _MalformedError(f"metadata: values: {node[:40]!r}: not what lapilli writes")
+            raise MalformedError(f"metadata: values: {node[:40]!r}: not what lapilli writes")
         values[node] = {part: _text(name, "values") for part, name in parts.items()}
         _known("values", values[node].values(), inside)
     return values
@@ -213,7 +210,7 @@ def _names(key: str, about: Mapping[str, str], there: Iterable[str]) -> dict[str
 
 def _known(key: str, names: Iterable[str], there: Iterable[str]) -> None:
     if lost := sorted(set(names) - set(there)):
-        raise _MalformedError(
+        raise MalformedError(
             f"metadata: {key}: the model has no {lost[0][:60]!r}; was it changed after the export?"
         )
 
@@ -221,14 +218,14 @@ def _known(key: str, names: Iterable[str], there: Iterable[str]) -> None:
 def _object(key: str, about: Mapping[str, str]) -> dict[str, Any]:
     content = _json(key, about)
     if not isinstance(content, dict):
-        raise _MalformedError(f"metadata: {key}: expected an object")
+        raise MalformedError(f"metadata: {key}: expected an object")
     return content
 
 
 def _texts(key: str, about: Mapping[str, str]) -> tuple[str, ...]:
     content = _json(key, about)
     if not isinstance(content, list):
-        raise _MalformedError(f"metadata: {key}: expected a list")
+        raise MalformedError(f"metadata: {key}: expected a list")
     return tuple(_text(item, key) for item in content)
 
 
@@ -236,14 +233,14 @@ def _json(key: str, about: Mapping[str, str]) -> object:
     try:
         return json.loads(about[key])
     except (ValueError, RecursionError) as error:
-        raise _MalformedError(f"metadata: {key}: no JSON, or nested too deeply") from error
+        raise MalformedError(f"metadata: {key}: no JSON, or nested too deeply") from error
 
 
 def _quantizer(about: Mapping[str, str]) -> InputQuantizer:
     given = _object("input", about)
     numbers: list[Any] = [given.get(key) for key in ("exponent", "lo", "hi")]
     scales: list[Any] = [given.get(key) for key in ("mean", "std")]
-    odd = _MalformedError("metadata: input: not what lapilli writes")
+    odd = MalformedError("metadata: input: not what lapilli writes")
     if not all(type(n) is int and abs(n) < 1 << 40 for n in numbers):
         raise odd
     if not all(isinstance(s, list) and len(s) <= _MOST_CHANNELS for s in scales):
@@ -264,11 +261,11 @@ def _fraction(value: object) -> Fraction:
             raise ValueError("too long")
         return Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
-        raise _MalformedError(f"metadata: {text[:40]!r} is no fraction") from error
+        raise MalformedError(f"metadata: {text[:40]!r} is no fraction") from error
 
 
 def _text(value: object, where: str) -> str:
     """Text; protobuf hands on bytes that are no UTF-8 as bytes."""
     if not isinstance(value, str):
-        raise _MalformedError(f"{where[:40]}: {str(value)[:40]!r}, expected text")
+        raise MalformedError(f"{where[:40]}: {str(value)[:40]!r}, expected text")
     return value

@@ -2,9 +2,9 @@
 
 Two models say the same graph. The *Scan* model takes all T steps of a sample at once; the
 *step* model takes one step and its state, and gives the next state. Batch is the first axis
-that both leave open. Reading order: `onnx_body` (names and types), `onnx_nodes` (what each
-op becomes), `onnx_products` (bytes by bytes), `onnx_neuron` (the functions of our domain),
-`onnx_models` (from one step to all), this file (the whole).
+that both leave open. Reading order: `body` (names and types), `ops` (what each
+op becomes), `products` (bytes by bytes), `neuron` (the functions of our domain),
+`models` (from one step to all), this file (the whole).
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ def test_delays_cannot_ask_for_more_than_there_is(
     save_net(net_chain(encoder=True), tmp_path / "x.net")
     with h5py.File(tmp_path / "x.net", "r+") as file:
         file["layer/4/delay"] = np.arange(10)
-    monkeypatch.setattr("lapilli.export.net.delays.MOST_WEIGHTS", 6 * 720 - 1)
+    monkeypatch.setattr("lapilli.export.limits.MOST_WEIGHTS", 6 * 720 - 1)
     with pytest.raises(FormatError, match=r"layer\.4: 6 delays of 720 weights"):
         network_from_net(tmp_path / "x.net")
 

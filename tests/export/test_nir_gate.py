@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lapilli.export.hdf5.parser import RefusedError
+from lapilli.export.malformed import MalformedError
 from lapilli.export.nir.check.check import check_file, check_read
 from lapilli.export.nir.check.frameworks import IMPORTERS, Verdict
 from lapilli.export.nir.read.reader import parse_nir
@@ -39,7 +39,7 @@ def _refused_by_us(data: bytes) -> str | None:
     """Why `check` says that a file runs nowhere, if it does; the same for every framework."""
     try:
         file = parse_nir(data, _MOST)
-    except RefusedError as error:
+    except MalformedError as error:
         return str(error)
     reasons = set()
     for framework in IMPORTERS:

@@ -1,4 +1,4 @@
-"""Logits that float32 cannot hold leave a portable file in limbs, and come back whole."""
+"""Logits that float32 cannot hold leave a portable file in words, and come back whole."""
 
 from __future__ import annotations
 

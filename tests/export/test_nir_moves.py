@@ -29,7 +29,7 @@ import torch  # noqa: E402
 
 from lapilli.export.nir.write import canonical  # noqa: E402  (needs nir)
 from lapilli.export.nir.write import routing as nir_moves  # noqa: E402
-from lapilli.export.nir.write.layouts import within  # noqa: E402
+from lapilli.export.nir.write.layouts import cropped  # noqa: E402
 from lapilli.export.nir.write.placement import Placed  # noqa: E402
 from lapilli.export.nir.write.writer import to_nir  # noqa: E402
 
@@ -83,7 +83,7 @@ def test_each_element_comes_home(
     (made,) = {stages[-1].shape for stages in branches}
     got = np.sum([_run(stages, x) for stages in branches], axis=0)
     want = np.zeros(made, np.int64)
-    want.ravel()[within(home, shape, made)] = x.ravel()[sources]
+    want.ravel()[cropped(home, shape, made)] = x.ravel()[sources]
     assert np.array_equal(got, want)
     if cheap == 0 and not repeats and shape[1] > 1:
         assert len(branches) > 1

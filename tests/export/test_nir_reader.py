@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lapilli.export.hdf5.parser import RefusedError
 from lapilli.export.limits import justified
+from lapilli.export.malformed import MalformedError
 from lapilli.export.nir.read.reader import parse_nir, read_nir
 from lapilli.ir.errors import FormatError
 
@@ -259,7 +259,7 @@ def test_an_edited_file_is_refused(
     change: Callable[[Any], None], sentence: str, edited: Callable[[Callable[[Any], None]], Path]
 ) -> None:
     data = edited(change).read_bytes()
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(MalformedError) as caught:
         parse_nir(data, justified(len(data)))
     message = str(caught.value)
     assert sentence in message

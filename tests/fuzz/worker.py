@@ -16,7 +16,7 @@ from typing import Any
 from fuzz.damage import damaged
 from fuzz.files import HDF5, honest
 
-from lapilli.export.hdf5.parser import RefusedError
+from lapilli.export.malformed import MalformedError
 from lapilli.export.native import load_network
 from lapilli.export.net import importer as net_import
 from lapilli.export.net.reader import parse_net
@@ -50,7 +50,7 @@ def _read(kind: str, data: bytes, path: Path) -> str:
             case _:
                 path.write_bytes(data)
                 load_network(path)
-    except (FormatError, RefusedError, GraphError):
+    except (FormatError, MalformedError, GraphError):
         return "refused"
     return "accepted"
 

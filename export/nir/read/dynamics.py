@@ -19,7 +19,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from lapilli.export.hdf5.parser import RefusedError
+from lapilli.export.malformed import MalformedError
 from lapilli.export.nir.read.reader import Floats, NirNode
 from lapilli.ir import ops
 from lapilli.ir.bounds import fraction_loss
@@ -89,36 +89,38 @@ def dynamics(node: NirNode, reading: Reading, dt: Fraction, reset: ops.Reset | N
         reset: as stated, where the file does not say it.
 
     Raises:
-        RefusedError: the fields say nothing certain under this reading.
+        MalformedError: the fields say nothing certain under this reading.
     """
     if reading is Reading.SINABS and node.type != "IF":
-        raise RefusedError("sinabs decays by exp(-1 / tau), which no integer neuron is exactly")
+        raise MalformedError("sinabs decays by exp(-1 / tau), which no integer neuron is exactly")
     leak, gain = _leak_and_gain(node, reading, dt)
     current_leak = _rate(node, "tau_syn", reading, dt) if node.type == "CubaLIF" else Fraction(1)
     v_reset = _one(node, "v_reset")
     rest = _one(node, "v_leak") if "v_leak" in node.arrays else v_reset
     if v_reset != rest or (rest and (reading is not Reading.SPIKINGJELLY or current_leak != 1)):
-        raise RefusedError(
+        raise MalformedError(
             f"v_leak {float(rest):g}, v_reset {float(v_reset):g}: only SpikingJelly's neurons "
             "rest where they start, and only where both are equal; elsewhere both must be 0"
         )
     threshold = node.arrays["v_threshold"].astype(np.float64)
     if not reading.drops_reset:
         if reset not in (None, ops.Reset.TO_ZERO):
-            raise RefusedError(f"a file of {reading.value} has hard resets, not {reset.value!r}")
+            raise MalformedError(f"a file of {reading.value} has hard resets, not {reset.value!r}")
         reset = ops.Reset.TO_ZERO
     if reset is None:
-        raise RefusedError(
+        raise MalformedError(
             f"the exporter of {reading.value} does not write how its neurons are reset: state it"
         )
     if (reading, reset, node.type) == (Reading.SNNTORCH, ops.Reset.TO_ZERO, "CubaLIF"):
-        raise RefusedError("a Synaptic that is reset to zero drops the input of the next step")
+        raise MalformedError("a Synaptic that is reset to zero drops the input of the next step")
     by = Fraction(0)
     if reset is ops.Reset.BY_SUBTRACTION:
         by = _one(node, "v_threshold")
         if reading is Reading.SNNTORCH:  # subtracts in the next step, after the decay
             if leak == 1:
-                raise RefusedError("beta 0 and a delayed soft reset: it is no reset of a membrane")
+                raise MalformedError(
+                    "beta 0 and a delayed soft reset: it is no reset of a membrane"
+                )
             by /= 1 - leak
     strict = reading not in (Reading.SPIKINGJELLY, Reading.SINABS)
     return Dynamics(1 - leak, 1 - current_leak, gain, threshold, strict, reset, by, rest)
@@ -129,7 +131,7 @@ def _leak_and_gain(node: NirNode, reading: Reading, dt: Fraction) -> tuple[Fract
         r = _one(node, "r")
         if reading in (Reading.NORSE, Reading.SINABS):  # write r = 1 and ignore it
             if r != 1:
-                raise RefusedError(f"r is {float(r):g}; {reading.value} writes 1")
+                raise MalformedError(f"r is {float(r):g}; {reading.value} writes 1")
             return Fraction(0), Fraction(1)
         return Fraction(0), _power_of_two(r * dt, node.arrays["r"])
     name = "tau" if node.type == "LIF" else "tau_mem"
@@ -137,7 +139,7 @@ def _leak_and_gain(node: NirNode, reading: Reading, dt: Fraction) -> tuple[Fract
     r = _one(node, "r")
     if reading is Reading.NORSE:
         if r != 1 or (node.type == "CubaLIF" and _one(node, "w_in") != 1):
-            raise RefusedError("norse writes r = 1 and w_in = 1")
+            raise MalformedError("norse writes r = 1 and w_in = 1")
         return leak, _power_of_two(leak, node.arrays["r"])
     gain = r * dt / _one(node, name)
     fields = [node.arrays["r"], node.arrays[name]]
@@ -151,7 +153,7 @@ def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction) -> Fraction:
     """What one step of a time constant takes away, as a multiple of 1/4096."""
     rate = dt / _one(node, name)
     if not 1 / _EXTREME < rate < _EXTREME:
-        raise RefusedError(f"{name} is out of all proportion to a step of {float(dt):g} s")
+        raise MalformedError(f"{name} is out of all proportion to a step of {float(dt):g} s")
     if reading is Reading.NORSE:  # writes dt / tau_mem_inv, and steps by dt * tau_mem_inv
         inverse = np.float32(float(rate))
         rate = Fraction(float(np.float32(float(dt)) * inverse))
@@ -159,7 +161,7 @@ def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction) -> Fraction:
         return Fraction(0)  # the portable flavour's way to write a membrane without a leak
     units = rate * ops.DECAY_ONE
     if abs(units - round(units)) > units * _rounding([node.arrays[name]]) or units > ops.DECAY_ONE:
-        raise RefusedError(
+        raise MalformedError(
             f"{name} takes {float(rate):.9g} of its state in a step of {float(dt):g} s; it must "
             f"be a multiple of 1/{ops.DECAY_ONE}, at most 1"
         )
@@ -169,12 +171,12 @@ def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction) -> Fraction:
 def _power_of_two(gain: Fraction, *fields: Floats) -> Fraction:
     """The input's gain, freed of the rounding of the fields that it was written as."""
     if not 1 / _EXTREME < abs(gain) < _EXTREME:
-        raise RefusedError("multiplies its input by 0, or by more than any network would")
+        raise MalformedError("multiplies its input by 0, or by more than any network would")
     if gain > 0:
         nearest = Fraction(2) ** round(math.log2(gain))
         if abs(gain - nearest) <= gain * _rounding(fields):
             return nearest
-    raise RefusedError(f"multiplies its input by {float(gain):.9g}; only powers of two are exact")
+    raise MalformedError(f"multiplies its input by {float(gain):.9g}; only powers of two are exact")
 
 
 def _rounding(fields: Iterable[Floats]) -> Fraction:
@@ -187,7 +189,7 @@ def _one(node: NirNode, field: str) -> Fraction:
     """The one value of a field, which may be written once or for each neuron."""
     values = np.unique(node.field(field))
     if len(values) > 1:
-        raise RefusedError(f"{field} differs between its neurons; a node of a graph has one")
+        raise MalformedError(f"{field} differs between its neurons; a node of a graph has one")
     return Fraction(values[0].item())
 
 
@@ -201,17 +203,21 @@ def neuron(rule: Dynamics, unit: Fraction, shape: tuple[int, ...], T: int) -> op
         T: steps of a sample.
 
     Raises:
-        RefusedError: more than 32 fraction bits, or a threshold that is not above rest.
+        MalformedError: more than 32 fraction bits, or a threshold that is not above rest.
     """
     dv, du = (ops.DECAY_ONE - round(k * ops.DECAY_ONE) for k in (rule.keeps, rule.current_keeps))
     lost = max(fraction_loss(dv), fraction_loss(du)) * (T - 1)
     state = unit * rule.gain
     below = (rule.reset_by / state).denominator
     if below & (below - 1):
-        raise RefusedError(f"a spike subtracts {float(rule.reset_by):g}, off the grid of its state")
+        raise MalformedError(
+            f"a spike subtracts {float(rule.reset_by):g}, off the grid of its state"
+        )
     bits = max(ops.LOIHI_FRACTION_BITS, lost + below.bit_length() - 1)
     if bits > _MOST_FRACTION_BITS:
-        raise RefusedError(f"{T} steps of its decay need {bits} bits below the unit, 32 are there")
+        raise MalformedError(
+            f"{T} steps of its decay need {bits} bits below the unit, 32 are there"
+        )
     state /= 1 << bits
     flat = rule.threshold.ravel()
     if flat.size > 1 and (flat == flat[0]).all():
@@ -219,10 +225,10 @@ def neuron(rule: Dynamics, unit: Fraction, shape: tuple[int, ...], T: int) -> op
     levels = [(Fraction(v) - rule.rest) / state for v in flat.tolist()]
     whole = [int(v // 1) + 1 if rule.strict else -int(-v // 1) for v in levels]
     if min(levels) <= 0 or max(whole) >= 1 << 62:
-        raise RefusedError("v_threshold is not above the resting potential, or out of all bounds")
+        raise MalformedError("v_threshold is not above the resting potential, or out of all bounds")
     where = rule.threshold.shape if len(whole) > 1 else (1,)
     if len(whole) > 1 and where != shape:
-        raise RefusedError(f"thresholds {list(where)} for values {list(shape)}")
+        raise MalformedError(f"thresholds {list(where)} for values {list(shape)}")
     return ops.Neuron(
         threshold=IntTensor.of(np.array(whole, np.int64).reshape(where)),
         dv=dv,

@@ -7,7 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from lapilli.export.hdf5.parser import RefusedError
+from lapilli.export import limits
+from lapilli.export.malformed import MalformedError
 from lapilli.export.nir.read.dynamics import FLOAT32
 from lapilli.export.nir.read.reader import Floats
 from lapilli.ir import ops
@@ -15,7 +16,6 @@ from lapilli.ir.bounds import fraction_loss, neuron_bounds, trailing_zeros
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import TensorType
 
-MOST_WEIGHTS = 1 << 24  # of a kernel that the file does not write out
 _MOST_BITS = 62
 
 
@@ -32,7 +32,7 @@ def check_float(name: str, op: ops.Neuron, x: TensorType, rest: Fraction, T: int
         step = min(step, Fraction(1, offset.denominator) * (1 << trailing_zeros(offset.numerator)))
     span = (max(bounds.u.magnitude, bounds.v.magnitude) + abs(offset)) / step
     if span >= 1 << FLOAT32 or offset.denominator & (offset.denominator - 1):
-        raise RefusedError(
+        raise MalformedError(
             f"its membrane needs {int(span).bit_length()} bits over {T} steps, and float32 holds "
             f"{FLOAT32}: what the framework rounds is not certain; take fewer steps or bits"
         )
@@ -54,7 +54,7 @@ def over(values: Floats, unit: Fraction) -> IntArray:
     flat = values.astype(np.float64)
     largest = Fraction(float(np.abs(flat).max())) / unit
     if largest >= 1 << _MOST_BITS:
-        raise RefusedError(
+        raise MalformedError(
             f"its numbers reach from {float(unit):.3g} to {float(np.abs(flat).max()):.3g}: "
             "they lie on no grid; quantize the model first"
         )
@@ -65,10 +65,10 @@ def over(values: Floats, unit: Fraction) -> IntArray:
 def dilated(weight: Floats, dilation: tuple[int, int]) -> Floats:
     """The same kernel with its holes written out as zeros."""
     if min(dilation) < 1 or max(dilation) > 64:
-        raise RefusedError(f"dilation {list(dilation)}")
+        raise MalformedError(f"dilation {list(dilation)}")
     sides = [(n - 1) * d + 1 for n, d in zip(weight.shape[2:], dilation, strict=True)]
-    if math.prod(sides) * math.prod(weight.shape[:2]) > MOST_WEIGHTS:
-        raise RefusedError(f"a kernel of {sides} after dilation {list(dilation)}")
+    if math.prod(sides) * math.prod(weight.shape[:2]) > limits.MOST_WEIGHTS:
+        raise MalformedError(f"a kernel of {sides} after dilation {list(dilation)}")
     whole = np.zeros((*weight.shape[:2], *sides), weight.dtype)
     whole[:, :, :: dilation[0], :: dilation[1]] = weight
     return whole
@@ -78,12 +78,12 @@ def pair(values: Floats, field: str) -> tuple[int, int]:
     """A size for each axis of a map, from one number or two."""
     flat = values.ravel().tolist()
     if len(flat) not in (1, 2) or any(n != int(n) or not 0 <= n < 1 << 16 for n in flat):
-        raise RefusedError(f"{field} {flat[:4]}: expected one or two small whole numbers")
+        raise MalformedError(f"{field} {flat[:4]}: expected one or two small whole numbers")
     return int(flat[0]), int(flat[-1])
 
 
 def whole(values: Floats, field: str) -> int:
     """The one whole number of a field."""
     if values.size != 1:
-        raise RefusedError(f"{field}: expected one number")
+        raise MalformedError(f"{field}: expected one number")
     return int(values.ravel()[0])

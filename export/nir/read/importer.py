@@ -1,6 +1,6 @@
 """A graph from a `.nir` file, where the file, or who imports it, says what it means.
 
-Reading order: `hdf5` (bytes to arrays), `nir_reader` (arrays to nodes), `nir_meaning` (what a
+Reading order: `hdf5` (bytes to arrays), `reader` (arrays to nodes), `dynamics` (what a
 neuron does), this file (the graph). Real weights become integers times one power of two for
 each layer; currents that meet in a sum share it. Nothing is rounded: what lies on no such grid,
 or would be rounded by the framework that the file comes from, is refused with its node.
@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lapilli.export.hdf5.parser import RefusedError
+from lapilli.export import limits
 from lapilli.export.limits import Progress
+from lapilli.export.malformed import MalformedError
 from lapilli.export.nir.read.dynamics import FLOAT32, dynamics, neuron
 from lapilli.export.nir.read.grid import (
-    MOST_WEIGHTS,
     check_float,
     dilated,
     finest,
@@ -77,7 +77,7 @@ def _imported(path: Path, stated: Stated, progress: Progress | None) -> Network:
     file = read_nir(path, stated.memory_limit)
     try:
         return _Import(file, stated, progress).network()
-    except RefusedError as error:
+    except MalformedError as error:
         raise FormatError(path, str(error)) from error
     except GraphError as error:
         raise FormatError(path, f"holds no valid graph: {error}") from error
@@ -125,7 +125,7 @@ class _Import:
             except _FinerError as finer:
                 for layer in finer.layers:
                     self.units[layer] = min(finer.unit, self.units.get(layer, finer.unit))
-        raise RefusedError("its layers find no common unit")  # each round makes one finer
+        raise MalformedError("its layers find no common unit")  # each round makes one finer
 
     def _built(self) -> Network:
         self.nodes: list[Node] = []
@@ -161,7 +161,7 @@ class _Import:
             case "Output":
                 wanted = tuple(node.arrays["shape"].ravel().tolist())
                 if math.prod(wanted) != math.prod(shape):
-                    raise RefusedError(f"expects {list(wanted)}, and is given {list(shape)}")
+                    raise MalformedError(f"expects {list(wanted)}, and is given {list(shape)}")
                 return x
             case "Linear" | "Affine":
                 return self._linear(name, node, x)
@@ -172,20 +172,20 @@ class _Import:
             case "AvgPool2d":
                 count = math.prod(pair(node.arrays["kernel_size"], "kernel_size"))
                 if count & (count - 1):
-                    raise RefusedError(f"divides by {count}, which no power of two undoes")
+                    raise MalformedError(f"divides by {count}, which no power of two undoes")
                 return self._pool(name, node, x, Fraction(1, count))
             case "Flatten":
                 return self._flatten(name, node, x)
             case "Scale":
                 if not (node.arrays["scale"] == 1).all():
-                    raise RefusedError("multiplies values by constants; fold them into a layer")
+                    raise MalformedError("multiplies values by constants; fold them into a layer")
                 return x
             case "IF" | "LIF" | "CubaLIF":
                 return self._fire(name, node, x)
             case "Threshold":
-                raise RefusedError("is a Threshold, which no framework reads; use a CubaLIF")
+                raise MalformedError("is a Threshold, which no framework reads; use a CubaLIF")
             case _:
-                raise RefusedError(f"is a {node.type}; the graph has nothing that does the same")
+                raise MalformedError(f"is a {node.type}; the graph has nothing that does the same")
 
     # ---- layers ---------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class _Import:
             if node.texts["padding"] == "same" and (
                 stride != (1, 1) or not all(s % 2 for s in sides)
             ):
-                raise RefusedError(
+                raise MalformedError(
                     "padding 'same' of an even kernel or with a stride; state numbers"
                 )
         w, b, unit = self._integers(name, weight, node.arrays["bias"], x)
@@ -229,8 +229,8 @@ class _Import:
             pair(node.arrays[f], f) for f in ("kernel_size", "stride", "padding")
         )
         C, *size = self.types[x.name].shape
-        if C * math.prod(kernel) > MOST_WEIGHTS:
-            raise RefusedError(f"sums over windows {list(kernel)}")
+        if C * math.prod(kernel) > limits.MOST_WEIGHTS:
+            raise MalformedError(f"sums over windows {list(kernel)}")
         op: ops.Op = ops.Sum(axes=(1, 2), keepdims=True)
         if kernel != tuple(size) or padding != (0, 0):
             op = ops.Conv2d(
@@ -248,7 +248,7 @@ class _Import:
         ends = [whole(node.field(f), f) for f in ("start_dim", "end_dim")]
         first, last = (e + len(shape) if e < 0 else e for e in ends)
         if not 0 <= first <= last < len(shape):
-            raise RefusedError(f"flattens axes {ends[0]} to {ends[1]} of {list(shape)}")
+            raise MalformedError(f"flattens axes {ends[0]} to {ends[1]} of {list(shape)}")
         flat = (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
         return _Value(self._add(name, ops.Reshape(shape=flat), x.name), x.unit, x.layers)
 
@@ -271,13 +271,13 @@ class _Import:
         units = [f * s for f, s in zip(found, scales, strict=True) if f is not None]
         unit = min([*units, self.units[name]] if name in self.units else units or [x.unit])
         if not 1 / _EXTREME < unit < _EXTREME:
-            raise RefusedError("its numbers are too small or too large for any grid; quantize it")
+            raise MalformedError("its numbers are too small or too large for any grid; quantize it")
         w, b = over(weight, unit / x.unit), over(bias, unit)
         reach = int(np.abs(w).astype(object).reshape(len(w), -1).sum(axis=1).max())
         total = reach * self.types[x.name].range.magnitude + int(np.abs(b).max())
         limit = FLOAT32 if self.reading.rounds else 53
         if total >= 1 << limit:
-            raise RefusedError(
+            raise MalformedError(
                 f"its weights are multiples of {float(unit / x.unit):.3g}, and sums of them need "
                 f"{total.bit_length()} bits, where floats hold {limit}: they lie on no grid; "
                 "quantize the model first"
@@ -290,14 +290,14 @@ class _Import:
         for value in inputs:
             if value.unit != finest:
                 if not value.layers:
-                    raise RefusedError(
+                    raise MalformedError(
                         f"adds multiples of {finest} to {value.name!r}, which counts {value.unit}"
                     )
                 raise _FinerError(value.layers, finest)
         total, *rest = inputs
         magnitude = sum(self.types[v.name].range.magnitude for v in inputs)
         if rest and self.reading.rounds and magnitude >= 1 << FLOAT32:
-            raise RefusedError(f"adds up values that need {magnitude.bit_length()} bits")
+            raise MalformedError(f"adds up values that need {magnitude.bit_length()} bits")
         for value in rest:
             sum_name = self._name(f"{name}.sum")
             made = self._add(sum_name, ops.Add(), total.name, value.name)
@@ -333,7 +333,7 @@ class _Import:
         plain = tuple(math.prod(stored[i + 1 :]) for i in range(len(stored)))
         there = tuple(strides[a] if shape[a] > 1 else p for a, p in zip(axes, plain, strict=True))
         if there != plain or math.prod(shape) != math.prod(self.types[x.name].shape):
-            raise RefusedError("its output is wired in a way that no permutation of axes undoes")
+            raise MalformedError("its output is wired in a way that no permutation of axes undoes")
         name = x.name
         if stored != self.types[name].shape:
             name = self._add(self._name("output.shape"), ops.Reshape(shape=stored), name)
@@ -363,9 +363,9 @@ class _Import:
         try:
             made = infer(op, tuple(self.types[i] for i in inputs), self.T)
         except ValueError as error:
-            raise RefusedError(str(error)) from error
-        if math.prod(made.shape) > 1 << 28:
-            raise RefusedError(f"a value of shape {list(made.shape)}")
+            raise MalformedError(str(error)) from error
+        if math.prod(made.shape) > limits.MOST_ELEMENTS:
+            raise MalformedError(f"a value of shape {list(made.shape)}")
         self.types[name] = made
         self.nodes.append(Node(name, op, inputs))
         return name
@@ -381,8 +381,8 @@ class _Named:
         return
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RefusedError):
-            raise RefusedError(f"node {self.name!r}: {error}") from error
+        if isinstance(error, MalformedError):
+            raise MalformedError(f"node {self.name!r}: {error}") from error
 
 
 def _order(file: NirFile) -> list[str]:
@@ -392,10 +392,10 @@ def _order(file: NirFile) -> list[str]:
     for kind in ("Input", "Output"):
         found = [key for key, node in file.nodes.items() if node.type == kind]
         if len(found) != 1:
-            raise RefusedError(f"{len(found)} nodes of type {kind}; a network has one")
+            raise MalformedError(f"{len(found)} nodes of type {kind}; a network has one")
     try:
         return list(TopologicalSorter(before).static_order())
     except CycleError as error:
-        raise RefusedError(
+        raise MalformedError(
             f"node {error.args[1][0]!r}: is part of a loop; a graph runs from input to output"
         ) from error

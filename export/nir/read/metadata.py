@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from lapilli.export.hdf5.parser import RefusedError
+from lapilli.export.malformed import MalformedError
 from lapilli.export.nir.read.dynamics import Reading
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph
@@ -54,11 +54,11 @@ class Facts:
         self.facts = facts or {}
         if self.ours and self.facts.get("format") not in FORMATS:
             found = str(self.facts.get("format"))[:40]
-            raise RefusedError(f"metadata: format {found!r}; this lapilli reads {FORMATS[0]!r}")
+            raise MalformedError(f"metadata: format {found!r}; this lapilli reads {FORMATS[0]!r}")
         names = self._get("names", dict, {})
         self.names = {k: v for k, v in names.items() if isinstance(v, str) and v}
         if len(self.names) < len(names):
-            raise RefusedError("metadata: names must be text")
+            raise MalformedError("metadata: names must be text")
         output = self._get("output", dict, {})
         self.output_name = str(output.get("name", "output"))
         self.accumulates = output.get("accumulate", not self.ours) is True
@@ -68,7 +68,7 @@ class Facts:
     def _get(self, key: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
         value = self.facts.get(key, default)
         if value is not default and (not isinstance(value, kind) or isinstance(value, bool)):
-            raise RefusedError(f"metadata: {key}: not what lapilli writes")
+            raise MalformedError(f"metadata: {key}: not what lapilli writes")
         return value
 
     def merged(self, stated: Stated) -> tuple[Reading, Fraction, int]:
@@ -80,19 +80,19 @@ class Facts:
             ("T", self._get("T", int), stated.T),
         ):
             if ours is not None and theirs is not None and ours != theirs:
-                raise RefusedError(f"its metadata says {name} {ours}, and {theirs} is stated")
+                raise MalformedError(f"its metadata says {name} {ours}, and {theirs} is stated")
         dt = self._get("dt", (int, float), stated.dt)
         T = self._get("T", int, stated.T)
         reading = reading or stated.reading
         if reading is None:
             names = ", ".join(r.value for r in Reading)
-            raise RefusedError(f"nothing says how to discretise it; state a reading: {names}")
+            raise MalformedError(f"nothing says how to discretise it; state a reading: {names}")
         if dt is None or T is None:
-            raise RefusedError(f"nothing says its {'dt' if dt is None else 'T'}: state it")
+            raise MalformedError(f"nothing says its {'dt' if dt is None else 'T'}: state it")
         if not 0 < dt < _MOST_SECONDS:
-            raise RefusedError(f"dt is {str(dt)[:20]}; it is the seconds of a step")
+            raise MalformedError(f"dt is {str(dt)[:20]}; it is the seconds of a step")
         if not 1 <= T <= _MOST_STEPS:
-            raise RefusedError(f"T = {T} leaves 1..{_MOST_STEPS}")
+            raise MalformedError(f"T = {T} leaves 1..{_MOST_STEPS}")
         return reading, Fraction(dt), T
 
     def input_type(self, stated: Stated) -> tuple[int, int]:
@@ -102,16 +102,16 @@ class Facts:
         if {"lo", "hi"} <= about.keys():
             ours = (about["lo"], about["hi"])
             if not all(isinstance(v, int) and abs(v) < 1 << 40 for v in ours):
-                raise RefusedError("metadata: input: not what lapilli writes")
+                raise MalformedError("metadata: input: not what lapilli writes")
             if bounds not in (None, ours):
-                raise RefusedError(f"its metadata says inputs {ours}, and {bounds} is stated")
+                raise MalformedError(f"its metadata says inputs {ours}, and {bounds} is stated")
             bounds = ours
         if bounds is None:
-            raise RefusedError("nothing says the range of its input: state it")
+            raise MalformedError("nothing says the range of its input: state it")
         if abs(stated.input_exponent) > _MOST_EXPONENT:
-            raise RefusedError(f"an input exponent of {stated.input_exponent}")
+            raise MalformedError(f"an input exponent of {stated.input_exponent}")
         if bounds[0] > bounds[1]:
-            raise RefusedError(f"an input range {bounds}")
+            raise MalformedError(f"an input range {bounds}")
         return bounds
 
     def network(self, graph: Graph, unit: Fraction) -> Network:
@@ -120,7 +120,7 @@ class Facts:
         channels = (graph.types[graph.inputs[0]].shape or (1,))[0]
         shape = graph.types[graph.outputs[0]].shape
         if channels > _MOST_CHANNELS:
-            raise RefusedError(f"an input of {channels} channels")
+            raise MalformedError(f"an input of {channels} channels")
         about = self._get("input", dict, {})
         plain: dict[str, Any] = {
             "mean": ["0"] * channels,
@@ -138,15 +138,17 @@ class Facts:
             )
             scale = _fraction(self.facts.get("logit_scale", str(unit)))
         except (TypeError, ValueError, ZeroDivisionError) as error:
-            raise RefusedError("metadata: input or logit_scale: not what lapilli writes") from error
+            raise MalformedError(
+                "metadata: input or logit_scale: not what lapilli writes"
+            ) from error
         if abs(quantizer.exponent) > _MOST_EXPONENT:
-            raise RefusedError(f"metadata: input exponent {str(quantizer.exponent)[:20]}")
+            raise MalformedError(f"metadata: input exponent {str(quantizer.exponent)[:20]}")
         if len(quantizer.mean) != len(quantizer.std) or min(quantizer.std, default=0) <= 0:
-            raise RefusedError("metadata: input needs one mean and one positive std per channel")
+            raise MalformedError("metadata: input needs one mean and one positive std per channel")
         numbers = [str(i) for i in range(min(math.prod(shape), 1 << 16))]
         classes = self._get("classes", list, numbers)
         if not all(isinstance(c, str) for c in classes):
-            raise RefusedError("metadata: classes: not what lapilli writes")
+            raise MalformedError("metadata: classes: not what lapilli writes")
         return Network(graph=graph, input=quantizer, logit_scale=scale, classes=tuple(classes))
 
 
@@ -161,22 +163,24 @@ def _units(units: object, layout: tuple[tuple[int, ...], ...] | None) -> tuple[i
     if not isinstance(units, list) or not all(
         isinstance(n, int) and 0 < n < _MOST_UNIT for n in units
     ):
-        raise RefusedError("metadata: the output's units are not what lapilli writes")
+        raise MalformedError("metadata: the output's units are not what lapilli writes")
     if layout is None or layout[0][:1] != (len(units),) or len(layout[0]) < 2:
-        raise RefusedError("metadata: the output's layout has not an entry for each of its units")
+        raise MalformedError("metadata: the output's layout has not an entry for each of its units")
     return tuple(units)
 
 
 def _layout(layout: object) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shape and strides of the output."""
     known = layout if isinstance(layout, dict) else {}
-    shape, strides = known.get("shape"), known.get("strides")
-    for numbers in (shape, strides):
-        if not isinstance(numbers, list) or not all(
-            isinstance(n, int) and 0 <= n < 1 << 40 for n in numbers
-        ):
-            raise RefusedError("metadata: the output's layout is not one of regular strides")
-    assert isinstance(shape, list) and isinstance(strides, list)  # noqa: PT018
+    shape, strides = _sizes(known.get("shape")), _sizes(known.get("strides"))
     if len(shape) != len(strides) or known.get("offset") != 0 or 0 in shape:
-        raise RefusedError("metadata: the output's layout is not one of regular strides")
-    return tuple(shape), tuple(strides)
+        raise MalformedError("metadata: the output's layout is not one of regular strides")
+    return shape, strides
+
+
+def _sizes(numbers: object) -> tuple[int, ...]:
+    if not isinstance(numbers, list) or not all(
+        isinstance(n, int) and 0 <= n < 1 << 40 for n in numbers
+    ):
+        raise MalformedError("metadata: the output's layout is not one of regular strides")
+    return tuple(numbers)

@@ -2,7 +2,7 @@
 
 `nir.read` follows what HDF5 follows, knows no limits and trusts every field. Here the file
 becomes plain arrays (`export.hdf5`), and every name, field, type and shape is checked; the
-package `nir` is not needed. What the nodes mean is a question for `nir_import`.
+package `nir` is not needed. What the nodes mean is a question for `importer`.
 
 Source: the layout that nir 1.0.8 writes; that of its predecessors, which lacks `v_reset`
 and `w_in`.
@@ -20,14 +20,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lapilli.export.hdf5.parser import Location, RefusedError, Texts, Tree, Value, parse_tree, show
+from lapilli.export import limits
+from lapilli.export.hdf5.parser import Location, Texts, Tree, Value, parse_tree, show
 from lapilli.export.hdf5.process import read_tree
+from lapilli.export.malformed import MalformedError
 from lapilli.ir.errors import FormatError
 
 Floats: TypeAlias = npt.NDArray[Any]
 
 _MAJOR = 1  # of nir, whose files are read
-_MOST_ELEMENTS = 1 << 28  # of one value at one step, as in a .lapilli file
 _NEURON = ("r", "v_leak", "v_threshold")
 # type -> fields that it must have, and fields that it may have
 _FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -118,7 +119,7 @@ def read_nir(path: Path, memory_limit: int | None = None) -> NirFile:
     tree = read_tree(path, memory_limit)
     try:
         return _file_from(tree)
-    except RefusedError as error:
+    except MalformedError as error:
         raise FormatError(path, str(error)) from error
 
 
@@ -126,7 +127,7 @@ def parse_nir(data: bytes, memory_limit: int) -> NirFile:
     """The same from memory.
 
     Raises:
-        RefusedError: a sentence, without the path.
+        MalformedError: a sentence, without the path.
     """
     return _file_from(parse_tree(data, memory_limit))
 
@@ -135,15 +136,15 @@ def _file_from(tree: Tree) -> NirFile:
     _members(tree, (), ("node",), ("version",))
     version = _text(tree.values.get(("version",), "unknown"), "/version")
     if (major := re.match(r"(\d{1,9})\.", version)) and int(major[1]) > _MAJOR:
-        raise RefusedError(
+        raise MalformedError(
             f"written by nir {version[:20]}; this lapilli reads version {_MAJOR}: write it with one"
         )
     _members(tree, ("node",), ("type", "nodes", "edges"), ("metadata", *_OLD_FIELDS))
     if (kind := _text(tree.values.get(("node", "type")), "/node/type")) != "NIRGraph":
-        raise RefusedError(f"/node/type: a single {kind[:40]!r}; expected a NIRGraph")
+        raise MalformedError(f"/node/type: a single {kind[:40]!r}; expected a NIRGraph")
     names = tree.groups.get(("node", "nodes"))
     if not names:
-        raise RefusedError("/node/nodes: no nodes")
+        raise MalformedError("/node/nodes: no nodes")
     nodes = {name: _node(tree, name) for name in sorted(names)}
     old = tuple(name for name in tree.groups[("node",)] if name in _OLD_FIELDS)
     return NirFile(version, nodes, _edges(tree, nodes), _facts(tree), old)
@@ -151,23 +152,23 @@ def _file_from(tree: Tree) -> NirFile:
 
 def _members(tree: Tree, at: Location, must: tuple[str, ...], may: tuple[str, ...]) -> None:
     if at not in tree.groups:
-        raise RefusedError(f"{show(at)}: expected a group")
+        raise MalformedError(f"{show(at)}: expected a group")
     there = set(tree.groups[at])
     if missing := [name for name in must if name not in there]:
-        raise RefusedError(f"{show((*at, missing[0]))}: is missing")
+        raise MalformedError(f"{show((*at, missing[0]))}: is missing")
     if odd := sorted(there - set(must) - set(may)):
-        raise RefusedError(f"{show((*at, odd[0]))}: unknown; expected {', '.join((*must, *may))}")
+        raise MalformedError(f"{show((*at, odd[0]))}: unknown; expected {', '.join((*must, *may))}")
 
 
 def _node(tree: Tree, name: str) -> NirNode:
     at = ("node", "nodes", name)
     if at not in tree.groups:
-        raise RefusedError(f"{show(at)}: expected a group")
+        raise MalformedError(f"{show(at)}: expected a group")
     kind = _text(tree.values.get((*at, "type")), show((*at, "type")))
     if kind == "NIRGraph":
-        raise RefusedError(f"node {name!r}: a graph in the graph; write its nodes out")
+        raise MalformedError(f"node {name!r}: a graph in the graph; write its nodes out")
     if kind not in _FIELDS:
-        raise RefusedError(f"node {name!r}: unknown type {kind[:40]!r}")
+        raise MalformedError(f"node {name!r}: unknown type {kind[:40]!r}")
     must, may = _FIELDS[kind]
     _members(tree, at, ("type", *must), (*may, "metadata"))
     arrays, texts = {}, {}
@@ -178,7 +179,7 @@ def _node(tree: Tree, name: str) -> NirNode:
         elif isinstance(value, str) and field == "padding" and value in ("same", "valid"):
             texts[field] = value
         elif value is not None or field in must:
-            raise RefusedError(f"node {name!r}: {field}: expected numbers")
+            raise MalformedError(f"node {name!r}: {field}: expected numbers")
     node = NirNode(kind, arrays, texts)
     _check_node(name, node)
     return node
@@ -188,19 +189,22 @@ def _numbers(value: Floats, where: str, *, whole: bool) -> Floats:
     if value.dtype.kind == "b":
         value = value.astype(np.int8)
     if not value.size:
-        raise RefusedError(f"{where}: no numbers")
+        raise MalformedError(f"{where}: no numbers")
     if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise RefusedError(f"{where}: a number that is not finite")
+        raise MalformedError(f"{where}: a number that is not finite")
     if whole:
         flat = value.astype(np.float64).ravel()
-        if value.ndim > 1 or not ((flat == np.floor(flat)) & (np.abs(flat) < _MOST_ELEMENTS)).all():
-            raise RefusedError(f"{where}: expected small whole numbers")
+        if (
+            value.ndim > 1
+            or not ((flat == np.floor(flat)) & (np.abs(flat) < limits.MOST_ELEMENTS)).all()
+        ):
+            raise MalformedError(f"{where}: expected small whole numbers")
         if value.dtype.kind == "f":
             if not value.ndim:
-                raise RefusedError(f"{where}: expected an integer, found {value.dtype}")
+                raise MalformedError(f"{where}: expected an integer, found {value.dtype}")
             value = value.astype(np.int64)
         if value.size > 8:
-            raise RefusedError(f"{where}: {value.size} numbers")
+            raise MalformedError(f"{where}: {value.size} numbers")
     return value
 
 
@@ -208,54 +212,54 @@ def _check_node(name: str, node: NirNode) -> None:
     rank = _RANKS.get(node.type)
     if rank and node.arrays["weight"].ndim != rank:
         found = list(node.arrays["weight"].shape)
-        raise RefusedError(f"node {name!r}: weight of shape {found}; expected {rank} axes")
+        raise MalformedError(f"node {name!r}: weight of shape {found}; expected {rank} axes")
     if "bias" in node.arrays and node.arrays["bias"].shape != node.arrays["weight"].shape[:1]:
         found = list(node.arrays["bias"].shape)
-        raise RefusedError(f"node {name!r}: bias of shape {found} does not fit its weight")
+        raise MalformedError(f"node {name!r}: bias of shape {found} does not fit its weight")
     for field, least in _LEAST.items():
         if field in node.arrays and (node.arrays[field] < least).any():
-            raise RefusedError(f"node {name!r}: {field}: a number below {least}")
+            raise MalformedError(f"node {name!r}: {field}: a number below {least}")
         if (
             field in node.arrays
             and field != "groups"
             and node.arrays[field].size > (axes := _WINDOWS[node.type])
         ):
             count = node.arrays[field].size
-            raise RefusedError(f"node {name!r}: {field}: {count} numbers for {axes} axes")
+            raise MalformedError(f"node {name!r}: {field}: {count} numbers for {axes} axes")
     for field in ("start_dim", "end_dim"):
         if field in node.arrays and node.arrays[field].ndim:
-            raise RefusedError(f"node {name!r}: {field}: a list; expected a single number")
+            raise MalformedError(f"node {name!r}: {field}: a list; expected a single number")
     for field in ("tau", "tau_syn", "tau_mem"):
         if field in node.arrays and (lowest := node.arrays[field].min()) <= 0:
-            raise RefusedError(f"node {name!r}: {field} is {lowest:g}; it must be positive")
+            raise MalformedError(f"node {name!r}: {field} is {lowest:g}; it must be positive")
     if node.type in ("Input", "Output"):
         shape = node.arrays["shape"].ravel().astype(object)
-        if (shape < 1).any() or shape.prod() > _MOST_ELEMENTS:
-            raise RefusedError(f"node {name!r}: a value of shape {shape.tolist()}")
+        if (shape < 1).any() or shape.prod() > limits.MOST_ELEMENTS:
+            raise MalformedError(f"node {name!r}: a value of shape {shape.tolist()}")
 
 
 def _edges(tree: Tree, nodes: Mapping[str, NirNode]) -> tuple[tuple[str, str], ...]:
     listed = tree.values.get(("node", "edges"))
     if not isinstance(listed, Texts) or len(listed.shape) != 2 or listed.shape[1] != 2:
-        raise RefusedError("/node/edges: expected rows of two names")
+        raise MalformedError("/node/edges: expected rows of two names")
     edges = tuple(zip(listed.items[::2], listed.items[1::2], strict=True))
     for source, target in edges:
         for name in (source, target):
             if name not in nodes:
-                raise RefusedError(f"edge {source[:40]!r} -> {target[:40]!r}: no such node")
+                raise MalformedError(f"edge {source[:40]!r} -> {target[:40]!r}: no such node")
     if len(set(edges)) < len(edges):
         twice = next(e for i, e in enumerate(edges) if e in edges[:i])
-        raise RefusedError(f"edge {twice[0]!r} -> {twice[1]!r}: listed twice")
+        raise MalformedError(f"edge {twice[0]!r} -> {twice[1]!r}: listed twice")
     sources, targets = {s for s, _ in edges}, {t for _, t in edges}
     for name, node in nodes.items():
         if node.type != "Input" and name not in targets:
-            raise RefusedError(f"node {name!r}: no edge leads to it")
+            raise MalformedError(f"node {name!r}: no edge leads to it")
         if node.type != "Output" and name not in sources:
-            raise RefusedError(f"node {name!r}: no edge leads on from it")
+            raise MalformedError(f"node {name!r}: no edge leads on from it")
         if (node.type == "Input" and name in targets) or (
             node.type == "Output" and name in sources
         ):
-            raise RefusedError(f"node {name!r}: an edge on the wrong side of an {node.type}")
+            raise MalformedError(f"node {name!r}: an edge on the wrong side of an {node.type}")
     return edges
 
 
@@ -266,13 +270,13 @@ def _facts(tree: Tree) -> Mapping[str, Any] | None:
     try:
         facts = json.loads(_text(text, "metadata"))
     except (ValueError, RecursionError) as error:
-        raise RefusedError("metadata: what should be lapilli's is no JSON") from error
+        raise MalformedError("metadata: what should be lapilli's is no JSON") from error
     if not isinstance(facts, dict):
-        raise RefusedError("metadata: what should be lapilli's is no object")
+        raise MalformedError("metadata: what should be lapilli's is no object")
     return facts
 
 
 def _text(value: Value | None, where: str) -> str:
     if not isinstance(value, str):
-        raise RefusedError(f"{where}: expected text")
+        raise MalformedError(f"{where}: expected text")
     return value

@@ -14,14 +14,14 @@ import numpy as np
 from lapilli.export import limits
 from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write.dialect import Dialect
-from lapilli.export.nir.write.placement import Placed, RefusedError
+from lapilli.export.nir.write.placement import NotRepresentableError, Placed
 from lapilli.export.nir.write.routing import Branches, Stage
 from lapilli.ir.graph import Graph
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
 
 
-class Emission:
+class NirBuilder:
     """The nodes so far.
 
     Attributes:
@@ -31,9 +31,9 @@ class Emission:
         weights: how many all nodes have; most: how many they may.
     """
 
-    def __init__(self, graph: Graph, say: Dialect, most: int) -> None:
+    def __init__(self, graph: Graph, dialect: Dialect, most: int) -> None:
         self.graph = graph
-        self.say = say
+        self.dialect = dialect
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.names: dict[str, str] = {}
@@ -47,31 +47,31 @@ class Emission:
         """A node behind a value: it gives a tensor of this shape, and as its reach, if stated.
 
         Raises:
-            RefusedError: the dialect has no such node, or the file would have too many weights.
+            NotRepresentableError: the dialect has no such node, or the file has no room for it.
         """
-        made = self.say.dressed(node, x.shape)
+        made = self.dialect.dressed(node, x.shape)
         count = made.weight.size if isinstance(made, nir.Affine | nir.Conv2d) else 0
         self.reserve(count)
         self.weights += count
         key = self.name(name)
         self.nodes[key] = made
-        self.edges += [(term, key) for term in x.terms]
-        return Placed.whole(key, shape, x.reach if reach is None else reach)
+        self.edges += [(term, key) for term in x.sources]
+        return Placed.whole(key, shape, x.bounds if reach is None else reach)
 
     def reserve(self, count: int) -> None:
         """Refuse weights that the file has no room for, before they are made.
 
         Raises:
-            RefusedError: it would hold more than it may.
+            NotRepresentableError: it would hold more than it may.
         """
         if self.weights + count > self.most:
-            raise RefusedError(
+            raise NotRepresentableError(
                 f"the file passes {self.most:,} weights here; give a higher limit: {limits.OPTION}"
             )
 
     def same(self, name: str, x: Placed) -> Placed:
         """The value in one node of its own."""
-        return replace(self.put(name, nir_nodes.same(x.shape), x, x.shape), home=x.home)
+        return replace(self.put(name, nir_nodes.same(x.shape), x, x.shape), positions=x.positions)
 
     def stages(self, name: str, stages: list[Stage], x: Placed, home: IntArray) -> Placed:
         """Nodes in a row; the last one has the name."""
@@ -79,21 +79,21 @@ class Emission:
             own = name if i == len(stages) else f"{name}.{i}"
             self.reserve(stage.weights)
             x = self.put(own, stage.make(), x, stage.shape)
-        return replace(x, home=home)
+        return replace(x, positions=home)
 
     def moved(self, name: str, branches: Branches, x: Placed, home: IntArray) -> Placed:
         """The sum of what branches of moves give. What was moved there before is not again."""
         shapes = tuple(stage.shape for stages in branches for stage in stages)
-        key = (x.terms, shapes, x.home.tobytes(), home.tobytes())
+        key = (x.sources, shapes, x.positions.tobytes(), home.tobytes())
         if not branches:
-            return replace(x, home=home)
+            return replace(x, positions=home)
         if key not in self._moved:
             ends = [
                 self.stages(f"{name}.part{i}" if len(branches) > 1 else name, stages, x, home)
                 for i, stages in enumerate(branches)
             ]
-            terms = tuple(term for end in ends for term in end.terms)
-            self._moved[key] = replace(ends[0], terms=terms)
+            terms = tuple(term for end in ends for term in end.sources)
+            self._moved[key] = replace(ends[0], sources=terms)
         return self._moved[key]
 
     def elements(
@@ -101,18 +101,18 @@ class Emission:
     ) -> Placed:
         """The result of `onto_elements`, as a value of this shape."""
         home = np.arange(math.prod(shape)).reshape(shape)
-        return replace(self.stages(name, stages, x, home), reach=reach)
+        return replace(self.stages(name, stages, x, home), bounds=reach)
 
     def check_exact(self, reach: int) -> None:
         """Refuse what a reader's floats could round.
 
         Raises:
-            RefusedError: the bits needed and the bits there.
+            NotRepresentableError: the bits needed and the bits there.
         """
-        if reach >= self.say.EXACT:
-            bits, held = reach.bit_length(), (self.say.EXACT - 1).bit_length()
-            raise RefusedError(
-                f"its sums can need {bits} bits; {self.say.FLOAT} is exact up to {held}"
+        if reach >= self.dialect.EXACT:
+            bits, held = reach.bit_length(), (self.dialect.EXACT - 1).bit_length()
+            raise NotRepresentableError(
+                f"its sums can need {bits} bits; {self.dialect.FLOAT} is exact up to {held}"
             )
 
     def name(self, ours: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.export.nir.write.dialect import Part, finest_bits, lowest_steps
-from lapilli.export.nir.write.placement import RefusedError
+from lapilli.export.nir.write.placement import NotRepresentableError
 from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray
 
@@ -138,12 +138,14 @@ def spread(shape: tuple[int, ...]) -> Any:
     A kernel of ones that finds the one pixel exactly once from each place of the padded map.
 
     Raises:
-        RefusedError: H + W is odd, for which no square kernel and even padding exist.
+        NotRepresentableError: H + W is odd, for which no square kernel and even padding exist.
     """
     C, H, W = shape
     side = max(H, W)
     if (H + W) % 2:
-        raise RefusedError(f"repeats over a map {H} x {W}; NIR checks shapes of square kernels")
+        raise NotRepresentableError(
+            f"repeats over a map {H} x {W}; NIR checks shapes of square kernels"
+        )
     weight = np.zeros((C, C, side, side), np.int64)
     weight[np.arange(C), np.arange(C)] = 1
     padding = ((H + side) // 2 - 1, (W + side) // 2 - 1)
@@ -171,14 +173,15 @@ def scaled(shape: tuple[int, ...], weight: int, bias: int) -> Any:
     """The same synapse for each element, by the nodes that most importers know.
 
     Raises:
-        RefusedError: a bias on a tensor that is no vector and no map, or has too many channels.
+        NotRepresentableError: a bias on a tensor that is no vector and no map, or too many
+            channels.
     """
     if len(shape) in (1, 3) and shape[0] <= _MOST_CHANNELS:
         eye = weight * np.eye(shape[0], dtype=np.int64)
         biases = np.full(shape[0], bias, np.int64)
         return affine(eye, biases) if len(shape) == 1 else pointwise(eye, biases, shape[1:])
     if bias:
-        raise RefusedError(f"adds a constant to each element of a tensor {list(shape)}")
+        raise NotRepresentableError(f"adds a constant to each element of a tensor {list(shape)}")
     return nir.Scale(scale=_compact(np.full(shape, weight, np.int64)))
 
 

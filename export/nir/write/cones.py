@@ -13,18 +13,6 @@ from lapilli.ir.graph import Graph, Node
 from lapilli.ir.semantics import evaluate
 from lapilli.ir.tensor import IntArray
 
-LINEAR = (
-    ops.Linear,
-    ops.Conv2d,
-    ops.Add,
-    ops.Sum,
-    ops.Concat,
-    ops.Reshape,
-    ops.Permute,
-    ops.Expand,
-    ops.Slice,
-    ops.Delay,
-)
 _BATCH = 256  # basis vectors at a time
 
 
@@ -45,16 +33,13 @@ class Cone:
 
 def cone(graph: Graph, end: str) -> Cone:
     """Collect the linear nodes behind a value, as far as the first that are not."""
-    needed, nodes, sources = {end}, [], []
-    for node in reversed(graph.nodes):
-        if node.name not in needed:
-            continue
-        if isinstance(node.op, LINEAR):
-            nodes.append(node)
-            needed.update(node.inputs)
-        else:
-            sources.append(node.name)
-    return Cone(end, tuple(reversed(nodes)), tuple(reversed(sources)))
+    reached = graph.ancestors((end,), stop=lambda node: not isinstance(node.op, ops.LinearOp))
+    nodes = [node for node in graph.nodes if node.name in reached]
+    return Cone(
+        end,
+        tuple(node for node in nodes if isinstance(node.op, ops.LinearOp)),
+        tuple(node.name for node in nodes if not isinstance(node.op, ops.LinearOp)),
+    )
 
 
 def response(graph: Graph, of: Cone) -> tuple[IntArray, Mapping[str, IntArray]]:

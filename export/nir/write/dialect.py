@@ -1,7 +1,7 @@
-"""What a dialect of NIR must be able to say. `nir_nodes` and `nir_portable` are two of them.
+"""Define what a dialect of NIR makes. `canonical` and `portable` are two of them.
 
-A dialect is a module: it has no state, only words. The walk over the graph asks it for nodes
-and never makes one itself.
+A dialect is a module: it has no state. The walk over the graph asks it for nodes and never
+makes one itself.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from lapilli.ir.types import IntRange
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Said:
-    """A graph in NIR.
+class NirDraft:
+    """A NIR graph in the making, and what its metadata say.
 
     Attributes:
         nodes, edges: of the NIR graph; nodes in topological order.
@@ -36,19 +36,19 @@ class Said:
     output: Mapping[str, Any]
 
 
-def in_order(said: Said) -> Said:
+def in_order(draft: NirDraft) -> NirDraft:
     """Names whose alphabetical order, in which HDF5 returns them, is the topological one.
 
     They are also clear of the names that modules have for themselves, and of each other.
     """
-    digits = len(str(len(said.nodes)))
-    new = {key: f"n{i:0{digits}}_{key}" for i, key in enumerate(said.nodes)}
+    digits = len(str(len(draft.nodes)))
+    new = {key: f"n{i:0{digits}}_{key}" for i, key in enumerate(draft.nodes)}
     return replace(
-        said,
-        nodes={new[key]: node for key, node in said.nodes.items()},
-        edges=tuple((new[source], new[target]) for source, target in said.edges),
-        names={new[key]: name for key, name in said.names.items()},
-        layouts={n: {**shows, "node": new[shows["node"]]} for n, shows in said.layouts.items()},
+        draft,
+        nodes={new[key]: node for key, node in draft.nodes.items()},
+        edges=tuple((new[source], new[target]) for source, target in draft.edges),
+        names={new[key]: name for key, name in draft.names.items()},
+        layouts={n: {**shows, "node": new[shows["node"]]} for n, shows in draft.layouts.items()},
     )
 
 
@@ -61,7 +61,7 @@ class Part:
 
 
 class Dialect(Protocol):
-    """The vocabulary; `nir_nodes` says what each word means.
+    """The vocabulary; `canonical` says what each word means.
 
     Attributes:
         EXACT: no partial sum and no state, in its finest steps, may reach this magnitude.

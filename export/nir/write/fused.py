@@ -24,7 +24,7 @@ from lapilli.export import limits
 from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write import portable as nir_portable
 from lapilli.export.nir.write.cones import Cone, cone, response
-from lapilli.export.nir.write.dialect import Said, state_reach
+from lapilli.export.nir.write.dialect import NirDraft, state_reach
 from lapilli.export.nir.write.placement import Placed, describe
 from lapilli.ir import ops
 from lapilli.ir.errors import Unsupported, UnsupportedError
@@ -49,7 +49,7 @@ class _Level:
     fresh: frozenset[str]
 
 
-def fuse(graph: Graph, limit: int) -> Said:
+def fuse(graph: Graph, limit: int) -> NirDraft:
     """Say a graph as a chain `Input -> Affine -> CubaLIF -> Affine -> ... -> Output` of vectors.
 
     Args:
@@ -84,7 +84,7 @@ def fuse(graph: Graph, limit: int) -> Said:
     nodes["synapses_out"] = _affine([(bias, weight)])
     nodes["output"] = nir.Output(np.array([_size(graph, read)]))
     chain = list(nodes)
-    return Said(
+    return NirDraft(
         nodes=nodes,
         edges=tuple(pairwise(chain)),
         names={key: key for key in chain},

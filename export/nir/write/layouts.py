@@ -18,28 +18,28 @@ from lapilli.ir.tensor import IntArray
 Layout = tuple[tuple[int, ...], IntArray]
 
 
-def given_layouts(a: Placed, b: Placed) -> Iterator[Layout]:
+def existing_layouts(a: Placed, b: Placed) -> Iterator[Layout]:
     """Where one of them lies, the pairs of their channels, one row of all elements."""
-    count, maps = a.home.size, len(a.shape) == len(b.shape) == 3
+    count, maps = a.positions.size, len(a.shape) == len(b.shape) == 3
     for p in (a, b):
-        if len(np.unique(p.home)) == count and len(p.shape) == (3 if maps else 1):
-            yield p.shape, p.home
+        if len(np.unique(p.positions)) == count and len(p.shape) == (3 if maps else 1):
+            yield p.shape, p.positions
     if maps and a.shape[1:] == b.shape[1:]:
         size = a.shape[1] * a.shape[2]
-        (one, pixel), (other, at) = np.divmod(a.home, size), np.divmod(b.home, size)
+        (one, pixel), (other, at) = np.divmod(a.positions, size), np.divmod(b.positions, size)
         if np.array_equal(pixel, at):
             pairs, which = np.unique(one * b.shape[0] + other, return_inverse=True)
             yield (len(pairs), *a.shape[1:]), which.reshape(pixel.shape) * size + pixel
-    yield (count, 1, 1) if maps else (count,), np.arange(count).reshape(a.home.shape)
+    yield (count, 1, 1) if maps else (count,), np.arange(count).reshape(a.positions.shape)
 
 
-def made_layouts(a: Placed, b: Placed) -> Iterator[Layout]:
+def new_layouts(a: Placed, b: Placed) -> Iterator[Layout]:
     """Maps whose pixels are those of one of them, or one or two axes of the value; of maps."""
     if not len(a.shape) == len(b.shape) == 3:
         return
-    sizes = a.home.shape
+    sizes = a.positions.shape
     for p in (a, b):
-        pixel = p.home % (p.shape[1] * p.shape[2])
+        pixel = p.positions % (p.shape[1] * p.shape[2])
         axes = [i for i, n in enumerate(sizes) if n > 1 and (np.diff(pixel, axis=i) != 0).any()]
         rows = np.moveaxis(pixel, axes, range(len(axes))).reshape(
             math.prod(sizes[i] for i in axes), -1
@@ -66,25 +66,25 @@ def _channelled(
     return (channel.size, *size), channel * math.prod(size) + pixel
 
 
-def beside(a: Placed, b: Placed) -> tuple[tuple[int, ...], tuple[IntArray, IntArray]]:
+def concatenated(a: Placed, b: Placed) -> tuple[tuple[int, ...], tuple[IntArray, IntArray]]:
     """A tensor with room for both, and their homes: channels behind channels, or in a row."""
     maps = len(a.shape) == len(b.shape) == 3
     if maps and a.shape[1:] == b.shape[1:]:
         size = a.shape[1] * a.shape[2]
         homes, channels = [], 0
         for p in (a, b):
-            used, which = np.unique(p.home // size, return_inverse=True)
-            homes.append((channels + which.reshape(p.home.shape)) * size + p.home % size)
+            used, which = np.unique(p.positions // size, return_inverse=True)
+            homes.append((channels + which.reshape(p.positions.shape)) * size + p.positions % size)
             channels += len(used)
         return (channels, *a.shape[1:]), (homes[0], homes[1])
-    count = a.home.size + b.home.size
+    count = a.positions.size + b.positions.size
     rows = np.arange(count)
-    one, other = rows[: a.home.size], rows[a.home.size :]
+    one, other = rows[: a.positions.size], rows[a.positions.size :]
     tensor = (count, 1, 1) if maps else (count,)
-    return tensor, (one.reshape(a.home.shape), other.reshape(b.home.shape))
+    return tensor, (one.reshape(a.positions.shape), other.reshape(b.positions.shape))
 
 
-def within(home: IntArray, shape: tuple[int, ...], made: tuple[int, ...]) -> IntArray:
+def cropped(home: IntArray, shape: tuple[int, ...], made: tuple[int, ...]) -> IntArray:
     """Positions in a tensor that has lines more at the ends of its map."""
     if made == shape:
         return home

@@ -1,4 +1,4 @@
-"""One pass over a graph that says each node in NIR, or why NIR cannot.
+"""Convert a graph to NIR node by node, and collect what NIR cannot represent.
 
 An operation that needs no node of its own gets none: wiring moves book-keeping, and a sum
 is two edges into whatever uses it.
@@ -13,11 +13,11 @@ import nir
 import numpy as np
 from typing_extensions import assert_never
 
-from lapilli.export.nir.write.builder import Emission
-from lapilli.export.nir.write.dialect import Dialect, Said
+from lapilli.export.nir.write.builder import NirBuilder
+from lapilli.export.nir.write.dialect import Dialect, NirDraft
 from lapilli.export.nir.write.joins import add, join
 from lapilli.export.nir.write.neurons import fire
-from lapilli.export.nir.write.placement import Placed, RefusedError, describe
+from lapilli.export.nir.write.placement import NotRepresentableError, Placed, describe
 from lapilli.export.nir.write.synapses import add_up, convolve, linear, read_out
 from lapilli.ir import ops
 from lapilli.ir.errors import Unsupported, UnsupportedError
@@ -36,10 +36,10 @@ class Walk:
     """
 
     def __init__(
-        self, graph: Graph, say: Dialect, most: int, refused: Sequence[Unsupported] = ()
+        self, graph: Graph, dialect: Dialect, most: int, refused: Sequence[Unsupported] = ()
     ) -> None:
         self.graph = graph
-        self.file = Emission(graph, say, most)
+        self.file = NirBuilder(graph, dialect, most)
         self._placed: dict[str, Placed | None] = {}  # None: unknown, after a refusal
         self._reasons = list(refused)
         self._read_out = _only_read_out(graph)
@@ -53,13 +53,13 @@ class Walk:
         if not faults and len(inputs) == len(node.inputs):
             try:
                 placed = self._emit(node, inputs)
-                self.file.check_exact(placed.reach.magnitude)
+                self.file.check_exact(placed.bounds.magnitude)
                 self._placed[node.name] = placed
-            except RefusedError as refused:
+            except NotRepresentableError as refused:
                 faults = [str(refused)]
         self._reasons += [Unsupported(node.name, fault) for fault in faults]
 
-    def finish(self) -> Said:
+    def finish(self) -> NirDraft:
         """Connect the output; the whole.
 
         Raises:
@@ -74,7 +74,7 @@ class Walk:
             reasons.append(Unsupported(name, "there is none"))
         if value is None or reasons:
             raise UnsupportedError("nir", tuple(reasons))
-        if len(value.terms) > 1:  # importers do not add up what arrives at an output
+        if len(value.sources) > 1:  # importers do not add up what arrives at an output
             value = self.file.same(f"{name}.same", value)
         output: dict[str, Any] = {
             "name": name,
@@ -84,14 +84,16 @@ class Walk:
         if len(self._units) > 1:
             output["units"] = list(self._units)
         self.file.put("output", nir.Output(np.array(value.shape)), value, value.shape)
-        return Said(
+        return NirDraft(
             self.file.nodes, tuple(self.file.edges), self.file.names, self.file.layouts, output
         )
 
     def _faults(self, node: Node) -> list[str]:
         """What is wrong with a node, wherever its inputs live."""
         op = node.op
-        faults = self.file.say.neuron_faults(op, self.graph.T) if isinstance(op, ops.Neuron) else []
+        faults = (
+            self.file.dialect.neuron_faults(op, self.graph.T) if isinstance(op, ops.Neuron) else []
+        )
         if any(isinstance(self.graph[i].op, ops.Readout) for i in node.inputs):
             faults.append("uses a read-out, which only the host accumulates")
         return faults
@@ -143,12 +145,3 @@ def _only_read_out(graph: Graph) -> set[str]:
     }
     shown = {*graph.outputs, *(i for o in graph.outputs for i in graph[o].inputs)}
     return shown - inside
-
-
-def ancestors(graph: Graph) -> set[str]:
-    """Names of the nodes from which an output can be reached."""
-    used = set(graph.outputs)
-    for node in reversed(graph.nodes):
-        if node.name in used:
-            used.update(node.inputs)
-    return used

@@ -1,4 +1,4 @@
-"""A read-out in limbs: numbers too long for floats leave in parts, and the host adds them up.
+"""Write a read-out in words: numbers too long for floats leave in parts, and the host adds them.
 
 Nobody but the host reads the logits, and it adds them up over time as it is. So weights may be
 written digit by digit, and what one digit still makes too long for half of the inputs at a
@@ -11,23 +11,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lapilli.export.nir.write.placement import RefusedError
+from lapilli.export.nir.write.placement import NotRepresentableError
 from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray, IntTensor
 
-Limb = tuple[int, ops.Linear]  # what one of its units is worth, and its synapses
+Word = tuple[int, ops.Linear]  # what one of its units is worth, and its synapses
 
 
-def limbs(op: ops.Linear, fits: Callable[[ops.Linear], bool]) -> tuple[Limb, ...]:
-    """The fewest limbs of equally many bits that fit; `op` itself, if it does.
+def words(op: ops.Linear, fits: Callable[[ops.Linear], bool]) -> tuple[Word, ...]:
+    """The fewest words of equally many bits that fit; `op` itself, if it does.
 
     >>> op = ops.Linear(weight=IntTensor.of([[100, -7]]), bias=IntTensor.of([33]))
-    >>> parts = limbs(op, lambda part: part.weight.range.magnitude < 32)
+    >>> parts = words(op, lambda part: part.weight.range.magnitude < 32)
     >>> [(unit, p.weight.array.tolist(), p.bias.array.tolist()) for unit, p in parts]
     [(1, [[4, -7]], [1]), (32, [[3, 0]], [1])]
 
     Raises:
-        RefusedError: a weight of one on one input does not fit.
+        NotRepresentableError: a weight of one on one input does not fit.
     """
     longest = max(op.weight.range.magnitude, op.bias.range.magnitude).bit_length()
     for bits in range(longest, 0, -1):
@@ -36,15 +36,15 @@ def limbs(op: ops.Linear, fits: Callable[[ops.Linear], bool]) -> tuple[Limb, ...
             return parts
     half = op.weight.shape[1] // 2
     if half == 0:
-        raise RefusedError("one of its inputs alone leaves what floats hold")
+        raise NotRepresentableError("one of its inputs alone leaves what floats hold")
     left, right = op.weight.array.copy(), op.weight.array.copy()
     left[:, half:] = 0
     right[:, :half] = 0
     none = np.zeros_like(op.bias.array)
-    return (*limbs(_like(op, left, op.bias.array), fits), *limbs(_like(op, right, none), fits))
+    return (*words(_like(op, left, op.bias.array), fits), *words(_like(op, right, none), fits))
 
 
-def _digits(op: ops.Linear, bits: int, longest: int) -> tuple[Limb, ...]:
+def _digits(op: ops.Linear, bits: int, longest: int) -> tuple[Word, ...]:
     """Digits of sign and magnitude, the lowest first."""
 
     def digit(array: IntArray, low: int) -> IntArray:
@@ -60,7 +60,7 @@ def _like(op: ops.Linear, weight: IntArray, bias: IntArray) -> ops.Linear:
     return ops.Linear(weight=IntTensor.of(weight), bias=IntTensor.of(bias), graded=op.graded)
 
 
-def stacked(parts: tuple[Limb, ...]) -> ops.Linear:
+def stacked(parts: tuple[Word, ...]) -> ops.Linear:
     """All of them on the same input, one below the other."""
     synapses = [op for _, op in parts]
     return _like(

@@ -23,7 +23,7 @@ from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange
 
 
-class RefusedError(Exception):
+class NotRepresentableError(Exception):
     """Internal: one reason why NIR cannot say a node, before the node is known."""
 
 
@@ -32,52 +32,54 @@ class Placed:
     """Where a value lives.
 
     Attributes:
-        terms: NIR nodes; the sum of their outputs is the physical tensor.
+        sources: NIR nodes; the sum of their outputs is the physical tensor.
         shape: of that tensor, and of each term.
-        home: of the value's own shape: the position in that tensor of each element.
-        reach: where all its partial sums lie, in whatever order they are taken; 0 is inside.
+        positions: of the value's own shape: the position in that tensor of each element.
+        bounds: where all its partial sums lie, in whatever order they are taken; 0 is inside.
     """
 
-    terms: tuple[str, ...]
+    sources: tuple[str, ...]
     shape: tuple[int, ...]
-    home: IntArray
-    reach: IntRange
+    positions: IntArray
+    bounds: IntRange
 
     @classmethod
-    def whole(cls, term: str, shape: tuple[int, ...], reach: IntRange) -> Placed:
+    def whole(cls, source: str, shape: tuple[int, ...], bounds: IntRange) -> Placed:
         """The output of one NIR node, element by element."""
-        return cls((term,), shape, np.arange(math.prod(shape)).reshape(shape), reach)
+        return cls((source,), shape, np.arange(math.prod(shape)).reshape(shape), bounds)
 
     @property
     def is_plain(self) -> bool:
         """Whether the value is its tensor, in shape and order."""
         plain = np.arange(math.prod(self.shape)).reshape(self.shape)
-        return np.array_equal(self.home, plain)
+        return np.array_equal(self.positions, plain)
 
     def wired(self, op: ops.Wiring | ops.Delay) -> Placed:
         """The value after wiring; its tensor stays."""
-        return replace(self, home=wire(op, self.home[None])[0])
+        return replace(self, positions=wire(op, self.positions[None])[0])
 
 
 def pooled(x: Placed, axes: tuple[int, ...]) -> IntArray:
     """Positions, after a pool over the whole map, of the sums over `axes`.
 
     Returns:
-        The home of the result in a tensor (C, 1, 1): a channel for each element.
+        The positions of the result in a tensor (C, 1, 1): a channel for each element.
 
     Raises:
-        RefusedError: some sum is not over exactly one channel's map.
+        NotRepresentableError: some sum is not over exactly one channel's map.
     """
     if len(x.shape) != 3:
-        raise RefusedError(f"a sum over axes {axes} of a tensor {list(x.shape)}; it must be a map")
+        raise NotRepresentableError(
+            f"a sum over axes {axes} of a tensor {list(x.shape)}; it must be a map"
+        )
     size = x.shape[1] * x.shape[2]
     last = tuple(range(-len(axes), 0))
-    rows = np.moveaxis(x.home, axes, last)
+    rows = np.moveaxis(x.positions, axes, last)
     outer = rows.shape[: rows.ndim - len(axes)]
     rows = np.sort(rows.reshape(*outer, -1), axis=-1)
     channel = np.asarray(rows[..., 0] // size, np.int64)
     if not np.array_equal(rows, channel[..., None] * size + np.arange(size)):
-        raise RefusedError("a sum that is not over exactly the map of one channel")
+        raise NotRepresentableError("a sum that is not over exactly the map of one channel")
     return channel
 
 
@@ -85,21 +87,21 @@ def columns(x: Placed, axes: tuple[int, ...]) -> tuple[tuple[int, int], IntArray
     """Read sums over `axes` as pools over one side of the map.
 
     Returns:
-        The window, and the home of the result, whose map has one line.
+        The window, and the positions of the result, whose map has one line.
 
     Raises:
-        RefusedError: some sum is not over exactly one side of one channel's map.
+        NotRepresentableError: some sum is not over exactly one side of one channel's map.
     """
     if len(x.shape) == 3:
         _, H, W = x.shape
-        rows = np.moveaxis(x.home, axes, range(-len(axes), 0))
+        rows = np.moveaxis(x.positions, axes, range(-len(axes), 0))
         rows = np.sort(rows.reshape(*rows.shape[: rows.ndim - len(axes)], -1), axis=-1)
         channel, pixel = np.divmod(rows[..., 0], H * W)
         if np.array_equal(rows, rows[..., :1] + W * np.arange(H)) and (pixel < W).all():
             return (H, 1), channel * W + pixel
         if np.array_equal(rows, rows[..., :1] + np.arange(W)) and (pixel % W == 0).all():
             return (1, W), channel * H + pixel // W
-    raise RefusedError("a sum that is not over exactly one side of a map")
+    raise NotRepresentableError("a sum that is not over exactly one side of a map")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,14 +122,16 @@ def tokens(x: Placed) -> Tokens:
     """Read (..., in) as tokens on a map.
 
     Raises:
-        RefusedError: the features of a token are not at one pixel.
+        NotRepresentableError: the features of a token are not at one pixel.
     """
     if len(x.shape) != 3:
-        raise RefusedError(f"one weight for each token of a tensor {list(x.shape)}; tokens must "
-                           "lie on a map (C, H, W)")  # fmt: skip
-    channel, pixel = np.divmod(x.home, x.shape[1] * x.shape[2])
+        raise NotRepresentableError(
+            f"one weight for each token of a tensor {list(x.shape)}; tokens must "
+            "lie on a map (C, H, W)"
+        )
+    channel, pixel = np.divmod(x.positions, x.shape[1] * x.shape[2])
     if not np.array_equal(pixel, np.broadcast_to(pixel[..., :1], pixel.shape)):
-        raise RefusedError("its features are not the channels of a map")
+        raise NotRepresentableError("its features are not the channels of a map")
     rows = channel.reshape(-1, channel.shape[-1])
     groups, group = np.unique(rows, axis=0, return_inverse=True)
     return Tokens(groups, group.reshape(channel.shape[:-1]), pixel[..., 0])
@@ -137,12 +141,12 @@ def spreads(x: Placed, over: Placed) -> bool:
     """Whether x, on (C, 1, 1), repeats over the map on which the other value lies."""
     if len(over.shape) != 3 or over.shape == x.shape or x.shape != (over.shape[0], 1, 1):
         return False
-    return np.array_equal(x.home, over.home // (over.shape[1] * over.shape[2]))
+    return np.array_equal(x.positions, over.positions // (over.shape[1] * over.shape[2]))
 
 
 def describe(x: Placed) -> dict[str, Any]:
     """The layout for a file: strides where wiring left them regular, else every position."""
-    shape, home = x.home.shape, x.home
+    shape, home = x.positions.shape, x.positions
     offset = int(home.ravel()[0])
     strides = [int(np.take(home, min(1, n - 1), axis=i).ravel()[0]) - offset
                for i, n in enumerate(shape)]  # fmt: skip
@@ -153,7 +157,7 @@ def describe(x: Placed) -> dict[str, Any]:
 
 
 def positions(layout: Mapping[str, Any]) -> IntArray:
-    """The home that `describe` wrote down."""
+    """The positions that `describe` wrote down."""
     shape = tuple(layout["shape"])
     if "positions" in layout:
         return np.array(layout["positions"], np.int64).reshape(shape)

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.export.nir.write import canonical as nir_nodes
-from lapilli.export.nir.write.dialect import Part, Said
-from lapilli.export.nir.write.placement import RefusedError
+from lapilli.export.nir.write.dialect import NirDraft, Part
+from lapilli.export.nir.write.placement import NotRepresentableError
 from lapilli.export.nir.write.routing import need_few
 from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray, IntTensor
@@ -45,7 +45,7 @@ def neurons(op: ops.Neuron, threshold: IntArray, T: int) -> tuple[Part, ...]:
     """One node for each threshold, all of the full shape; a mask keeps the others' currents out.
 
     Raises:
-        RefusedError: thresholds that differ within a channel of a map.
+        NotRepresentableError: thresholds that differ within a channel of a map.
     """
     tau = TIME_CONSTANTS[op.dv]
     # A threshold that no membrane reaches must not be rounded to one that some does.
@@ -69,7 +69,7 @@ def dressed(node: Any, shape: tuple[int, ...]) -> Any:
     elements, and ignore its padding; most have no `Scale`.
 
     Raises:
-        RefusedError: a factor on a tensor for which importers agree on no synapses.
+        NotRepresentableError: a factor on a tensor for which importers agree on no synapses.
     """
     if isinstance(node, nir.SumPool2d):
         size = math.prod(node.kernel_size.tolist())
@@ -81,15 +81,15 @@ def dressed(node: Any, shape: tuple[int, ...]) -> Any:
     return node
 
 
-def in_floats(said: Said) -> Said:
+def in_floats(draft: NirDraft) -> NirDraft:
     """The same with float32 weights, which some importers insist on.
 
     It comes last: a graph that is refused for its size is never four times that size.
     """
-    for node in said.nodes.values():
+    for node in draft.nodes.values():
         if isinstance(node, nir.Affine | nir.Conv2d):
             node.weight, node.bias = node.weight.astype(np.float32), node.bias.astype(np.float32)
-    return said
+    return draft
 
 
 def _window_sum(pool: Any, shape: tuple[int, ...]) -> Any:
@@ -108,7 +108,9 @@ def _window_sum(pool: Any, shape: tuple[int, ...]) -> Any:
     made = [(n + 2 * p - k) // s + 1
             for n, k, s, p in zip((H, W), kernel, stride, padding, strict=True)]  # fmt: skip
     if made != node.output_type["output"][1:].tolist():
-        raise RefusedError(f"a window {kernel}; importers are exact on 2^n elements, or on squares")
+        raise NotRepresentableError(
+            f"a window {kernel}; importers are exact on 2^n elements, or on squares"
+        )
     return node
 
 
@@ -118,12 +120,14 @@ def _diagonal(factors: npt.NDArray[Any]) -> Any:
         need_few(factors.size**2)
         return nir_nodes.affine(np.diag(factors).astype(np.int64), np.zeros(len(factors), np.int64))
     if factors.ndim != 3:
-        raise RefusedError(
+        raise NotRepresentableError(
             f"a factor for a tensor {list(factors.shape)}; importers agree on vectors and maps"
         )
     channels = factors[:, 0, 0]
     if not np.all(factors == channels[:, None, None]):
-        raise RefusedError("has thresholds that differ within a channel; one node has but one")
+        raise NotRepresentableError(
+            "has thresholds that differ within a channel; one node has but one"
+        )
     need_few(len(channels) ** 2)
     none = np.zeros(len(channels), np.int64)
     return nir_nodes.pointwise(np.diag(channels).astype(np.int64), none, factors.shape[1:])

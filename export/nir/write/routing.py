@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from lapilli.export import limits
 from lapilli.export.nir.write import canonical as nir_nodes
-from lapilli.export.nir.write.placement import Placed, RefusedError
+from lapilli.export.nir.write.placement import NotRepresentableError, Placed
 from lapilli.ir.tensor import IntArray
 
 _CHEAP = 1 << 22  # weights for which a move is not split
 _PARTS = (1, 4, 8, 16, 32)
-MOST_WEIGHTS = 1 << 26  # of one node; NIR has no sparse weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +64,7 @@ def onto_elements(weights: Weights, bias: IntArray, shape: tuple[int, ...]) -> l
     """The map from a tensor of this shape to len(bias) elements: (N, 1, 1), or (N,).
 
     Raises:
-        RefusedError: the matrix is too large.
+        NotRepresentableError: the matrix is too large.
     """
     count = len(bias)
     if len(shape) != 3:
@@ -103,7 +103,7 @@ def onto_map(weights: Weights, count: int, shape: tuple[int, int, int]) -> Stage
     kernels only, and pads the same on both sides.
 
     Raises:
-        RefusedError: the matrix is too large.
+        NotRepresentableError: the matrix is too large.
     """
     C, H, W = shape
     side = max(H, W)
@@ -131,27 +131,29 @@ def moved(x: Placed, shape: tuple[int, ...], home: IntArray) -> Branches:
         Branches from x, whose ends add up.
 
     Raises:
-        RefusedError: a vector cannot become a map, or a matrix is too large.
+        NotRepresentableError: a vector cannot become a map, or a matrix is too large.
     """
     targets, first = np.unique(home, return_index=True)
-    sources = x.home.ravel()[first]  # elements that share a home are one
+    sources = x.positions.ravel()[first]  # elements that share a home are one
     if len(shape) != 3:
         none = np.zeros(math.prod(shape), np.int64)
         return [onto_elements(Weights.of_moves(targets, sources), none, x.shape)]
     if len(x.shape) != 3:
-        raise RefusedError(f"moves elements of a tensor {list(x.shape)} to a map {list(shape)}")
+        raise NotRepresentableError(
+            f"moves elements of a tensor {list(x.shape)} to a map {list(shape)}"
+        )
     to = (shape[0], shape[1], shape[2])
     if (stage := _pixelwise(x.shape, sources, to, targets)) is not None:
         return [[stage]]
     content = np.full((to[0], to[1] * to[2]), -1)
     content.ravel()[targets] = sources
     alike, which = np.unique(content, axis=0, return_inverse=True)
-    reason = RefusedError("")
+    reason = NotRepresentableError("")
     found: Branches | None = None
     for parts in _PARTS:
         try:
             ways = _in_parts(x.shape, alike, to, which.ravel(), parts)
-        except RefusedError as refused:
+        except NotRepresentableError as refused:
             reason = refused
             continue
         if found is None or weights_of(ways) < weights_of(found):
@@ -260,9 +262,9 @@ def need_few(count: int) -> None:
     """Refuse a node of more weights than are written.
 
     Raises:
-        RefusedError: it is one.
+        NotRepresentableError: it is one.
     """
-    if count > MOST_WEIGHTS:
-        raise RefusedError(
-            f"takes {count:,} weights in one node; at most {MOST_WEIGHTS:,} are written"
+    if count > limits.MOST_WEIGHTS:
+        raise NotRepresentableError(
+            f"takes {count:,} weights in one node; at most {limits.MOST_WEIGHTS:,} are written"
         )

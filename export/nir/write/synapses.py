@@ -8,10 +8,16 @@ from dataclasses import replace
 import numpy as np
 
 from lapilli.export.nir.write import canonical as nir_nodes
-from lapilli.export.nir.write.builder import Emission
+from lapilli.export.nir.write.builder import NirBuilder
 from lapilli.export.nir.write.joins import move
-from lapilli.export.nir.write.multiword import limbs, stacked
-from lapilli.export.nir.write.placement import Placed, RefusedError, columns, pooled, tokens
+from lapilli.export.nir.write.multiword import stacked, words
+from lapilli.export.nir.write.placement import (
+    NotRepresentableError,
+    Placed,
+    columns,
+    pooled,
+    tokens,
+)
 from lapilli.export.nir.write.routing import Weights, need_few, onto_elements
 from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray, IntTensor
@@ -19,48 +25,50 @@ from lapilli.ir.types import IntRange
 
 
 def read_out(
-    file: Emission, name: str, op: ops.Linear, x: Placed
+    file: NirBuilder, name: str, op: ops.Linear, x: Placed
 ) -> tuple[Placed, tuple[int, ...]]:
     """Weights whose results only the host reads, in as many limbs as the floats need.
 
     Returns:
-        (limbs, ...), or one number as it is, and what a unit of each is worth.
+        (words, ...), or one number as it is, and what a unit of each is worth.
     """
-    parts = limbs(op, lambda part: reach(part, x).magnitude < file.say.EXACT)
+    parts = words(op, lambda part: reach(part, x).magnitude < file.dialect.EXACT)
     if len(parts) == 1:
         return linear(file, name, op, x), (1,)
     y = linear(file, name, stacked(parts), x)
-    rows = y.home.reshape(*y.home.shape[:-1], len(parts), len(op.bias.array))
-    return replace(y, home=np.moveaxis(rows, -2, 0)), tuple(unit for unit, _ in parts)
+    rows = y.positions.reshape(*y.positions.shape[:-1], len(parts), len(op.bias.array))
+    return replace(y, positions=np.moveaxis(rows, -2, 0)), tuple(unit for unit, _ in parts)
 
 
-def linear(file: Emission, name: str, op: ops.Linear, x: Placed) -> Placed:
+def linear(file: NirBuilder, name: str, op: ops.Linear, x: Placed) -> Placed:
     """Weights, dealt out to wherever their inputs live, so that order never matters."""
     w, bias = op.weight.array, op.bias.array
     if _chooses(op):  # wiring, in the form of weights
-        return replace(x, home=x.home[..., w.argmax(axis=1)])
+        return replace(x, positions=x.positions[..., w.argmax(axis=1)])
     most = reach(op, x)
     if w.shape == (1, 1):  # elementwise: stays where it lives
         if bias.any() and len(x.shape) not in (1, 3):
             size = (math.prod(x.shape),)
-            home, flat = x.home, nir_nodes.flatten(x.shape)
-            x = replace(file.put(f"{name}.flatten", flat, x, size), home=home)
+            home, flat = x.positions, nir_nodes.flatten(x.shape)
+            x = replace(file.put(f"{name}.flatten", flat, x, size), positions=home)
         layer = nir_nodes.scaled(x.shape, int(w[0, 0]), int(bias[0]))
-        return replace(file.put(name, layer, x, x.shape, most), home=x.home)
-    if x.home.ndim == 1 and w.any() and (file.say.FLATTENS or len(x.shape) == 1):
+        return replace(file.put(name, layer, x, x.shape, most), positions=x.positions)
+    if x.positions.ndim == 1 and w.any() and (file.dialect.FLATTENS or len(x.shape) == 1):
         row, length = x, math.prod(x.shape)
         if len(x.shape) > 1:
             row = file.put(f"{name}.flatten", nir_nodes.flatten(x.shape), x, (length,))
         file.reserve(len(w) * length)
-        dealt = _deal(w, x.home, length)
+        dealt = _deal(w, x.positions, length)
         return file.put(name, nir_nodes.affine(dealt, bias), row, bias.shape, most)
     try:
         return _at_each_pixel(file, name, op, x, most)
-    except RefusedError:
+    except NotRepresentableError:
         return _linear_of_elements(file, name, op, x, most)
 
 
-def _at_each_pixel(file: Emission, name: str, op: ops.Linear, x: Placed, most: IntRange) -> Placed:
+def _at_each_pixel(
+    file: NirBuilder, name: str, op: ops.Linear, x: Placed, most: IntRange
+) -> Placed:
     """The same weights at each pixel, once for each group of channels that tokens lie in."""
     read, (C, *size), out = tokens(x), x.shape, len(op.bias.array)
     need_few(len(read.groups) * out * C)
@@ -69,30 +77,30 @@ def _at_each_pixel(file: Emission, name: str, op: ops.Linear, x: Placed, most: I
     layer = nir_nodes.pointwise(weight, np.tile(op.bias.array, len(read.groups)), tuple(size))
     y = file.put(name, layer, x, (len(weight), *size), most)
     channel = read.group[..., None] * out + np.arange(out)
-    return replace(y, home=channel * math.prod(size) + read.pixel[..., None])
+    return replace(y, positions=channel * math.prod(size) + read.pixel[..., None])
 
 
 def _linear_of_elements(
-    file: Emission, name: str, op: ops.Linear, x: Placed, most: IntRange
+    file: NirBuilder, name: str, op: ops.Linear, x: Placed, most: IntRange
 ) -> Placed:
     """One weight for each pair of elements, token by token."""
     w, out = op.weight.array, len(op.bias.array)
-    sources = x.home.reshape(-1, 1, w.shape[1])
+    sources = x.positions.reshape(-1, 1, w.shape[1])
     rows = np.arange(len(sources) * out).reshape(-1, out, 1)
     spread = (a.ravel() for a in np.broadcast_arrays(rows, sources, w[None]))
     bias = np.tile(op.bias.array, len(sources))
     stages = onto_elements(Weights(*spread), bias, x.shape)
-    return file.elements(name, stages, x, (*x.home.shape[:-1], out), most)
+    return file.elements(name, stages, x, (*x.positions.shape[:-1], out), most)
 
 
-def convolve(file: Emission, name: str, op: ops.Conv2d, x: Placed) -> Placed:
+def convolve(file: NirBuilder, name: str, op: ops.Conv2d, x: Placed) -> Placed:
     """A convolution of a map."""
-    if not x.is_plain and op.weight.shape[1:] == (x.home.shape[0], 1, 1) and _is_still(op):
+    if not x.is_plain and op.weight.shape[1:] == (x.positions.shape[0], 1, 1) and _is_still(op):
         # Token by token: where they lie does not matter.
         w = IntTensor.of(op.weight.array[:, :, 0, 0])
-        features = replace(x, home=np.moveaxis(x.home, 0, -1))
+        features = replace(x, positions=np.moveaxis(x.positions, 0, -1))
         y = linear(file, name, ops.Linear(weight=w, bias=op.bias), features)
-        return replace(y, home=np.moveaxis(y.home, -1, 0))
+        return replace(y, positions=np.moveaxis(y.positions, -1, 0))
     x = _as_map(file, name, x)
     shape = file.graph.types[name].shape
     if _counts(op):  # each channel's windows, added up
@@ -106,57 +114,59 @@ def convolve(file: Emission, name: str, op: ops.Conv2d, x: Placed) -> Placed:
         made = tuple(int(n) for n in layer.output_type["output"])
         y = file.put(name, layer, x, made, reach(op, x))
     kept = np.arange(math.prod(made)).reshape(made)[:, : shape[1], : shape[2]]
-    return replace(y, home=kept)
+    return replace(y, positions=kept)
 
 
-def _as_map(file: Emission, name: str, x: Placed) -> Placed:
+def _as_map(file: NirBuilder, name: str, x: Placed) -> Placed:
     """The value as a tensor of its own shape (C, H, W), or with zeros at ends of the map."""
     if len(x.shape) == 3 and x.is_plain:
         return x
-    shape = x.home.shape
-    return move(file, f"{name}.map", x, shape, np.arange(x.home.size).reshape(shape))
+    shape = x.positions.shape
+    return move(file, f"{name}.map", x, shape, np.arange(x.positions.size).reshape(shape))
 
 
-def add_up(file: Emission, name: str, op: ops.Sum, x: Placed) -> Placed:
+def add_up(file: NirBuilder, name: str, op: ops.Sum, x: Placed) -> Placed:
     """A sum over axes: a pool where they are a map or one side of it, weights elsewhere."""
     shape = file.graph.types[name].shape
-    count = x.home.size // math.prod(shape)
-    most = x.reach.times(count)
+    count = x.positions.size // math.prod(shape)
+    most = x.bounds.times(count)
     for way in (_over_maps, _over_lines, _over_channels):
         try:
             y = way(file, name, op, x, most)
-        except RefusedError:
+        except NotRepresentableError:
             continue
-        return replace(y, home=y.home.reshape(shape))
-    sources = np.moveaxis(x.home, op.axes, range(-len(op.axes), 0)).reshape(-1, count)
+        return replace(y, positions=y.positions.reshape(shape))
+    sources = np.moveaxis(x.positions, op.axes, range(-len(op.axes), 0)).reshape(-1, count)
     rows = np.broadcast_to(np.arange(len(sources))[:, None], sources.shape)
     weights = Weights.of_moves(rows, sources)
     stages = onto_elements(weights, np.zeros(len(sources), np.int64), x.shape)
     return file.elements(name, stages, x, shape, most)
 
 
-def _over_maps(file: Emission, name: str, op: ops.Sum, x: Placed, most: IntRange) -> Placed:
+def _over_maps(file: NirBuilder, name: str, op: ops.Sum, x: Placed, most: IntRange) -> Placed:
     home = pooled(x, op.axes)
     C, *size = x.shape
     pool = nir_nodes.count(tuple(size), tuple(size), (0, 0))
-    return replace(file.put(name, pool, x, (C, 1, 1), most), home=home)
+    return replace(file.put(name, pool, x, (C, 1, 1), most), positions=home)
 
 
-def _over_lines(file: Emission, name: str, op: ops.Sum, x: Placed, most: IntRange) -> Placed:
+def _over_lines(file: NirBuilder, name: str, op: ops.Sum, x: Placed, most: IntRange) -> Placed:
     window, home = columns(x, op.axes)
     if math.prod(window) & math.prod(window) - 1:
-        raise RefusedError("importers take the sum of a line where it has 2^n elements")
+        raise NotRepresentableError("importers take the sum of a line where it has 2^n elements")
     C, H, W = x.shape
     pool = nir_nodes.count(window, window, (0, 0))
-    return replace(file.put(name, pool, x, (C, H // window[0], W // window[1]), most), home=home)
+    return replace(
+        file.put(name, pool, x, (C, H // window[0], W // window[1]), most), positions=home
+    )
 
 
-def _over_channels(file: Emission, name: str, op: ops.Sum, x: Placed, most: IntRange) -> Placed:
-    rows = np.moveaxis(x.home, op.axes, range(-len(op.axes), 0))
+def _over_channels(file: NirBuilder, name: str, op: ops.Sum, x: Placed, most: IntRange) -> Placed:
+    rows = np.moveaxis(x.positions, op.axes, range(-len(op.axes), 0))
     rows = rows.reshape(*rows.shape[: rows.ndim - len(op.axes)], -1)
     ones = IntTensor.of(np.ones((1, rows.shape[-1]), np.int64))
     total = ops.Linear(weight=ones, bias=IntTensor.of([0]), graded=True)
-    return _at_each_pixel(file, name, total, replace(x, home=rows), most)
+    return _at_each_pixel(file, name, total, replace(x, positions=rows), most)
 
 
 def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
@@ -168,7 +178,7 @@ def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
 
 def reach(op: ops.Linear | ops.Conv2d, x: Placed) -> IntRange:
     """All partial sums of the synapses of one output lie here."""
-    w, lo, hi = op.weight.array, x.reach.lo, x.reach.hi
+    w, lo, hi = op.weight.array, x.bounds.lo, x.bounds.hi
     rows = w.reshape(len(w), -1)
     # Python's integers: a product may be longer than 64 bits.
     positive, negative, bias = (

@@ -1,10 +1,9 @@
 """The `.nir` file: a graph in the field's common format, or a list of what keeps it out.
 
-Reading order: `nir_layout` (where values live), `nir_moves` (how they get elsewhere),
-`nir_dialect` (what must be said in more than one way), `nir_nodes` and `nir_portable` (the two
-ways), `nir_emission` (the file in the making), `nir_places` and `nir_meetings` (values that
-meet), `nir_limbs` and `nir_synapses` (weights), `nir_firing` (neurons), `nir_walk` (from node to
-node), `nir_fused` (a chain instead), this file (the whole).
+Reading order: `placement` (where values live), `routing` (how they get elsewhere), `dialect`
+(what is written in more than one way), `canonical` and `portable` (the two ways), `builder` (the
+file in the making), `layouts` and `joins` (values that meet), `multiword` and `synapses`
+(weights), `neurons`, `lowering` (from node to node), `fused` (a chain instead), this file.
 What NIR has no place for (T, dt, how to discretise, our names and shapes, the scale of the
 logits) stands as JSON in the metadata, under the key "lapilli".
 """
@@ -25,9 +24,9 @@ from lapilli.export.atomic import write_atomic
 from lapilli.export.limits import Progress
 from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write import portable as nir_portable
-from lapilli.export.nir.write.dialect import Dialect, Flavour, Said, in_order
+from lapilli.export.nir.write.dialect import Dialect, Flavour, NirDraft, in_order
 from lapilli.export.nir.write.fused import fuse
-from lapilli.export.nir.write.lowering import Walk, ancestors
+from lapilli.export.nir.write.lowering import Walk
 from lapilli.export.nir.write.synapses import least_weights
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
@@ -92,22 +91,24 @@ def to_nir(
     Raises:
         UnsupportedError: lists every node that NIR cannot say, or not exactly.
     """
-    used = ancestors(graph)
+    used = graph.ancestors(graph.outputs)
     reasons = [
         Unsupported(node.name, "reaches no output; NIR would make it one")
         for node in graph.nodes
         if node.name not in used
     ]
-    if unsayable := unsupported(graph):
-        raise UnsupportedError("nir", (*reasons, *unsayable))
+    if parts := unsupported(graph):
+        raise UnsupportedError("nir", (*reasons, *parts))
     lowered = to_binary_neurons(graph, limits.neurons(memory_limit))
     try:
-        said = _said(_read(lowered), reasons, flavour, limits.numbers(memory_limit), progress)
+        draft = _drafted(
+            lowered.without_dead(), reasons, flavour, limits.numbers(memory_limit), progress
+        )
     except UnsupportedError as refused:
         known = {node.name for node in graph.nodes}
         reasons = [Unsupported(origin(r.node, known), r.reason) for r in refused.reasons]
         raise UnsupportedError(refused.target, tuple(dict.fromkeys(reasons))) from None
-    for name, shows in said.layouts.items():
+    for name, shows in draft.layouts.items():
         if name in graph.neurons and lowered[name].op != graph[name].op:
             del shows["fraction_bits"]  # it decides for others, and its membrane is not theirs
     facts = {
@@ -119,32 +120,26 @@ def to_nir(
         "T": graph.T,
         "dt": nir_nodes.DT,
         "discretisation": DISCRETISATION,
-        "names": said.names,
-        "layouts": said.layouts,
+        "names": draft.names,
+        "layouts": draft.layouts,
         "sums": {
             name: summands(lowered, name)
             for name in graph.firing
-            if name not in said.layouts and name in used
+            if name not in draft.layouts and name in used
         },
-        "output": said.output,
+        "output": draft.output,
     }
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    return nir.NIRGraph(nodes=said.nodes, edges=list(said.edges), metadata={"lapilli": text})
+    return nir.NIRGraph(nodes=draft.nodes, edges=list(draft.edges), metadata={"lapilli": text})
 
 
-def _read(graph: Graph) -> Graph:
-    """The graph without what no output depends on, inputs excepted."""
-    read = {*ancestors(graph), *graph.inputs}
-    return Graph(tuple(n for n in graph.nodes if n.name in read), graph.outputs, graph.T)
-
-
-def _said(
+def _drafted(
     graph: Graph,
     reasons: list[Unsupported],
     flavour: Flavour,
     most: int,
     progress: Progress | None,
-) -> Said:
+) -> NirDraft:
     match flavour:
         case Flavour.CANONICAL:
             return _walked(graph, nir_nodes, reasons, most, progress)
@@ -165,7 +160,7 @@ def _walked(
     reasons: list[Unsupported],
     most: int,
     progress: Progress | None,
-) -> Said:
+) -> NirDraft:
     if large := _too_large(graph, most):
         raise UnsupportedError("nir", (*reasons, *large))
     walk = Walk(graph, dialect, most, reasons)

@@ -21,6 +21,7 @@ _PARTS = (
     "ir",
     "export/__init__.py",
     "export/atomic.py",
+    "export/malformed.py",
     "export/native",
     "simulators/__init__.py",
     "simulators/digest.py",
