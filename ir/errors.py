@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = "(the model itself)"  # what messages call the module at path ""
+
 
 class LapilliError(Exception):
     """Base of the hierarchy; never raised itself."""
@@ -74,7 +76,7 @@ class CaptureError(LapilliError, ValueError):
     """A module that cannot be captured; names the module path and the remedy."""
 
     def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"module {path or '(the model itself)'!r}: {problem}")
+        super().__init__(f"module {path or ROOT!r}: {problem}")
         self.path, self.problem = path, problem
 
 
@@ -82,7 +84,7 @@ class QuantizeError(LapilliError, ValueError):
     """A captured model whose integers cannot be found; names the layer."""
 
     def __init__(self, layer: str, problem: str) -> None:
-        super().__init__(f"layer {layer or '(the model itself)'!r}: {problem}")
+        super().__init__(f"layer {layer or ROOT!r}: {problem}")
         self.layer = layer
 
 

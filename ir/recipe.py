@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
 
+from lapilli.ir.errors import ROOT
+
 Json: TypeAlias = "bool | int | str | list[Json] | dict[str, Json] | None"  # no floats
 
 NEAREST = "nearest"  # a weight is the integer nearest to its real value by its scale
@@ -72,7 +74,7 @@ class Note:
         return self.kind in WARNINGS
 
     def __str__(self) -> str:
-        return f"{self.path or '(the model itself)'}: {self.text}"
+        return f"{self.path or ROOT}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

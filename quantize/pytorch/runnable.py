@@ -83,7 +83,7 @@ def _reasons(
     why: list[Note] = []
     held: dict[str, tuple[object, ...]] = {}
     for name, unit in units.items():
-        op, path = _synapse(captured, name), captured.calls[name].path
+        op, path = _synapse(captured, name), captured.calls[name].path or ROOT
         if name in settable:
             first = held.setdefault(op.weight, (unit.weight, unit.weight_scale))
             if first != (unit.weight, unit.weight_scale):

@@ -62,6 +62,11 @@ def _broken(change: Callable[[Tiny], object]) -> Tiny:
     return model
 
 
+def test_the_module_itself_has_a_name() -> None:
+    assert str(QuantizeError("", "x")) == "layer '(the model itself)': x"
+    assert str(CaptureError("", "x")) == "module '(the model itself)': x"
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
