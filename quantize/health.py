@@ -177,7 +177,10 @@ def _normalisation_notes(named: tuple[str, nn.Module], given: Tensor) -> list[No
     mean, var = getattr(norm, "running_mean", None), getattr(norm, "running_var", None)
     if mean is None or var is None or not int(getattr(norm, "num_batches_tracked", 0) or 0):
         return []
-    axes = [a for a in range(given.ndim) if a != 1]
+    channels = [a for a in range(1, given.ndim) if given.shape[a] == len(mean)]
+    if not channels:
+        return []
+    axes = [a for a in range(given.ndim) if a != channels[0]]
     own_mean, own_var = given.double().mean(axes), given.double().var(axes)
     shift = float(((own_mean - mean).abs() / (var + norm.eps).sqrt()).median())
     spread = float((own_var / (var + norm.eps)).median())

@@ -105,8 +105,8 @@ def golden(
     from lapilli.export.atomic import make_folder
     from lapilli.export.native import load_network
 
-    make_folder(output)
-    check_outputs([output / NAME, output / SCRIPT], [network, *(images or [Path(source)])])
+    if output.exists():
+        check_outputs([output / NAME, output / SCRIPT], [network, *(images or [Path(source)])])
     loaded = load_network(network)
     if images:
         pixels = image_files.pictures(images, loaded)
@@ -114,6 +114,7 @@ def golden(
         chosen = image_files.test_images(source).first(count)
         chosen.require_fit(loaded)
         pixels = chosen.pixels
+    make_folder(output)
     made = write_golden(loaded, pixels, output)
     silent = [name for name, rate in made.rates.items() if rate == 0]
     facts = {

@@ -206,7 +206,7 @@ def _refuse_pipes_and_devices(arguments: list[str]) -> None:
         value = argument.partition("=")[2] if argument.startswith("--") else argument
         for name in (value, value.rpartition(":")[0]):
             if name and not _is_ordinary(name):
-                raise InputError(f"{name}: is neither a file nor a folder; name a file")
+                raise InputError(f"{name}: is a named pipe or a device, not a file: name a file")
 
 
 def _is_ordinary(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,9 @@ from lapilli.deploy.cli.options import SIMULATORS, RunConfig
 from lapilli.deploy.comparison.targets import target
 from lapilli.ir.errors import InputError
 from lapilli.simulators.lava.shared.run_config import SIMULATED
-from lapilli.simulators.protocol import Executable, ReportsSize
+
+if TYPE_CHECKING:
+    from lapilli.simulators.protocol import Executable
 
 
 def run(
@@ -51,6 +53,8 @@ def run(
 
 def tell_size(executable: Executable, *, quiet: bool) -> None:
     """What a stock network takes, before it is built in Lava."""
+    from lapilli.simulators.protocol import ReportsSize
+
     if isinstance(executable, ReportsSize) and not quiet:
         typer.echo(f"stock Lava: {executable.size}")
 

@@ -119,7 +119,10 @@ class PyTorchReference:
                 membranes[name] = steps.integers(
                     h, neuron.unit / Fraction(2) ** neuron.op.fraction_bits
                 )
-        values[self.logits] = on_grid(self.logits, logits, self.logit_scale)[None]
+        answers = on_grid(self.logits, logits, self.logit_scale)
+        shown = values.setdefault(self.logits, answers[None])  # or a membrane, of all steps
+        if not np.array_equal(shown[-1], answers):
+            raise MismatchError(f"{self.logits}: the answer is not the membrane's last step")
         return Recording(values, membranes, currents)
 
     def _trace(self, fire: program.Neuron, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lapilli.ir.errors import QuantizeError
+from lapilli.ir.errors import ROOT, QuantizeError
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured

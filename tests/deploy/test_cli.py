@@ -293,7 +293,7 @@ BAD_INPUT = (
     (("compare", "net.lapilli", "--images", "absent.npz"), "absent.npz: expected 'digits'"),
     (("compare", "net.lapilli", "--module", "cut.pt"), "--module 'cut.pt' is not FILE.py:CLASS"),
     (("compare", "net.lapilli", "--arg", "T=4"), "--arg and --unused are for a class of your own"),
-    (("quantize", "cut.pt", "-o", "nowhere/x.lapilli"), "cut.pt: "),
+    (("quantize", "cut.pt", "-o", "x.lapilli"), "cut.pt: "),
 )
 
 

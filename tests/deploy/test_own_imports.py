@@ -224,9 +224,11 @@ def test_the_table_has_a_row_for_each() -> None:
 def test_from_the_command_line(repository: Callable[[str], OwnModel], tmp_path: Path) -> None:
     own = repository("an import within `forward`")
     np.savez("images.npz", images=images().pixels)
-    options = ["--calibration", "images.npz", "--mean", "0.5", "--std", "0.5", "--json"]
+    options = ["--mean", "0.5", "--std", "0.5", "--json"]
     runner = CliRunner()
-    made = runner.invoke(app, ["quantize", own.source, *options, "-o", "net.lapilli"])
+    made = runner.invoke(
+        app, ["quantize", own.source, "--calibration", "images.npz", *options, "-o", "net.lapilli"]
+    )
     assert made.exit_code == 0, made.output
     compared = runner.invoke(
         app, ["compare", "net.lapilli", "--module", own.source, "--images", "images.npz", *options]

@@ -68,8 +68,9 @@ def test_written_rules_are_canonical() -> None:
     ]
     assert texts[3].endswith("v_threshold=3/2,strict=true,reset=subtract,reset_by=3/2")
     each = Thresholds((Fraction(1), Fraction(2)), (2,))
-    with pytest.raises(InputError, match="a threshold for each neuron"):
-        rule_text(NeuronRule(decay=Fraction(0), gain=Fraction(1), v_threshold=each))
+    differs = NeuronRule(decay=Fraction(0), gain=Fraction(1), v_threshold=each)
+    assert rule_text(differs) == "neuron:decay=0,gain=1,v_threshold=2:1;2"
+    assert parse_rule(rule_text(differs)) == differs
 
 
 @pytest.mark.parametrize(
