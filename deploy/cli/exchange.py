@@ -106,6 +106,7 @@ def golden(
     from lapilli.export.native import load_network
 
     if output.exists():
+        make_folder(output)  # refuses a file in its place
         check_outputs([output / NAME, output / SCRIPT], [network, *(images or [Path(source)])])
     loaded = load_network(network)
     if images:

@@ -53,6 +53,7 @@ SMALL: dict[str, tuple[Config, int]] = {
     "spikformer cifar": (SpikformerConfig(**_16), 8),
     "spikformer imagenet": (SpikformerConfig(**_16, **_IMAGENET), 32),
     "spikformer dvs": (SpikformerConfig(**_16, **_DVS), 32),
+    "spikformer step": (SpikformerConfig(**_16, **_IMAGENET, proj_bias=False), 32),
     "spikingformer cifar": (SpikingformerConfig(**_16), 8),
     "spikingformer imagenet": (SpikingformerConfig(**_16, **_IMAGENET), 32),
     "spikingformer dvs": (SpikingformerConfig(**_16, **_DVS, tau=1.5), 32),

@@ -232,7 +232,9 @@ def test_a_file_of_another_graph_is_refused() -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nirtorch", None)
-    with pytest.raises(SimulatorUnavailableError, match=r"nirtorch: pip install lapilli\[nir\]"):
+    with pytest.raises(
+        SimulatorUnavailableError, match=r"needs nirtorch: pip install 'lapilli\[nir\]'"
+    ):
         Nir().compile(spike_driven())
 
 

@@ -371,5 +371,5 @@ def test_a_missing_package_is_named(
     networks: ModuleType, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "nirtorch", None)
-    with pytest.raises(SimulatorUnavailableError, match=r"nirtorch: pip install lapilli\["):
+    with pytest.raises(SimulatorUnavailableError, match=r"needs nirtorch: pip install 'lapilli\["):
         simulator.compile(networks.spike_driven())

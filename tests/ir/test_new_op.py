@@ -35,6 +35,7 @@ _ALL = {
     "ir/infer.py",
     "ir/passes/binary/lowering.py",
     "ir/passes/binary/sizes.py",
+    "export/net/writer.py",
     "export/onnx/ops.py",
     "export/nir/write/lowering.py",
     "simulators/lava/worker/lowering.py",

@@ -167,7 +167,7 @@ class OwnNeuron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.membrane = self.membrane / 2 + x
-        fired: Tensor = (self.membrane > 1).to(x.dtype)
+        fired: Tensor = (self.membrane > 0.1).to(x.dtype)
         return fired
 
 

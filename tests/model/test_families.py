@@ -326,7 +326,6 @@ def test_a_preset_says_configuration_and_normalisation(tmp_path: Path) -> None:
         (Overrides(preset="qkformer-cifar10"), r"did you mean .*qkformer-cifar10-4-384"),
         (Overrides(preset="?"), "no preset is called '\\?'; see docs/families.md"),
         (Overrides(preset="step-semm-cifar10", config="{}"), "--preset or --config, not both"),
-        (Overrides(preset="qkformer-cifar10-dvs-2-256"), "give --mean and --std"),
     ],
 )
 def test_a_preset_that_is_none(overrides: Overrides, sentence: str, tmp_path: Path) -> None:
@@ -334,6 +333,13 @@ def test_a_preset_that_is_none(overrides: Overrides, sentence: str, tmp_path: Pa
     save_file({"head.bias": torch.zeros(10)}, path)
     with pytest.raises(CheckpointError, match=sentence):
         open_checkpoint(path, overrides)
+
+
+def test_a_preset_of_events_says_no_normalisation(tmp_path: Path) -> None:
+    path = tmp_path / "q.safetensors"
+    save_file({"head.bias": torch.zeros(10)}, path)
+    overrides = Overrides(preset="qkformer-cifar10-dvs-2-256")
+    assert open_checkpoint(path, overrides).preprocessing is None
 
 
 # ---- what the models do -----------------------------------------------------------------

@@ -145,7 +145,7 @@ CASES: tuple[Callable[[], nn.Module], ...] = (
 )  # fmt: skip
 
 OPTIONS: tuple[dict[str, Any], ...] = (
-    {"output": "nothing"},
+    {"result": "nothing"},
     {"layout": "BTCHW"},
     {"counts": True},
     {"counts": True, "mean": (0.5,)},
