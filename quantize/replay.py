@@ -16,7 +16,7 @@ from lapilli.ir.network import Network
 from lapilli.ir.recipe import NEAREST, Recipe, SynapseRecord
 from lapilli.model.capture import program
 from lapilli.model.capture.program import neuron_of
-from lapilli.model.neurons.adapters import Description
+from lapilli.model.neurons.adapters import Description, described_classes
 from lapilli.model.neurons.described import parse_rule, rule_text
 from lapilli.quantize.image_scale import image_scale
 from lapilli.quantize.lower import Lowered, lower, unspread
@@ -102,11 +102,8 @@ def _options(
 
 def _described(made: Recipe, model: nn.Module, name: str) -> Description:
     """The one rule that all modules of a described class had."""
-    paths = {
-        path
-        for path, module in model.named_modules()
-        if f"{type(module).__module__}.{type(module).__qualname__}" == name
-    }
+    kinds = described_classes(model, [name])
+    paths = {path for path, module in model.named_modules() if type(module) in kinds}
     rules = [record.rule for record in made.neurons if record.path in paths]
     if not rules or any(rule != rules[0] for rule in rules):
         raise RecipeError(f"describes {name} by more than one rule; give `neurons` again")

@@ -6,7 +6,7 @@ put into the model as a `Described` neuron, which has an adapter like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -183,19 +183,18 @@ def describe(model: nn.Module, descriptions: Mapping[str, Description]) -> nn.Mo
 
     Args:
         model: stays as it is.
-        descriptions: "package.module.Class" -> its rule, a function that reads the rule off
-            an instance, or the known neuron that it is.
+        descriptions: "package.module.Class", or the end of that, "Class" -> its rule, a function
+            that reads the rule off an instance, or the known neuron that it is.
 
     Raises:
-        CaptureError: a class that the model does not have, or a rule that cannot be.
+        CaptureError: a class that the model does not have, or has two of; a rule that cannot be.
     """
     model = copied(model)
-    missing = set(descriptions)
+    named = described_classes(model, descriptions)
     for path, module in list(model.named_modules()):
-        name = _qualified(type(module))
-        if name not in descriptions:
+        name = named.get(type(module))
+        if name is None:
             continue
-        missing.discard(name)
         if not path:
             raise CaptureError(path, "is a neuron, not a network")
         given = descriptions[name]
@@ -208,9 +207,26 @@ def describe(model: nn.Module, descriptions: Mapping[str, Description]) -> nn.Mo
             raise CaptureError(path, f"its rule cannot be read: {error}") from error
         parent, _, leaf = path.rpartition(".")
         setattr(model.get_submodule(parent), leaf, Described(module, rule))
-    if missing:
-        raise CaptureError("", f"no module is a {min(missing)!r}, which `neurons` describes")
     return model
+
+
+def described_classes(model: nn.Module, names: Iterable[str]) -> Mapping[type, str]:
+    """Find the classes of a model's modules that are named, each by its name or the end of it.
+
+    Raises:
+        CaptureError: no class has a name, or two have.
+    """
+    kinds = dict.fromkeys(type(module) for module in model.modules())
+    found: dict[type, str] = {}
+    for name in names:
+        fitting = [k for k in kinds if f".{_qualified(k)}".endswith(f".{name}")]
+        if not fitting:
+            raise CaptureError("", f"no module is a {name!r}, which `neurons` describes")
+        if len(fitting) > 1:
+            both = " and ".join(map(_qualified, fitting[:2]))
+            raise CaptureError("", f"{name!r} names two classes, {both}: give more of the name")
+        found[fitting[0]] = name
+    return found
 
 
 def _qualified(kind: type) -> str:

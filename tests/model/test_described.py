@@ -77,6 +77,16 @@ def test_a_described_neuron_is_taken(description: Description) -> None:
     assert net.first.v == 0.0
 
 
+def test_a_class_may_be_named_by_the_end_of_its_name() -> None:
+    made = quantized(Net(Halving(), LIF()), neurons={"Halving": RIGHT})
+    assert compared(made) > 10_000
+    twin = type("Halving", (Halving,), {"__module__": "elsewhere"})
+    with pytest.raises(CaptureError, match=r"'Halving' names two classes, .* and elsewhere"):
+        quantized(Net(Halving(), twin()), neurons={"Halving": RIGHT})
+    with pytest.raises(CaptureError, match="no module is a 'alving'"):
+        quantized(Net(Halving(), LIF()), neurons={"alving": RIGHT})
+
+
 def test_a_hard_reset_described_may_have_its_threshold_rounded() -> None:
     class Hard(Halving):
         def forward(self, x: Tensor) -> Tensor:
