@@ -20,12 +20,14 @@ from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Captured, neuron_of
 from lapilli.model.neurons.copies import copied
+from lapilli.quantize.fit import Fitted
 from lapilli.quantize.image_scale import quantized_images
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.plan import Plan
+from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.recorder import recorder
 from lapilli.quantize.pytorch.reference import PyTorchReference
-from lapilli.quantize.weights import Folded, IntegerUnit
+from lapilli.quantize.weights import Folded
 
 _NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is not the layer
 _HUGE = 1e6  # times the median of a synapse's weights: one weight takes all the bits
@@ -67,22 +69,20 @@ class Health:
 
 
 def examine(
-    captured: Captured,
-    plan: Plan,
-    folded: Mapping[str, Folded],
-    units: Mapping[str, IntegerUnit],
-    lowered: Lowered,
+    prepared: Prepared,
+    fitted: Fitted,
     reference: PyTorchReference,
     source: InputQuantizer,
     calibration: Tensor,
     most: int,
 ) -> Health:
     """Look at the weights, and run float and integers on up to `most` images of the calibration."""
+    captured, plan, lowered = prepared.captured, prepared.plan, fitted.lowered
     chosen = np.linspace(0, len(calibration) - 1, min(most, len(calibration))).astype(int)
     numbers = tuple(dict.fromkeys(chosen.tolist()))
     images = calibration[list(numbers)]
     zeroed = {
-        node: _zeroed(folded[name].weight, units[name].weight.array)
+        node: _zeroed(fitted.folded[name].weight, fitted.units[name].weight.array)
         for node, name in lowered.synapses.items()
     }
     float_rates, float_answers, normalisation = _float_run(captured, plan, lowered, images)
@@ -94,7 +94,7 @@ def examine(
     }
     notes = [
         *normalisation,
-        *_weight_notes(plan, folded, lowered, zeroed),
+        *_weight_notes(plan, fitted.folded, lowered, zeroed),
         *_rate_notes(rates),
         *_answer_notes(logits, images),
     ]

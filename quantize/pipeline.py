@@ -95,17 +95,7 @@ def quantize(
     if len(names) != answers:
         raise QuantizeError(graph.outputs[0], f"{len(names)} class names for {answers} logits")
     reference, why = assemble(prepared, fitted.units, fitted.lowered, graph, source)
-    health = examine(
-        prepared.captured,
-        prepared.plan,
-        fitted.folded,
-        fitted.units,
-        fitted.lowered,
-        reference,
-        source,
-        calibration,
-        examined,
-    )
+    health = examine(prepared, fitted, reference, source, calibration, examined)
     notes = (
         *normalisation_notes(calibration, options),
         *health.notes,
