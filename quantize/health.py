@@ -5,6 +5,8 @@ Exact is not enough: a network whose first layer became zeros is exact, and blin
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ _NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is n
 _HUGE = 1e6  # times the median of a synapse's weights: one weight takes all the bits
 _SHIFTED = 1.0  # standard deviations, of most channels
 _SPREAD = 4.0  # times the variance, of most channels
+_MOST_RECORDED = 1 << 26  # currents, and as many membranes and spikes, of 8 bytes each
 _SATURATED = 0.999  # of all events that a neuron can send
 
 
@@ -85,21 +88,39 @@ def examine(
         node: _zeroed(fitted.folded[name].weight, fitted.units[name].weight.array)
         for node, name in lowered.synapses.items()
     }
-    float_rates, float_answers, normalisation = _float_run(captured, plan, lowered, images)
-    recording = reference.run_images(quantized_images(source, images))
-    logits = recording.values[reference.logits][-1]
-    rates = {
-        node: Rates(rate, float(np.abs(recording.values[node]).mean()) / _most(lowered, node))
-        for node, rate in float_rates.items()
-    }
+    float_rates: dict[str, float] = defaultdict(float)
+    integer_rates: dict[str, float] = defaultdict(float)
+    float_answers: list[int] = []
+    answered = []
+    normalisation: dict[str, Note] = {}
+    for some in images.split(_at_a_time(lowered)):
+        fired, answers, warned = _float_run(captured, plan, lowered, some)
+        float_answers += answers
+        for note in warned:
+            normalisation.setdefault(note.path, note)
+        recording = reference.run_images(quantized_images(source, some))
+        answered.append(recording.values[reference.logits][-1])
+        for node, rate in fired.items():
+            float_rates[node] += rate * len(some) / len(images)
+            sent = float(np.abs(recording.values[node]).mean()) / _most(lowered, node)
+            integer_rates[node] += sent * len(some) / len(images)
+    logits = np.concatenate(answered)
+    rates = {node: Rates(rate, integer_rates[node]) for node, rate in float_rates.items()}
     notes = [
-        *normalisation,
+        *normalisation.values(),
         *_weight_notes(plan, fitted.folded, lowered, zeroed),
         *_rate_notes(rates),
         *_answer_notes(logits, images),
     ]
     integer_answers = tuple(logits.argmax(-1).tolist())
-    return Health(numbers, zeroed, rates, float_answers, integer_answers, tuple(notes))
+    return Health(numbers, zeroed, rates, tuple(float_answers), integer_answers, tuple(notes))
+
+
+def _at_a_time(lowered: Lowered) -> int:
+    """Images whose recording takes a GiB or two; one, if that takes more."""
+    types, T = lowered.graph.types, lowered.graph.T
+    recorded = T * sum(math.prod(types[node].shape) for node in lowered.neurons)
+    return max(1, _MOST_RECORDED // recorded)
 
 
 def _zeroed(real: np.ndarray, integers: np.ndarray) -> float:
@@ -115,7 +136,7 @@ def _most(lowered: Lowered, node: str) -> int:
 
 def _float_run(
     captured: Captured, plan: Plan, lowered: Lowered, images: Tensor
-) -> tuple[dict[str, float], tuple[int, ...], list[Note]]:
+) -> tuple[dict[str, float], list[int], list[Note]]:
     """How often each neuron of the author's module fires, its answers, and warnings of images."""
     module = copied(captured.module)  # whatever its forward leaves behind stays here
     firing = {
@@ -138,7 +159,7 @@ def _float_run(
         )
         rates[node] = events / _most(lowered, node)
     notes = [note for norm, given in seen for note in _normalisation_notes(norm, given)]
-    return rates, tuple(answers.tolist()), notes
+    return rates, answers.tolist(), notes
 
 
 @contextmanager
