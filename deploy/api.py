@@ -192,7 +192,7 @@ def compare(
     *,
     on: On | Sequence[On] = "reference",
     model: nn.Module | None = None,
-    batch: int = 60,
+    batch: int | None = None,
 ) -> Report:
     """Compare every neuron at every step with PyTorch's. No tolerance.
 
@@ -201,7 +201,7 @@ def compare(
         images: (count, C, H, W) of bytes, or (count, T, C, H, W).
         on: a simulator, or several.
         model: that the network was made from, with its trained parameters.
-        batch: images per run; memory grows with it.
+        batch: images per run; by default as many as 3 GiB take.
 
     Raises:
         RecipeError: `model` is not what the network was made from.

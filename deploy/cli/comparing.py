@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from lapilli.ir.network import Network
     from lapilli.simulators.protocol import Executable
 
-_BATCH = 60
-
 
 def compare(
     network: NetworkFile,
@@ -72,6 +70,9 @@ def compare(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where quantizing warned, however exact.")
     ] = False,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images at a time; by default what 3 GiB take.")
+    ] = None,
     run_config: RunConfig = SIMULATED,
     as_json: AsJson = False,
 ) -> None:
@@ -127,7 +128,7 @@ def compare(
                     executable,
                     test.pixels,
                     names=("pytorch" if model else "reference", name),
-                    batch=len(test.pixels) if name.startswith("lava") else _BATCH,
+                    batch=batch,
                     progress=bars.advance,
                     preprocessing=preprocessing,
                 )

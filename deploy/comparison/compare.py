@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -20,6 +21,7 @@ from lapilli.simulators.protocol import Executable, ReadsMembranes
 
 Progress = Callable[[int], None]
 Pixels = npt.NDArray[np.uint8]
+_MOST_BYTES = 3 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +126,11 @@ def compare(
     pixels: Pixels,
     *,
     names: tuple[str, str] = ("pytorch", "simulator"),
-    batch: int = 60,
+    batch: int | None = None,
     progress: Progress | None = None,
     preprocessing: Preprocessed | None = None,
 ) -> Comparison:
-    """Run both on the same images, `batch` at a time, and compare what both recorded.
+    """Run both on the same images, some at a time, and compare what both recorded.
 
     Args:
         network: whose graph both run.
@@ -136,7 +138,7 @@ def compare(
         got: usually a simulator's, `Reference().compile(network.graph)`.
         pixels: images (count, C, H, W) of bytes, or (count, T, C, H, W).
         names: of the two, for reports.
-        batch: images per run; memory grows with it.
+        batch: images per run; by default as many as 3 GiB take.
         progress: called with the number of images done.
         preprocessing: what the model's own side knows of images and answers; then encoded images
             and names of classes are compared as well.
@@ -161,12 +163,13 @@ def compare_all(
     pixels: Pixels,
     *,
     name: str = "pytorch",
-    batch: int = 60,
+    batch: int | None = None,
     progress: Progress | None = None,
     preprocessing: Preprocessed | None = None,
 ) -> list[Comparison]:
     """Like `compare`, with several executables by name against one that runs once."""
     parts: dict[str, list[Comparison]] = {other: [] for other in others}
+    batch = batch or affordable_batch(network.graph)
     for start in range(0, len(pixels), batch):
         images = pixels[start : start + batch]
         given = network.encode(images)
@@ -194,6 +197,15 @@ def compare_all(
         )
         for other, done in parts.items()
     ]
+
+
+def affordable_batch(graph: Graph) -> int:
+    """Images at a time so that two recordings take 3 GiB; one, if that takes more.
+
+    Each has currents, membranes and spikes of every neuron, in 64 bits.
+    """
+    recorded = graph.T * sum(math.prod(graph.types[name].shape) for name in graph.recorded)
+    return max(1, _MOST_BYTES // (2 * 3 * 8 * recorded))
 
 
 def compare_recordings(
