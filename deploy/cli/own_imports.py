@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import itertools
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -209,7 +210,7 @@ def _depth(path: Path) -> int:
 
 def _alone(path: Path) -> ModuleType:
     """Import a file under a name that no other has."""
-    unique = f"lapilli_own_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    unique = f"lapilli_own_{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(unique, path)
     if spec is None or spec.loader is None:
         raise ModuleFileError(f"{path}: not a Python file")

@@ -55,11 +55,12 @@ def right(
 ) -> int:
     """How many images `model` answers right, whatever `prepare` makes of their bytes."""
     model.eval()
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
     with torch.no_grad():
         answers = []
         for start in range(0, len(pixels), 90):
             reset_states(model)
-            batch = prepare(pixels[start : start + 90])
+            batch = prepare(pixels[start : start + 90]).to(dtype)
             answers.append(signature.logits(model, batch).argmax(1))
     reset_states(model)
     return int((torch.cat(answers).numpy() == labels).sum())
