@@ -5,14 +5,12 @@ Exact is not enough: a network whose first layer became zeros is exact, and blin
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -21,13 +19,15 @@ from lapilli.ir.network import InputQuantizer
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Captured, neuron_of
+from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.copies import copied
 from lapilli.quantize.fit import Fitted
 from lapilli.quantize.image_scale import quantized_images
 from lapilli.quantize.lower import Lowered
+from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan
 from lapilli.quantize.preparation import Prepared
-from lapilli.quantize.pytorch.recorder import recorder
+from lapilli.quantize.pytorch.recorder import NeuronRecorder, recorder
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.weights import Folded
 
@@ -35,7 +35,7 @@ _NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is n
 _HUGE = 1e6  # times the median of a synapse's weights: one weight takes all the bits
 _SHIFTED = 1.0  # standard deviations, of most channels
 _SPREAD = 4.0  # times the variance, of most channels
-_MOST_RECORDED = 1 << 26  # currents, and as many membranes and spikes, of 8 bytes each
+_PIXELS = 1 << 18  # shown at a time
 _SATURATED = 0.999  # of all events that a neuron can send
 
 
@@ -88,39 +88,28 @@ def examine(
         node: _zeroed(fitted.folded[name].weight, fitted.units[name].weight.array)
         for node, name in lowered.synapses.items()
     }
-    float_rates: dict[str, float] = defaultdict(float)
-    integer_rates: dict[str, float] = defaultdict(float)
-    float_answers: list[int] = []
-    answered = []
-    normalisation: dict[str, Note] = {}
-    for some in images.split(_at_a_time(lowered)):
-        fired, answers, warned = _float_run(captured, plan, lowered, some)
-        float_answers += answers
-        for note in warned:
-            normalisation.setdefault(note.path, note)
-        recording = reference.run_images(quantized_images(source, some))
-        answered.append(recording.values[reference.logits][-1])
-        for node, rate in fired.items():
-            float_rates[node] += rate * len(some) / len(images)
-            sent = float(np.abs(recording.values[node]).mean()) / _most(lowered, node)
-            integer_rates[node] += sent * len(some) / len(images)
-    logits = np.concatenate(answered)
-    rates = {node: Rates(rate, integer_rates[node]) for node, rate in float_rates.items()}
+    module = copied(captured.module)  # whatever its forward leaves behind stays here
+    with _first_norm(captured, plan, module) as seen:
+        in_float = _run(module, captured.signature, lowered, images)
+    integers = torch.from_numpy(quantized_images(source, images).astype(np.float64))
+    in_integers = _run(
+        reference.module, reference.signature, lowered, integers * float(reference.image_scale)
+    )
+    rates = {node: Rates(rate, in_integers.rates[node]) for node, rate in in_float.rates.items()}
     notes = [
-        *normalisation.values(),
+        *(note for path, moments in seen.items() for note in moments.notes(path)),
         *_weight_notes(plan, fitted.folded, lowered, zeroed),
         *_rate_notes(rates),
-        *_answer_notes(logits, images),
+        *_answer_notes(in_integers.logits, images),
     ]
-    integer_answers = tuple(logits.argmax(-1).tolist())
-    return Health(numbers, zeroed, rates, tuple(float_answers), integer_answers, tuple(notes))
-
-
-def _at_a_time(lowered: Lowered) -> int:
-    """Images whose recording takes a GiB or two; one, if that takes more."""
-    types, T = lowered.graph.types, lowered.graph.T
-    recorded = T * sum(math.prod(types[node].shape) for node in lowered.neurons)
-    return max(1, _MOST_RECORDED // recorded)
+    return Health(
+        numbers,
+        zeroed,
+        rates,
+        tuple(in_float.logits.argmax(-1).tolist()),
+        tuple(in_integers.logits.argmax(-1).tolist()),
+        tuple(notes),
+    )
 
 
 def _zeroed(real: np.ndarray, integers: np.ndarray) -> float:
@@ -128,47 +117,107 @@ def _zeroed(real: np.ndarray, integers: np.ndarray) -> float:
     return float(np.count_nonzero((real != 0) & (integers == 0))) / alive if alive else 0.0
 
 
-def _most(lowered: Lowered, node: str) -> int:
+def _most(neuron: IntegerNeuron) -> int:
     """Events that a neuron can send in one step."""
-    op = lowered.neurons[node][1].op
+    op = neuron.op
     return op.thresholds.shape[0] if isinstance(op, ops.Staircase) else 1
 
 
-def _float_run(
-    captured: Captured, plan: Plan, lowered: Lowered, images: Tensor
-) -> tuple[dict[str, float], list[int], list[Note]]:
-    """How often each neuron of the author's module fires, its answers, and warnings of images."""
-    module = copied(captured.module)  # whatever its forward leaves behind stays here
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Events(NeuronRecorder):
+    """Counts what each call of a neuron sends, and keeps nothing else."""
+
+    sent: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, path: str, current: Tensor, spikes: Tensor, shown: Tensor | None) -> None:
+        """Add the mean of one call."""
+        self.sent.setdefault(path, []).append(spikes.double().abs().mean().item())
+
+    def mean(self, fire: program.Neuron) -> float:
+        """Over all steps of a neuron, in real units."""
+        calls = self.sent[fire.module]
+        return float(np.mean([calls[n] for n in fire.steps or (fire.call,)]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """How often each node that fires did, in parts of the most that it can; logits (B, classes)."""
+
+    rates: Mapping[str, float]
+    logits: npt.NDArray[np.float64]
+
+
+def _run(module: nn.Module, signature: Signature, lowered: Lowered, images: Tensor) -> _Run:
+    """Show images to a module, so few at a time that memory is what one large image takes."""
     firing = {
-        node: neuron_of(call)
-        for node, (call, _) in lowered.neurons.items()
+        node: (neuron_of(call), neuron)
+        for node, (call, neuron) in lowered.neurons.items()
         if not isinstance(call.op, program.Membrane)
     }
-    dtype = next((p.dtype for p in module.parameters()), torch.float32)
-    paths = {f.module for f in firing.values()}
-    with (
-        torch.no_grad(),
-        recorder(module, paths) as recorded,
-        _first_norm(captured, plan, module) as seen,
-    ):
-        answers = captured.signature.logits(module, images.to(dtype)).argmax(-1)
-    rates = {}
-    for node, fire in firing.items():
-        events = recorded.trace(fire)[1].double().abs().mean().item() / float(
-            fire.rule.output_scale
+    paths = {fire.module for fire, _ in firing.values()}
+    dtype = next((p.dtype for p in module.parameters()), images.dtype)
+    rates, logits = dict.fromkeys(firing, 0.0), []
+    for some in images.to(dtype).split(max(1, _PIXELS * len(images) // images.numel())):
+        events = _Events()
+        with torch.no_grad(), recorder(module, paths, events):
+            logits.append(signature.logits(module, some).double().numpy())
+        for node, (fire, neuron) in firing.items():
+            most = float(fire.rule.output_scale) * _most(neuron)
+            rates[node] += events.mean(fire) / most * len(some) / len(images)
+    return _Run(rates, np.concatenate(logits))
+
+
+@dataclass(slots=True, eq=False)
+class _Moments:
+    """Mean and variance of what a batch norm is given, channel by channel."""
+
+    norm: nn.Module
+    count: int = 0
+    total: Tensor | float = 0.0
+    squares: Tensor | float = 0.0
+
+    def add(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+        """Add one call; what does not have its channels is left out."""
+        given = args[0].detach().double()
+        mean = getattr(self.norm, "running_mean", None)
+        size = 0 if mean is None else len(mean)
+        channels = [a for a in range(1, given.ndim) if given.shape[a] == size]
+        if channels:
+            rows = given.movedim(channels[0], 0).flatten(1)
+            self.count += rows.shape[1]
+            self.total = self.total + rows.sum(1)
+            self.squares = self.squares + rows.square().sum(1)
+
+    def notes(self, path: str) -> list[Note]:
+        """Warn where a trained batch norm is given other values than in training."""
+        mean, var = (
+            getattr(self.norm, "running_mean", None),
+            getattr(self.norm, "running_var", None),
         )
-        rates[node] = events / _most(lowered, node)
-    notes = [note for norm, given in seen for note in _normalisation_notes(norm, given)]
-    return rates, answers.tolist(), notes
+        trained = int(getattr(self.norm, "num_batches_tracked", 0) or 0)
+        if mean is None or var is None or not trained or not self.count:
+            return []
+        own = torch.as_tensor(self.total) / self.count
+        spread_own = torch.as_tensor(self.squares) / self.count - own.square()
+        usual = var + self.norm.eps
+        shift = float(((own - mean).abs() / usual.sqrt()).median())
+        spread = float((spread_own / usual).median())
+        if shift <= _SHIFTED and 1 / _SPREAD <= spread <= _SPREAD:
+            return []
+        text = (
+            f"is given values whose mean lies {shift:.2g} standard deviations from that of "
+            f"training, with {spread:.2g} times its variance: were the images normalised as in "
+            "training?"
+        )
+        return [Note(NoteKind.NORMALISATION, path, text)]
 
 
 @contextmanager
 def _first_norm(
     captured: Captured, plan: Plan, module: nn.Module
-) -> Iterator[list[tuple[tuple[str, nn.Module], Tensor]]]:
-    """Hear what the batch norm behind the image's own linear map is given, if there is one."""
-    heard: list[tuple[tuple[str, nn.Module], Tensor]] = []
-    hooks = []
+) -> Iterator[Mapping[str, _Moments]]:
+    """Look at what the batch norm behind the image's own linear map is given, by its path."""
+    seen: dict[str, _Moments] = {}
     for unit in plan.units.values():
         call = captured.calls.get(unit.norm or "")
         first = captured.calls.get(unit.call)
@@ -178,40 +227,13 @@ def _first_norm(
         while isinstance(source.op, program.Reshape | program.Permute | program.Expand):
             source = captured.calls[source.inputs[0]]
         if isinstance(source.op, program.Input):
-            path = call.op.module
-            norm = module.get_submodule(path)
-
-            def hear(_: nn.Module, args: tuple[Tensor, ...], of: tuple[str, nn.Module]) -> None:
-                heard.append((of, args[0].detach()))
-
-            hooks.append(norm.register_forward_pre_hook(partial(hear, of=(path, norm))))
+            seen[call.op.module] = _Moments(module.get_submodule(call.op.module))
+    hooks = [m.norm.register_forward_pre_hook(m.add) for m in seen.values()]
     try:
-        yield heard
+        yield seen
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _normalisation_notes(named: tuple[str, nn.Module], given: Tensor) -> list[Note]:
-    """Compare what a trained batch norm is given with what it was given in training."""
-    path, norm = named
-    mean, var = getattr(norm, "running_mean", None), getattr(norm, "running_var", None)
-    if mean is None or var is None or not int(getattr(norm, "num_batches_tracked", 0) or 0):
-        return []
-    channels = [a for a in range(1, given.ndim) if given.shape[a] == len(mean)]
-    if not channels:
-        return []
-    axes = [a for a in range(given.ndim) if a != channels[0]]
-    own_mean, own_var = given.double().mean(axes), given.double().var(axes)
-    shift = float(((own_mean - mean).abs() / (var + norm.eps).sqrt()).median())
-    spread = float((own_var / (var + norm.eps)).median())
-    if shift <= _SHIFTED and 1 / _SPREAD <= spread <= _SPREAD:
-        return []
-    text = (
-        f"is given values whose mean lies {shift:.2g} standard deviations from that of training, "
-        f"with {spread:.2g} times its variance: were the images normalised as in training?"
-    )
-    return [Note(NoteKind.NORMALISATION, path, text)]
 
 
 def _weight_notes(

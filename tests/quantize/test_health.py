@@ -16,7 +16,7 @@ from lapilli.deploy.comparison.compare import compare  # noqa: E402
 from lapilli.export.native import load_network, save_network  # noqa: E402
 from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
-from lapilli.quantize import Quantized, health, quantize  # noqa: E402
+from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.quantize.health import Rates, _rate_notes  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 
@@ -167,15 +167,3 @@ def test_images_unlike_those_of_training_are_told(scale: float, warned: bool) ->
     x = torch.randn(40, 1, 6, 6, generator=torch.Generator().manual_seed(3)) * scale
     notes = quantize(Normed().eval(), x, mean=(0.0,), std=(1.0,)).notes
     assert any(n.kind is NoteKind.NORMALISATION and n.path == "norm" for n in notes) == warned
-
-
-def test_images_a_few_at_a_time_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    at_once = made().health
-    monkeypatch.setattr(health, "_MOST_RECORDED", 1)
-    one_by_one = made().health
-    assert one_by_one.float_answers == at_once.float_answers
-    assert one_by_one.integer_answers == at_once.integer_answers
-    for node, rates in at_once.rates.items():
-        alone = one_by_one.rates[node]
-        assert alone.in_float == pytest.approx(rates.in_float)
-        assert alone.in_integers == pytest.approx(rates.in_integers)
