@@ -5,8 +5,7 @@ Exact is not enough: a network whose first layer became zeros is exact, and blin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,11 +17,12 @@ from lapilli.ir import ops
 from lapilli.ir.network import InputQuantizer
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import program
-from lapilli.model.capture.program import Captured, neuron_of
+from lapilli.model.capture.program import neuron_of
 from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.copies import copied
 from lapilli.quantize.fit import Fitted
 from lapilli.quantize.image_scale import quantized_images
+from lapilli.quantize.image_statistics import first_norm
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan
@@ -33,8 +33,6 @@ from lapilli.quantize.weights import Folded
 
 _NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is not the layer
 _HUGE = 1e6  # times the median of a synapse's weights: one weight takes all the bits
-_SHIFTED = 1.0  # standard deviations, of most channels
-_SPREAD = 4.0  # times the variance, of most channels
 _PIXELS = 1 << 18  # shown at a time
 _SATURATED = 0.999  # of all events that a neuron can send
 
@@ -89,7 +87,7 @@ def examine(
         for node, name in lowered.synapses.items()
     }
     module = copied(captured.module)  # whatever its forward leaves behind stays here
-    with _first_norm(captured, plan, module) as seen:
+    with first_norm(captured, plan, module) as seen:
         in_float = _run(module, captured.signature, lowered, images)
     integers = torch.from_numpy(quantized_images(source, images).astype(np.float64))
     in_integers = _run(
@@ -165,75 +163,6 @@ def _run(module: nn.Module, signature: Signature, lowered: Lowered, images: Tens
             most = float(fire.rule.output_scale) * _most(neuron)
             rates[node] += events.mean(fire) / most * len(some) / len(images)
     return _Run(rates, np.concatenate(logits))
-
-
-@dataclass(slots=True, eq=False)
-class _Moments:
-    """Mean and variance of what a batch norm is given, channel by channel."""
-
-    norm: nn.Module
-    count: int = 0
-    total: Tensor | float = 0.0
-    squares: Tensor | float = 0.0
-
-    def add(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
-        """Add one call; what does not have its channels is left out."""
-        given = args[0].detach().double()
-        mean = getattr(self.norm, "running_mean", None)
-        size = 0 if mean is None else len(mean)
-        channels = [a for a in range(1, given.ndim) if given.shape[a] == size]
-        if channels:
-            rows = given.movedim(channels[0], 0).flatten(1)
-            self.count += rows.shape[1]
-            self.total = self.total + rows.sum(1)
-            self.squares = self.squares + rows.square().sum(1)
-
-    def notes(self, path: str) -> list[Note]:
-        """Warn where a trained batch norm is given other values than in training."""
-        mean, var = (
-            getattr(self.norm, "running_mean", None),
-            getattr(self.norm, "running_var", None),
-        )
-        trained = int(getattr(self.norm, "num_batches_tracked", 0) or 0)
-        if mean is None or var is None or not trained or not self.count:
-            return []
-        own = torch.as_tensor(self.total) / self.count
-        spread_own = torch.as_tensor(self.squares) / self.count - own.square()
-        usual = var + self.norm.eps
-        shift = float(((own - mean).abs() / usual.sqrt()).median())
-        spread = float((spread_own / usual).median())
-        if shift <= _SHIFTED and 1 / _SPREAD <= spread <= _SPREAD:
-            return []
-        text = (
-            f"is given values whose mean lies {shift:.2g} standard deviations from that of "
-            f"training, with {spread:.2g} times its variance: were the images normalised as in "
-            "training?"
-        )
-        return [Note(NoteKind.NORMALISATION, path, text)]
-
-
-@contextmanager
-def _first_norm(
-    captured: Captured, plan: Plan, module: nn.Module
-) -> Iterator[Mapping[str, _Moments]]:
-    """Look at what the batch norm behind the image's own linear map is given, by its path."""
-    seen: dict[str, _Moments] = {}
-    for unit in plan.units.values():
-        call = captured.calls.get(unit.norm or "")
-        first = captured.calls.get(unit.call)
-        if call is None or first is None or not isinstance(call.op, program.BatchNorm):
-            continue
-        source = captured.calls[first.inputs[0]]
-        while isinstance(source.op, program.Reshape | program.Permute | program.Expand):
-            source = captured.calls[source.inputs[0]]
-        if isinstance(source.op, program.Input):
-            seen[call.op.module] = _Moments(module.get_submodule(call.op.module))
-    hooks = [m.norm.register_forward_pre_hook(m.add) for m in seen.values()]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _weight_notes(
