@@ -3,8 +3,8 @@
 Reading order: `options`, `image_scale`, `preparation` (a model as a program), `plan` (what shares a
 scale), `weights` (fold and round), `neurons` (thresholds and the tie rule), `shiftmax` (powers of
 two for weights), `lower` (the graph), `fit` (until it fits Loihi's registers), `merging` (linear
-maps in a row), `pytorch` (the same integers in PyTorch), `health` and `image_statistics` (is it
-any good?), `recipe` (how it was made), `pipeline` (all of it), `replay` (PyTorch's side again, from a
+maps in a row), `pytorch` (the same integers in PyTorch), `health` and `image_statistics` (is it any
+good?), `recipe` (how it was made), `pipeline` (all of it), `replay` (PyTorch's side again, from a
 file).
 """
 
