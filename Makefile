@@ -6,7 +6,7 @@ ARGS   ?=
 # `make demo TORCH_BACKEND=cpu`: PyTorch without the gigabytes of CUDA that pip takes on Linux.
 TORCH_BACKEND ?=
 
-.PHONY: demo test test-long random-graphs fuzz lava-dl lint format adapters coverage runtimes sizes train soak lava-dl-full clean
+.PHONY: demo test test-long random-graphs fuzz monkey lava-dl lint format adapters coverage runtimes sizes train soak lava-dl-full clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test-long  what takes longer: every row of docs/coverage.md"
 	@echo "make random-graphs  1000 random graphs that each simulator takes (ARGS=names, --enough N)"
 	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
+	@echo "make monkey   2000 spoiled calls of every command (ARGS=--count N)"
 	@echo "make soak     100 runs of Lava in a row, compared; nothing may be left (ARGS=--runs N)"
 	@echo "make lava-dl  lava-dl's own environment for make test-long (2.2 GB)"
 	@echo "make lava-dl-full  the same with all that lava-dl asks for, to train with slayer (5.4 GB)"
@@ -72,6 +73,9 @@ random-graphs: $(VENV)/.lava
 
 fuzz: $(VENV)/.installed
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+
+monkey: $(VENV)/.installed
+	PYTHONPATH=tests $(BIN)/python -m monkey $(ARGS)
 
 soak: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.surveys.soak $(ARGS)
