@@ -118,6 +118,7 @@ def golden(
     make_folder(output)
     made = write_golden(loaded, pixels, output)
     silent = [name for name, rate in made.rates.items() if rate == 0]
+    saturated = [name for name, rate in made.rates.items() if rate == 1]
     facts = {
         "files": [str(f) for f in made.files],
         "digest": loaded.graph.digest,
@@ -125,6 +126,7 @@ def golden(
         "values": made.values,
         "rates": dict(made.rates),
         "silent": silent,
+        "saturated": saturated,
     }
     if as_json:
         print_json(facts)
@@ -132,9 +134,11 @@ def golden(
         vectors, script = (shlex.quote(printable(str(file))) for file in made.files)
         typer.echo(f"wrote {vectors}: {made.values:,} values of {len(pixels)} images")
         typer.echo(f"compare: python {script} {vectors} YOURS.npz")
-    if silent:
-        names = printable(", ".join(silent))
-        typer.echo(f"never fire on these images, and show nothing: {names}", err=True)
+    for names, when in ((silent, "never"), (saturated, "always")):
+        if names:
+            told = printable(", ".join(names))
+            typer.echo(f"{when} fire on these images, and show nothing: {told}", err=True)
+    if silent or saturated:
         raise typer.Exit(1)
 
 

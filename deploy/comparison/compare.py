@@ -234,7 +234,7 @@ def compare_recordings(
         images=_images(graph, got),
         compared=compared,
         mismatches=mismatches,
-        rates={n: _rate(graph, n, got.values[n]) for n in graph.firing},
+        rates={n: firing_rate(graph, n, got.values[n]) for n in graph.firing},
         still=tuple(n for n in graph.membranes if np.ptp(got.values[n]) == 0),
         answers=tuple(got.values[graph.outputs[0]][-1].argmax(axis=-1).tolist()),
         synops=got.synops or 0,
@@ -304,7 +304,7 @@ def _with_membrane(
     )
 
 
-def _rate(graph: Graph, name: str, values: IntArray) -> float:
+def firing_rate(graph: Graph, name: str, values: IntArray) -> float:
     """Mean spikes per neuron and step, of the most that it can fire in one."""
     return float(np.abs(values).mean()) / graph.types[name].range.magnitude
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lapilli.deploy.comparison.compare import firing_rate
 from lapilli.export.atomic import make_folder, write_atomic
 from lapilli.ir.errors import InputError
 from lapilli.ir.network import Network
@@ -27,7 +28,8 @@ class Golden:
 
     Attributes:
         files: the vectors, and the script that compares with them.
-        rates: node -> events for each neuron and step; a node at 0 shows nothing.
+        rates: node -> events for each neuron and step, in parts of the most that it can send; a
+            node at 0 or 1 shows nothing.
         values: numbers to compare.
     """
 
@@ -69,7 +71,7 @@ def write_golden(network: Network, pixels: npt.NDArray[np.uint8], folder: Path) 
     np.savez_compressed(archive, allow_pickle=False, **arrays)
     write_atomic(files[0], archive.getvalue())
     write_atomic(files[1], Path(__file__).with_name(SCRIPT).read_bytes())
-    rates = {name: float(recording.values[name].mean()) for name in graph.firing}
+    rates = {n: firing_rate(graph, n, recording.values[n]) for n in graph.firing}
     return Golden(files, rates, values)
 
 

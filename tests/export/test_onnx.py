@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from lapilli.export.onnx import writer as exporter
 from lapilli.export.onnx.neuron import OPSET
-from lapilli.export.onnx.products import SATURATES
 from lapilli.export.onnx.writer import save_onnx, to_onnx
 from lapilli.ir import ops
 from lapilli.ir.errors import UnsupportedError
@@ -245,12 +244,16 @@ def test_random_graphs_are_valid_models(
 
 def test_signed_weights_meet_small_activations_alone() -> None:
     """Unsigned by signed products saturate without VNNI where the unsigned one is above 128."""
+    # Two products are added in 16 bits: of a weight of -128 and an activation a, the least is
+    # -2 * 128 * a, which 16 bits hold up to a = 128 and no further.
+    most = max(a for a in range(1, 256) if -2 * 128 * a >= np.iinfo(np.int16).min)
+    assert most == 128
     rng = np.random.default_rng(0)
     linear = ops.Linear(
         weight=IntTensor.of(rng.integers(-127, 128, (4, 6))), bias=IntTensor.of([0] * 4),
         graded=True,
     )  # fmt: skip
-    kinds = [(0, 1), (0, SATURATES), (0, SATURATES + 1), (-1, 1), (-127, 127), (0, 1000)]
+    kinds = [(0, 1), (0, most), (0, most + 1), (-1, 1), (-127, 127), (0, 1000)]
     signed = []
     for lo, hi in kinds:
         source = ops.Input(type=TensorType((6,), IntRange(lo, hi), Kind.GRADED))
