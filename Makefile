@@ -6,7 +6,7 @@ ARGS   ?=
 # `make demo TORCH_BACKEND=cpu`: PyTorch without the gigabytes of CUDA that pip takes on Linux.
 TORCH_BACKEND ?=
 
-.PHONY: demo test test-long random-graphs fuzz monkey lava-dl lint format adapters coverage runtimes sizes train soak lava-dl-full clean
+.PHONY: demo test test-long random-graphs fuzz monkey mutants lava-dl lint format adapters coverage runtimes sizes train soak lava-dl-full clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test-long  what takes longer: every row of docs/coverage.md"
 	@echo "make random-graphs  1000 random graphs that each simulator takes (ARGS=names, --enough N)"
 	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
+	@echo "make mutants  planted faults, each of which tests must notice (about 15 minutes; ARGS=words)"
 	@echo "make monkey   2000 spoiled calls of every command (ARGS=--count N)"
 	@echo "make soak     100 runs of Lava in a row, compared; nothing may be left (ARGS=--runs N)"
 	@echo "make lava-dl  lava-dl's own environment for make test-long (2.2 GB)"
@@ -76,6 +77,9 @@ fuzz: $(VENV)/.installed
 
 monkey: $(VENV)/.installed
 	PYTHONPATH=tests $(BIN)/python -m monkey $(ARGS)
+
+mutants: $(VENV)/.lava
+	PYTHONPATH=tests $(BIN)/python -m mutants $(ARGS)
 
 soak: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.surveys.soak $(ARGS)

@@ -1,0 +1,124 @@
+"""Planted faults: one edit each, and the tests that must not stay green.
+
+An edit is text that stands exactly once in its file, so that the table fails, instead of passing
+by, when the code has moved on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """An edit of one file, and what has to notice it."""
+
+    file: str
+    old: str
+    new: str
+    tests: str  # arguments of pytest, with blanks between
+
+    @property
+    def name(self) -> str:
+        """The file, and how the edit begins."""
+        return f"{self.file}: {' '.join(self.old.split())[:60]}"
+
+
+_IR, _CONFORMANCE = "tests/ir", "tests/conformance/test_simulators.py"
+_TYPES, _PASSES = "tests/ir/test_types.py tests/ir/test_graph.py", "tests/ir/test_passes.py"
+_CERTIFICATE = "tests/ir/test_certificate.py"
+_BINARY = (
+    "tests/ir/test_binary_neurons.py tests/ir/test_binary_gates.py tests/ir/test_binary_shifts.py"
+)
+_COMPARE = "tests/deploy/test_vacuity.py tests/deploy/test_batches.py tests/end_to_end/test_planted_faults.py"
+_EVENTS = f"{_CONFORMANCE} tests/simulators/test_event_driven.py"
+_ONNX = "tests/simulators/test_onnx_runtime.py tests/export/test_onnx.py"
+_FILE = (
+    "tests/export/test_file.py tests/export/test_file_damage.py tests/export/test_file_versions.py"
+)
+_QUANTIZE = "tests/quantize/test_neurons.py tests/quantize/test_thresholds.py tests/quantize/test_quantize.py"
+_REPLAY, _HEALTH = "tests/quantize/test_replay.py", "tests/quantize/test_health.py"
+_LAVA = "tests/simulators/test_lava.py"
+_NIR = "tests/export/test_nir_ops.py tests/export/test_nir.py"
+_CAPTURE = "tests/model/test_capture.py tests/model/test_axes.py"
+
+MUTANTS = (
+    # ---- ir: what each op computes ----
+    Mutant("ir/semantics.py", "spikes = (v >= op.threshold.array)", "spikes = (v > op.threshold.array)", _CONFORMANCE),
+    Mutant("ir/semantics.py", "spikes -= v <= -op.threshold.array", "spikes -= v < -op.threshold.array", _CONFORMANCE),
+    Mutant("ir/semantics.py", "np.asarray(np.sign(a) * ((np.abs(a) * (ops.DECAY_ONE - d)) >> 12), np.int64)", "np.asarray((a * (ops.DECAY_ONE - d)) >> 12, np.int64)", _CONFORMANCE),
+    Mutant("ir/semantics.py", "return np.where(spikes != 0, 0, v)", "return np.where(spikes > 0, 0, v)", _CONFORMANCE),
+    Mutant("ir/semantics.py", "return v - spikes * op.reset_by", "return v - np.abs(spikes) * op.reset_by", _CONFORMANCE),
+    Mutant("ir/semantics.py", "v = decay(state.v, op.dv) + u + op.bias.array", "v = decay(state.v, op.dv) + u", _CONFORMANCE),
+    Mutant("ir/semantics.py", "return fired.state.v if op.after_reset else fired.membrane", "return fired.membrane", _CONFORMANCE),
+    Mutant("ir/semantics.py", "return np.asarray(np.sign(total) * (np.abs(total) >> reach), np.int64)", "return np.asarray(total >> reach, np.int64)", f"{_CONFORMANCE} tests/ir/test_shift_sum.py"),
+    Mutant("ir/semantics.py", "reached = [inputs[0] >= threshold", "reached = [inputs[0] > threshold", _CONFORMANCE),
+    Mutant("ir/semantics.py", "return view[:, :, ::sh, ::sw]", "return view[:, :, ::sw, ::sh]", _CONFORMANCE),
+    Mutant("ir/semantics.py", "(ph, pw), (sh, sw) = padding, stride", "(pw, ph), (sh, sw) = padding, stride", _CONFORMANCE),
+    # ---- ir: what is proved ----
+    Mutant("ir/infer.py", "return TensorType(shape, _product(a, b).times(a.shape[-1]), _summed(a, b))", "return TensorType(shape, _product(a, b), _summed(a, b))", _TYPES),
+    Mutant("ir/infer.py", "return TensorType(a.shape, a.range + b.range, _summed(a, b))", "return TensorType(a.shape, a.range | b.range, _summed(a, b))", _TYPES),
+    Mutant("ir/infer.py", "return TensorType(x.shape, IntRange(0, levels), kind)", "return TensorType(x.shape, IntRange(0, 1), kind)", _TYPES),
+    Mutant("ir/infer.py", "return TensorType(shape, a.range | b.range, Kind.SPIKES if spikes else _summed(a, b))", "return TensorType(shape, a.range, Kind.SPIKES if spikes else _summed(a, b))", _TYPES),
+    Mutant("ir/infer.py", "few = x.kind is Kind.COUNTS and x.range.hi <= ops.MOST_EVENTS", "few = x.kind is Kind.COUNTS", _TYPES),
+    Mutant("ir/bounds.py", "v = _after_reset(op, h)", "v = h", _CERTIFICATE),
+    Mutant("ir/bounds.py", "h = _decayed(v, op.dv) + u + op.bias.range", "h = _decayed(v, op.dv) + u", _CERTIFICATE),
+    Mutant("ir/bounds.py", "loss = max(fraction_loss(op.du), fraction_loss(op.dv)) * (T - 1)", "loss = max(fraction_loss(op.du), fraction_loss(op.dv))", _CERTIFICATE),
+    Mutant("ir/loihi.py", "if max(bounds.u.magnitude, bounds.v.magnitude) < 1 << (STATE_BITS - 1):", "if bounds.v.magnitude < 1 << (STATE_BITS - 1):", f"{_CERTIFICATE} tests/quantize/test_registers.py"),
+    Mutant("ir/loihi.py", "if np.any(tied <= reached - unit):", "if np.any(tied < reached - unit):", _CERTIFICATE),
+    Mutant("ir/loihi.py", "elif vth >= 1 << THRESHOLD_BITS:", "elif vth > 1 << THRESHOLD_BITS:", f"{_CERTIFICATE} tests/simulators/test_lava_stock_registers.py"),
+    # ---- ir: graphs and passes ----
+    Mutant("ir/graph.py", "if node.name in found and not stop(node):", "if node.name in found:", f"{_IR} tests/simulators/test_lava_stock.py"),
+    Mutant("ir/graph.py", 'raise GraphError(node.name, "name is used twice")', "pass", "tests/ir/test_graph.py"),
+    Mutant("ir/canonical.py", "if f.default is MISSING or held != f.default:", "if f.default is MISSING:", f"tests/ir/test_graph.py {_FILE}"),
+    Mutant("ir/passes/delays.py", "if isinstance(op, ops.Synaptic):\n        return 1", "if isinstance(op, ops.Synaptic):\n        return int(not isinstance(op, ops.Sum))", f"{_PASSES} tests/ir/test_new_op.py"),
+    Mutant("ir/passes/delays.py", "if late := latency[node.name] - cost(node.op) - latency[source]:", "if late := latency[node.name] - latency[source] - 1:", _PASSES),
+    Mutant("ir/passes/wiring.py", "axes = tuple(before.op.axes[a] for a in node.op.axes)", "axes = tuple(node.op.axes[a] for a in before.op.axes)", _PASSES),
+    Mutant("ir/passes/binary/thresholds.py", "shift = max(0, 1 - lowest)", "shift = max(0, -lowest)", _BINARY),
+    Mutant("ir/passes/binary/thresholds.py", "for bit in reversed(range(lowest, most.bit_length())):", "for bit in reversed(range(lowest, most.bit_length() - 1)):", _BINARY),
+    Mutant("ir/network.py", "scale = Fraction(2) ** self.exponent / self.std[channel]", "scale = Fraction(2) ** self.exponent / self.std[0]", "tests/ir/test_network.py"),
+    Mutant("ir/network.py", "min(max(q, self.lo), self.hi)", "max(q, self.lo)", "tests/ir/test_network.py"),
+    Mutant("ir/network.py", 'return hashlib.sha256("\\n".join([head, scale, repr(self.classes)]).encode()).hexdigest()', 'return hashlib.sha256("\\n".join([head, scale]).encode()).hexdigest()', _FILE),
+    # ---- comparison ----
+    Mutant("deploy/comparison/compare.py", "if rate in (0.0, 1.0)", "if rate in (0.0,)", _COMPARE),
+    Mutant("deploy/comparison/compare.py", "if rate in (0.0, 1.0)", "if rate in (1.0,)", _COMPARE),
+    Mutant("deploy/comparison/compare.py", ", *self.still)", ")", _COMPARE),
+    Mutant("deploy/comparison/compare.py", "return self.compared > 0 and agrees and not self.vacuous", "return agrees and not self.vacuous", _COMPARE),
+    Mutant("deploy/comparison/compare.py", "agrees = not self.mismatches and not self.renamed", "agrees = not self.mismatches", "tests/deploy/test_vacuity.py tests/deploy/test_modules.py"),
+    Mutant("deploy/comparison/compare.py", "mismatches += int(np.count_nonzero(fact.expected != fact.got))", "mismatches += int(np.count_nonzero(fact.expected > fact.got))", _COMPARE),
+    Mutant("deploy/comparison/divergence.py", "if best is None or t < best[0]:", "if best is None or t <= best[0]:", _COMPARE),
+    Mutant("deploy/comparison/divergence.py", "t = graph.T - 1 if fact.kind == \"logits\" else at[0]", "t = at[0]", _COMPARE),
+    Mutant("deploy/comparison/check_golden.py", "np.argwhere(want != got)[:1]", "np.argwhere(want > got)[:1]", "tests/docs/test_golden.py"),
+    Mutant("deploy/comparison/check_golden.py", 'return f"of another network: digest', 'pass; f"of another network: digest', "tests/docs/test_golden.py tests/deploy/test_exchange.py"),
+    Mutant("deploy/comparison/golden.py", 'arrays["logits"] = _narrow(recording.values[graph.outputs[0]][-1])', 'arrays["logits"] = _narrow(recording.values[graph.outputs[0]][0])', "tests/docs/test_golden.py tests/deploy/test_exchange.py"),
+    # ---- simulators ----
+    Mutant("simulators/reference.py", "self._check_range(node, value)\n", "", "tests/conformance tests/simulators tests/ir/test_types.py"),
+    Mutant("simulators/event_driven.py", "out[gate <= -events] -= value[gate <= -events]", "pass", _EVENTS),
+    Mutant("simulators/event_driven.py", "out[...] = own.v if op.after_reset else before", "out[...] = before", _EVENTS),
+    Mutant("simulators/event_driven.py", "return int(np.abs(gate).sum())", "return int(np.count_nonzero(gate))", _EVENTS),
+    Mutant("simulators/conformance/checking.py", 'for attempt in ("first", "second"):', 'for attempt in ("first",):', _CONFORMANCE),
+    Mutant("simulators/conformance/checking.py", "if not compared:", "if False:", _CONFORMANCE),
+    Mutant("simulators/onnx.py", 'if facts["digest"] != graph.digest:', "if False:", _ONNX),
+    Mutant("export/onnx/products.py", "SATURATES = 128", "SATURATES = 255", _ONNX),
+    Mutant("simulators/lava/shared/traces.py", "return current << self.shift", "return current", _LAVA),
+    Mutant("simulators/lava/host/adapter.py", "rounds = -(-samples // lanes)", "rounds = samples // lanes", _LAVA),
+    # ---- files ----
+    Mutant("export/native/reader.py", 'if found != metadata["digest"]:', "if False:", _FILE),
+    Mutant("export/native/reader.py", "if unused:\n", "if False:\n", _FILE),
+    Mutant("export/native/writer.py", 'return hashlib.sha256(f"{network_digest}\\n{recipe}".encode()).hexdigest()', 'return hashlib.sha256(f"{network_digest}".encode()).hexdigest()', _FILE),
+    Mutant("export/native/version1.py", "if f.name in told:", "if True:", _FILE),
+    Mutant("export/native/values.py", 'if len(written) > 200 or "e" in written.lower():', "if len(written) > 200:", _FILE),
+    Mutant("export/atomic.py", "if source := next((s for s in inputs if _is_same(output, s)), None):", "if source := None:", "tests/export/test_atomic.py tests/deploy/test_outputs.py"),
+    # ---- quantize ----
+    Mutant("quantize/neurons.py", "math.floor(t) if rule.strict else math.ceil(t) - 1", "math.ceil(t) - 1", _QUANTIZE),
+    Mutant("quantize/staircase.py", "if level % 2 and not rule.half_up", "if level % 2", f"{_QUANTIZE} tests/model/test_integer_spikes.py"),
+    Mutant("quantize/weights.py", "bias = np.rint(folded.bias / float(output_scale))", "bias = np.floor(folded.bias / float(output_scale))", f"{_QUANTIZE} tests/quantize/test_folding.py"),
+    Mutant("quantize/replay.py", "if not other_parameters and parameter_digest(model) != made.parameters:", "if False:", _REPLAY),
+    Mutant("quantize/replay.py", "if worst > float(bound):", "if False:", _REPLAY),
+    Mutant("quantize/replay.py", "if not other_parameters and rule_text(fire.rule) != record.rule:", "if False:", _REPLAY),
+    Mutant("quantize/health.py", "if rate.in_float > 0 and rate.in_integers == 0:", "if False:", _HEALTH),
+    Mutant("quantize/health.py", "elif zeroed[node] >= _NEARLY_ALL:", "elif zeroed[node] > 1:", _HEALTH),
+    Mutant("quantize/pytorch/integer_neuron.py", "on = np.array_equal(n * numerator / denominator, values)", "on = True", "tests/quantize/test_reference.py tests/quantize/test_quantize.py"),
+    # ---- model ----
+    Mutant("model/capture/repeatability.py", "if record != first.setdefault(showing.images, record):", "if False:", "tests/model/test_repeatability.py"),
+    Mutant("model/neurons/simulate.py", "h > theta if rule.strict else h >= theta", "h >= theta", "tests/model/test_adapters.py tests/model/test_described.py"),
+)  # fmt: skip
