@@ -89,8 +89,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-# To come last in `lint` once export/, model/, quantize/, simulators/ and tests/ have none of its errors; deploy/ has none:
-#	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

@@ -36,12 +36,12 @@ def main() -> None:
         port = lif.s_out
     sink = Sink(shape=shape, buffer=steps)
     port.connect(sink.a_in)
-    lif.create_runtime(Loihi2SimCfg(select_tag="fixed_pt"))
+    sink.create_runtime(Loihi2SimCfg(select_tag="fixed_pt"))
     start = time.perf_counter()
-    lif.run(RunSteps(steps))
+    sink.run(RunSteps(steps))
     seconds = time.perf_counter() - start
     spikes = sink.data.get()[:, len(weights) :].T
-    lif.stop()
+    sink.stop()
     np.save(folder / "spikes.npy", spikes.astype(np.int8))
     print(json.dumps(seconds))
 

@@ -85,7 +85,13 @@ def measure(size: int, pairs: int) -> tuple[Cost, Cost]:
                 raise SystemExit(f"the spikes of {size} processes differ, or show nothing")
             for cost, seen in zip((mine, theirs), taken, strict=True):
                 seen.append((cost[0] / (T + layers), cost[1]))
-    return tuple(tuple(map(statistics.median, zip(*seen, strict=True))) for seen in taken)
+    return medians(taken[0]), medians(taken[1])
+
+
+def medians(seen: list[Cost]) -> Cost:
+    """The median of each of the two costs."""
+    per_step, start = zip(*seen, strict=True)
+    return statistics.median(per_step), statistics.median(start)
 
 
 def plot(results: dict[int, tuple[Cost, Cost]], file: Path) -> None:

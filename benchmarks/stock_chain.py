@@ -37,13 +37,13 @@ def main() -> None:
         port, latency = lif.s_out, latency + 1
     sink = Sink(shape=shape, buffer=steps + latency)
     port.connect(sink.a_in)
-    lif.create_runtime(Loihi2SimCfg(select_tag="fixed_pt"))
-    lif.run(RunSteps(latency))  # the pipeline fills
+    sink.create_runtime(Loihi2SimCfg(select_tag="fixed_pt"))
+    sink.run(RunSteps(latency))  # the pipeline fills
     start = time.perf_counter()
-    lif.run(RunSteps(steps))
+    sink.run(RunSteps(steps))
     seconds = (time.perf_counter() - start) / steps
     spikes = sink.data.get()[..., latency:].transpose(3, 2, 0, 1)
-    lif.stop()
+    sink.stop()
     np.save(folder / "spikes.npy", spikes.astype(np.int8))
     print(json.dumps(seconds))
 

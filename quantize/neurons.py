@@ -104,7 +104,7 @@ def integer_neuron(
     why = _inexact(rule, scale, lost, below)
     if form and not why and rule.reset is ops.Reset.BY_SUBTRACTION:
         why = f"its soft reset would need {lost + below} bits below Loihi's in its state"
-    if form and not why and len(rule.thetas) > 1:
+    if form and not why and len(rule.thetas) != 1:
         why = f"its thresholds differ, and its state would need {lost + below} bits below Loihi's"
     if why:
         form = form or StateFormat(ops.LOIHI_FRACTION_BITS)
@@ -167,7 +167,7 @@ def next_coarser(
         enough = int(op.threshold.array.min()) >= 2 * _ENOUGH_STATE and op.fraction_bits > lowest
         return StateFormat(op.fraction_bits - 1, loihi_threshold=False) if enough else None
     lost = max(fraction_loss(op.dv), fraction_loss(op.du)) * (T - 1)
-    if rule.reset is ops.Reset.BY_SUBTRACTION or len(rule.thetas) > 1:
+    if rule.reset is ops.Reset.BY_SUBTRACTION or len(rule.thetas) != 1:
         form = StateFormat(ops.LOIHI_FRACTION_BITS)
     elif rule.thetas[0] > _ENOUGH_UNITS * neuron.unit:
         form = StateFormat(max(ops.LOIHI_FRACTION_BITS, lost))

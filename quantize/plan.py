@@ -275,7 +275,7 @@ def synapse_of(captured: Captured, norm: Call) -> str:
         channels = channels.reshape(step_shape(call.dims))
     axis = step_axes(norm.dims)[1] or 0  # T and B were refused there when it was captured
     along = np.moveaxis(channels, axis, -1)
-    expected = np.arange(along.shape[-1])
+    expected = np.arange(channels.shape[axis])
     if not np.array_equal(along, np.broadcast_to(expected, along.shape)):
         raise QuantizeError(norm.path, f"does not run over the channels of {synapse.path!r}")
     return synapse.name

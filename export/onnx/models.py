@@ -114,7 +114,6 @@ def show_all(model: ModelProto, names: Iterable[str]) -> dict[str, str]:
     step = graph
     if scan is not None:
         step = next(a.g for a in scan.attribute if a.name == "body")
-        T = graph.input[0].type.tensor_type.shape.dim[0].dim_value
         states = len(step.output) - len(graph.output)
         found = {i.name: o.name for i, o in zip(step.output[states:], graph.output, strict=True)}
     else:
@@ -126,6 +125,7 @@ def show_all(model: ModelProto, names: Iterable[str]) -> dict[str, str]:
         step.output.append(declared[name])
         found[name] = name
         if scan is not None:
+            T = graph.input[0].type.tensor_type.shape.dim[0].dim_value
             scan.output.append(f"{name}/shown")
             graph.output.append(_over_time(declared[name], f"{name}/shown", T))
             found[name] = f"{name}/shown"

@@ -137,10 +137,8 @@ def _cut_bytes(body: Body, name: str) -> Iterator[Byte]:
         body.value(name),
         1,
     )
-    cuts = _cuts(values)
-    if cuts:
+    for _ in range(_cuts(values)):
         mask, shift = body.scalar(BYTE - 1, carrier), body.scalar(BYTE, carrier)
-    for _ in range(cuts):
         low = body.emit("BitwiseAnd", [rest, mask], name)
         yield Byte(body.cast(low, carrier, U8, name), weight, 0)
         rest = body.emit("Div", [body.emit("Sub", [rest, low], name), shift], name)

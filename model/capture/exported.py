@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
@@ -133,7 +134,7 @@ class Reader:
             parent, _, leaf = self._parameters[name].rpartition(".")
             tensor = getattr(self.model.get_submodule(parent), leaf)
         elif name in self._lifted:
-            tensor = self.exported.constants[self._lifted[name]]
+            tensor = cast(Tensor, self.exported.constants[self._lifted[name]])
         else:
             return None
         return _exact(tensor.detach().clone())
@@ -199,9 +200,7 @@ class Reader:
 
     def _folded(self, node: Any, path: str) -> Any:
         """Let torch compute what depends on parameters alone, in float64."""
-        args, kwargs = torch.fx.node.map_arg(
-            (node.args, dict(node.kwargs)), lambda n: self.constant(n.name)
-        )
+        args, kwargs = map_arg((node.args, dict(node.kwargs)), lambda n: self.constant(n.name))
         try:
             with torch.no_grad():
                 return pytree.tree_map(_exact, node.target(*args, **kwargs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.export.graph_signature import OutputKind
@@ -28,15 +28,18 @@ def chosen(
     Raises:
         CaptureError: none does.
     """
-    (every,) = exported.graph.output_node().args
+    every = cast(
+        "Sequence[Any]", exported.graph.output_node().args[0]
+    )  # export returns a flat tuple
     specs = exported.graph_signature.output_specs
     flat = [  # without the buffers that the forward changes
         value
         for value, spec in zip(every, specs, strict=True)
         if spec.kind is OutputKind.USER_OUTPUT
     ]
+    tree = cast("pytree.TreeSpec", exported.call_spec.out_spec)  # None only where nothing traced
     shapes = [tuple(v.meta["val"].shape) if isinstance(v, torch.fx.Node) else None for v in flat]
-    found = choose_leaf(shapes, exported.call_spec.out_spec, batch, output, leaf)
+    found = choose_leaf(shapes, tree, batch, output, leaf)
     if len(flat) > 1 and output is None and leaf is None:
         text = (
             f"returns {len(flat)} values; number {found} in the order written, of shape "

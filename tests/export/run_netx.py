@@ -6,6 +6,8 @@ layer and the last membrane, (steps + layers, ...). An input layer with neurons 
 bias.
 """
 
+# pyright: reportMissingImports=false
+# Lava is where this file runs, not where pyright looks.
 import sys
 
 import numpy as np

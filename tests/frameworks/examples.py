@@ -106,7 +106,9 @@ def spikingjelly() -> list[Example]:
 
 
 def spikingjelly_old() -> list[Example]:
-    from spikingjelly.clock_driven import neuron as sj
+    from spikingjelly.clock_driven import (  # pyright: ignore[reportMissingImports]  # an older release
+        neuron as sj,
+    )
 
     return [
         Example("MultiStepLIFNode()", sj.MultiStepLIFNode(backend="torch"), fresh),
@@ -194,7 +196,7 @@ def braincog() -> list[Example]:
         package = types.ModuleType(name)
         package.__path__ = [str(FOLDERS / "braincog" / name.replace(".", "/"))]
         sys.modules[name] = package
-    from braincog.base.node import node as bc
+    from braincog.base.node import node as bc  # pyright: ignore[reportMissingImports]  # made above
 
     class Step:
         """What STEP changes: thresholds of 1, >=, all steps in one call, tokens (T*B, N, C)."""

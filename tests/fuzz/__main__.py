@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--only", choices=FORMATS)
     given = parser.parse_args()
     start = time.perf_counter()
-    kinds = [given.only] if given.only else list(FORMATS)
+    kinds: list[str] = [given.only] if given.only else list(FORMATS)
     each = -(-given.count // len(kinds))
     parts = min(64, max(1, each // 100))
     stops = [given.first + each * i // parts for i in range(parts + 1)]

@@ -104,7 +104,7 @@ def test_scores_and_values_of_the_small_model_tell_roundings_apart(images: Tenso
     """Not vacuous: sums are truncated in both directions, and shifts of many sizes appear."""
     quantized = made()
     seen: list[tuple[Any, Any]] = []
-    own = quantized.reference.module.get_submodule("shiftmax")
+    own: Any = quantized.reference.module.get_submodule("shiftmax")
     own.register_forward_hook(lambda m, args, y: seen.append((m.weights(args[0]), args)))
     quantized.reference.run_images(_integers(quantized, images))
     ((weights, (_, v)),) = seen

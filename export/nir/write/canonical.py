@@ -22,9 +22,9 @@ from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray
 
 DT = 1e-4  # seconds; the step that importers of NIR assume
-EXACT = 1 << 53  # float64 holds every integer up to here
-FLOAT = "float64"
-FLATTENS = True
+EXACT: int = 1 << 53  # float64 holds every integer up to here
+FLOAT: str = "float64"
+FLATTENS: bool = True
 
 _TIME_CONSTANTS = {ops.DECAY_ONE: 1, ops.DECAY_ONE // 2: 2}  # dv -> tau_mem in steps
 _MOST_CHANNELS = 1 << 12  # beyond, a matrix for one factor is a waste

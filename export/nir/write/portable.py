@@ -28,9 +28,9 @@ from lapilli.export.nir.write.routing import need_few
 from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray, IntTensor
 
-EXACT = 1 << 24  # float32 holds every integer up to here
-FLOAT = "float32"
-FLATTENS = False
+EXACT: int = 1 << 24  # float32 holds every integer up to here
+FLOAT: str = "float32"
+FLATTENS: bool = False
 
 # dv -> tau_mem in steps. 1 - 2^-30 is 1 in float32, and 2^30 x - v over 2^30 moves v by x.
 TIME_CONSTANTS = {0: 1 << 30, ops.DECAY_ONE // 2: 2, ops.DECAY_ONE: 1}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from lapilli.ir import ops
@@ -18,7 +19,8 @@ from lapilli.ir.semantics import State, evaluate, integrate
 from lapilli.ir.tensor import IntArray
 
 Kernel = Callable[..., IntArray]  # one operand or two, lanes in front, to the value
-Membranes = Callable[[IntArray, IntArray, IntArray], IntArray]  # x, u, v in place: spikes
+Messages = npt.NDArray[np.int32] | IntArray  # Lava carries 32 bits
+Membranes = Callable[[Messages, IntArray, IntArray], IntArray]  # x, u, v in place: spikes
 _FLOATS = ((24, np.float32), (53, np.float64))  # bits of the integers that they hold
 
 
@@ -103,7 +105,7 @@ def membranes(op: ops.Neuron) -> Membranes:
     ):
         return _simple(op)
 
-    def run(x: IntArray, u: IntArray, v: IntArray) -> IntArray:
+    def run(x: Messages, u: IntArray, v: IntArray) -> IntArray:
         fired = integrate(op, x.astype(np.int64), State(u, v))
         u[:], v[:] = fired.state.u, fired.state.v
         return fired.spikes
@@ -118,7 +120,7 @@ def _simple(op: ops.Neuron) -> Membranes:
     """No current that lasts, a leak of nothing, one half, or all; hard reset."""
     threshold, bias = op.threshold.array, op.bias.array
 
-    def run(x: IntArray, u: IntArray, v: IntArray) -> IntArray:
+    def run(x: Messages, u: IntArray, v: IntArray) -> IntArray:
         if op.fraction_bits < 0:
             np.right_shift(x, -op.fraction_bits, out=u, dtype=u.dtype)
         else:
