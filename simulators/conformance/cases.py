@@ -93,6 +93,12 @@ CASES: tuple[Case, ...] = (
         by_hand=(-1, 1, 0, -1),
     ),
     Case(
+        "a-negative-spike-adds-what-a-spike-takes",
+        "-8 fires: a soft reset leaves -2, and taking away once more would leave -14",
+        *neuron_case(lif(6, dv=0, ternary=True, reset=_SOFT, reset_by=6), [-4, 1, 1, 1, 2]),
+        by_hand=(-1, 0, 0, 0, 1),
+    ),
+    Case(
         "membrane-is-read-before-its-reset",
         "6 fires: the step shows 6, the next begins at 0; a spike would show 1",
         *neuron_case(ops.Membrane(neuron=lif(6)), [1, 3, -2, 3]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 
 from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, RangeError, UnsupportedError
+from lapilli.ir.graph import Graph, Node
 from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
+from lapilli.ir.types import TensorType
 from lapilli.simulators.conformance import CASES, Case, check
 from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.nir.nirtorch import Nir, NirTorch
@@ -66,6 +69,7 @@ DECLINED_BY_CHAINS = {
     "fraction-bits-keep-the-half": _BEHIND,
     "v-below-zero-is-kept": _BEHIND,
     "ternary-fires-both-ways": _BEHIND,
+    "a-negative-spike-adds-what-a-spike-takes": _BEHIND,
     "pool-takes-the-largest": _BEHIND,
     "relu-drops-the-negative": _BEHIND,
 }
@@ -143,6 +147,14 @@ def _no_current_memory(op: ops.Neuron, x: IntArray, state: State) -> Fired:
 
 def _no_neuron_bias(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     return integrate(replace(op, bias=IntTensor.of([0])), x, state)
+
+
+def _takes_after_a_negative_spike(op: ops.Neuron, x: IntArray, state: State) -> Fired:
+    fired = integrate(op, x, state)
+    if op.reset is not ops.Reset.BY_SUBTRACTION:
+        return fired
+    left = fired.membrane - np.abs(fired.spikes) * op.reset_by
+    return replace(fired, state=State(fired.state.u, left))
 
 
 def _never_negative(op: ops.Neuron, x: IntArray, state: State) -> Fired:
@@ -276,6 +288,7 @@ NEURON_MUTANTS = (
     (_no_current_memory, "current-decays-on-its-own"),
     (_no_neuron_bias, "neuron-bias-every-step"),
     (_never_negative, "ternary-fires-both-ways"),
+    (_takes_after_a_negative_spike, "a-negative-spike-adds-what-a-spike-takes"),
     (_shows_what_is_left, "membrane-is-read-before-its-reset"),
     (_no_reset, "membrane-is-read-after-its-reset"),
 )
@@ -338,3 +351,55 @@ def test_the_suite_catches_a_forgetful_readout() -> None:
 def test_every_case_earns_its_place() -> None:
     exposing = {exposed_by for _, exposed_by in MUTANTS} | {"readout-accumulates"}
     assert exposing == {case.name for case in CASES}
+
+
+# ---- what passing means -----------------------------------------------------------------------
+
+
+class _Remembers:
+    """Starts its second run with what the first one left."""
+
+    name = "remembers"
+
+    def compile(self, graph: Graph) -> Executable:
+        inner, runs = Reference().compile(graph), 0
+
+        class Running:
+            def run(self, inputs: Mapping[str, IntArray]) -> Recording:
+                nonlocal runs
+                runs += 1
+                recording = inner.run(inputs)
+                if runs == 1:
+                    return recording
+                return replace(recording, values={n: v + 1 for n, v in recording.values.items()})
+
+        return Running()
+
+
+def test_a_simulator_that_remembers_its_last_run_fails() -> None:
+    with pytest.raises(MismatchError, match="remembers, second run: value of"):
+        check(_Remembers(), CASES[0])
+
+
+class _Silent:
+    """Records nothing at all."""
+
+    name = "silent"
+
+    def compile(self, graph: Graph) -> Executable:
+        class Running:
+            def run(self, inputs: Mapping[str, IntArray]) -> Recording:
+                return Recording({})
+
+        return Running()
+
+
+def test_a_run_that_records_nothing_fails() -> None:
+    graph = Graph((Node("x", ops.Input(type=TensorType.spikes(1))),), (), T=1)
+    case = Case(
+        "nothing", "no node fires and none is an output", graph, {"x": np.ones((1, 1, 1), int)}
+    )
+    with pytest.raises(MismatchError, match="recorded nothing to compare"):
+        check(_Silent(), case)
+    with pytest.raises(MismatchError, match="nothing recorded of"):
+        check(_Silent(), CASES[0])

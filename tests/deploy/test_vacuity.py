@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from lapilli.deploy.cli.app import app
-from lapilli.deploy.comparison.compare import Comparison, compare, compare_recordings
+from lapilli.deploy.comparison.compare import (
+    Comparison,
+    Preprocessed,
+    compare,
+    compare_recordings,
+)
 from lapilli.deploy.comparison.golden import write_golden
 from lapilli.export.native import save_network
 from lapilli.ir import ops
@@ -109,6 +115,38 @@ def test_nothing_compared_is_not_exact() -> None:
     assert not nothing.exact
     with pytest.raises(MismatchError):
         nothing.require()
+
+
+@pytest.mark.parametrize(
+    ("classes", "renamed"),
+    [
+        (("0", "1", "2", "3"), ()),
+        ((), ()),
+        (("3", "2", "1", "0"), (("3", "0"), ("2", "1"), ("1", "2"), ("0", "3"))),
+        (("0", "1", "2"), (("(none)", "3"),)),
+    ],
+)
+def test_classes_that_are_called_otherwise_are_not_exact(
+    classes: tuple[str, ...], renamed: tuple[tuple[str, str], ...]
+) -> None:
+    graph = ALIVE.graph
+    runs = Reference().compile(graph), EventDriven().compile(graph)
+    found = compare(ALIVE, *runs, _PIXELS, preprocessing=Preprocessed(ALIVE.input, classes))
+    assert (found.mismatches, found.renamed, found.exact) == (0, renamed, not renamed)
+    if renamed:
+        with pytest.raises(MismatchError, match="class names differ: expected"):
+            found.require()
+
+
+def test_images_that_are_prepared_otherwise_are_not_exact() -> None:
+    graph = ALIVE.graph
+    runs = Reference().compile(graph), EventDriven().compile(graph)
+    other = replace(ALIVE.input, mean=(Fraction(1, 10),))
+    found = compare(ALIVE, *runs, _PIXELS, preprocessing=Preprocessed(other))
+    assert not found.exact
+    assert found.first is not None
+    assert (found.first.node, found.first.kind, found.first.t) == ("x", "input", 0)
+    assert "prepare images differently" in str(found)
 
 
 @pytest.mark.parametrize(

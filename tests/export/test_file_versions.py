@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -56,6 +57,29 @@ def test_version_1_still_loads(file: Path, tmp_path: Path) -> None:
 def test_the_stored_files_have_every_op_of_version_1() -> None:
     files = [load_network(f) for f in VERSION1.iterdir()]
     assert {type(n.op) for f in files for n in f.graph.nodes} == set(ops.OPS)
+
+
+def test_a_version_1_file_of_ops_with_fewer_attributes_loads(tmp_path: Path) -> None:
+    """As version 1 files are for a reader whose ops have gained some."""
+    file = VERSION1 / "fires-at-threshold.lapilli"
+    whole = load_network(file)
+    head = _metadata(file)
+    content = json.loads(head["network"])
+    nodes = []
+    for node in content["nodes"]:
+        if node["op"] == "Neuron":
+            assert node["attributes"].pop("ternary") is False
+        nodes.append(node)
+    shown = [repr(n).replace(", ternary=False", "") for n in whole.graph.nodes]
+    text = f"(({', '.join(shown)}), {whole.graph.outputs!r}, {whole.graph.T})"
+
+    def change(header: dict[str, Any]) -> None:
+        header["__metadata__"]["network"] = json.dumps({**content, "nodes": nodes})
+        header["__metadata__"]["digest"] = hashlib.sha256(text.encode()).hexdigest()
+
+    copy = tmp_path / "net.lapilli"
+    copy.write_bytes(file.read_bytes())
+    assert load_network(edited(copy, change)) == whole
 
 
 def edited(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:

@@ -306,3 +306,38 @@ def test_steps_names_and_outputs_change_the_digest() -> None:
         Graph(other, ("r",), 2),
     ]
     assert len({graph.digest for graph in made}) == len(made)
+
+
+# ---- walking backwards --------------------------------------------------------------------
+
+
+def _chain() -> Graph:
+    eye = IntTensor.of(np.eye(4, dtype=int))
+    nodes = (
+        Node("x", ops.Input(type=TensorType.spikes(4))),
+        Node("fc", ops.Linear(weight=eye, bias=IntTensor.of([0] * 4)), ("x",)),
+        Node("lif", ops.Neuron(threshold=IntTensor.of([65])), ("fc",)),
+        Node("dead", ops.Relu(), ("fc",)),
+        Node("unread", ops.Input(type=TensorType.spikes(2))),
+        Node("y", ops.Readout(), ("lif",)),
+    )  # fmt: skip
+    return Graph(nodes, ("y",), 2)
+
+
+def test_ancestors_end_where_they_are_told() -> None:
+    graph = _chain()
+    assert graph.ancestors(["y"]) == {"y", "lif", "fc", "x"}
+    assert graph.ancestors(["dead", "unread"]) == {"dead", "fc", "x", "unread"}
+    stopped = graph.ancestors(["y"], lambda node: isinstance(node.op, ops.Neuron))
+    assert stopped == {"y", "lif"}
+    assert graph.ancestors([]) == frozenset()
+
+
+def test_dead_nodes_go_and_inputs_stay() -> None:
+    graph = _chain()
+    assert [n.name for n in graph.without_dead().nodes] == ["x", "fc", "lif", "unread", "y"]
+    kept = graph.without_dead(keep=["dead"])
+    assert kept == graph
+    assert graph["dead"] is graph.by_name["dead"]
+    with pytest.raises(KeyError):
+        _ = graph["absent"]

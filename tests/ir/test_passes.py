@@ -347,3 +347,33 @@ def test_a_broken_pass_is_named_with_its_input() -> None:
 def test_passes_run_in_order() -> None:
     graph = attention_block()
     assert run_passes(graph, (fuse_wiring, balance_delays)) == balance_delays(fuse_wiring(graph))
+
+
+_ONE = IntTensor.of([[1]])
+COSTS: tuple[tuple[ops.Op, int], ...] = (
+    (ops.Linear(weight=_ONE, bias=IntTensor.of([0])), 1),
+    (ops.Conv2d(weight=IntTensor.of([[[[1]]]]), bias=IntTensor.of([0])), 1),
+    (ops.SpikeMatmul(), 1),
+    (ops.Gate(), 1),
+    (ops.ShiftSum(window=40, reach=3), 1),
+    (ops.Sum(axes=(0,)), 1),
+    (ops.MaxPool2d(kernel=(2, 2), stride=(2, 2)), 1),
+    (ops.Delay(steps=3), 3),
+    (ops.Add(), 0),
+    (ops.Concat(axis=0), 0),
+    (ops.Reshape(shape=(1,)), 0),
+    (ops.Permute(axes=(0,)), 0),
+    (ops.Expand(shape=(2,)), 0),
+    (ops.Slice(axis=0, start=0, stop=1), 0),
+    (ops.Neuron(threshold=IntTensor.of([1])), 0),
+    (ops.Membrane(neuron=ops.Neuron(threshold=IntTensor.of([1]))), 0),
+    (ops.Staircase(thresholds=IntTensor.of([[1]])), 0),
+    (ops.Relu(), 0),
+    (ops.Readout(), 0),
+    (ops.Input(type=TensorType.spikes(1)), 0),
+)
+
+
+def test_what_each_op_costs_on_loihi() -> None:
+    assert {type(op) for op, _ in COSTS} == set(ops.OPS)
+    assert [cost(op) for op, _ in COSTS] == [steps for _, steps in COSTS]

@@ -25,7 +25,7 @@ class Mutant(NamedTuple):
 
 _IR, _CONFORMANCE = "tests/ir", "tests/conformance/test_simulators.py"
 _TYPES, _PASSES = "tests/ir/test_types.py tests/ir/test_graph.py", "tests/ir/test_passes.py"
-_CERTIFICATE = "tests/ir/test_certificate.py"
+_CERTIFICATE = "tests/ir/test_certificate.py tests/ir/test_loihi.py"
 _BINARY = (
     "tests/ir/test_binary_neurons.py tests/ir/test_binary_gates.py tests/ir/test_binary_shifts.py"
 )

@@ -94,3 +94,17 @@ def test_a_residual_group_shares_its_scale() -> None:
         assert unit.weight_scale * made.units[name].input_scale == unit.output_scale
         real = folded[name].weight / float(unit.weight_scale)
         assert np.array_equal(np.rint(real), unit.weight.array)
+
+
+def test_weights_and_biases_are_the_nearest_integers() -> None:
+    _, made, folded = _parameters(tiny())
+    compared = 0
+    for name, unit in round_units(made, folded, 8, {}).items():
+        for integers, real, scale in (
+            (unit.weight.array, folded[name].weight, unit.weight_scale),
+            (unit.bias.array, folded[name].bias, unit.output_scale),
+        ):
+            off = np.abs(integers - real / float(scale))
+            assert off.max() <= 0.5
+            compared += off.size
+    assert compared > 100
