@@ -18,7 +18,7 @@ from lapilli.deploy.comparison.compare import Comparison, compare_all
 from lapilli.deploy.comparison.targets import target
 from lapilli.export.native import load_network, save_network
 from lapilli.export.nir.write.flavour import Flavour
-from lapilli.ir.errors import InputError
+from lapilli.ir.errors import InputError, MismatchError
 from lapilli.ir.network import Network
 from lapilli.ir.recording import Recording
 from lapilli.simulators.protocol import Executable, Simulator
@@ -170,15 +170,21 @@ class Report:
 
     @property
     def exact(self) -> bool:
-        """Whether every value of every comparison agrees, and every layer was alive."""
-        return all(c.exact for c in self.comparisons)
+        """Whether every value of every comparison agrees, and every layer was alive.
+
+        Of no comparison nothing is shown.
+        """
+        return bool(self.comparisons) and all(c.exact for c in self.comparisons)
 
     def require(self) -> None:
         """Do nothing if exact.
 
         Raises:
-            MismatchError: with the first divergence, or the layers that never fired.
+            MismatchError: with the first divergence, or the layers that never fired; or nothing
+                was compared.
         """
+        if not self.comparisons:
+            raise MismatchError("nothing was compared: name at least one simulator")
         for comparison in self.comparisons:
             comparison.require()
 

@@ -126,3 +126,10 @@ def test_the_recording_is_what_the_file_answers(spikformer: Quantized, test_spli
     recording = lp.run(spikformer.network, test_split.images[:20])
     answers = spikformer.network.classify(recording.values["logits"][-1])
     assert np.mean([int(a) == b for a, b in zip(answers, test_split.labels, strict=False)]) > 0.9
+
+
+def test_a_report_of_nothing_is_not_exact(spikformer: Quantized, test_split: Split) -> None:
+    report = lp.compare(spikformer, test_split.images[:2], on=[])
+    assert not report.exact
+    with pytest.raises(lp.LapilliError, match="nothing was compared"):
+        report.require()
