@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,7 +35,7 @@ from lapilli.simulators.lava.shared.run_config import SIMULATED
 if TYPE_CHECKING:
     from lapilli.deploy.cli.flow import Model
     from lapilli.deploy.cli.images import Images
-    from lapilli.deploy.comparison.compare import Preprocessed
+    from lapilli.deploy.comparison.compare import Comparison, Preprocessed
     from lapilli.ir.network import Network
     from lapilli.simulators.protocol import Executable
 
@@ -134,18 +134,26 @@ def compare(
                 )
             )
     accuracy = report.accuracy_facts(done[0], test.labels, _float_right(model, test, loaded))
-    if as_json:
-        facts = [report.comparison_facts(c) for c in done]
-        print_json({"comparisons": facts, **accuracy})
-    else:
-        report.print_comparisons(done)
-        report.print_rates(done[0])
-        report.print_accuracy(accuracy)
-        report.print_warnings(done[0].warnings)
-        if model and not preprocessing:
-            typer.echo("preprocessing not independently checked: only the file says how")
+    _tell(done, accuracy, unchecked=bool(model and not preprocessing), as_json=as_json)
     if not all(c.exact for c in done) or (strict and done[0].warnings):
         raise typer.Exit(1)
+
+
+def _tell(
+    done: list[Comparison], accuracy: dict[str, Any], *, unchecked: bool, as_json: bool
+) -> None:
+    """Print what came out, and whether the file alone says how images are prepared."""
+    from lapilli.deploy.cli import report
+
+    if as_json:
+        print_json({"comparisons": [report.comparison_facts(c) for c in done], **accuracy})
+        return
+    report.print_comparisons(done)
+    report.print_rates(done[0])
+    report.print_accuracy(accuracy)
+    report.print_warnings(done[0].warnings)
+    if unchecked:
+        typer.echo("preprocessing not independently checked: only the file says how")
 
 
 def _chosen(simulator: list[str] | None, *, with_model: bool) -> list[str]:
