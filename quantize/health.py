@@ -155,7 +155,9 @@ def _run(module: nn.Module, signature: Signature, lowered: Lowered, images: Tens
     paths = {fire.module for fire, _ in firing.values()}
     dtype = next((p.dtype for p in module.parameters()), images.dtype)
     rates, logits = dict.fromkeys(firing, 0.0), []
-    for some in images.to(dtype).split(max(1, _PIXELS * len(images) // images.numel())):
+    # One of its calls belongs to one sample, where samples are shown one after the other.
+    few = 1 if signature.per_sample else max(1, _PIXELS * len(images) // images.numel())
+    for some in images.to(dtype).split(few):
         events = _Events()
         with torch.no_grad(), recorder(module, paths, events):
             logits.append(signature.logits(module, some).double().numpy())
