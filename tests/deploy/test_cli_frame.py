@@ -324,7 +324,10 @@ def test_a_reader_that_leaves_is_no_error(folder: Path) -> None:
 
 def test_interrupted_is_130(folder: Path) -> None:
     (folder / "slow.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
-    code = "import sys; from lapilli.deploy.cli.app import main; sys.argv[0] = 'lapilli'; main()"
+    code = (  # a shell that runs tests in the background has SIGINT ignored
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from lapilli.deploy.cli.app import main; sys.argv[0] = 'lapilli'; main()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code, "conformance", "slow.py:Mine"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

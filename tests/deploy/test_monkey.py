@@ -21,7 +21,10 @@ import lapilli.model
 if TYPE_CHECKING:
     from lapilli.quantize import Quantized
 
-START = "from lapilli.deploy.cli.app import main; main()"
+START = (  # a shell that runs tests in the background has SIGINT ignored
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from lapilli.deploy.cli.app import main; main()"
+)
 
 
 @pytest.fixture(scope="module")

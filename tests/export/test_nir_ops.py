@@ -274,6 +274,7 @@ _CONFORMANCE: dict[str, tuple[str, ...] | None] = {
     "current-decays-on-its-own": ("s",),
     "neuron-bias-every-step": ("s",),
     "ternary-fires-both-ways": None,
+    "a-negative-spike-adds-what-a-spike-takes": None,
     "membrane-is-read-before-its-reset": ("s",),
     "membrane-is-read-after-its-reset": ("s",),
     "bias-without-spikes": None,

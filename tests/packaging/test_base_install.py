@@ -64,7 +64,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _files(folder: Path) -> None:
     """A network that fires, and a picture for it."""
     weight = IntTensor.of(np.arange(48).reshape(3, 16) - 20)
-    fc = ops.Linear(weight=weight, bias=IntTensor.of([90, 90, 90]), graded=True)
+    fc = ops.Linear(weight=weight, bias=IntTensor.of([90, 0, 90]), graded=True)
     nodes = (
         Node("x", ops.Input(type=TensorType((1, 4, 4), IntRange(-8, 8), Kind.GRADED))),
         Node("flat", ops.Reshape(shape=(16,)), ("x",)),

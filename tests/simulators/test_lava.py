@@ -46,6 +46,7 @@ NOT_LIF = {
     "current-decays-on-its-own",
     "neuron-bias-every-step",
     "ternary-fires-both-ways",
+    "a-negative-spike-adds-what-a-spike-takes",
     "staircase-counts-the-steps-reached",
 }
 
