@@ -70,17 +70,17 @@ def plan(captured: Captured, image_scale: Fraction) -> Plan:
         for call in captured.calls.values()
         if isinstance(call.op, program.BatchNorm)
     }
-    walk = _Walk(captured, image_scale, norms)
+    planner = _ScalePlanner(captured, image_scale, norms)
     for call in captured.calls.values():
-        walk.visit(call)
-    found = {unit: walk.leader(unit) for unit in walk.units}
+        planner.visit(call)
+    found = {unit: planner.leader(unit) for unit in planner.units}
     groups = {unit: leader for unit, (leader, _) in found.items()}
-    turned = walk.turned()
+    turned = planner.turned()
     ratios = {u: -ratio if leader in turned else ratio for u, (leader, ratio) in found.items()}
-    return Plan(walk.units, groups, ratios, walk.feeds)
+    return Plan(planner.units, groups, ratios, planner.feeds)
 
 
-class _Walk:
+class _ScalePlanner:
     """Scale and origin of each value: real = integer * scale * (output scale of its unit).
 
     A value may have currents of many units in it (`origin`); `unit` is one of them.

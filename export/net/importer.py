@@ -61,14 +61,14 @@ def _network(file: NetFile, T: int | None) -> Network:
         raise MalformedError("does not say how many steps a sample has; state T (--T)")
     if not 1 <= steps <= _MOST_STEPS:
         raise MalformedError(f"a sample of {steps} steps; 1 to {_MOST_STEPS} can be")
-    walk = _Walk(steps)
-    quantizer = walk.input(file.layers[0])
+    reader = _ChainReader(steps)
+    quantizer = reader.input(file.layers[0])
     for index, layer in enumerate(file.layers[1:], 1):
-        walk.layer(f"layer.{index}", layer, last=index == len(file.layers) - 1)
-    return walk.network(quantizer)
+        reader.layer(f"layer.{index}", layer, last=index == len(file.layers) - 1)
+    return reader.network(quantizer)
 
 
-class _Walk:
+class _ChainReader:
     """The nodes so far, and the shape that the next layer meets."""
 
     def __init__(self, T: int) -> None:

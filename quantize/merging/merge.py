@@ -47,13 +47,15 @@ def merge(captured: Captured) -> Captured:
     Raises:
         QuantizeError: linear maps in a row that no single one equals; names the later.
     """
-    walk = _Walk(captured)
+    fuser = _Fuser(captured)
     for call in captured.calls.values():
-        walk.visit(call)
-    return walk.finish()
+        fuser.visit(call)
+    return fuser.finish()
 
 
-class _Walk:
+class _Fuser:
+    """Fuse linear maps in a row, call by call, and keep all other calls as they are."""
+
     def __init__(self, captured: Captured) -> None:
         self.captured = captured
         self.calls = dict(captured.calls)

@@ -25,14 +25,14 @@ from lapilli.ir.graph import Graph, Node
 from lapilli.ir.types import IntRange
 
 
-class Walk:
-    """Emits NIR nodes for one graph, node by node, and collects what it must refuse.
+class Lowering:
+    """Emit NIR nodes for one graph, node by node, and collect what must be refused.
 
     Args:
-        graph: what to say.
-        say: how to say it.
+        graph: to convert.
+        dialect: which makes the nodes.
         most: weights of all nodes together.
-        refused: what is known to be wrong already.
+        refused: reasons known already.
     """
 
     def __init__(

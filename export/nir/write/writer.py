@@ -26,7 +26,7 @@ from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write import portable as nir_portable
 from lapilli.export.nir.write.dialect import Dialect, Flavour, NirDraft, in_order
 from lapilli.export.nir.write.fused import fuse
-from lapilli.export.nir.write.lowering import Walk
+from lapilli.export.nir.write.lowering import Lowering
 from lapilli.export.nir.write.synapses import least_weights
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
@@ -142,10 +142,10 @@ def _drafted(
 ) -> NirDraft:
     match flavour:
         case Flavour.CANONICAL:
-            return _walked(graph, nir_nodes, reasons, most, progress)
+            return _lowered(graph, nir_nodes, reasons, most, progress)
         case Flavour.PORTABLE:
-            walked = _walked(graph, nir_portable, reasons, most, progress)
-            return in_order(nir_portable.in_floats(walked))
+            lowered = _lowered(graph, nir_portable, reasons, most, progress)
+            return in_order(nir_portable.in_floats(lowered))
         case Flavour.FUSED:
             if reasons:
                 raise UnsupportedError("fused nir", tuple(reasons))
@@ -154,7 +154,7 @@ def _drafted(
             assert_never(flavour)
 
 
-def _walked(
+def _lowered(
     graph: Graph,
     dialect: Dialect,
     reasons: list[Unsupported],
@@ -163,12 +163,12 @@ def _walked(
 ) -> NirDraft:
     if large := _too_large(graph, most):
         raise UnsupportedError("nir", (*reasons, *large))
-    walk = Walk(graph, dialect, most, reasons)
+    lowering = Lowering(graph, dialect, most, reasons)
     for done, node in enumerate(graph.nodes, start=1):
-        walk.visit(node)
+        lowering.visit(node)
         if progress is not None:
             progress(done, len(graph.nodes))
-    return walk.finish()
+    return lowering.finish()
 
 
 def _too_large(graph: Graph, most: int) -> list[Unsupported]:
