@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -393,6 +394,42 @@ class _Silent:
                 return Recording({})
 
         return Running()
+
+
+class _Gives:
+    """What the reference records, changed by somebody who has not read what a recording is."""
+
+    name = "gives"
+
+    def __init__(self, change: Callable[[Recording], Any]) -> None:
+        self.change = change
+
+    def compile(self, graph: Graph) -> Executable:
+        inner, change = Reference().compile(graph), self.change
+
+        class Running:
+            def run(self, inputs: Mapping[str, IntArray]) -> Recording:
+                changed: Recording = change(inner.run(inputs))
+                return changed
+
+        return Running()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda r: r.values, "`run` gives a dict, not an `ir.recording.Recording`"),
+        (lambda r: Recording({n: v * 1.0 for n, v in r.values.items()}), "is float64, not an"),
+        (lambda r: Recording({n: v.tolist() for n, v in r.values.items()}), "is a list, not an"),
+        (lambda r: Recording({**r.values, "zz": r.values["x"]}), "a value of 'zz', which has none"),
+        (lambda r: replace(r, membranes=r.values), "a membrane of 'x', which has none"),
+        (lambda r: replace(r, currents=r.values), "a current of 'x', which has none"),
+        (lambda r: replace(r, current_digests=r.values), "a current digest of 'x', which has"),
+    ],
+)
+def test_what_is_no_recording_is_named(change: Callable[[Recording], Any], sentence: str) -> None:
+    with pytest.raises(MismatchError, match=re.escape(sentence)):
+        check(_Gives(change), CASES[0])
 
 
 def test_a_run_that_records_nothing_fails() -> None:
