@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lapilli.deploy.comparison.targets import NAMES
 from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, RangeError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
@@ -19,6 +20,8 @@ from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import TensorType
 from lapilli.simulators.conformance import CASES, Case, check
 from lapilli.simulators.event_driven import EventDriven
+from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.stock import StockLava
 from lapilli.simulators.nir.nirtorch import Nir, NirTorch
 from lapilli.simulators.nir.norse import Norse
 from lapilli.simulators.nir.snntorch import SnnTorch
@@ -88,6 +91,13 @@ def test_readers_of_nir_are_exact_or_decline(simulator: Simulator, case: Case) -
         return
     with pytest.raises(UnsupportedError, match=re.escape(declined[case.name])):
         check(simulator, case)
+
+
+def test_every_simulator_of_the_table_is_held_to_the_suite() -> None:
+    elsewhere = {Lava().name, StockLava().name}  # tests/simulators/test_lava.py, test_lava_stock.py
+    here = {simulator.name for simulator in (*SIMULATORS, *NIR_READERS)}
+    missing = set(NAMES) - here - elsewhere
+    assert not missing, f"name it in SIMULATORS above, to run it on every case: {missing}"
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.by_hand is not None], ids=str)
