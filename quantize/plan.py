@@ -171,7 +171,9 @@ class _ScalePlanner:
                 )
             case program.Pad():
                 raise QuantizeError(call.path, "pads a value that no convolution takes up")
-            case _:
+            case program.BatchNorm() | program.Last() | program.Relu() | program.MaxPool():
+                pass  # in the unit of its operand
+            case program.Reshape() | program.Permute() | program.Expand() | program.Slice():
                 pass
         self.scale[call.name], self.origin[call.name] = scale, origin
         self.unit[call.name] = unit
