@@ -164,7 +164,7 @@ def quantize_model(
     made = quantize(model.module, images, examined=examined, **options)
     if made.network.recipe is None:
         return made
-    recipe = replace(made.network.recipe, model=model.made_from)
+    recipe = replace(made.network.recipe, model=model.made_from, images=calibration.told)
     return replace(made, network=replace(made.network, recipe=recipe))
 
 

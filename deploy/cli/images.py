@@ -1,24 +1,31 @@
-"""Where images come from: the built-in digits, `.npz` archives, picture files (docs/images.md)."""
+"""Where images come from: the digits, data of any known format, pictures (docs/data.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import typer
 
-from lapilli.deploy.cli.archives import read_archive
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import DIGITS as DIGITS
-from lapilli.deploy.cli.pictures import ImageError as ImageError
-from lapilli.deploy.cli.pictures import read_picture
+from lapilli.deploy.cli.frame import printable
+from lapilli.deploy.cli.own_sequences import own_sequence
+from lapilli.deploy.data.pictures import ImageError as ImageError
+from lapilli.deploy.data.pictures import open_picture
+from lapilli.deploy.data.source import Data, How, open_data, open_sequence
+from lapilli.deploy.data.transforms import Transform, as_bytes
 from lapilli.ir import ops
 from lapilli.ir.network import Network
+from lapilli.ir.recipe import Json
 from lapilli.ir.types import Kind, TensorType
 
 _FEW_EVENTS = 32  # pixels of a whole archive exceed this, counts of events hardly ever
+_MOST = 2 << 30  # bytes of images that one command holds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,16 +36,18 @@ class Images:
         pixels: bytes (count, C, H, W), or (count, T, C, H, W) with time.
         labels: (count,) numbers of classes, where they are known.
         source: the name that messages give them.
+        told: how they were read, for a recipe.
     """
 
     pixels: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64] | None = None
     source: str = "images"
+    told: Mapping[str, Json] = field(default_factory=dict)
 
     def first(self, count: int | None) -> Images:
         """Return the first `count`, or all."""
         labels = None if self.labels is None else self.labels[:count]
-        return Images(self.pixels[:count], labels, self.source)
+        return Images(self.pixels[:count], labels, self.source, self.told)
 
     def require_fit(self, network: Network) -> None:
         """Check that a network takes these images, and has a class for each label.
@@ -52,7 +61,7 @@ class Images:
         if shape[-3:] != wanted.shape:
             raise ImageError(
                 f"{self.source}: images are {_size(shape[-3:])}, the network takes "
-                f"{_size(wanted.shape)}; resize them first"
+                f"{_size(wanted.shape)}; give --resize, or resize them first"
             )
         if len(shape) == 4 and shape[0] != (T := network.graph.T):
             raise ImageError(f"{self.source}: images of {shape[0]} steps, the network takes {T}")
@@ -91,35 +100,51 @@ class Images:
             )
 
 
-def training_images(source: str) -> Images:
-    """Return images for calibration: the digits' training split, or an archive of the user's own.
+def training_images(source: str, how: How | None = None, count: int | None = None) -> Images:
+    """Return images for calibration: the digits' training split, or data of the user's own.
 
     Raises:
         ImageError: neither.
     """
-    return _digits(test=False) if source == DIGITS else _archive(source)
+    asked = replace(how or How(), test=False)
+    return _digits(test=False).first(count) if source == DIGITS else _own(source, asked, count)
 
 
-def test_images(source: str) -> Images:
-    """Return images for comparison: the digits' test split, or an archive of the user's own.
+def held_out_images(source: str, how: How | None = None, count: int | None = None) -> Images:
+    """Return images for comparison: the digits' test split, or data of the user's own.
 
     Raises:
         ImageError: neither.
     """
-    return _digits(test=True) if source == DIGITS else _archive(source)
+    if source == DIGITS:
+        return _digits(test=True).first(count)
+    return _own(source, how or How(), count)
 
 
-def pictures(paths: Sequence[Path], network: Network) -> npt.NDArray[np.uint8]:
+def how_for(network: Network, how: How | None = None) -> How:
+    """Return how data are read for a network: in its channels, T and names of classes."""
+    asked = how or How()
+    binning = replace(asked.binning, frames=asked.binning.frames or network.graph.T)
+    channels = _input(network).shape[0]
+    known = channels if channels in (1, 3) else None
+    return replace(asked, channels=known, classes=network.classes, binning=binning)
+
+
+def pictures(
+    paths: Sequence[Path], network: Network, transform: Transform | None = None
+) -> npt.NDArray[np.uint8]:
     """Read picture files as bytes (count, C, H, W), in the network's size and channels.
 
     Raises:
-        ImageError: one is no picture that can be taken as it is (`read_picture`), or of
-            another size.
+        ImageError: one is no picture that can be taken by a stated rule (`open_picture`), or of
+            another size after what `transform` does.
     """
-    return np.stack([picture(path, network) for path in paths])
+    return np.stack([picture(path, network, transform) for path in paths])
 
 
-def picture(path: Path, network: Network) -> npt.NDArray[np.uint8]:
+def picture(
+    path: Path, network: Network, transform: Transform | None = None
+) -> npt.NDArray[np.uint8]:
     """Read one picture file as bytes (C, H, W); see `pictures`.
 
     Raises:
@@ -130,13 +155,14 @@ def picture(path: Path, network: Network) -> npt.NDArray[np.uint8]:
     if channels not in (1, 3) or wanted.kind is not Kind.GRADED:
         raise ImageError(
             f"{path}: the network takes {_size(wanted.shape)} {wanted.kind.value}, which no "
-            "picture holds; give an .npz archive to compare or golden"
+            "picture holds; give frames or events to compare or golden (docs/data.md)"
         )
-    array = read_picture(path, channels)
+    opened = open_picture(path, str(path), channels)
+    array = as_bytes((transform or Transform()).apply(opened, str(path)))
     if array.shape[1:] != (height, width):
         raise ImageError(
             f"{path}: is {array.shape[2]} x {array.shape[1]} pixels, the network takes "
-            f"{width} x {height}; resize it first"
+            f"{width} x {height}; give --resize, or resize it first"
         )
     return array
 
@@ -163,6 +189,42 @@ def _digits(*, test: bool) -> Images:
     return Images(split.images, split.labels, DIGITS)
 
 
-def _archive(source: str) -> Images:
-    pixels, labels = read_archive(Path(source))
-    return Images(pixels, labels, source)
+def _own(source: str, how: How, count: int | None) -> Images:
+    """Read data of the user's own; all of them, or the first `count`."""
+    data = open_source(source, how)
+    wanted = len(data) if count is None else min(count, len(data))
+    if (size := wanted * math.prod(data.shape)) > _MOST:
+        raise ImageError(
+            f"{source}: {wanted:,} images would take {size / 2**30:.1f} GiB here; give --count"
+        )
+    if not how.skip_unreadable:
+        labels = None if data.labels is None else data.labels[:wanted]
+        return Images(data.read(range(wanted)), labels, source, data.describe())
+    got = data.read_readable(range(wanted))
+    if not len(got.pixels):
+        raise ImageError(f"{source}: none of {wanted:,} images can be read: {got.unreadable[0]}")
+    for sentence in got.unreadable:
+        typer.echo(printable(f"left out: {sentence}"), err=True)
+    if got.unreadable:
+        typer.echo(f"{len(got.unreadable):,} of {wanted:,} images are left out", err=True)
+    labels = None if data.labels is None else data.labels[got.indices]
+    return Images(got.pixels, labels, source, data.describe())
+
+
+def open_source(source: str, how: How) -> Data:
+    """Open data by the name that a command line gives; FILE.py:NAME runs that file's code.
+
+    Raises:
+        ImageError: of no known format, or damaged.
+        ModuleFileError: code that does not import.
+    """
+    place, colon, name = source.rpartition(":")
+    is_module = all(part.isidentifier() for part in place.split("."))
+    if not colon or not name.isidentifier() or not (place.endswith(".py") or is_module):
+        if not Path(source).exists():
+            raise ImageError(
+                f"{source}: expected {DIGITS!r}, or a file or folder of data (docs/data.md); "
+                "there is none of this name"
+            )
+        return open_data(source, how)
+    return open_sequence(own_sequence(place, name), source, how)

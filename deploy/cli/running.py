@@ -9,7 +9,7 @@ import typer
 
 from lapilli.deploy.cli.files import AsJson, NetworkFile
 from lapilli.deploy.cli.frame import print_json, printable
-from lapilli.deploy.cli.options import SIMULATORS, RunConfig
+from lapilli.deploy.cli.options import SIMULATORS, Crop, Resize, RunConfig, how_read
 from lapilli.deploy.comparison.targets import target
 from lapilli.ir.errors import InputError
 from lapilli.simulators.lava.shared.run_config import SIMULATED
@@ -22,6 +22,8 @@ def run(
     network: NetworkFile,
     images: Annotated[list[Path], typer.Argument(help="Picture files.")],
     simulator: Annotated[str, typer.Option("--simulator", "--on", help=SIMULATORS)] = "reference",
+    resize: Resize = None,
+    crop: Crop = None,
     run_config: RunConfig = SIMULATED,
     as_json: AsJson = False,
 ) -> None:
@@ -32,7 +34,7 @@ def run(
 
     check_for_lava(run_config, [simulator])
     loaded = load_network(network)
-    pixels = image_files.pictures(images, loaded)
+    pixels = image_files.pictures(images, loaded, how_read(resize, crop).transform)
     with Bars(quiet=as_json) as bars:
         executable = target(simulator, bars.lava, run_config).compile(loaded.graph)
         tell_size(executable, quiet=as_json)

@@ -1,0 +1,436 @@
+"""Data sets as people have them: tiny ones of every format, written by hand."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import pickle
+import struct
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from lapilli.deploy.cli.images import open_source
+from lapilli.deploy.data.events import Binning
+from lapilli.deploy.data.pictures import ImageError
+from lapilli.deploy.data.source import How, open_data
+from lapilli.deploy.data.transforms import Transform, transform_of
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
+GREY = RNG.integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
+FINE = np.array([3, 1, 2, 0, 9, 9])
+Bytes = npt.NDArray[np.uint8]
+
+
+def save(path: Path, image: Bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(path)
+
+
+def class_folders(folder: Path) -> None:
+    for i, image in enumerate(COLOUR):
+        save(folder / ("dog" if i % 2 else "cat") / f"{i}.png", image)
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    data = open_data(tmp_path)
+    assert (len(data), data.shape, data.classes) == (6, (3, 32, 32), ("cat", "dog"))
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert np.array_equal(data.read([3, 0]), COLOUR[[1, 0]])
+    ordered = open_data(tmp_path, How(classes=("dog", "cat", "fish")))
+    assert ordered.labels is not None
+    assert ordered.labels.tolist() == [1, 1, 1, 0, 0, 0]
+    assert ordered.describe()["classes"] == "as the network's"
+    (tmp_path / "eel").mkdir()
+    with pytest.raises(ImageError, match="eel: a class without a file"):
+        open_data(tmp_path)
+
+
+def test_the_half_that_is_meant(tmp_path: Path) -> None:
+    for half, image in (("train", COLOUR[0]), ("val", COLOUR[1])):
+        save(tmp_path / half / "cat" / "a.png", image)
+    assert np.array_equal(open_data(tmp_path).read([0]), COLOUR[1:2])
+    assert np.array_equal(open_data(tmp_path, How(test=False)).read([0]), COLOUR[:1])
+    save(tmp_path / "test" / "cat" / "a.png", COLOUR[2])
+    with pytest.raises(ImageError, match="holds test, train, val; name the one"):
+        open_data(tmp_path)
+
+
+def test_labels_in_csv(tmp_path: Path) -> None:
+    for i, image in enumerate(GREY):
+        save(tmp_path / f"{i}.png", image)
+    table = tmp_path / "labels.csv"
+    table.write_text("filename,label\n" + "".join(f"{i}.png,{'ba'[i % 2]}\n" for i in range(6)))
+    data = open_data(tmp_path)
+    assert data.labels is not None
+    assert (data.labels.tolist(), data.classes) == ([1, 0] * 3, ("a", "b"))
+    assert np.array_equal(data.read(range(6)), GREY)
+    with pytest.raises(ImageError, match="label 'b' of sample 0 is no class; there are a, c"):
+        open_data(tmp_path, How(classes=("a", "c")))
+    for text, sentence in (
+        ("0.png,1\n", "its first row must name"),
+        ("file,label\n../0.png,1\n", "which leaves the folder"),
+        ("file,label\n0.png,\n", "row 2 lacks"),
+        ("file,label\n", "is empty"),
+        ("file,label\n0.png,-1\n", "a label is negative"),
+    ):
+        table.write_text(text)
+        with pytest.raises(ImageError, match=sentence):
+            open_data(tmp_path)
+
+
+def test_words_need_names_in_npz(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=GREY, labels=np.array(["b", "a", "b", "a", "a", "a"]))
+    with pytest.raises(ImageError, match="labels are words"):
+        open_data(tmp_path / "x.npz")
+    labels = open_data(tmp_path / "x.npz", How(classes=("a", "b"))).labels
+    assert labels is not None
+    assert labels.tolist() == [1, 0, 1, 0, 0, 0]
+
+
+def test_npy_is_mapped(tmp_path: Path) -> None:
+    many = np.zeros((4000, 3, 32, 32), np.uint8)
+    many[-1] = COLOUR[0]
+    np.save(tmp_path / "x.npy", many)
+    tracemalloc.start()
+    try:
+        data = open_data(tmp_path / "x.npy")
+        assert np.array_equal(data.read([3999]), COLOUR[:1])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+    np.save(tmp_path / "x.npy", many / 255)
+    with pytest.raises(ImageError, match="holds float64"):
+        open_data(tmp_path / "x.npy")
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(ImageError, match="no array of NumPy's"):
+        open_data(tmp_path / "x.npy")
+
+
+def cifar_binary(folder: Path) -> None:
+    records = [bytes([label]) + image.tobytes() for label, image in zip(FINE, COLOUR, strict=True)]
+    (folder / "test_batch.bin").write_bytes(b"".join(records[:3]))
+    for i in range(5):
+        (folder / f"data_batch_{i + 1}.bin").write_bytes(records[i + 1])
+    (folder / "batches.meta.txt").write_text("\n".join("abcdefghij") + "\n\n")
+
+
+def test_cifar_binary(tmp_path: Path) -> None:
+    cifar_binary(tmp_path)
+    data, training = open_data(tmp_path), open_data(tmp_path, How(test=False))
+    assert data.labels is not None
+    assert training.labels is not None
+    assert (data.labels.tolist(), training.labels.tolist()) == ([3, 1, 2], [1, 2, 0, 9, 9])
+    assert data.classes == tuple("abcdefghij")
+    assert np.array_equal(data.read([2, 0]), COLOUR[[2, 0]])
+    assert np.array_equal(training.read([4, 1]), COLOUR[[5, 2]])
+    with open(tmp_path / "test_batch.bin", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(ImageError, match=r"no whole number of CIFAR-10's records.*cut short"):
+        open_data(tmp_path)
+    (tmp_path / "test_batch.bin").write_bytes(bytes([10]) + COLOUR[0].tobytes())
+    with pytest.raises(ImageError, match="label 10 of image 0 is none of 10 classes"):
+        open_data(tmp_path)
+
+
+def test_cifar_100_binary(tmp_path: Path) -> None:
+    (tmp_path / "test.bin").write_bytes(bytes([4, 77]) + COLOUR[0].tobytes())
+    (tmp_path / "fine_label_names.txt").write_text("\n".join(f"c{i}" for i in range(100)))
+    data = open_data(tmp_path)
+    assert data.labels is not None
+    assert (data.labels.tolist(), data.classes[77]) == ([77], "c77")
+    assert np.array_equal(data.read([0]), COLOUR[:1])
+
+
+def old_pickle(content: dict[str, Any]) -> bytes:
+    """What Python 2 wrote: text is bytes to us; NumPy's array under its old module."""
+    return pickle.dumps(content, protocol=2).replace(b"numpy._core", b"numpy.core")
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_cifar_pickles(tmp_path: Path, old: bool) -> None:
+    rows = COLOUR.reshape(6, -1)
+    content = {b"data": rows, b"labels": FINE.tolist()} if old else {}
+    content = content or {"data": rows, "labels": FINE.tolist()}  # type: ignore[dict-item]
+    data = old_pickle(content) if old else pickle.dumps(content)  # type: ignore[arg-type]
+    (tmp_path / "test_batch").write_bytes(data)
+    (tmp_path / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    got = open_data(tmp_path)
+    assert got.labels is not None
+    assert (got.labels.tolist(), got.classes) == (FINE.tolist(), tuple("abcdefghij"))
+    assert np.array_equal(got.read(range(6)), COLOUR)
+
+
+class Runs:
+    """Unpickled by anybody else's reader, it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_that_would_run_code_runs_none(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({"data": Runs(target), "labels": [1]}))
+    with pytest.raises(ImageError, match=r"it asks for posix.mkdir to be run"):
+        open_data(tmp_path / "test_batch")
+    assert not target.exists()
+    pickle.loads((tmp_path / "test_batch").read_bytes())
+    assert target.exists(), "the trap is one"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\x80\x04", "refused as a pickle"),
+        (pickle.dumps([1]), "holds no dictionary"),
+        (pickle.dumps({"data": COLOUR.reshape(6, -1)}), "lacks 'labels'"),
+        (pickle.dumps({"data": GREY, "labels": [0]}), "lacks 'data'"),
+        (pickle.dumps({"data": COLOUR.reshape(6, -1), "labels": [0] * 5}), "lacks 'labels'"),
+        (pickle.dumps({"data": COLOUR.reshape(6, -1), "labels": [11] * 6}), "label 11 of image 0"),
+    ],
+)
+def test_other_pickles(content: bytes, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "test_batch").write_bytes(content)
+    with pytest.raises(ImageError, match=sentence):
+        open_data(tmp_path / "test_batch")
+
+
+def idx(path: Path, array: Bytes, magic: int = 8) -> None:
+    head = bytes((0, 0, magic, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(gzip.compress(head + array.tobytes()))
+
+
+def test_idx(tmp_path: Path) -> None:
+    images, labels = (tmp_path / f"t10k-{n}-ubyte.gz" for n in ("images-idx3", "labels-idx1"))
+    idx(images, GREY[:, 0])
+    idx(labels, FINE.astype(np.uint8))
+    for source in (tmp_path, images):
+        data = open_data(source)
+        assert data.labels is not None
+        assert data.labels.tolist() == FINE.tolist()
+        assert np.array_equal(data.read(range(6)), GREY)
+    idx(labels, FINE[:4].astype(np.uint8))
+    with pytest.raises(ImageError, match="4 labels of 6 images"):
+        open_data(tmp_path)
+    idx(images, GREY[:, 0], magic=13)
+    with pytest.raises(ImageError, match="begins with 00000d03, not 00000803"):
+        open_data(tmp_path)
+    whole = bytes((0, 0, 8, 3)) + struct.pack(">3I", 6, 8, 8) + GREY.tobytes()
+    for content in (whole[:-1], whole + b"x"):
+        images.write_bytes(gzip.compress(content))
+        with pytest.raises(ImageError, match="holds another number of bytes"):
+            open_data(tmp_path)
+    images.write_bytes(gzip.compress(whole)[:-12])
+    with pytest.raises(ImageError, match="no IDX file that can be read"):
+        open_data(tmp_path)
+    images.write_bytes(gzip.compress(bytes((0, 0, 8, 3)) + struct.pack(">3I", 1 << 20, 99, 99)))
+    with pytest.raises(ImageError, match="more than 64 times the file"):
+        open_data(tmp_path)
+
+
+def n_mnist(events: list[tuple[int, int, int, int]]) -> bytes:
+    return b"".join(bytes((x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255)) for x, y, t, p in events)
+
+
+EVENTS = [(0, 0, 0, 1), (1, 0, 10, 0), (1, 0, 20, 0), (33, 33, 30, 1), (2, 5, 100, 1)]
+
+
+def frames(by: str) -> Bytes:
+    """By hand: two frames; by count 2 and 3 events; by time 4 until t = 50, and the last."""
+    out = np.zeros((2, 2, 34, 34), np.uint8)
+    split = 2 if by == "count" else 4
+    for i, (x, y, _, p) in enumerate(EVENTS):
+        out[int(i >= split), p, y, x] += 1
+    return out
+
+
+@pytest.mark.parametrize("by", ["count", "time"])
+@pytest.mark.parametrize("kind", ["bin", "npy", "npz"])
+def test_events(kind: str, by: str, tmp_path: Path) -> None:
+    path = tmp_path / "7" / f"a.{kind}"
+    path.parent.mkdir()
+    structured = np.array(EVENTS, [(n, "<i8") for n in "xytp"])
+    if kind == "bin":
+        path.write_bytes(n_mnist(EVENTS))
+    elif kind == "npy":
+        np.save(path, structured)
+    else:
+        np.savez(path, x=structured["x"], y=structured["y"], t=structured["t"], p=structured["p"])
+    data = open_data(tmp_path, How(binning=Binning(frames=2, by=by, sensor=(34, 34))))
+    assert (data.shape, data.classes) == ((2, 2, 34, 34), ("7",))
+    assert np.array_equal(data.read([0])[0], frames(by))
+    assert data.describe()["bin_by"] == by
+    with pytest.raises(ImageError, match="events need --frames"):
+        open_data(tmp_path)
+    with pytest.raises(ImageError, match="has x = 33, of a sensor of 30 x 34"):
+        open_data(tmp_path, How(binning=Binning(frames=2, sensor=(34, 30))))
+    with pytest.raises(ImageError, match="5 events make no 6 frames"):
+        open_data(tmp_path, How(binning=Binning(frames=6, by=by, sensor=(34, 34))))
+
+
+def test_the_clock_of_n_mnist_goes_round(tmp_path: Path) -> None:
+    """Two marks: 2 * 2^13 is added to what follows, so that the time splits 3 to 1."""
+    events = [
+        (0, 0, 0, 1),
+        (0, 0, 1, 1),
+        (0, 0, 2, 1),
+        (0, 240, 3, 0),
+        (0, 240, 3, 0),
+        (0, 0, 3, 1),
+    ]
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "a.bin").write_bytes(n_mnist(events))
+    how = How(binning=Binning(frames=2, by="time"))
+    assert open_data(tmp_path, how).read([0])[0, :, 1, 0, 0].tolist() == [3, 1]
+    (tmp_path / "0" / "a.bin").write_bytes(n_mnist(events)[:-1])
+    with pytest.raises(ImageError, match="29 bytes are no whole number of events"):
+        open_data(tmp_path, how)
+    (tmp_path / "0" / "a.bin").write_bytes(n_mnist([(0, 0, 0, 1)] * 600))
+    with pytest.raises(ImageError, match="300 events in one pixel"):
+        open_data(tmp_path, How(binning=Binning(frames=2)))
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import json
+
+    import pyarrow.parquet as pq
+
+    cells = []
+    for image in GREY:
+        buffer = io.BytesIO()
+        Image.fromarray(image[0]).save(buffer, "PNG")
+        cells.append({"bytes": buffer.getvalue(), "path": None})
+    names = {"info": {"features": {"label": {"names": list("abcdefghij")}}}}
+    table = pa.table({"image": cells, "label": FINE.tolist()})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(names)})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=4)
+    data = open_data(tmp_path / "x.parquet")
+    assert data.labels is not None
+    assert (data.labels.tolist(), data.classes) == (FINE.tolist(), tuple("abcdefghij"))
+    assert np.array_equal(data.read([5, 0, 3, 4]), GREY[[5, 0, 3, 4]])
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ImageError, match="no Parquet file"):
+        open_data(tmp_path / "x.parquet")
+
+
+def test_own_code(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n"
+        "class Set:\n"
+        "    def __len__(self): return 3\n"
+        "    def __getitem__(self, i): return np.full((1, 4, 4), i, np.uint8), i % 2\n"
+        "class Floats(Set):\n"
+        "    def __getitem__(self, i): return np.zeros((1, 4, 4)), 0\n"
+        "class Fails(Set):\n"
+        "    def __getitem__(self, i): return {}[i]\n"
+    )
+    data = open_source(f"{tmp_path}/mine.py:Set", How())
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 1, 0]
+    assert data.read([2]).tolist() == np.full((1, 1, 4, 4), 2).tolist()
+    for name, sentence in (("Floats", "leave out ToTensor"), ("Fails", "fails: KeyError: 0")):
+        with pytest.raises(ImageError, match=sentence):
+            open_source(f"{tmp_path}/mine.py:{name}", How())
+
+
+def test_one_unreadable_image_is_named(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    (tmp_path / "cat" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    data = open_data(tmp_path)
+    with pytest.raises(ImageError, match=r"cat/2.png: not a picture"):
+        data.read(range(6))
+    got = data.read_readable(range(6))
+    assert got.indices.tolist() == [0, 2, 3, 4, 5]
+    assert np.array_equal(got.pixels, COLOUR[[0, 4, 1, 3, 5]])
+    assert [str(tmp_path / "cat" / "2.png") in s for s in got.unreadable] == [True]
+
+
+def test_mixed_sizes_and_modes_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "0.png", COLOUR[0])
+    save(tmp_path / "a" / "1.png", COLOUR[0][:, :20])
+    with pytest.raises(ImageError, match=r"1.png: is 3 x 20 x 32, and others are 3 x 32 x 32"):
+        open_data(tmp_path).read([0, 1])
+    resized = open_data(tmp_path, How(transform=Transform(resize=(16, 16))))
+    assert resized.read([0, 1]).shape == (2, 3, 16, 16)
+    save(tmp_path / "a" / "1.png", COLOUR[0][:1])
+    with pytest.raises(ImageError, match=r"1.png: is 1 x 32 x 32, and others are 3 x 32 x 32"):
+        open_data(tmp_path).read([0, 1])
+    assert open_data(tmp_path, How(channels=1)).read([0, 1]).shape == (2, 1, 32, 32)
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize(("height", "width"), [(48, 65), (65, 48), (32, 32), (21, 64)])
+def test_resize_and_crop_as_torchvision(kernel: str, height: int, width: int) -> None:
+    """Beside torchvision where it is installed, else beside its formulas, written out."""
+    picture = Image.fromarray(RNG.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    got = transform_of(f"32:{kernel}", "27").apply(picture, "x")
+    try:
+        from torchvision import transforms  # type: ignore[import-not-found]
+    except ImportError:
+        short, long = sorted((height, width))
+        longer = int(32 * long / short)
+        size = (32, longer) if width <= height else (longer, 32)
+        want = picture.resize(size, Image.Resampling[kernel.upper()])
+        left, top = (round((edge - 27) / 2.0) for edge in size)
+        want = want.crop((left, top, left + 27, top + 27))
+    else:
+        mode = transforms.InterpolationMode(kernel)
+        want = transforms.CenterCrop(27)(transforms.Resize(32, mode)(picture))
+    assert np.array_equal(np.asarray(got), np.asarray(want))
+
+
+def test_transforms_that_are_none() -> None:
+    for resize, crop in (("0", None), ("axb", None), ("32:lanczos", None), (None, "-3")):
+        with pytest.raises(ImageError, match=r"--resize|--crop"):
+            transform_of(resize, crop)
+    with pytest.raises(ImageError, match="less than a crop of 40 x 40"):
+        transform_of(None, "40").apply(Image.new("L", (39, 50)), "x")
+
+
+def test_arrays_are_resized_and_frames_are_not(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", COLOUR)
+    how = How(transform=Transform(resize=(8, 8)))
+    want = Image.fromarray(COLOUR[1].transpose(1, 2, 0)).resize((8, 8), Image.Resampling.BILINEAR)
+    assert np.array_equal(
+        open_data(tmp_path / "x.npy", how).read([1])[0], np.asarray(want).transpose(2, 0, 1)
+    )
+    np.save(tmp_path / "x.npy", COLOUR[:, None])
+    with pytest.raises(ImageError, match="frames are not resized"):
+        open_data(tmp_path / "x.npy", how)
+
+
+def test_the_digest_is_of_the_set_and_how_it_is_read(tmp_path: Path) -> None:
+    for place in ("one", "two"):
+        class_folders(tmp_path / place)
+    one, two = (open_data(tmp_path / place) for place in ("one", "two"))
+    assert one.digest == two.digest
+    assert str(tmp_path) not in str(one.describe())
+    how = How(transform=Transform(resize=(8, 8)))
+    assert open_data(tmp_path / "one", how).digest != one.digest
+    (tmp_path / "two" / "cat" / "0.png").rename(tmp_path / "two" / "cat" / "00.png")
+    assert open_data(tmp_path / "two").digest != one.digest
+
+
+def test_what_is_no_data(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("nothing")
+    for source, sentence in (
+        (tmp_path, "holds no data that are known"),
+        (tmp_path / "none", "no such file"),
+        (tmp_path / "x.txt", "expected an .npz archive"),
+    ):
+        with pytest.raises(ImageError, match=sentence):
+            open_data(source)

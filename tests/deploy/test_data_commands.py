@@ -1,0 +1,120 @@
+"""The commands on data as people have them: resized, binned, left out, remembered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lapilli.deploy.cli import frame
+from lapilli.deploy.cli.app import app
+from lapilli.export.native import load_network
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+CHECKPOINT = Path(__file__).parents[2] / "model" / "checkpoints" / "digits_spikformer.safetensors"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders of digits, each pixel four times, so that resizing to 8 x 8 gives them back."""
+    from lapilli.model.digits import load_digits
+
+    folder = tmp_path_factory.mktemp("digits")
+    for half, split in zip(("train", "test"), load_digits(), strict=True):
+        for digit in range(10):
+            for i in np.flatnonzero(split.labels == digit)[:8]:
+                image = split.images[i, 0].repeat(2, 0).repeat(2, 1)
+                path = folder / half / str(digit) / f"{i:04}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(folders: Path) -> Path:
+    output = folders / "net.lapilli"
+    words = ["quantize", str(CHECKPOINT), "-o", str(output), "--resize", "8:nearest"]
+    halves = folders / "train"
+    assert frame.run(app, [*words, "--calibration", str(halves)]) == 0
+    return output
+
+
+def answer(words: list[str], capsys: pytest.CaptureFixture[str], status: int = 0) -> Any:
+    capsys.readouterr()
+    assert frame.run(app, [*words, "--json"]) == status
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_recipe_keeps_what_the_calibration_used(network: Path, folders: Path) -> None:
+    recipe = load_network(network).recipe
+    assert recipe is not None
+    told = recipe.images
+    assert (told["format"], told["resize"], told["kernel"]) == ("class folders", [8], "nearest")
+    assert str(folders) not in json.dumps(dict(told))
+
+
+def test_compare_on_class_folders(
+    network: Path, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", str(network), "--checkpoint", str(CHECKPOINT), "--on", "reference"]
+    words += ["--images", str(folders / "test"), "--resize", "8:nearest"]
+    facts = answer(words, capsys)
+    assert facts["comparisons"][0]["images"] == 80
+    assert facts["comparisons"][0]["mismatches"] == 0
+    refused = answer(words[:-2], capsys, status=2)
+    assert "images are 1 x 16 x 16, the network takes 1 x 8 x 8; give --resize" in str(refused)
+
+
+def test_one_of_the_images_cannot_be_read(
+    network: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for digit in "0123456789":
+        (tmp_path / digit).symlink_to(folders / "test" / digit)
+    (tmp_path / "9").unlink()
+    (tmp_path / "9").mkdir()
+    (tmp_path / "9" / "broken.png").write_bytes(b"no picture")
+    words = ["compare", str(network), "--checkpoint", str(CHECKPOINT), "--on", "reference"]
+    words += ["--images", str(tmp_path), "--resize", "8:nearest"]
+    assert "broken.png: not a picture" in str(answer(words, capsys, status=2))
+    assert frame.run(app, [*words, "--skip-unreadable", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["comparisons"][0]["images"] == 72
+    assert "broken.png: not a picture" in err
+    assert "1 of 73 images are left out" in err
+
+
+def test_run_and_golden_resize(
+    network: Path, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (picture,) = sorted((folders / "test" / "3").iterdir())[:1]
+    answers = answer(["run", str(network), str(picture), "--resize", "8:nearest"], capsys)
+    assert answers[0]["answer"] == "3"
+    refused = answer(["run", str(network), str(picture)], capsys, status=2)
+    assert "is 16 x 16 pixels, the network takes 8 x 8; give --resize" in str(refused)
+    words = ["golden", str(network), "--source", str(folders), "--count", "40", "--resize"]
+    answer([*words, "8:nearest", "-o", str(tmp_path / "g")], capsys)
+    given = np.load(tmp_path / "g" / "golden.npz")["input"]
+    assert given.shape[1:] == (40, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--resize", "big", "is no size"),
+        ("--crop", "0", "is no size"),
+        ("--bin-by", "luck", "is none of count, time"),
+        ("--sensor", "1x2x3", "is no size"),
+        ("--frames", "0", "greater than or equal to 1"),
+    ],
+)
+def test_bad_values(
+    option: str, value: str, sentence: str, network: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", str(network), "--on", "event-driven", option, value]
+    assert sentence in str(answer(words, capsys, status=2))
