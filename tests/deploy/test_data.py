@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from lapilli.deploy.cli.images import open_source
-from lapilli.deploy.data.events import Binning
+from lapilli.deploy.data.events import Binning, read_events
 from lapilli.deploy.data.pictures import ImageError
 from lapilli.deploy.data.source import How, open_data
 from lapilli.deploy.data.transforms import Transform, transform_of
@@ -281,6 +281,15 @@ def test_events(kind: str, by: str, tmp_path: Path) -> None:
         open_data(tmp_path, How(binning=Binning(frames=6, by=by, sensor=(34, 34))))
 
 
+def test_the_bits_of_n_mnist(tmp_path: Path) -> None:
+    """Times of 23 bits; each mark in row 240 adds 2^13 to all that follows, and is no event."""
+    written = [(1, 2, 5, 1), (0, 240, 0, 0), (3, 4, 70000, 0), (0, 240, 0, 0), (5, 6, 8388607, 1)]
+    (tmp_path / "a.bin").write_bytes(n_mnist(written))
+    got = read_events(tmp_path / "a.bin")
+    assert got.t.tolist() == [5, 70000 + 8192, 8388607 + 16384]
+    assert (got.x.tolist(), got.y.tolist(), got.p.tolist()) == ([1, 3, 5], [2, 4, 6], [1, 0, 1])
+
+
 def test_the_clock_of_n_mnist_goes_round(tmp_path: Path) -> None:
     """Two marks: 2 * 2^13 is added to what follows, so that the time splits 3 to 1."""
     events = [
@@ -310,17 +319,17 @@ def test_parquet(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     cells = []
-    for image in GREY:
+    for image in (*GREY, GREY[1]):  # groups of 4 and 3
         buffer = io.BytesIO()
         Image.fromarray(image[0]).save(buffer, "PNG")
         cells.append({"bytes": buffer.getvalue(), "path": None})
     names = {"info": {"features": {"label": {"names": list("abcdefghij")}}}}
-    table = pa.table({"image": cells, "label": FINE.tolist()})
+    table = pa.table({"image": cells, "label": [*FINE.tolist(), 4]})
     table = table.replace_schema_metadata({"huggingface": json.dumps(names)})
     pq.write_table(table, tmp_path / "x.parquet", row_group_size=4)
     data = open_data(tmp_path / "x.parquet")
     assert data.labels is not None
-    assert (data.labels.tolist(), data.classes) == (FINE.tolist(), tuple("abcdefghij"))
+    assert (data.labels.tolist(), data.classes) == ([*FINE.tolist(), 4], tuple("abcdefghij"))
     assert np.array_equal(data.read([5, 0, 3, 4]), GREY[[5, 0, 3, 4]])
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     with pytest.raises(ImageError, match="no Parquet file"):
@@ -377,7 +386,7 @@ def test_mixed_sizes_and_modes_are_refused(tmp_path: Path) -> None:
 def test_resize_and_crop_as_torchvision(kernel: str, height: int, width: int) -> None:
     """Beside torchvision where it is installed, else beside its formulas, written out."""
     picture = Image.fromarray(RNG.integers(0, 256, (height, width, 3), dtype=np.uint8))
-    got = transform_of(f"32:{kernel}", "27").apply(picture, "x")
+    got = transform_of(f"32:{kernel}", "29").apply(picture, "x")
     try:
         from torchvision import transforms  # type: ignore[import-not-found]
     except ImportError:
@@ -385,11 +394,11 @@ def test_resize_and_crop_as_torchvision(kernel: str, height: int, width: int) ->
         longer = int(32 * long / short)
         size = (32, longer) if width <= height else (longer, 32)
         want = picture.resize(size, Image.Resampling[kernel.upper()])
-        left, top = (round((edge - 27) / 2.0) for edge in size)
-        want = want.crop((left, top, left + 27, top + 27))
+        left, top = (round((edge - 29) / 2.0) for edge in size)
+        want = want.crop((left, top, left + 29, top + 29))
     else:
         mode = transforms.InterpolationMode(kernel)
-        want = transforms.CenterCrop(27)(transforms.Resize(32, mode)(picture))
+        want = transforms.CenterCrop(29)(transforms.Resize(32, mode)(picture))
     assert np.array_equal(np.asarray(got), np.asarray(want))
 
 
@@ -421,6 +430,10 @@ def test_the_digest_is_of_the_set_and_how_it_is_read(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(one.describe())
     how = How(transform=Transform(resize=(8, 8)))
     assert open_data(tmp_path / "one", how).digest != one.digest
+    np.savez(tmp_path / "x.npz", images=GREY, labels=FINE)
+    digest = open_data(tmp_path / "x.npz").digest
+    np.savez(tmp_path / "x.npz", images=GREY, labels=FINE[::-1])
+    assert open_data(tmp_path / "x.npz").digest != digest
     (tmp_path / "two" / "cat" / "0.png").rename(tmp_path / "two" / "cat" / "00.png")
     assert open_data(tmp_path / "two").digest != one.digest
 

@@ -45,7 +45,7 @@ def test_graphs_of_others(
     assert shlex.split(inspected(Path(name))["next"]) == ["lapilli", *following]
 
 
-def held_out_images(tmp_path: Path) -> None:
+def test_images(tmp_path: Path) -> None:
     path = tmp_path / "images.npz"
     np.savez(path, images=np.zeros((5, 1, 4, 4), np.uint8), labels=np.zeros(5, np.int64))
     facts = inspected(path)
