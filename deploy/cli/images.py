@@ -15,6 +15,7 @@ from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import DIGITS as DIGITS
 from lapilli.deploy.cli.frame import printable
 from lapilli.deploy.cli.own_sequences import own_sequence
+from lapilli.deploy.cli.own_source import own_source
 from lapilli.deploy.data.pictures import ImageError as ImageError
 from lapilli.deploy.data.pictures import open_picture
 from lapilli.deploy.data.source import Data, How, open_data, open_sequence
@@ -107,7 +108,9 @@ def training_images(source: str, how: How | None = None, count: int | None = Non
         ImageError: neither.
     """
     asked = replace(how or How(), test=False)
-    return _digits(test=False).first(count) if source == DIGITS else _own(source, asked, count)
+    if source == DIGITS:
+        return _digits(test=False).first(count)
+    return _own(source, asked, count, "--calibration-count")
 
 
 def held_out_images(source: str, how: How | None = None, count: int | None = None) -> Images:
@@ -118,7 +121,7 @@ def held_out_images(source: str, how: How | None = None, count: int | None = Non
     """
     if source == DIGITS:
         return _digits(test=True).first(count)
-    return _own(source, how or How(), count)
+    return _own(source, how or How(), count, "--count")
 
 
 def how_for(network: Network, how: How | None = None) -> How:
@@ -189,13 +192,13 @@ def _digits(*, test: bool) -> Images:
     return Images(split.images, split.labels, DIGITS)
 
 
-def _own(source: str, how: How, count: int | None) -> Images:
-    """Read data of the user's own; all of them, or the first `count`."""
+def _own(source: str, how: How, count: int | None, option: str) -> Images:
+    """Read data of the user's own; all of them, or the first `count`, which `option` gives."""
     data = open_source(source, how)
     wanted = len(data) if count is None else min(count, len(data))
     if (size := wanted * math.prod(data.shape)) > _MOST:
         raise ImageError(
-            f"{source}: {wanted:,} images would take {size / 2**30:.1f} GiB here; give --count"
+            f"{source}: {wanted:,} images would take {size / 2**30:.1f} GiB here; give {option}"
         )
     if not how.skip_unreadable:
         labels = None if data.labels is None else data.labels[:wanted]
@@ -218,13 +221,11 @@ def open_source(source: str, how: How) -> Data:
         ImageError: of no known format, or damaged.
         ModuleFileError: code that does not import.
     """
-    place, colon, name = source.rpartition(":")
-    is_module = all(part.isidentifier() for part in place.split("."))
-    if not colon or not name.isidentifier() or not (place.endswith(".py") or is_module):
+    if (named := own_source(source)) is None:
         if not Path(source).exists():
             raise ImageError(
                 f"{source}: expected {DIGITS!r}, or a file or folder of data (docs/data.md); "
                 "there is none of this name"
             )
         return open_data(source, how)
-    return open_sequence(own_sequence(place, name), source, how)
+    return open_sequence(own_sequence(named), source, how)

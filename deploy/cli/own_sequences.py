@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lapilli.deploy.cli.own_imports import ModuleFileError, OwnImports, described, own_imports
+from lapilli.deploy.cli.own_source import OwnSource
 
 
 class OwnSequence:
@@ -24,14 +25,13 @@ class OwnSequence:
             return self._items[index]
 
 
-def own_sequence(place: str, name: str) -> OwnSequence:
+def own_sequence(source: OwnSource) -> OwnSequence:
     """Import a file or module, and take the data set of this name; a class or function is called.
 
     Raises:
         ModuleFileError: it does not import, has no such name, or calling it fails.
     """
-    if place.endswith(".py"):
-        place = str(Path(place).resolve())
+    place, name = source.absolute, source.name
     imports = own_imports(place)
     with imports.active():
         module = imports.module(place)
