@@ -41,7 +41,7 @@ from lapilli.simulators.lava.shared.run_config import SIMULATED
 
 if TYPE_CHECKING:
     from lapilli.deploy.cli.flow import Model
-    from lapilli.deploy.cli.images import Images
+    from lapilli.deploy.cli.image_set import Images
     from lapilli.deploy.comparison.compare import Comparison, Preprocessed
     from lapilli.ir.network import Network
     from lapilli.simulators.protocol import Executable

@@ -123,10 +123,10 @@ def golden(
         make_folder(output)  # refuses a file in its place
         check_outputs([output / NAME, output / SCRIPT], [network, *(images or [Path(source)])])
     loaded = load_network(network)
+    how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
     if images:
-        pixels = image_files.pictures(images, loaded, how_read(resize, crop).transform)
+        pixels = image_files.pictures(images, loaded, how)
     else:
-        how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
         chosen = image_files.held_out_images(source, image_files.how_for(loaded, how), count)
         chosen.require_fit(loaded)
         pixels = chosen.pixels

@@ -10,7 +10,7 @@ import typer
 from lapilli.deploy.comparison.targets import NAMES
 
 if TYPE_CHECKING:
-    from lapilli.deploy.data.source import How
+    from lapilli.deploy.data.reading import How
 
 Config = Annotated[
     str | None, typer.Option(help="The model's configuration as JSON, if the file has none.")
@@ -51,18 +51,15 @@ RunConfig = Annotated[
     str, typer.Option(help="Of Lava: PACKAGE.MODULE:NAME, or FILE.py:NAME; see docs/lava.md.")
 ]
 SIMULATORS = f"One of {', '.join(NAMES)}; or your own: FILE.py:NAME, or PACKAGE.MODULE:NAME."
-Source = Annotated[
-    str,
-    typer.Option(
-        help="'digits', a folder or file of images, or FILE.py:NAME (runs its code); docs/data.md."
-    ),
-]
+_SOURCE = "'digits', a folder or file of images, or FILE.py:NAME (runs its code); docs/data.md."
+Source = Annotated[str, typer.Option(help=_SOURCE)]
+DataSource = Annotated[str | None, typer.Option(help=_SOURCE)]
 Resize = Annotated[
     str | None,
-    typer.Option(help="Of pictures: 256 (the shorter edge) or HEIGHTxWIDTH; 256:bicubic."),
+    typer.Option(help="Of pictures: 256 (shorter edge), HEIGHTxWIDTH; 256:bicubic; none."),
 ]
 Crop = Annotated[
-    str | None, typer.Option(help="Of pictures, about the centre: 224, or HEIGHTxWIDTH.")
+    str | None, typer.Option(help="Of pictures, about the centre: 224, or HEIGHTxWIDTH; none.")
 ]
 Frames = Annotated[int | None, typer.Option(min=1, help="Of events: how many frames (T).")]
 BinBy = Annotated[
@@ -97,8 +94,8 @@ def how_read(
     Raises:
         ImageError: a size or a rule that is none.
     """
-    from lapilli.deploy.data.events import binning_of
-    from lapilli.deploy.data.source import How
+    from lapilli.deploy.data.binning import binning_of
+    from lapilli.deploy.data.reading import How
     from lapilli.deploy.data.transforms import transform_of
 
     return How(

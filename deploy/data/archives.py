@@ -61,23 +61,44 @@ def _member(
         entry = archive.getinfo(f"{name}.npy")
     except KeyError:
         return None
+    shape, dtype, size = declared(archive, entry)
+    _require_form(path, name, shape, dtype, words=words)
+    require_size(path, name, shape, size, entry)
+    if size > max(_SMALL, _RATIO * path.stat().st_size):
+        raise ImageError(
+            f"{path}: {name!r} would take {size / 2**20:,.0f} MiB, more than {_RATIO} times "
+            "the file; save them with np.savez, uncompressed"
+        )
     with archive.open(entry) as file:
-        shape, dtype = header(file)
-        start = file.tell()
-        _require_form(path, name, shape, dtype, words=words)
-        size = start + math.prod(shape) * dtype.itemsize
-        if size != entry.file_size:
-            raise ImageError(f"{path}: {name!r} says {shape}, and holds another number of bytes")
-        if size > max(_SMALL, _RATIO * path.stat().st_size):
-            raise ImageError(
-                f"{path}: {name!r} would take {size / 2**20:,.0f} MiB, more than {_RATIO} times "
-                "the file; save them with np.savez, uncompressed"
-            )
-        file.seek(0)
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def declared(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Read from the header alone: shape and type of an array, and the bytes that it must have.
+
+    Raises:
+        ValueError: it is no array.
+    """
+    with archive.open(entry) as file:
+        shape, dtype = _header(file)
+        return shape, dtype, file.tell() + math.prod(shape) * dtype.itemsize
+
+
+def require_size(
+    path: Path, name: str, shape: tuple[int, ...], size: int, entry: zipfile.ZipInfo
+) -> None:
+    """Check that an archive holds as many bytes of an array as its header says.
+
+    Raises:
+        ImageError: it does not.
+    """
+    if size != entry.file_size:
+        raise ImageError(f"{path}: {name!r} says {shape}, and holds another number of bytes")
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Read what one array of NumPy's format says of itself.
 
     Raises:

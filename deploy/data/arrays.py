@@ -31,7 +31,7 @@ def single_array(path: Path) -> Found:
         ImageError: another file, or another array.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")
     except (OSError, EOFError, ValueError) as error:
         raise ImageError(f"{path}: no array of NumPy's that can be read ({error})") from error
     if array.dtype != np.uint8 or array.ndim not in (3, 4, 5) or 0 in array.shape:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.deploy.data.pictures import ImageError
-from lapilli.deploy.data.samples import Found, Labels, Rows
+from lapilli.deploy.data.samples import Found, Labels, Rows, Sample
 
 _PIXELS = 3 * 32 * 32
 _SMALL = 256 << 20  # bytes that any IDX file may become
@@ -32,7 +32,8 @@ def cifar(files: Sequence[Path], classes: int, names: Sequence[str]) -> Found:
         ImageError: a file that is not whole, or a label beyond the classes.
     """
     head = 1 if classes == 10 else 2
-    parts: list[npt.NDArray[np.uint8]] = []
+    parts: list[Rows] = []
+    labels: list[Labels] = []
     for path in files:
         size = path.stat().st_size
         if size == 0 or size % (head + _PIXELS):
@@ -40,16 +41,14 @@ def cifar(files: Sequence[Path], classes: int, names: Sequence[str]) -> Found:
                 f"{path}: {size} bytes are no whole number of CIFAR-{classes}'s records of "
                 f"{head + _PIXELS}: cut short?"
             )
-        parts.append(np.memmap(path, np.uint8, "r").reshape(-1, head + _PIXELS))
-    labels = np.concatenate([part[:, head - 1] for part in parts]).astype(np.int64)
-    require_below(labels, classes, str(files[0]))
-    pixels = [part[:, head:] for part in parts]
+        records = np.memmap(path, np.uint8, "r").reshape(-1, head + _PIXELS)
+        labels.append(records[:, head - 1].astype(np.int64))
+        require_below(labels[-1], classes, str(path))
+        parts.append(Rows(records[:, head:], str(path), (3, 32, 32)))
     return Found(
         format=f"CIFAR-{classes}, binary",
-        samples=Joined(
-            tuple(Rows(p, str(f), (3, 32, 32)) for p, f in zip(pixels, files, strict=True))
-        ),
-        labels=labels,
+        samples=Joined(parts),
+        labels=np.concatenate(labels),
         classes=tuple(names),
     )
 
@@ -75,15 +74,10 @@ class Joined:
         part, own = self._at(index)
         return part.name(own)
 
-    def size(self, index: int) -> int:
-        """Return the bytes of one."""
-        part, own = self._at(index)
-        return part.size(own)
-
-    def read(self, index: int) -> npt.NDArray[np.uint8]:
+    def read(self, index: int) -> Sample:
         """Copy one."""
         part, own = self._at(index)
-        return np.array(part.array[own]).reshape(part.shape)
+        return part.read(own)
 
 
 def require_below(labels: Labels, classes: int, source: str) -> None:

@@ -42,13 +42,6 @@ class Files:
         """Return the path of one."""
         return str(self.folder / self.names[index])
 
-    def size(self, index: int) -> int:
-        """Return its bytes; 0 where it cannot be asked, which reading will say."""
-        try:
-            return (self.folder / self.names[index]).stat().st_size
-        except OSError:
-            return 0
-
     def read(self, index: int) -> Sample:
         """Open one picture."""
         return open_picture(self.folder / self.names[index], self.name(index), self.channels)

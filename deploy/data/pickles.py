@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lapilli.deploy.data.binary import Joined, require_below
 from lapilli.deploy.data.pictures import ImageError
-from lapilli.deploy.data.samples import Found, Rows
+from lapilli.deploy.data.samples import Found, Labels, Rows
 from lapilli.model.loading.stand_ins import Array, DType, empty, encode, scalar
 
 _STAND_INS: dict[tuple[str, str], Callable[..., object]] = {
@@ -65,28 +66,28 @@ def cifar_pickles(files: Sequence[Path], classes: int, names: Sequence[str]) -> 
     Raises:
         ImageError: one lacks them, in this form; or a label is beyond the classes.
     """
-    parts, labels = [], []
+    parts: list[Rows] = []
+    labels: list[Labels] = []
     for path in files:
         content = pickled(path)
         key = "labels" if classes == 10 else "fine_labels"
         data, given = content.get("data"), content.get(key)
-        pixels = data.value if isinstance(data, Array) else np.zeros(0)
+        pixels: npt.NDArray[Any] = data.value if isinstance(data, Array) else np.zeros(0)
         if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3072:
             raise ImageError(f"{path}: lacks 'data' of uint8 (N, 3072)")
         if (
             not isinstance(given, list)
             or len(given) != len(pixels)
-            or not all(isinstance(v, int) for v in given)
+            or not all(isinstance(v, int) and abs(v) < 1 << 31 for v in given)
         ):
             raise ImageError(f"{path}: lacks {key!r}, a number for each of {len(pixels)} images")
+        labels.append(np.array(given, np.int64))
+        require_below(labels[-1], classes, str(path))
         parts.append(Rows(pixels.astype(np.uint8, copy=False), str(path), (3, 32, 32)))
-        labels += given
-    numbers = np.array(labels, np.int64)
-    require_below(numbers, classes, str(files[0]))
     return Found(
         format=f"CIFAR-{classes}, pickled",
         samples=Joined(parts),
-        labels=numbers,
+        labels=np.concatenate(labels),
         classes=tuple(names),
     )
 

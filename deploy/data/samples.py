@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ from lapilli.ir.recipe import Json
 
 Sample = npt.NDArray[np.uint8] | Image.Image
 Labels = npt.NDArray[np.int64]
+_NUMBER = re.compile(r"-?[0-9]+")
+_REAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
 
 
 class Samples(Protocol):
@@ -26,10 +29,6 @@ class Samples(Protocol):
 
     def name(self, index: int) -> str:
         """Return what messages call this sample."""
-        ...
-
-    def size(self, index: int) -> int:
-        """Return its bytes as stored, which tell two versions of a set apart."""
         ...
 
     def read(self, index: int) -> Sample:
@@ -51,7 +50,8 @@ class Found:
         labels: (count,) numbers of classes, where they are known.
         classes: their names, in the order of the numbers; empty where nothing says them.
         rules: what the format decided, for the recipe.
-        final: samples that no resize may touch: counts of events.
+        final: samples that no resize may touch: they have time.
+        binned: whether the samples were events, which the command line may say how to bin.
     """
 
     format: str
@@ -60,6 +60,7 @@ class Found:
     classes: tuple[str, ...] = ()
     rules: dict[str, Json] | None = None
     final: bool = False
+    binned: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,10 +85,6 @@ class Rows:
         """Return the source and the number of the row."""
         return f"image {index} of {self.source}"
 
-    def size(self, index: int) -> int:
-        """Return the bytes of a row."""
-        return int(self.array[index].nbytes)
-
     def read(self, index: int) -> Sample:
         """Copy one row, in the shape of a sample."""
         return np.array(self.array[index]).reshape(self.shape)
@@ -107,15 +104,29 @@ def numbered(
         Numbers from 0, and names: those given; else the words, sorted; else none.
 
     Raises:
-        ImageError: numbers and words are mixed, one is negative, or no class has this name.
+        ImageError: one is neither, or negative, or of no class; or words are numbers, and the
+            names of other classes.
     """
+    for index, label in enumerate(given):
+        if isinstance(label, bool) or not isinstance(label, int | np.integer | str | bytes):
+            raise ImageError(
+                f"{source}: label {label!r} of sample {index} is no whole number, and no word"
+            )
     words = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in given]
-    if all(w.isdecimal() or (w[:1] == "-" and w[1:].isdecimal()) for w in words):
-        if any(w[0] == "-" or len(w) > 9 for w in words):
-            raise ImageError(f"{source}: a label is negative, or huge; classes count from 0")
-        return np.array([int(w) for w in words], np.int64), tuple(classes)
     names = tuple(classes) or tuple(sorted(set(words)))
     places = {name: i for i, name in enumerate(names)}
+    if all(_NUMBER.fullmatch(word) for word in words):
+        if any(w[0] == "-" or len(w) > 9 for w in words):
+            raise ImageError(f"{source}: a label is negative, or huge; classes count from 0")
+        for word in sorted({v for v in given if isinstance(v, str)} & set(classes)):
+            if places[word] != int(word):
+                raise ImageError(
+                    f"{source}: label {word!r} is the name of class {places[word]}, and class "
+                    f"{word} has another name; give the numbers as numbers, in .npz"
+                )
+        return np.array([int(w) for w in words], np.int64), tuple(classes)
+    if all(_REAL.fullmatch(word) for word in words):
+        raise ImageError(f"{source}: labels such as {words[0]!r} are no whole numbers")
     for index, word in enumerate(words):
         if word not in places:
             raise ImageError(

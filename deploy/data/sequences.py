@@ -15,20 +15,17 @@ from lapilli.deploy.data.samples import Found, Sample, numbered
 class _Items:
     """Images of a sequence whose items are an image, or an image and a label."""
 
-    def __init__(self, items: Any, source: str) -> None:
-        self._items, self._source = items, source
+    def __init__(self, items: Any, source: str, count: int) -> None:
+        self._items, self._source, self._count = items, source, count
+        self._failed: dict[int, ImageError] = {}  # while labels were asked for
 
     def __len__(self) -> int:
-        """Return how many items there are."""
-        return len(self._items)
+        """Return how many items are looked at."""
+        return self._count
 
     def name(self, index: int) -> str:
         """Return the source and the number of the item."""
         return f"item {index} of {self._source}"
-
-    def size(self, index: int) -> int:
-        """Return 0: nothing is stored that could be measured."""
-        return 0
 
     def item(self, index: int) -> tuple[Any, Any]:
         """Return what the sequence gives, with None where it has no label.
@@ -48,6 +45,8 @@ class _Items:
 
     def read(self, index: int) -> Sample:
         """Take the image of one item."""
+        if index in self._failed:
+            raise self._failed[index]
         image, _ = self.item(index)
         if isinstance(image, Image.Image):
             if image.mode not in ("L", "RGB"):
@@ -61,32 +60,67 @@ class _Items:
             )
         return array
 
+    def labels(self, *, skip: bool) -> list[Any] | None:
+        """Ask every item for its label; None where the first that can be read has none.
 
-def sequence(items: object, source: str, classes: Sequence[str]) -> Found:
+        An item that fails has no label; with `skip` it fails again when its image is asked for.
+
+        Raises:
+            ImageError: one fails, without `skip`; or lacks a label, and others do not.
+        """
+        given: list[Any] = []
+        for index in range(self._count):
+            try:
+                label = self.item(index)[1]
+            except ImageError as error:
+                if not skip:
+                    raise
+                self._failed[index] = error
+                continue
+            if label is None and len(self._failed) == index:
+                return None
+            if label is None:
+                raise ImageError(f"{self.name(index)}: has no label, and others do")
+            given.append(label)
+        for index in self._failed:
+            given.insert(index, given[0] if given else 0)
+        return given
+
+
+def sequence(
+    items: Any, source: str, classes: Sequence[str], count: int | None, *, skip: bool
+) -> Found:
     """Take the items of a sequence; labels of `targets` if it has them, else of every item.
 
     Args:
         items: whose `__len__` and `__getitem__` are called.
         source: the name that messages give it.
         classes: names, by which labels may be words.
+        count: only the first items; None takes all.
+        skip: whether items that fail are left out later, instead of stopping now.
 
     Raises:
         ImageError: it is no sequence, or its items are no images.
     """
     if not hasattr(items, "__len__") or not hasattr(items, "__getitem__"):
         raise ImageError(f"{source}: {type(items).__name__} lacks __len__ or __getitem__")
-    samples = _Items(items, source)
+    try:
+        total = len(items)
+    except Exception as error:  # their code may raise anything
+        raise ImageError(f"{source}: __len__ fails: {type(error).__name__}: {error}") from error
+    samples = _Items(items, source, total if count is None else min(count, total))
+    known = tuple(classes) or tuple(str(c) for c in getattr(items, "classes", ()))
     if not len(samples):
         raise ImageError(f"{source}: is empty")
-    given: list[Any] | None = None
-    if samples.item(0)[1] is not None:
-        targets = getattr(items, "targets", None)
-        own = targets if targets is not None else [samples.item(i)[1] for i in range(len(samples))]
-        given = np.asarray(own).tolist()
-        if len(given) != len(samples):
-            raise ImageError(f"{source}: {len(given)} targets of {len(samples)} items")
-    known = tuple(classes) or tuple(str(c) for c in getattr(items, "classes", ()))
+    targets = getattr(items, "targets", None)
+    given = samples.labels(skip=skip) if targets is None else targets
     if given is None:
         return Found(format="sequence", samples=samples, classes=known)
-    labels, names = numbered(source, given, known)
+    try:
+        array = np.asarray(given)
+    except Exception as error:  # tensors of a device, ragged lists
+        raise ImageError(f"{source}: labels are no list of numbers or words ({error})") from error
+    if array.ndim != 1 or (targets is not None and len(array) != total):
+        raise ImageError(f"{source}: labels are {array.shape}, for {total} items; one each, (N,)")
+    labels, names = numbered(source, array[: len(samples)].tolist(), known)
     return Found(format="sequence", samples=samples, labels=labels, classes=names)

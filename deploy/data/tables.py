@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +35,35 @@ class _RowGroups:
         """Return the file and the number of the row."""
         return f"image {index} of {self._source}"
 
-    def size(self, index: int) -> int:
-        """Return the bytes of the row's group, compressed."""
-        which = int(np.searchsorted(self._ends, index, side="right"))
-        return int(self._file.metadata.row_group(which).total_byte_size)
-
     def read(self, index: int) -> Sample:
         """Decode one image."""
         which = int(np.searchsorted(self._ends, index, side="right"))
         if self._held[0] != which:
-            group = self._file.read_row_group(which, columns=[self._column])
-            self._held = which, group.column(0).to_pylist()
+            self._held = which, _values(self._source, self._read_group, which)
         before = int(self._ends[which - 1]) if which else 0
         cell = self._held[1][index - before]
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(data, bytes):
             raise ImageError(f"{self.name(index)}: holds no bytes of a picture")
         return open_picture(io.BytesIO(data), self.name(index), self._channels)
+
+    def _read_group(self, which: int) -> Any:
+        return self._file.read_row_group(which, columns=[self._column])
+
+
+def _values(source: str, read: Callable[..., Any], *given: Any) -> list[Any]:
+    """Read one column; a damaged page shows only now.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    import pyarrow as pa
+
+    try:
+        values: list[Any] = read(*given).column(0).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise ImageError(f"{source}: no Parquet file that can be read ({error})") from error
+    return values
 
 
 def parquet(path: Path, channels: int | None, classes: Sequence[str]) -> Found:
@@ -80,7 +92,7 @@ def parquet(path: Path, channels: int | None, classes: Sequence[str]) -> Found:
     samples = _RowGroups(file, images[0], str(path), channels)
     if not labels:
         return Found(format="Parquet", samples=samples)
-    given = file.read(columns=labels).column(0).to_pylist()
+    given = _values(str(path), file.read, labels)
     if None in given:
         raise ImageError(f"{path}: row {given.index(None)} has no label")
     known = _class_names(file.schema_arrow.metadata or {}, labels[0]) or tuple(classes)

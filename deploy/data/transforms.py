@@ -7,6 +7,7 @@ are computed here. A crop that does not fit is refused, where torchvision adds b
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +17,13 @@ from PIL import Image
 from lapilli.deploy.data.pictures import ImageError
 from lapilli.ir.recipe import Json
 
+NOTHING = "none"  # said of --resize or --crop: the picture stays as it is
 _KERNELS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "nearest": Image.Resampling.NEAREST,
 }
+_MOST = 1 << 27  # pixels of a resized picture
 _SIZE = re.compile(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?")
 
 
@@ -51,6 +54,8 @@ class Transform:
         """
         if self.resize is not None:
             height, width = resized(self.resize, picture.height, picture.width)
+            if width * height > _MOST:
+                raise ImageError(f"{name}: {width} x {height} pixels are too many to resize to")
             if (width, height) != picture.size:
                 picture = picture.resize((width, height), _KERNELS[self.kernel])
         if self.crop is None:
@@ -64,6 +69,15 @@ class Transform:
         top = round((picture.height - height) / 2)  # half to even, as torchvision rounds
         left = round((picture.width - width) / 2)
         return picture.crop((left, top, left + width, top + height))
+
+    def __str__(self) -> str:
+        """Say it as on a command line."""
+        said = []
+        if self.resize is not None:
+            said.append(f"--resize {'x'.join(map(str, self.resize))}:{self.kernel}")
+        if self.crop is not None:
+            said.append(f"--crop {'x'.join(map(str, self.crop))}")
+        return " ".join(said)
 
     def describe(self) -> dict[str, Json]:
         """Return what a recipe keeps."""
@@ -89,19 +103,23 @@ def resized(resize: tuple[int, ...], height: int, width: int) -> tuple[int, int]
     return edge, int(edge * width / height)
 
 
-def transform_of(resize: str | None, crop: str | None) -> Transform:
-    """Read what the command line says.
+def transform_of(resize: str | None, crop: str | None) -> Transform | None:
+    """Read what the command line says; None where it says nothing.
 
     Args:
-        resize: "256" for the shorter edge, "HEIGHTxWIDTH"; then ":bicubic" for another kernel.
-        crop: "224" for a square, or "HEIGHTxWIDTH".
+        resize: "256" for the shorter edge, "HEIGHTxWIDTH"; then ":bicubic" for another kernel;
+            "none" says that nothing is resized.
+        crop: "224" for a square, or "HEIGHTxWIDTH", or "none".
 
     >>> transform_of("256:bicubic", "224")
     Transform(resize=(256,), crop=(224, 224), kernel='bicubic')
 
     Raises:
-        ImageError: neither.
+        ImageError: none of these.
     """
+    if resize is None and crop is None:
+        return None
+    resize, crop = (None if said == NOTHING else said for said in (resize, crop))
     size, _, kernel = (resize or "").partition(":")
     kernel = kernel or "bilinear"
     if kernel not in _KERNELS:
@@ -112,6 +130,25 @@ def transform_of(resize: str | None, crop: str | None) -> Transform:
         crop=None if sides is None else (sides[0], sides[-1]),
         kernel=kernel,
     )
+
+
+def remembered_transform(told: Mapping[str, Json]) -> Transform:
+    """Read what `Transform.describe` wrote.
+
+    Raises:
+        ImageError: something else stands there.
+    """
+    resize, crop = _text(told.get("resize")), _text(told.get("crop"))
+    if resize is not None:
+        resize = f"{resize}:{told.get('kernel')}"
+    return transform_of(resize, crop) or Transform()
+
+
+def _text(size: Json) -> str | None:
+    """Write a size of a recipe as the command line has it, to be read by the same rules."""
+    if size is None:
+        return None
+    return "x".join(map(str, size)) if isinstance(size, list) else repr(size)
 
 
 def size_of(option: str, text: str) -> tuple[int, ...]:

@@ -39,8 +39,10 @@ class DType:
 class Array:
     """Stands in for `numpy.ndarray`: `value` is there once the file has given its bytes."""
 
+    value: npt.NDArray[np.generic] = np.zeros(0)
+
     def __init__(self, *_: object) -> None:
-        self.value: npt.NDArray[np.generic] = np.zeros(0)
+        """Take whatever NumPy's own is called with."""
 
     def __setstate__(self, state: tuple[int, tuple[int, ...], DType, bool, bytes]) -> None:
         _, shape, dtype, columns_first, data = state

@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import pytest
 from PIL import Image
 
 from lapilli.deploy.cli.images import open_source
-from lapilli.deploy.data.events import Binning, read_events
+from lapilli.deploy.data.binning import Binning
+from lapilli.deploy.data.events import read_events
 from lapilli.deploy.data.pictures import ImageError
-from lapilli.deploy.data.source import How, open_data
+from lapilli.deploy.data.reading import How
+from lapilli.deploy.data.source import open_data, open_sequence
 from lapilli.deploy.data.transforms import Transform, transform_of
 
 RNG = np.random.default_rng(0)
@@ -82,10 +85,24 @@ def test_labels_in_csv(tmp_path: Path) -> None:
         ("file,label\n0.png,\n", "row 2 lacks"),
         ("file,label\n", "is empty"),
         ("file,label\n0.png,-1\n", "a label is negative"),
+        ("file,label\n0.png,1.0\n", "labels such as '1.0' are no whole numbers"),
     ):
         table.write_text(text)
         with pytest.raises(ImageError, match=sentence):
             open_data(tmp_path)
+
+
+def test_a_table_beside_the_folder_of_its_pictures(tmp_path: Path) -> None:
+    """The folder is no class: the table decides."""
+    for i, image in enumerate(GREY):
+        save(tmp_path / "images" / f"{i}.png", image)
+    rows = "".join(f"images/{i}.png,{label}\n" for i, label in enumerate(FINE))
+    (tmp_path / "labels.csv").write_text(f"file,label\n{rows}")
+    labels = open_data(tmp_path).labels
+    assert labels is not None
+    assert labels.tolist() == FINE.tolist()
+    with pytest.raises(ImageError, match="label '0' is the name of class 3, and class 0 has"):
+        open_data(tmp_path, How(classes=("1", "2", "3", "0", "9")))
 
 
 def test_words_need_names_in_npz(tmp_path: Path) -> None:
@@ -111,6 +128,10 @@ def test_npy_is_mapped(tmp_path: Path) -> None:
     assert peak < 1 << 20
     np.save(tmp_path / "x.npy", many / 255)
     with pytest.raises(ImageError, match="holds float64"):
+        open_data(tmp_path / "x.npy")
+    np.savez(tmp_path / "x.npz", images=many)
+    (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    with pytest.raises(ImageError, match="no array of NumPy's"):
         open_data(tmp_path / "x.npy")
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(ImageError, match="no array of NumPy's"):
@@ -200,6 +221,8 @@ def test_a_pickle_that_would_run_code_runs_none(tmp_path: Path) -> None:
         (pickle.dumps({"data": GREY, "labels": [0]}), "lacks 'data'"),
         (pickle.dumps({"data": COLOUR.reshape(6, -1), "labels": [0] * 5}), "lacks 'labels'"),
         (pickle.dumps({"data": COLOUR.reshape(6, -1), "labels": [11] * 6}), "label 11 of image 0"),
+        (pickle.dumps({"data": COLOUR.reshape(6, -1), "labels": [1 << 70] * 6}), "lacks 'labels'"),
+        (b"\x80\x02}U\x04datacnumpy\nndarray\n)\x81s.", "lacks 'data'"),  # never filled
     ],
 )
 def test_other_pickles(content: bytes, sentence: str, tmp_path: Path) -> None:
@@ -275,7 +298,7 @@ def test_events(kind: str, by: str, tmp_path: Path) -> None:
     assert data.describe()["bin_by"] == by
     with pytest.raises(ImageError, match="events need --frames"):
         open_data(tmp_path)
-    with pytest.raises(ImageError, match="has x = 33, of a sensor of 30 x 34"):
+    with pytest.raises(ImageError, match="has x = 33, and --sensor is 34x30"):
         open_data(tmp_path, How(binning=Binning(frames=2, sensor=(34, 30))))
     with pytest.raises(ImageError, match="5 events make no 6 frames"):
         open_data(tmp_path, How(binning=Binning(frames=6, by=by, sensor=(34, 34))))
@@ -288,6 +311,40 @@ def test_the_bits_of_n_mnist(tmp_path: Path) -> None:
     got = read_events(tmp_path / "a.bin")
     assert got.t.tolist() == [5, 70000 + 8192, 8388607 + 16384]
     assert (got.x.tolist(), got.y.tolist(), got.p.tolist()) == ([1, 3, 5], [2, 4, 6], [1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("column", "sentence"),
+    [("p", "has p = -1, and polarities are 0 and 1"), ("t", "not in the order of time")],
+)
+def test_events_of_other_conventions(column: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    columns: dict[str, Any] = {name: np.zeros(3, np.int64) for name in "xyp"} | {"t": np.arange(3)}
+    how = How(binning=Binning(frames=2, sensor=(4, 4)))
+    np.savez(tmp_path / "0" / "a.npz", **{**columns, column: np.array([0, 1, -1])})
+    with pytest.raises(ImageError, match=sentence):
+        open_data(tmp_path, how)
+
+
+def test_events_larger_than_they_are(tmp_path: Path) -> None:
+    """Neither a header that says 2^60 numbers nor a sensor of 10^10 pixels takes memory."""
+    (tmp_path / "0").mkdir()
+    columns: dict[str, Any] = {name: np.arange(3) for name in "xyt"} | {"p": np.zeros(3, np.int64)}
+    path = tmp_path / "0" / "a.npz"
+    np.savez(path, **columns)
+    with pytest.raises(ImageError, match="too many pixels to hold"):
+        open_data(tmp_path, How(binning=Binning(frames=2, sensor=(99999, 99999))))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<i8", "fortran_order": False, "shape": (1 << 60,)}
+    )
+    with zipfile.ZipFile(path, "a") as archive:
+        names = archive.namelist()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, header.getvalue())
+    with pytest.raises(ImageError, match=r"'x' says .*, and holds another number of bytes"):
+        open_data(tmp_path, How(binning=Binning(frames=2, sensor=(4, 4))))
 
 
 def test_the_clock_of_n_mnist_goes_round(tmp_path: Path) -> None:
@@ -331,6 +388,11 @@ def test_parquet(tmp_path: Path) -> None:
     assert data.labels is not None
     assert (data.labels.tolist(), data.classes) == ([*FINE.tolist(), 4], tuple("abcdefghij"))
     assert np.array_equal(data.read([5, 0, 3, 4]), GREY[[5, 0, 3, 4]])
+    whole = (tmp_path / "x.parquet").read_bytes()
+    at = whole.index(b"PNG")  # the header of the page lies before its first value
+    (tmp_path / "x.parquet").write_bytes(whole[:4] + bytes(at) + whole[4 + at :])
+    with pytest.raises(ImageError, match="no Parquet file that can be read"):
+        open_data(tmp_path / "x.parquet")
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     with pytest.raises(ImageError, match="no Parquet file"):
         open_data(tmp_path / "x.parquet")
@@ -346,14 +408,74 @@ def test_own_code(tmp_path: Path) -> None:
         "    def __getitem__(self, i): return np.zeros((1, 4, 4)), 0\n"
         "class Fails(Set):\n"
         "    def __getitem__(self, i): return {}[i]\n"
+        "class Long(Set):\n"
+        "    def __len__(self): raise ValueError('of mine')\n"
     )
     data = open_source(f"{tmp_path}/mine.py:Set", How())
     assert data.labels is not None
     assert data.labels.tolist() == [0, 1, 0]
     assert data.read([2]).tolist() == np.full((1, 1, 4, 4), 2).tolist()
-    for name, sentence in (("Floats", "leave out ToTensor"), ("Fails", "fails: KeyError: 0")):
+    for name, sentence in (
+        ("Floats", "leave out ToTensor"),
+        ("Fails", "fails: KeyError: 0"),
+        ("Long", "__len__ fails: ValueError: of mine"),
+    ):
         with pytest.raises(ImageError, match=sentence):
             open_source(f"{tmp_path}/mine.py:{name}", How())
+
+
+class Few:
+    """Ten small images, of which only the first three may be asked for, and one fails."""
+
+    fails = -1
+
+    def __init__(self, labels: list[Any]) -> None:
+        self.labels, self.asked = labels, set[int]()
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> tuple[Bytes, Any]:
+        self.asked.add(index)
+        if index == self.fails:
+            raise RuntimeError("of mine")
+        return np.full((1, 2, 2), index, np.uint8), self.labels[index]
+
+
+def test_only_the_items_that_are_asked_for(tmp_path: Path) -> None:
+    items = Few([2, 1, 0])
+    data = open_sequence(items, "mine", How(), 3)
+    assert data.labels is not None
+    assert (len(data), data.labels.tolist(), items.asked) == (3, [2, 1, 0], {0, 1, 2})
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_an_item_that_fails_is_left_out_if_asked(fails: int) -> None:
+    items = Few([5, 6, 7])
+    items.fails = fails
+    with pytest.raises(ImageError, match=f"item {fails} of mine: fails: RuntimeError: of mine"):
+        open_sequence(items, "mine", How(), 3)
+    data = open_sequence(items, "mine", How(skip_unreadable=True), 3)
+    got = data.read_readable(range(3))
+    left = [i for i in range(3) if i != fails]
+    assert data.labels is not None
+    assert (got.indices.tolist(), len(got.unreadable)) == (left, 1)
+    assert data.labels[got.indices].tolist() == [items.labels[i] for i in left]
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ([0, None, 1], "item 1 of mine: has no label"),
+        ([0.0, 1.0, 2.0], "label 0.0 of sample 0 is no whole number"),
+        ([[0, 1]] * 3, r"labels are \(3, 2\)"),
+        ([[0], [0, 1], []], "labels are no list"),
+        ([True, False, True], "label True of sample 0 is no whole number"),
+    ],
+)
+def test_labels_of_other_types(labels: list[Any], sentence: str) -> None:
+    with pytest.raises(ImageError, match=sentence):
+        open_sequence(Few(labels), "mine", How(), 3)
 
 
 def test_one_unreadable_image_is_named(tmp_path: Path) -> None:
@@ -366,6 +488,20 @@ def test_one_unreadable_image_is_named(tmp_path: Path) -> None:
     assert got.indices.tolist() == [0, 2, 3, 4, 5]
     assert np.array_equal(got.pixels, COLOUR[[0, 4, 1, 3, 5]])
     assert [str(tmp_path / "cat" / "2.png") in s for s in got.unreadable] == [True]
+
+
+def test_twenty_unreadable_images_before_one(tmp_path: Path) -> None:
+    for i in range(20):
+        save(tmp_path / "a" / f"{i:02}.png", COLOUR[0])
+        (tmp_path / "a" / f"{i:02}.png").write_bytes(b"none")
+    with pytest.raises(ImageError, match="none of 20 can be read"):
+        open_data(tmp_path, How(skip_unreadable=True))
+    save(tmp_path / "a" / "20.png", COLOUR[0])
+    got = open_data(tmp_path, How(skip_unreadable=True)).read_readable(range(21))
+    assert (got.indices.tolist(), len(got.unreadable)) == ([20], 20)
+    save(tmp_path / "a" / "21.png", COLOUR[0][:, :20])  # readable, of another size
+    with pytest.raises(ImageError, match=r"21.png: is 3 x 20 x 32, and others are 3 x 32 x 32"):
+        open_data(tmp_path, How(skip_unreadable=True)).read_readable(range(22))
 
 
 def test_mixed_sizes_and_modes_are_refused(tmp_path: Path) -> None:
@@ -386,7 +522,9 @@ def test_mixed_sizes_and_modes_are_refused(tmp_path: Path) -> None:
 def test_resize_and_crop_as_torchvision(kernel: str, height: int, width: int) -> None:
     """Beside torchvision where it is installed, else beside its formulas, written out."""
     picture = Image.fromarray(RNG.integers(0, 256, (height, width, 3), dtype=np.uint8))
-    got = transform_of(f"32:{kernel}", "29").apply(picture, "x")
+    asked = transform_of(f"32:{kernel}", "29")
+    assert asked is not None
+    got = asked.apply(picture, "x")
     try:
         from torchvision import transforms  # type: ignore[import-not-found]
     except ImportError:
@@ -407,7 +545,11 @@ def test_transforms_that_are_none() -> None:
         with pytest.raises(ImageError, match=r"--resize|--crop"):
             transform_of(resize, crop)
     with pytest.raises(ImageError, match="less than a crop of 40 x 40"):
-        transform_of(None, "40").apply(Image.new("L", (39, 50)), "x")
+        Transform(crop=(40, 40)).apply(Image.new("L", (39, 50)), "x")
+    with pytest.raises(ImageError, match="too many to resize to"):
+        Transform(resize=(9999,)).apply(Image.new("L", (1, 50)), "x")
+    assert transform_of(None, None) is None
+    assert transform_of("none", None) == Transform()
 
 
 def test_arrays_are_resized_and_frames_are_not(tmp_path: Path) -> None:
@@ -420,22 +562,15 @@ def test_arrays_are_resized_and_frames_are_not(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", COLOUR[:, None])
     with pytest.raises(ImageError, match="frames are not resized"):
         open_data(tmp_path / "x.npy", how)
+    usual = open_data(tmp_path / "x.npy", How(usual_transform=Transform(resize=(8, 8))))
+    assert usual.shape == (1, 3, 32, 32)
+    with pytest.raises(ImageError, match="holds no events; leave --frames"):
+        open_data(tmp_path / "x.npy", How(binning=Binning(frames=1)))
 
 
-def test_the_digest_is_of_the_set_and_how_it_is_read(tmp_path: Path) -> None:
-    for place in ("one", "two"):
-        class_folders(tmp_path / place)
-    one, two = (open_data(tmp_path / place) for place in ("one", "two"))
-    assert one.digest == two.digest
-    assert str(tmp_path) not in str(one.describe())
-    how = How(transform=Transform(resize=(8, 8)))
-    assert open_data(tmp_path / "one", how).digest != one.digest
-    np.savez(tmp_path / "x.npz", images=GREY, labels=FINE)
-    digest = open_data(tmp_path / "x.npz").digest
-    np.savez(tmp_path / "x.npz", images=GREY, labels=FINE[::-1])
-    assert open_data(tmp_path / "x.npz").digest != digest
-    (tmp_path / "two" / "cat" / "0.png").rename(tmp_path / "two" / "cat" / "00.png")
-    assert open_data(tmp_path / "two").digest != one.digest
+def test_an_archive_may_be_called_idx(tmp_path: Path) -> None:
+    np.savez(tmp_path / "train_idx.npz", images=GREY)
+    assert len(open_data(tmp_path / "train_idx.npz")) == 6
 
 
 def test_what_is_no_data(tmp_path: Path) -> None:

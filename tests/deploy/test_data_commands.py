@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,12 @@ from PIL import Image
 
 from lapilli.deploy.cli import frame
 from lapilli.deploy.cli.app import app
+from lapilli.deploy.cli.images import how_for
+from lapilli.deploy.data.binning import Binning
+from lapilli.deploy.data.pictures import ImageError
+from lapilli.deploy.data.reading import How
+from lapilli.deploy.data.source import open_data
+from lapilli.deploy.data.transforms import Transform
 from lapilli.export.native import load_network
 
 pytest.importorskip("torch")
@@ -57,18 +65,69 @@ def test_the_recipe_keeps_what_the_calibration_used(network: Path, folders: Path
     told = recipe.images
     assert (told["format"], told["resize"], told["kernel"]) == ("class folders", [8], "nearest")
     assert str(folders) not in json.dumps(dict(told))
+    pixels = open_data(folders, How(test=False, transform=Transform(resize=(8,), kernel="nearest")))
+    digest = hashlib.sha256(pixels.read(range(80)).tobytes()).hexdigest()
+    assert (told["count"], told["sha256"]) == (80, digest)
 
 
 def test_compare_on_class_folders(
     network: Path, folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["compare", str(network), "--checkpoint", str(CHECKPOINT), "--on", "reference"]
-    words += ["--images", str(folders / "test"), "--resize", "8:nearest"]
-    facts = answer(words, capsys)
-    assert facts["comparisons"][0]["images"] == 80
-    assert facts["comparisons"][0]["mismatches"] == 0
-    refused = answer(words[:-2], capsys, status=2)
+    words += ["--images", str(folders / "test"), "--count", "20"]
+    assert frame.run(app, [*words, "--json"]) == 0  # resized as the calibration was
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert (facts["comparisons"][0]["images"], facts["comparisons"][0]["mismatches"]) == (20, 0)
+    assert "read with --resize 8:nearest, as the network's file says; --resize none" in err
+    refused = answer([*words, "--resize", "none"], capsys, status=2)
     assert "images are 1 x 16 x 16, the network takes 1 x 8 x 8; give --resize" in str(refused)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        {"resize": [0]},
+        {"resize": {"a": 1}, "kernel": "nearest"},
+        {"resize": [8], "kernel": ["magic"]},
+        {"crop": "large"},
+        {"frames": "many"},
+        {"frames": True},
+        {"bin_by": 7},
+        {"sensor": [1, 2, 3]},
+    ],
+)
+def test_a_recipe_that_says_nonsense(images: Any, network: Path) -> None:
+    loaded = load_network(network)
+    assert loaded.recipe is not None
+    damaged = replace(loaded, recipe=replace(loaded.recipe, images=images))
+    with pytest.raises(ImageError):
+        how_for(damaged)
+
+
+def test_what_the_recipe_says_of_events_and_what_the_caller_says(network: Path) -> None:
+    loaded = load_network(network)
+    assert loaded.recipe is not None
+    told = Binning(frames=3, by="time", sensor=(8, 8)).describe()
+    events = replace(loaded, recipe=replace(loaded.recipe, images=told))
+    used = how_for(events, How(binning=Binning(by="count")))
+    assert used.binning.or_else(used.usual_binning) == Binning(frames=3, by="count", sensor=(8, 8))
+    assert str(used.usual_binning.but_for(used.binning)) == "--frames 3 --sensor 8x8"
+    assert how_for(loaded).usual_binning == Binning(frames=loaded.graph.T)
+
+
+def test_options_that_do_nothing_are_refused(
+    network: Path, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in (["--resize", "8"], ["--bin-by", "time"]):
+        words = ["compare", str(network), "--on", "event-driven", *more]
+        assert "digits are pictures of 8 x 8 that stay" in str(answer(words, capsys, status=2))
+    words = ["compare", str(network), "--images", str(folders), "--frames", "4"]
+    assert "holds no events; leave --frames" in str(answer(words, capsys, status=2))
+    (picture,) = sorted((folders / "test" / "3").iterdir())[:1]
+    words = ["run", str(network), str(picture), "--sensor", "8"]
+    assert "pictures are no events" in str(answer(words, capsys, status=2))
+    assert "one of them" in str(answer(["run", str(network)], capsys, status=2))
 
 
 def test_one_of_the_images_cannot_be_read(
@@ -80,7 +139,7 @@ def test_one_of_the_images_cannot_be_read(
     (tmp_path / "9").mkdir()
     (tmp_path / "9" / "broken.png").write_bytes(b"no picture")
     words = ["compare", str(network), "--checkpoint", str(CHECKPOINT), "--on", "reference"]
-    words += ["--images", str(tmp_path), "--resize", "8:nearest"]
+    words += ["--images", str(tmp_path)]
     assert "broken.png: not a picture" in str(answer(words, capsys, status=2))
     assert frame.run(app, [*words, "--skip-unreadable", "--json"]) == 0
     out, err = capsys.readouterr()
@@ -95,7 +154,12 @@ def test_run_and_golden_resize(
     (picture,) = sorted((folders / "test" / "3").iterdir())[:1]
     answers = answer(["run", str(network), str(picture), "--resize", "8:nearest"], capsys)
     assert answers[0]["answer"] == "3"
-    refused = answer(["run", str(network), str(picture)], capsys, status=2)
+    assert answer(["run", str(network), str(picture)], capsys) == answers
+    more = ["--source", str(folders), "--count", "300", "--on", "event-driven"]
+    rows = answer(["run", str(network), *more], capsys)
+    assert len(rows) == 80
+    assert next(r for r in rows if r["image"] == str(picture))["logits"] == answers[0]["logits"]
+    refused = answer(["run", str(network), str(picture), "--resize", "none"], capsys, status=2)
     assert "is 16 x 16 pixels, the network takes 8 x 8; give --resize" in str(refused)
     words = ["golden", str(network), "--source", str(folders), "--count", "40", "--resize"]
     answer([*words, "8:nearest", "-o", str(tmp_path / "g")], capsys)

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lapilli.deploy.cli.images import ImageError, picture
 from lapilli.deploy.cli.images import held_out_images as read_images
+from lapilli.deploy.cli.images import picture
+from lapilli.deploy.data.pictures import ImageError
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network

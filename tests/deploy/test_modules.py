@@ -19,7 +19,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from lapilli.deploy.cli.app import app  # noqa: E402
 from lapilli.deploy.cli.flow import NormalisationError, quantize_model  # noqa: E402
-from lapilli.deploy.cli.images import Images  # noqa: E402
+from lapilli.deploy.cli.image_set import Images  # noqa: E402
 from lapilli.deploy.cli.modules import (  # noqa: E402
     OwnModel,
     arguments_from,
