@@ -182,3 +182,49 @@ def test_bad_values(
 ) -> None:
     words = ["compare", str(network), "--on", "event-driven", option, value]
     assert sentence in str(answer(words, capsys, status=2))
+
+
+_OF_EVENTS = """
+import torch
+from torch import nn
+from lapilli.model.families.lif import LIF
+
+class Net(nn.Module):
+    \"\"\"Takes (B, T, 2, 4, 4), counts of events.\"\"\"
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.flatten, self.linear = nn.Flatten(2), nn.Linear(32, 8)
+        self.lif, self.head = LIF(tau=2.0, v_threshold=0.5), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.linear(self.flatten(x)).transpose(0, 1)
+        return self.head(self.lif(x)).mean(0)
+"""
+
+
+def test_events_from_quantize_to_compare(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How `quantize` binned them is all that `compare` and `run` need to know."""
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        columns: dict[str, Any] = {
+            n: rng.integers(0, h, 64) for n, h in zip("xyp", (4, 4, 2), strict=True)
+        }
+        path = tmp_path / "events" / str(i % 3) / f"{i}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, t=np.sort(rng.integers(0, 1000, 64)), **columns)
+    (tmp_path / "net.py").write_text(_OF_EVENTS)
+    source, net = str(tmp_path / "events"), str(tmp_path / "net.lapilli")
+    words = ["quantize", f"{tmp_path}/net.py:Net", "--calibration", source, "-o", net, "--counts"]
+    words += ["--layout", "BTCHW", "--frames", "3", "--bin-by", "time", "--sensor", "4x4"]
+    answer(words, capsys)
+    words = ["compare", net, "--images", source, "--on", "event-driven"]
+    assert frame.run(app, [*words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    facts = json.loads(out)["comparisons"][0]
+    assert (facts["images"], facts["mismatches"]) == (12, 0)
+    assert "read with --frames 3 --bin-by time --sensor 4x4, as the network's file says" in err
+    assert len(answer(["run", net, "--source", source, "--count", "2"], capsys)) == 2

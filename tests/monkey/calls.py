@@ -17,7 +17,11 @@ from lapilli.deploy.cli.app import app
 _PICTURES = ["--resize", "9:bicubic", "--crop", "8", "--skip-unreadable"]
 _EVENTS = ["--frames", "2", "--bin-by", "time", "--sensor", "8x8"]
 BASES: dict[str, list[list[str]]] = {
-    "run": [["net.lapilli", "digit.png"], ["net.lapilli", "large.png", *_PICTURES[:4]]],
+    "run": [
+        ["net.lapilli", "digit.png"],
+        ["net.lapilli", "large.png", *_PICTURES[:4]],
+        ["net.lapilli", "--source", "classes", "--count", "2", *_PICTURES],
+    ],
     "compare": [
         ["net.lapilli", "--images", "images.npz"],
         ["net.lapilli", "--images", "classes", "--count", "3", *_PICTURES],
@@ -198,7 +202,8 @@ def folder_of_files(folder: Path, network: Any, checkpoint: Path) -> None:
         large.save(folder / "classes" / name / "0.png")
         (folder / "classes" / name / "1.png").write_text("no such thing\n")
         (folder / "events" / name).mkdir(parents=True)
-        (folder / "events" / name / "0.bin").write_bytes(bytes(range(5)) * 8)
+        events = b"".join(bytes((i, i, 0, i, 0)) for i in range(8))  # x, y, p and t
+        (folder / "events" / name / "0.bin").write_bytes(events)
     (folder / "folder").mkdir()
     (folder / "empty").write_bytes(b"")
     (folder / "huge.json").write_text('{"a": [' + "1," * 5_000_000 + "1]}")
