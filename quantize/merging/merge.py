@@ -39,6 +39,7 @@ from lapilli.quantize.merging.values import (
     shortcut,
     space_of,
 )
+from lapilli.quantize.merging.windows import padded_behind, sums_windows, window_sums
 
 
 def merge(captured: Captured) -> Captured:
@@ -112,16 +113,33 @@ class _Fuser:
             op, form = self._padded(call, op, form, before)
             call = replace(call, op=op, inputs=before.inputs)
             self.calls[call.name] = call
+        is_pool = sums_windows(op, form)
         if inner is None:
+            if is_pool and (call.inputs[0] in self.real or padded_behind(self.captured, call.name)):
+                self._sum_windows(call, form)
+                return
             made = LinearValue(form, call.inputs[0], call.dims, (), (call.path,), bare=True)
             self.maps[call.name] = made
             return
-        if inner.places is not None:
-            raise refused(call, inner, "the result is reshaped or transposed in between")
-        self._hard(call, inner, lambda: composed(inner.form, form))
+        try:
+            if inner.places is not None:
+                raise refused(call, inner, "the result is reshaped or transposed in between")
+            self._hard(call, inner, lambda: composed(inner.form, form))
+        except QuantizeError:
+            if not is_pool:
+                raise
+            self._sum_windows(call, form)
+            return
         self.maps[call.name] = replace(
             self.maps[call.name], dims=call.dims, wires=(), paths=(*inner.paths, call.path)
         )
+
+    def _sum_windows(self, call: Call, form: LinearMap) -> None:
+        """An average pool as sums: counts of spikes, or currents of currents."""
+        source = self.calls[call.inputs[0]]
+        *self.extra[call.name], self.calls[call.name] = window_sums(call, form, source)
+        if source.name not in self.real:
+            self.real.discard(call.name)
 
     def _padded(
         self, call: Call, op: program.Synapse, form: LinearMap, before: Call
