@@ -19,6 +19,7 @@ from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_axes, step_shape
 from lapilli.model.capture.program import Call, Captured, FloatArray, ancestors
+from lapilli.quantize.merging.factors import factors_before_products
 from lapilli.quantize.merging.linear_map import (
     LinearMap,
     added,
@@ -48,6 +49,7 @@ def merge(captured: Captured) -> Captured:
     Raises:
         QuantizeError: linear maps in a row that no single one equals; names the later.
     """
+    captured = factors_before_products(captured)
     fuser = _Fuser(captured)
     for call in captured.calls.values():
         fuser.visit(call)
