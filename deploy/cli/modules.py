@@ -158,7 +158,7 @@ def _made(own: OwnModel, arguments: Mapping[str, object]) -> Module:
             made = factory(**arguments)
         except Exception as error:  # their code may raise anything
             shown = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
-            problem = described(error, Path(place)) + _arguments_of(factory, error)
+            problem = described(error, Path(place)) + _what_to_do(factory, error)
             raise ModuleFileError(f"{place}: {name}({shown}) fails: {problem}") from error
     module = as_network(made, own.source)
     set_attributes(module, own.attributes)
@@ -167,8 +167,13 @@ def _made(own: OwnModel, arguments: Mapping[str, object]) -> Module:
     return module  # of an installed package
 
 
-def _arguments_of(factory: Callable[..., object], error: BaseException) -> str:
-    """What may be given with --arg, where a wrong or missing argument was the fault."""
+def _what_to_do(factory: Callable[..., object], error: BaseException) -> str:
+    """To be told where TorchScript, or a wrong or missing argument, was the fault."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith("torch.jit"):
+            return "; TorchScript is not needed: give the class or factory without torch.jit"
+        trace = trace.tb_next
     if not isinstance(error, TypeError) or "argument" not in str(error):
         return ""
     try:

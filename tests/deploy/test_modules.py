@@ -61,6 +61,10 @@ class Tiny(nn.Module):
 def make(width=8):
     return Tiny(width=width)
 
+def scripted():
+    import torch
+    return torch.jit.script(Tiny())  # its constructor is fine, its forward is not
+
 def fails():
     raise ValueError("no such size")
 
@@ -120,9 +124,14 @@ def test_two_files_with_their_own_neighbours(tmp_path: Path) -> None:
     [
         ("import missing_package", "Net", r"does not import: ModuleNotFoundError: .*\(line 1\)"),
         ("x = 1\n  y", "Net", "does not import: IndentationError"),
-        (_MODEL, "Big", r"has no class or function 'Big'; it has Size, Tiny, fails, make, nothing"),
+        (
+            _MODEL,
+            "Big",
+            r"has no class or function 'Big'; it has Size, Tiny, fails, make, nothing, scripted",
+        ),
         ("x = 3", "x", "has no class or function 'x'; it has none"),
-        (_MODEL, "fails", r"fails\(\) fails: ValueError: no such size \(line 28\)"),
+        (_MODEL, "fails", r"fails\(\) fails: ValueError: no such size \(line 32\)"),
+        (_MODEL, "scripted", r"scripted\(\) fails: .*; TorchScript is not needed: give the class"),
         (_MODEL.replace("width=8, T=4", "T=4"), "Tiny", r"Tiny\(\) fails: NameError"),
     ],
 )
