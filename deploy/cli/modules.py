@@ -28,6 +28,7 @@ from lapilli.model.loading.strict import (
     load_strictly,
     set_attributes,
 )
+from lapilli.model.neurons.without_cuda import without_cuda
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ def build_own(own: OwnModel) -> Module:
 
     Raises:
         ModuleFileError: it does not import, has no such name, or its factory fails.
-        CaptureError: what it makes is no module, or has no such attribute.
+        CaptureError: what it makes is no module, or has no such attribute; or it asks for CUDA.
         CheckpointError: the parameters do not fit, key by key.
     """
     if own.checkpoint is None:
@@ -153,18 +154,27 @@ def _made(own: OwnModel, arguments: Mapping[str, object]) -> Module:
         place = str(Path(place).resolve())
     imports = own_imports(place, own.pythonpath)
     with imports.active():
-        factory = _named(imports.module(place), place, name)
-        try:
-            made = factory(**arguments)
-        except Exception as error:  # their code may raise anything
-            shown = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
-            problem = described(error, Path(place)) + _what_to_do(factory, error)
-            raise ModuleFileError(f"{place}: {name}({shown}) fails: {problem}") from error
+        with without_cuda():
+            found = imports.module(place)
+        factory = _named(found, place, name)
+        with without_cuda():  # anew: it exchanges what is imported by now
+            made = _called(factory, place, name, arguments)
     module = as_network(made, own.source)
     set_attributes(module, own.attributes)
     if in_file or imports.found:
         return import_while_running(module, imports.active)
     return module  # of an installed package
+
+
+def _called(
+    factory: Callable[..., object], place: str, name: str, arguments: Mapping[str, object]
+) -> object:
+    try:
+        return factory(**arguments)
+    except Exception as error:  # their code may raise anything
+        shown = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
+        problem = described(error, Path(place)) + _what_to_do(factory, error)
+        raise ModuleFileError(f"{place}: {name}({shown}) fails: {problem}") from error
 
 
 def _what_to_do(factory: Callable[..., object], error: BaseException) -> str:

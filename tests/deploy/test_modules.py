@@ -141,6 +141,33 @@ def test_files_that_give_no_model(tmp_path: Path, model: str, name: str, problem
     assert "tiny.py" in str(caught.value)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for what is not there")
+@pytest.mark.parametrize(
+    ("model", "name", "quoted"),
+    [
+        (
+            f"{_MODEL}\ndef on_gpu():\n    return Tiny().cuda()\n",
+            "on_gpu",
+            r"on_gpu\(\) fails: .*CUDA",
+        ),
+        (f"import cupy\n{_MODEL}", "Tiny", r"does not import: .*'cupy' \(line 1\)"),
+    ],
+)
+def test_who_asks_for_cuda_is_told(tmp_path: Path, model: str, name: str, quoted: str) -> None:
+    told = rf"asks for CUDA, which is not here \(.*{quoted}.*\); take \.cuda\(\)"
+    with pytest.raises(CaptureError, match=told):
+        build_own(OwnModel(source=f"{write(tmp_path, model)}:{name}"))
+
+
+def test_neurons_of_cupy_are_built_for_torch(tmp_path: Path) -> None:
+    pytest.importorskip("spikingjelly.activation_based.neuron")
+    model = "from spikingjelly.activation_based import neuron\n" + _MODEL.replace(
+        "LIF(v_threshold=0.3)", "neuron.LIFNode(step_mode='m', backend='cupy', v_threshold=0.3)"
+    )
+    built = build_own(OwnModel(source=f"{write(tmp_path, model)}:Tiny"))
+    assert type(built.get_submodule("lif")).__name__ == "LIFNode"
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ModuleFileError, match=r"none\.py: no such file"):
         build_own(OwnModel(source=f"{tmp_path}/none.py:Net"))
