@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from lapilli.deploy.cli.doctor import need
-from lapilli.deploy.cli.files import DIGITS, AsJson
+from lapilli.deploy.cli.files import AsJson
 from lapilli.deploy.cli.frame import print_json
-from lapilli.deploy.cli.models import ModelOptions, open_model
+from lapilli.deploy.cli.models import ModelOptions, calibration_of, open_model
 from lapilli.deploy.cli.options import (
     Arguments,
     Attributes,
@@ -22,7 +22,6 @@ from lapilli.deploy.cli.options import (
     Parameters,
     Preset,
     PythonPath,
-    Source,
     Unused,
     index_or_key,
     numbers,
@@ -41,7 +40,13 @@ def quantize(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
-    calibration: Source = DIGITS,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="'digits', or an .npz with uint8 'images', 'labels'. Without it the digits, but "
+            "for a class of your own it must be given."
+        ),
+    ] = None,
     config: Config = None,
     preset: Preset = None,
     mean: Numbers = "",
@@ -75,9 +80,10 @@ def quantize(
     from lapilli.export.native import save_network
     from lapilli.model.neurons.described import parse_neurons
 
+    images = calibration_of(model, calibration)
     inputs = [Path(model), *([checkpoint] if checkpoint else [])]
     to_stream = check_outputs([output], inputs)
-    training = image_files.training_images(calibration)
+    training = image_files.training_images(images)
     asked = ModelOptions(
         checkpoint=checkpoint,
         key=key,

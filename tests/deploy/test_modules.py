@@ -18,8 +18,10 @@ from torch import Tensor, nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from lapilli.deploy.cli.app import app  # noqa: E402
+from lapilli.deploy.cli.files import DIGITS  # noqa: E402
 from lapilli.deploy.cli.flow import NormalisationError, quantize_model  # noqa: E402
 from lapilli.deploy.cli.images import Images  # noqa: E402
+from lapilli.deploy.cli.models import calibration_of  # noqa: E402
 from lapilli.deploy.cli.modules import (  # noqa: E402
     OwnModel,
     arguments_from,
@@ -248,6 +250,23 @@ def test_quantized_from_the_command_line(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert json.loads(result.output)["file"] == str(out)
     assert load_network(out).graph.T == 6
+
+
+@pytest.mark.parametrize("source", ["{}/tiny.py:Tiny", "package.module:Net"])
+def test_a_class_is_asked_what_images_it_knows(tmp_path: Path, source: str) -> None:
+    write(tmp_path)
+    done = invoke("quantize", source.format(tmp_path), "--no-normalisation", "-o", tmp_path / "x")
+    assert isinstance(done.exception, InputError)
+    assert f"{source.format(tmp_path)} is a class of your own: give" in str(done.exception)
+    assert "--calibration IMAGES.npz" in str(done.exception)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_class_may_be_calibrated_by_the_digits_and_a_checkpoint_is() -> None:
+    assert calibration_of("mine.py:Net", DIGITS) == DIGITS
+    assert calibration_of("mine.py:Net", "images.npz") == "images.npz"
+    assert calibration_of("net.pth", None) == DIGITS
+    assert calibration_of("net.pth", "") == ""  # no such file, which is said when it is read
 
 
 def test_events_from_the_command_line(tmp_path: Path) -> None:
