@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from typing_extensions import Unpack
@@ -61,12 +62,14 @@ class Model:
         preprocessing: how its images were normalised, where the checkpoint, its family's data
             set or the caller says so.
         what: for messages.
+        taken: which set of parameters it has, where its file holds several; see `taken_from`.
     """
 
     module: Module
     made_from: Mapping[str, Json]
     preprocessing: Preprocessing | None
     what: str
+    taken: Mapping[str, Json] = field(default_factory=dict)
 
     def normalisation(self) -> Preprocessing:
         """How its images were normalised.
@@ -115,6 +118,14 @@ def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoin
     return replace(checkpoint, config=config, preprocessing=preprocessing)
 
 
+def taken_from(checkpoint: Checkpoint) -> dict[str, Json]:
+    """Say which entry of its file the parameters are of, where it has others."""
+    if not checkpoint.others:
+        return {}
+    others: list[Json] = [f"{name} (--key {shlex.quote(name)})" for name in checkpoint.others]
+    return {"taken": checkpoint.entry, "not taken": others}
+
+
 def _preset(path: Path, given: Overrides) -> Config:
     if given.config is not None:
         raise CheckpointError(path, "give --preset or --config, not both")
@@ -141,6 +152,7 @@ def checkpoint_model(checkpoint: Checkpoint) -> Model:
         made_from={"kind": "checkpoint", "config": json.dumps(described, sort_keys=True)},
         preprocessing=checkpoint.preprocessing,
         what=str(checkpoint.path),
+        taken=taken_from(checkpoint),
     )
 
 

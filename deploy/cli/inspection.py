@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lapilli.deploy.cli.flow import taken_from
 from lapilli.model.families import presets
 from lapilli.model.families import table as families
 from lapilli.model.loading.checkpoint import Checkpoint, load_checkpoint
@@ -30,23 +31,13 @@ def checkpoint_facts(file: Path, key: str | None = None) -> dict[str, Any]:
     own = None if checkpoint.family else foreign(checkpoint.state)
     return {
         "kind": "checkpoint",
-        **_taken(checkpoint),
+        **taken_from(checkpoint),
         "family": checkpoint.family or (own.name if own else "unknown"),
         "parameters": sum(v.numel() for v in checkpoint.state.values()),
         "entries": len(checkpoint.state),
         "unused": len(families.unused(checkpoint.state)),
         "config": asdict(checkpoint.config) if checkpoint.config else "not in the file",
         **_continued(file, checkpoint, own, "" if key is None else f" --key {shlex.quote(key)}"),
-    }
-
-
-def _taken(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Which entry of the file the parameters are of, where it has others."""
-    if not checkpoint.others:
-        return {}
-    return {
-        "taken": checkpoint.entry,
-        "not taken": [f"{name} (--key {shlex.quote(name)})" for name in checkpoint.others],
     }
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lapilli.deploy.cli.flow import Model
+from lapilli.deploy.cli.flow import Model, taken_from
 from lapilli.deploy.cli.own_imports import ModuleFileError, described, own_imports
 from lapilli.ir.recipe import Json
-from lapilli.model.loading.checkpoint import load_checkpoint
+from lapilli.model.loading.checkpoint import Checkpoint, load_checkpoint
 from lapilli.model.loading.foreign import foreign
 from lapilli.model.loading.preprocess import Preprocessing
 from lapilli.model.loading.strict import (
@@ -118,9 +118,16 @@ def build_own(own: OwnModel) -> Module:
         CaptureError: what it makes is no module, or has no such attribute; or it asks for CUDA.
         CheckpointError: the parameters do not fit, key by key.
     """
-    if own.checkpoint is None:
+    return _built(own, _checkpoint(own))
+
+
+def _checkpoint(own: OwnModel) -> Checkpoint | None:
+    return None if own.checkpoint is None else load_checkpoint(own.checkpoint, own.key)
+
+
+def _built(own: OwnModel, checkpoint: Checkpoint | None) -> Module:
+    if checkpoint is None:
         return _made(own, own.arguments)
-    checkpoint = load_checkpoint(own.checkpoint, own.key)
     theirs = foreign(checkpoint.state)  # of a class of another package: shapes tell its arguments
     told = theirs.arguments if theirs is not None and theirs.source == own.source else {}
     return load_strictly(_made(own, {**told, **own.arguments}), checkpoint, own.unused)
@@ -143,8 +150,13 @@ def own_model(own: OwnModel) -> Model:
     preprocessing = None
     if own.mean or own.std:
         preprocessing = Preprocessing(mean=own.mean, std=own.std, classes=own.classes)
+    checkpoint = _checkpoint(own)
     return Model(
-        module=build_own(own), made_from=made_from, preprocessing=preprocessing, what=own.source
+        module=_built(own, checkpoint),
+        made_from=made_from,
+        preprocessing=preprocessing,
+        what=own.source,
+        taken={} if checkpoint is None else taken_from(checkpoint),
     )
 
 

@@ -115,6 +115,7 @@ def quantize(
         save_network(quantized.network, path)
     facts = {
         **report.network_facts(quantized.network),
+        **opened.taken,
         **report.health_facts(quantized.health, training.labels),
         "notes": [report.note_facts(n) if as_json else str(n) for n in quantized.notes],
     }

@@ -269,6 +269,24 @@ def test_a_class_may_be_calibrated_by_the_digits_and_a_checkpoint_is() -> None:
     assert calibration_of("net.pth", "") == ""  # no such file, which is said when it is read
 
 
+def test_which_parameters_were_taken_is_said(tmp_path: Path) -> None:
+    state = build_own(OwnModel(source=f"{write(tmp_path)}:Tiny")).state_dict()
+    torch.save({"model": state, "model_ema": state, "epoch": 3}, tmp_path / "two.pth")
+    np.savez(tmp_path / "images.npz", images=images().pixels)
+    asked = ["quantize", f"{tmp_path}/tiny.py:Tiny", "--calibration", tmp_path / "images.npz",
+             "--no-normalisation", "--checkpoint", tmp_path / "two.pth",
+             "-o", tmp_path / "x"]  # fmt: skip
+    for options, taken, other in (
+        ((), "model", "model_ema"),
+        (("--key", "model_ema"), "model_ema", "model"),
+    ):
+        facts = json.loads(invoke(*asked, *options, "--json").stdout)
+        assert (facts["taken"], facts["not taken"]) == (taken, [f"{other} (--key {other})"])
+    assert "model_ema (--key model_ema)" in invoke(*asked).stdout
+    torch.save({"model": state, "epoch": 3}, tmp_path / "two.pth")
+    assert "taken" not in json.loads(invoke(*asked, "--json").stdout)
+
+
 def test_events_from_the_command_line(tmp_path: Path) -> None:
     file = write(tmp_path)
     events = np.random.default_rng(1).poisson(0.7, (20, 5, 2, 4, 4)).astype(np.uint8)
