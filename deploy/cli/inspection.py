@@ -12,6 +12,7 @@ from lapilli.model.families import presets
 from lapilli.model.families import table as families
 from lapilli.model.loading.checkpoint import Checkpoint, load_checkpoint
 from lapilli.model.loading.foreign import Foreign, foreign
+from lapilli.model.loading.shapes import SPELLINGS, told_by_shapes
 
 _NORMALISATION = "normalisation (--mean, --std)"
 _IMAGES = "images that the model knows (--calibration)"
@@ -48,11 +49,18 @@ def _continued(file: Path, checkpoint: Checkpoint, own: Foreign | None, key: str
         return _here(file, checkpoint, key)
     return {
         "why": families.undecided(checkpoint.state),
+        **_told(checkpoint),
         "missing": ["the class of the model", _NORMALISATION, _IMAGES],
         "next": f"lapilli quantize FILE.py:CLASS --checkpoint {shlex.quote(str(file))}{key} "
         f"--mean ... --std ... --calibration IMAGES.npz -o {_output(file)}",
         "note": "FILE.py:CLASS, or PACKAGE.MODULE:CLASS, is imported and called: it runs code",
     }
+
+
+def _told(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Arguments of the class that shapes tell, where it calls them so: `quantize` fills them in."""
+    told = told_by_shapes(checkpoint.state)
+    return {"shapes tell": [f"{n}={told[n]}" for n in SPELLINGS if n in told]} if told else {}
 
 
 def _output(file: Path) -> str:

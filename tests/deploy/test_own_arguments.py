@@ -98,6 +98,13 @@ def test_arguments_are_read_off_the_shapes_and_said(tmp_path: Path) -> None:
     assert compared.exit_code == 0, compared.output
 
 
+def test_inspect_says_what_the_shapes_tell(tmp_path: Path) -> None:
+    own = saved(tmp_path, **_SIZES)
+    done = CliRunner().invoke(app, ["inspect", str(own.checkpoint), "--json"])
+    facts = json.loads(done.stdout)
+    assert facts["shapes tell"] == [f"{name}={value}" for name, value in _SIZES.items()]
+
+
 def test_what_fits_or_is_given_is_left_alone(tmp_path: Path) -> None:
     assert own_model(saved(tmp_path)).taken == {}
     own = saved(tmp_path, num_classes=7, in_channels=2)
