@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing_extensions import Unpack
 
 from lapilli.deploy.cli.images import Images
+from lapilli.deploy.cli.taken import taken_from
 from lapilli.ir.errors import CheckpointError, LapilliError
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import Json
@@ -116,14 +116,6 @@ def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoin
         raise CheckpointError(path, "needs as many numbers in --mean as in --std")
     preprocessing = Preprocessing(mean=mean, std=std, classes=classes) if mean else None
     return replace(checkpoint, config=config, preprocessing=preprocessing)
-
-
-def taken_from(checkpoint: Checkpoint) -> dict[str, Json]:
-    """Say which entry of its file the parameters are of, where it has others."""
-    if not checkpoint.others:
-        return {}
-    others: list[Json] = [f"{name} (--key {shlex.quote(name)})" for name in checkpoint.others]
-    return {"taken": checkpoint.entry, "not taken": others}
 
 
 def _preset(path: Path, given: Overrides) -> Config:

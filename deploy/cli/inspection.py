@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lapilli.deploy.cli.flow import taken_from
+from lapilli.deploy.cli.taken import taken_from
 from lapilli.model.families import presets
 from lapilli.model.families import table as families
 from lapilli.model.loading.checkpoint import Checkpoint, load_checkpoint

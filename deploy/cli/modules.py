@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lapilli.deploy.cli.flow import Model, taken_from
+from lapilli.deploy.cli.flow import Model
 from lapilli.deploy.cli.own_calls import called, named
 from lapilli.deploy.cli.own_imports import ModuleFileError, OwnImports, own_imports
+from lapilli.deploy.cli.taken import taken_from
 from lapilli.ir.errors import CheckpointError
 from lapilli.ir.recipe import Json
 from lapilli.model.loading.checkpoint import Checkpoint, load_checkpoint
