@@ -17,6 +17,7 @@ from typing import Any
 from lapilli.deploy.cli.flow import Model
 from lapilli.deploy.cli.own_calls import called, named
 from lapilli.deploy.cli.own_imports import ModuleFileError, OwnImports, own_imports
+from lapilli.deploy.cli.own_source import OwnSource, own_source
 from lapilli.deploy.cli.taken import taken_from
 from lapilli.ir.errors import CheckpointError
 from lapilli.ir.recipe import Json
@@ -62,27 +63,13 @@ class OwnModel:
     classes: tuple[str, ...] = ()
 
 
-def is_source(text: str) -> bool:
-    """Whether this names a class in a file or in a package, rather than a checkpoint.
-
-    >>> [is_source(s) for s in ("a/b.py:Net", "package.module:Net", "a.pth", "a/b:Net")]
-    [True, True, False, False]
-    """
-    place, colon, name = text.rpartition(":")
-    return bool(colon) and name.isidentifier() and (place.endswith(".py") or _is_module(place))
-
-
-def _is_module(place: str) -> bool:
-    return not place.endswith(".py") and all(part.isidentifier() for part in place.split("."))
-
-
 def check_source(text: str) -> str:
     """The text itself, if it names a class or a factory in a file.
 
     Raises:
         ModuleFileError: it does not.
     """
-    if not is_source(text):
+    if own_source(text) is None:
         raise ModuleFileError(f"--module {text!r} is not FILE.py:CLASS_OR_FACTORY")
     return text
 
@@ -138,7 +125,7 @@ def _built(own: OwnModel, checkpoint: Checkpoint | None) -> tuple[Module, Mappin
     try:
         return load_strictly(_made(own, given), checkpoint, own.unused), {}
     except (CheckpointError, ModuleFileError) as error:
-        _, _, factory = _factory(own)
+        _, factory = _factory(own)
         filled = told_arguments(factory, checkpoint.state, given)
         if not filled:
             raise
@@ -162,10 +149,11 @@ def own_model(own: OwnModel) -> Model:
     """
     checkpoint = _checkpoint(own)
     module, filled = _built(own, checkpoint)
-    place, _, name = own.source.rpartition(":")
+    source = OwnSource.split(own.source)
+    place = Path(source.place).name if source.in_file else source.place
     made_from: dict[str, Json] = {
         "kind": "class",
-        "source": f"{place if _is_module(place) else Path(place).name}:{name}",
+        "source": f"{place}:{source.name}",
         "arguments": {key: repr(value) for key, value in {**own.arguments, **filled}.items()},
         "attributes": {key: repr(value) for key, value in own.attributes.items()},
         "unused": list(own.unused),
@@ -186,21 +174,21 @@ def own_model(own: OwnModel) -> Model:
 
 
 def _made(own: OwnModel, arguments: Mapping[str, object]) -> Module:
-    imports, place, factory = _factory(own)
+    source = OwnSource.split(own.source)
+    imports, factory = _factory(own)
     with imports.active(), without_cuda():  # anew: it exchanges what is imported by now
-        made = called(factory, place, own.source.rpartition(":")[2], arguments)
+        made = called(factory, source.absolute, source.name, arguments)
     module = as_network(made, own.source)
     set_attributes(module, own.attributes)
-    if not _is_module(place) or imports.found:
+    if source.in_file or imports.found:
         return import_while_running(module, imports.active)
     return module  # of an installed package
 
 
-def _factory(own: OwnModel) -> tuple[OwnImports, str, Callable[..., object]]:
-    """The class or factory, where it stands, and what it imports from."""
-    place, _, name = own.source.rpartition(":")
-    if not _is_module(place):
-        place = str(Path(place).resolve())
-    imports = own_imports(place, own.pythonpath)
+def _factory(own: OwnModel) -> tuple[OwnImports, Callable[..., object]]:
+    """The class or factory, and what it imports from."""
+    source = OwnSource.split(own.source)
+    imports = own_imports(source.absolute, own.pythonpath)
     with imports.active(), without_cuda():
-        return imports, place, named(imports.module(place), place, name)
+        found = imports.module(source.absolute)
+        return imports, named(found, source.absolute, source.name)

@@ -14,7 +14,10 @@ from lapilli.deploy.cli.models import ModelOptions, calibration_of, open_model
 from lapilli.deploy.cli.options import (
     Arguments,
     Attributes,
+    BinBy,
     Config,
+    Crop,
+    Frames,
     Key,
     Neurons,
     NoNormalisation,
@@ -22,7 +25,11 @@ from lapilli.deploy.cli.options import (
     Parameters,
     Preset,
     PythonPath,
+    Resize,
+    Sensor,
+    SkipUnreadable,
     Unused,
+    how_read,
     index_or_key,
     numbers,
 )
@@ -43,10 +50,19 @@ def quantize(
     calibration: Annotated[
         str | None,
         typer.Option(
-            help="'digits', or an .npz with uint8 'images', 'labels'. Without it the digits, but "
-            "for a class of your own it must be given."
+            help="'digits', a folder or file of images, or FILE.py:NAME (runs its code); "
+            "docs/data.md. Without it the digits, but for a class of your own it must be given."
         ),
     ] = None,
+    calibration_count: Annotated[
+        int | None, typer.Option(min=1, help="Only the first images of the calibration.")
+    ] = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    frames: Frames = None,
+    bin_by: BinBy = None,
+    sensor: Sensor = None,
+    skip_unreadable: SkipUnreadable = False,
     config: Config = None,
     preset: Preset = None,
     mean: Numbers = "",
@@ -83,7 +99,8 @@ def quantize(
     images = calibration_of(model, calibration)
     inputs = [Path(model), *([checkpoint] if checkpoint else [])]
     to_stream = check_outputs([output], inputs)
-    training = image_files.training_images(images)
+    how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
+    training = image_files.training_images(images, how, calibration_count)
     asked = ModelOptions(
         checkpoint=checkpoint,
         key=key,
