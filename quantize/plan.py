@@ -167,7 +167,8 @@ class _ScalePlanner:
                 raise QuantizeError(
                     call.path,
                     "adds or multiplies constants, one for each element, with no linear map beside "
-                    "it to take them up",
+                    "it to take them up; a factor of a head or channel fits into weights, or its "
+                    "inverse into thresholds",
                 )
             case program.Pad():
                 raise QuantizeError(call.path, "pads a value that no convolution takes up")

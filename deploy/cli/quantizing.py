@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from lapilli.deploy.cli.doctor import need
-from lapilli.deploy.cli.files import DIGITS, AsJson
+from lapilli.deploy.cli.files import AsJson
 from lapilli.deploy.cli.frame import print_json
-from lapilli.deploy.cli.models import ModelOptions, open_model
+from lapilli.deploy.cli.models import ModelOptions, calibration_of, open_model
 from lapilli.deploy.cli.options import (
     Arguments,
     Attributes,
@@ -28,7 +28,6 @@ from lapilli.deploy.cli.options import (
     Resize,
     Sensor,
     SkipUnreadable,
-    Source,
     Unused,
     how_read,
     index_or_key,
@@ -48,7 +47,13 @@ def quantize(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
-    calibration: Source = DIGITS,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="'digits', a folder or file of images, or FILE.py:NAME (runs its code); "
+            "docs/data.md. Without it the digits, but for a class of your own it must be given."
+        ),
+    ] = None,
     calibration_count: Annotated[
         int | None, typer.Option(min=1, help="Only the first images of the calibration.")
     ] = None,
@@ -91,10 +96,11 @@ def quantize(
     from lapilli.export.native import save_network
     from lapilli.model.neurons.described import parse_neurons
 
+    images = calibration_of(model, calibration)
     inputs = [Path(model), *([checkpoint] if checkpoint else [])]
     to_stream = check_outputs([output], inputs)
     how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
-    training = image_files.training_images(calibration, how, calibration_count)
+    training = image_files.training_images(images, how, calibration_count)
     asked = ModelOptions(
         checkpoint=checkpoint,
         key=key,
@@ -126,6 +132,7 @@ def quantize(
         save_network(quantized.network, path)
     facts = {
         **report.network_facts(quantized.network),
+        **opened.taken,
         **report.health_facts(quantized.health, training.labels),
         "notes": [report.note_facts(n) if as_json else str(n) for n in quantized.notes],
     }

@@ -19,6 +19,7 @@ from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_axes, step_shape
 from lapilli.model.capture.program import Call, Captured, FloatArray, ancestors
+from lapilli.quantize.merging.factors import factors_before_products
 from lapilli.quantize.merging.linear_map import (
     LinearMap,
     added,
@@ -39,6 +40,7 @@ from lapilli.quantize.merging.values import (
     shortcut,
     space_of,
 )
+from lapilli.quantize.merging.windows import padded_behind, sums_windows, window_sums
 
 
 def merge(captured: Captured) -> Captured:
@@ -47,6 +49,7 @@ def merge(captured: Captured) -> Captured:
     Raises:
         QuantizeError: linear maps in a row that no single one equals; names the later.
     """
+    captured = factors_before_products(captured)
     fuser = _Fuser(captured)
     for call in captured.calls.values():
         fuser.visit(call)
@@ -112,16 +115,33 @@ class _Fuser:
             op, form = self._padded(call, op, form, before)
             call = replace(call, op=op, inputs=before.inputs)
             self.calls[call.name] = call
+        is_pool = sums_windows(op, form)
         if inner is None:
+            if is_pool and (call.inputs[0] in self.real or padded_behind(self.captured, call.name)):
+                self._sum_windows(call, form)
+                return
             made = LinearValue(form, call.inputs[0], call.dims, (), (call.path,), bare=True)
             self.maps[call.name] = made
             return
-        if inner.places is not None:
-            raise refused(call, inner, "the result is reshaped or transposed in between")
-        self._hard(call, inner, lambda: composed(inner.form, form))
+        try:
+            if inner.places is not None:
+                raise refused(call, inner, "the result is reshaped or transposed in between")
+            self._hard(call, inner, lambda: composed(inner.form, form))
+        except QuantizeError:
+            if not is_pool:
+                raise
+            self._sum_windows(call, form)
+            return
         self.maps[call.name] = replace(
             self.maps[call.name], dims=call.dims, wires=(), paths=(*inner.paths, call.path)
         )
+
+    def _sum_windows(self, call: Call, form: LinearMap) -> None:
+        """An average pool as sums: counts of spikes, or currents of currents."""
+        source = self.calls[call.inputs[0]]
+        *self.extra[call.name], self.calls[call.name] = window_sums(call, form, source)
+        if source.name not in self.real:
+            self.real.discard(call.name)
 
     def _padded(
         self, call: Call, op: program.Synapse, form: LinearMap, before: Call
