@@ -15,7 +15,7 @@ from pathlib import Path
 from lapilli.export.limits import Progress
 from lapilli.export.malformed import MalformedError
 from lapilli.export.nir.read.answer import answer
-from lapilli.export.nir.read.building import Building, Value
+from lapilli.export.nir.read.builder import BoundedBuilder, Value
 from lapilli.export.nir.read.layers import FinerError, Layers, Meaning
 from lapilli.export.nir.read.metadata import NOTHING, Facts, Stated
 from lapilli.export.nir.read.reader import NirFile, read_nir
@@ -97,11 +97,11 @@ class _Import:
         raise MalformedError("its layers find no common unit")  # each round makes one finer
 
     def _built(self) -> Network:
-        building = Building(self.T)
-        layers = Layers(building, self.meaning, self.units)
+        builder = BoundedBuilder(self.T)
+        layers = Layers(builder, self.meaning, self.units)
         made: dict[str, Value] = {}
         for done, key in enumerate(self.order, start=1):
-            name = building.name(self.facts.names.get(key, key))
+            name = builder.free(self.facts.names.get(key, key))
             with _Named(key):
                 inputs = [made[source] for source in self.before[key]]
                 made[key] = layers.put(name, self.file.nodes[key], inputs)
@@ -109,8 +109,8 @@ class _Import:
                 self.progress(done, len(self.order))
         (output,) = (key for key in self.order if self.file.nodes[key].type == "Output")
         with _Named(output):
-            last = answer(building, self.facts, made[output])
-        return self.facts.network(building.graph(last.name), last.unit)
+            last = answer(builder, self.facts, made[output])
+        return self.facts.network(builder.built(last.name), last.unit)
 
 
 class _Named:

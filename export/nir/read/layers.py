@@ -15,7 +15,7 @@ import numpy as np
 
 from lapilli.export import limits
 from lapilli.export.malformed import MalformedError
-from lapilli.export.nir.read.building import Building, Value
+from lapilli.export.nir.read.builder import BoundedBuilder, Value
 from lapilli.export.nir.read.dynamics import FLOAT32, Reading, dynamics, neuron
 from lapilli.export.nir.read.grid import (
     check_float,
@@ -65,8 +65,10 @@ class Layers:
         units: the finest unit that layers, by their names in the graph, must be written with.
     """
 
-    def __init__(self, building: Building, meaning: Meaning, units: Mapping[str, Fraction]) -> None:
-        self.building = building
+    def __init__(
+        self, builder: BoundedBuilder, meaning: Meaning, units: Mapping[str, Fraction]
+    ) -> None:
+        self.builder = builder
         self.meaning = meaning
         self.units = units
 
@@ -85,12 +87,12 @@ class Layers:
                 kind = Kind.SPIKES
             elif low >= 0 and high <= ops.MOST_EVENTS:
                 kind = Kind.COUNTS
-            made = self.building.add(
+            made = self.builder.put(
                 name, ops.Input(type=TensorType(shape, IntRange(low, high), kind))
             )
             return Value(made, Fraction(1, 2) ** self.meaning.input_exponent)
         x = self._summed(name, inputs)
-        shape = self.building.types[x.name].shape
+        shape = self.builder.types[x.name].shape
         match node.type:
             case "Output":
                 wanted = tuple(node.arrays["shape"].ravel().tolist())
@@ -127,9 +129,9 @@ class Layers:
         weight = node.arrays["weight"]
         bias = node.arrays.get("bias", np.zeros(len(weight)))
         w, b, unit = self._integers(name, weight, bias, x)
-        graded = self.building.types[x.name].kind is Kind.GRADED
+        graded = self.builder.types[x.name].kind is Kind.GRADED
         op = ops.Linear(weight=IntTensor.of(w), bias=IntTensor.of(b), graded=graded)
-        return Value(self.building.add(name, op, x.name), unit, frozenset({name}))
+        return Value(self.builder.put(name, op, x.name), unit, frozenset({name}))
 
     def _convolution(self, name: str, node: NirNode, x: Value) -> Value:
         x = self._map(name, x)
@@ -153,16 +155,16 @@ class Layers:
             stride=stride,
             padding=padding,
             groups=whole(node.arrays["groups"], "groups"),
-            graded=self.building.types[x.name].kind is Kind.GRADED,
+            graded=self.builder.types[x.name].kind is Kind.GRADED,
         )
-        return Value(self.building.add(name, op, x.name), unit, frozenset({name}))
+        return Value(self.builder.put(name, op, x.name), unit, frozenset({name}))
 
     def _pool(self, name: str, node: NirNode, x: Value, scale: Fraction) -> Value:
         x = self._map(name, x)
         kernel, stride, padding = (
             pair(node.arrays[f], f) for f in ("kernel_size", "stride", "padding")
         )
-        C, *size = self.building.types[x.name].shape
+        C, *size = self.builder.types[x.name].shape
         if C * math.prod(kernel) > limits.MOST_WEIGHTS:
             raise MalformedError(f"sums over windows {list(kernel)}")
         op: ops.Op = ops.Sum(axes=(1, 2), keepdims=True)
@@ -173,26 +175,26 @@ class Layers:
                 stride=stride,
                 padding=padding,
                 groups=C,
-                graded=self.building.types[x.name].kind is Kind.GRADED,
+                graded=self.builder.types[x.name].kind is Kind.GRADED,
             )
-        return Value(self.building.add(name, op, x.name), x.unit * scale, x.layers)
+        return Value(self.builder.put(name, op, x.name), x.unit * scale, x.layers)
 
     def _flatten(self, name: str, node: NirNode, x: Value) -> Value:
-        shape = self.building.types[x.name].shape
+        shape = self.builder.types[x.name].shape
         ends = [whole(node.field(f), f) for f in ("start_dim", "end_dim")]
         first, last = (e + len(shape) if e < 0 else e for e in ends)
         if not 0 <= first <= last < len(shape):
             raise MalformedError(f"flattens axes {ends[0]} to {ends[1]} of {list(shape)}")
         flat = (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
-        return Value(self.building.add(name, ops.Reshape(shape=flat), x.name), x.unit, x.layers)
+        return Value(self.builder.put(name, ops.Reshape(shape=flat), x.name), x.unit, x.layers)
 
     def _fire(self, name: str, node: NirNode, x: Value) -> Value:
         rule = dynamics(node, self.meaning.reading, self.meaning.dt, self.meaning.reset)
-        given = self.building.types[x.name]
-        op = neuron(rule, x.unit, given.shape, self.building.T)
+        given = self.builder.types[x.name]
+        op = neuron(rule, x.unit, given.shape, self.builder.T)
         if self.meaning.reading.rounds:
-            check_float(name, op, given, rule.rest / (x.unit * rule.gain), self.building.T)
-        return Value(self.building.add(name, op, x.name), Fraction(1))
+            check_float(name, op, given, rule.rest / (x.unit * rule.gain), self.builder.T)
+        return Value(self.builder.put(name, op, x.name), Fraction(1))
 
     # ---- units ----------------------------------------------------------------------------
 
@@ -208,7 +210,7 @@ class Layers:
             raise MalformedError("its numbers are too small or too large for any grid; quantize it")
         w, b = over(weight, unit / x.unit), over(bias, unit)
         reach = int(np.abs(w).astype(object).reshape(len(w), -1).sum(axis=1).max())
-        total = reach * self.building.types[x.name].range.magnitude + int(np.abs(b).max())
+        total = reach * self.builder.types[x.name].range.magnitude + int(np.abs(b).max())
         limit = FLOAT32 if self.meaning.reading.rounds else 53
         if total >= 1 << limit:
             raise MalformedError(
@@ -229,21 +231,21 @@ class Layers:
                     )
                 raise FinerError(value.layers, finest)
         total, *rest = inputs
-        magnitude = sum(self.building.types[v.name].range.magnitude for v in inputs)
+        magnitude = sum(self.builder.types[v.name].range.magnitude for v in inputs)
         if rest and self.meaning.reading.rounds and magnitude >= 1 << FLOAT32:
             raise MalformedError(f"adds up values that need {magnitude.bit_length()} bits")
         for value in rest:
-            sum_name = self.building.name(f"{name}.sum")
-            made = self.building.add(sum_name, ops.Add(), total.name, value.name)
+            sum_name = self.builder.free(f"{name}.sum")
+            made = self.builder.put(sum_name, ops.Add(), total.name, value.name)
             total = Value(made, finest, total.layers | value.layers)
         return total
 
     def _map(self, name: str, x: Value) -> Value:
         """A value as (C, H, W): nirtorch writes the batch axis of a sample into the shapes."""
-        shape = self.building.types[x.name].shape
+        shape = self.builder.types[x.name].shape
         if len(shape) == 4 and shape[0] == 1:
-            made = self.building.add(
-                self.building.name(f"{name}.map"), ops.Reshape(shape=shape[1:]), x.name
+            made = self.builder.put(
+                self.builder.free(f"{name}.map"), ops.Reshape(shape=shape[1:]), x.name
             )
             return Value(made, x.unit, x.layers)
         return x
