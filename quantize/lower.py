@@ -21,7 +21,7 @@ from lapilli.model.capture.program import Call, Captured
 from lapilli.model.neurons.rule import NeuronRule
 from lapilli.quantize.neurons import IntegerNeuron, StateFormat, integer_neuron
 from lapilli.quantize.plan import common_scale, read_out
-from lapilli.quantize.scaled_builder import ScaledBuilder, Value, compared, like
+from lapilli.quantize.scaled_builder import ScaledBuilder, ScaledValue, compared, like
 from lapilli.quantize.shiftmax import IntegerShiftmax, integer_shiftmax
 from lapilli.quantize.weights import IntegerUnit
 
@@ -60,13 +60,13 @@ def lower(
         QuantizeError: an operator that has no integer form here; names its module.
         GraphError: what it built is not accumulate-only.
     """
-    lowering = _Lowering(captured, units, image, coarse)
+    lowering = _ProgramLowering(captured, units, image, coarse)
     for call in captured.calls.values():
         lowering.visit(call)
     return lowering.finish()
 
 
-class _Lowering:
+class _ProgramLowering:
     """Lower a program call by call, and note which node is which neuron, synapse and Shiftmax."""
 
     def __init__(
@@ -81,7 +81,7 @@ class _Lowering:
         self.image = image
         self.coarse = coarse
         self.build = ScaledBuilder(captured.T)
-        self.values: dict[str, Value] = {}
+        self.values: dict[str, ScaledValue] = {}
         self.neurons: dict[str, tuple[Call, IntegerNeuron]] = {}
         self.synapses: dict[str, str] = {}
         self.shiftmaxes: dict[str, IntegerShiftmax] = {}
@@ -113,13 +113,15 @@ class _Lowering:
             self.build.built(LOGITS), self.neurons, self.synapses, self.shiftmaxes, scale
         )
 
-    def _value(self, call: Call) -> Value:
+    def _value(self, call: Call) -> ScaledValue:
         args = [self.values[i] for i in call.inputs]
         name = f"{call.path}.{type(call.op).__name__.lower()}".lstrip(".")
         shape = step_shape(call.dims)
         match call.op:
             case program.Input():
-                return Value(self.build.emit("image", ops.Input(type=self.image)), Fraction(1))
+                return ScaledValue(
+                    self.build.emit("image", ops.Input(type=self.image)), Fraction(1)
+                )
             case program.Synapse() as op:
                 return self._synapse(call, op, args[0])
             case program.BatchNorm():
@@ -162,7 +164,7 @@ class _Lowering:
             case program.Slice(axis=axis, start=start, stop=stop):
                 return self.build.wired(name, ops.Slice(axis=axis, start=start, stop=stop), args[0])
 
-    def _synapse(self, call: Call, op: program.Synapse, x: Value) -> Value:
+    def _synapse(self, call: Call, op: program.Synapse, x: ScaledValue) -> ScaledValue:
         unit = self.units[call.name]
         bias = unit.bias if not x.finer else IntTensor(unit.bias.array << x.finer)
         output_scale = unit.output_scale / (1 << x.finer)
@@ -171,7 +173,7 @@ class _Lowering:
         if not op.space:
             made: ops.Weighted = ops.Linear(weight=unit.weight, bias=bias, graded=graded)
             node = self._put_synapse(call, made, x.node)
-            return Value(node, output_scale, x.over)
+            return ScaledValue(node, output_scale, x.over)
         shape = self.build.types[x.node].shape
         if op.space == 1:  # (C, N) is a map of N rows and one column
             x = self.build.shaped(f"{call.path}.map", x, (*shape, 1))
@@ -183,7 +185,7 @@ class _Lowering:
             groups=op.groups,
             graded=graded,
         )
-        y = Value(self._put_synapse(call, made, x.node), output_scale, x.over)
+        y = ScaledValue(self._put_synapse(call, made, x.node), output_scale, x.over)
         return self.build.shaped(f"{call.path}.row", y, step_shape(call.dims))
 
     def _put_synapse(self, call: Call, op: ops.Weighted, x: str) -> str:
@@ -191,16 +193,16 @@ class _Lowering:
         self.synapses[node] = call.name
         return node
 
-    def _fire(self, call: Call, x: Value) -> Value:
+    def _fire(self, call: Call, x: ScaledValue) -> ScaledValue:
         op = call.op
         if not isinstance(op, program.Neuron):
             raise TypeError(f"{call.name} is no neuron")
         x, neuron = self._integer_neuron(op, x)
         node = self.build.emit(op.module, neuron.op, x.node)
         self.neurons[node] = (call, neuron)
-        return Value(node, op.rule.output_scale)
+        return ScaledValue(node, op.rule.output_scale)
 
-    def _weigh(self, op: program.ShiftSum, scores: Value, values: Value) -> Value:
+    def _weigh(self, op: program.ShiftSum, scores: ScaledValue, values: ScaledValue) -> ScaledValue:
         kinds = self.build.types[scores.node], self.build.types[values.node]
         made = integer_shiftmax(op, *kinds, values.scale)
         if self.shiftmaxes.setdefault(op.module, made) != made:
@@ -208,7 +210,7 @@ class _Lowering:
         node = self.build.emit(op.module, made.op, scores.node, values.node)
         return like([scores, values], node, values.scale)
 
-    def _potential(self, op: program.Membrane, call: Call, x: Value) -> Value:
+    def _potential(self, op: program.Membrane, call: Call, x: ScaledValue) -> ScaledValue:
         """A membrane: the same neuron on the same current, shown in the units of its state."""
         fire = op.neuron
         x, neuron = self._integer_neuron(fire, x)
@@ -223,16 +225,18 @@ class _Lowering:
         node = self.build.emit(f"{fire.module}.membrane", made, x.node)
         self.neurons[node] = (call, neuron)
         bits = neuron.op.fraction_bits
-        return Value(node, neuron.unit / (1 << bits), finer=bits)
+        return ScaledValue(node, neuron.unit / (1 << bits), finer=bits)
 
-    def _integer_neuron(self, fire: program.Neuron, x: Value) -> tuple[Value, IntegerNeuron]:
+    def _integer_neuron(
+        self, fire: program.Neuron, x: ScaledValue
+    ) -> tuple[ScaledValue, IntegerNeuron]:
         if x.over != "steps":
             raise ValueError("a neuron after the mean, or the last step, over time")
         x = compared(x)
         form = self.coarse.get((fire.module, fire.call))
         return x, integer_neuron(fire.rule, x.scale, self.captured.T, form)
 
-    def _reduce(self, name: str, op: program.Sum, x: Value) -> Value:
+    def _reduce(self, name: str, op: program.Sum, x: ScaledValue) -> ScaledValue:
         shape = self.build.types[x.node].shape
         node, scale = x.node, x.scale
         if op.axes:
@@ -248,9 +252,9 @@ class _Lowering:
         self,
         name: str,
         op: program.Add | program.Concat,
-        args: list[Value],
+        args: list[ScaledValue],
         shape: tuple[int, ...],
-    ) -> Value:
+    ) -> ScaledValue:
         """Add or join two values, brought to one scale and, to add, to one shape."""
         scale = args[0].scale
         if args[1].scale != scale:

@@ -16,7 +16,7 @@ _MOST_TIMES = 64  # that a value is added to itself, to share the scale of anoth
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class ScaledValue:
     """A node and its scale.
 
     Attributes:
@@ -41,11 +41,11 @@ class ScaledBuilder(GraphBuilder):
         """
         return self.put(self.free(name), op, *inputs)
 
-    def wired(self, name: str, op: ops.Op, x: Value) -> Value:
+    def wired(self, name: str, op: ops.Op, x: ScaledValue) -> ScaledValue:
         """Add a node that moves or compares what it is given; the scale stays."""
         return replace(x, node=self.emit(name, op, x.node))
 
-    def shaped(self, name: str, x: Value, shape: tuple[int, ...]) -> Value:
+    def shaped(self, name: str, x: ScaledValue, shape: tuple[int, ...]) -> ScaledValue:
         """Reshape or repeat to `shape`, whichever it takes.
 
         Raises:
@@ -60,7 +60,9 @@ class ScaledBuilder(GraphBuilder):
             return self.wired(name, ops.Expand(shape=shape), x)
         return self.wired(name, ops.Reshape(shape=shape), x)
 
-    def pooled(self, name: str, pool: ops.MaxPool2d, x: Value, shape: tuple[int, ...]) -> Value:
+    def pooled(
+        self, name: str, pool: ops.MaxPool2d, x: ScaledValue, shape: tuple[int, ...]
+    ) -> ScaledValue:
         """Pool the last two axes, all before them as channels; the result has `shape`.
 
         Raises:
@@ -70,7 +72,7 @@ class ScaledBuilder(GraphBuilder):
         x = self.shaped(f"{name}.map", x, (math.prod(has[:-2]), *has[-2:]))
         return self.shaped(f"{name}.shape", self.wired(name, pool, x), shape)
 
-    def multiplied(self, name: str, x: Value, scale: Fraction) -> Value:
+    def multiplied(self, name: str, x: ScaledValue, scale: Fraction) -> ScaledValue:
         """Bring a value to a finer scale: add it to itself, or negate it by a synapse.
 
         Raises:
@@ -82,7 +84,7 @@ class ScaledBuilder(GraphBuilder):
             weight = IntTensor.of([[int(times)]])
             x = self.shaped(f"{name}.one", x, (*kind.shape, 1))
             made = ops.Linear(weight=weight, bias=IntTensor.of([0]))
-            negative = Value(self.emit(f"{name}.negative", made, x.node), scale, x.over)
+            negative = ScaledValue(self.emit(f"{name}.negative", made, x.node), scale, x.over)
             return self.shaped(f"{name}.one", negative, kind.shape)
         if times < 0 or times > _MOST_TIMES:
             raise ValueError(f"adds values whose scales differ by {float(times):g}")
@@ -91,10 +93,10 @@ class ScaledBuilder(GraphBuilder):
         x = self.shaped(f"{name}.one", x, (*kind.shape, 1))
         x = self.wired(f"{name}.copies", ops.Expand(shape=(*kind.shape, int(times))), x)
         total = ops.Sum(axes=(len(kind.shape),))
-        return Value(self.emit(f"{name}.times", total, x.node), scale, x.over)
+        return ScaledValue(self.emit(f"{name}.times", total, x.node), scale, x.over)
 
 
-def compared(x: Value) -> Value:
+def compared(x: ScaledValue) -> ScaledValue:
     """Return a value whose order matters.
 
     Raises:
@@ -105,7 +107,7 @@ def compared(x: Value) -> Value:
     return x
 
 
-def like(args: list[Value], node: str, scale: Fraction) -> Value:
+def like(args: list[ScaledValue], node: str, scale: Fraction) -> ScaledValue:
     """Return the value of a node that combines others.
 
     Raises:
@@ -113,4 +115,4 @@ def like(args: list[Value], node: str, scale: Fraction) -> Value:
     """
     if len({a.over for a in args}) > 1:
         raise ValueError("combines a mean over time with a value that has steps")
-    return Value(node, scale, args[0].over)
+    return ScaledValue(node, scale, args[0].over)

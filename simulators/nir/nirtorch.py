@@ -50,7 +50,7 @@ class Nir:
 
     name: str = "nir"
 
-    def compile(self, graph: Graph) -> _Executable:
+    def compile(self, graph: Graph) -> _NirtorchExecutable:
         """Export, write, read back.
 
         Raises:
@@ -97,7 +97,7 @@ def load_portable(nir_graph: Any) -> Imported:
     return Imported("nirtorch", module, from_rest(module))
 
 
-def load(nir_graph: Any, graph: Graph) -> _Executable:
+def load(nir_graph: Any, graph: Graph) -> _NirtorchExecutable:
     """Make a NIR graph that `lapilli.export.nir.write.writer` has written ready to run.
 
     Args:
@@ -119,11 +119,11 @@ def load(nir_graph: Any, graph: Graph) -> _Executable:
         default_map={},
         dtype=torch.float64,
     )
-    return _Executable(graph, facts, module)
+    return _NirtorchExecutable(graph, facts, module)
 
 
 @dataclass(frozen=True, slots=True)
-class _Executable:
+class _NirtorchExecutable:
     graph: Graph
     facts: Mapping[str, Any]
     module: Callable[..., Any]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 from lapilli.export.malformed import MalformedError
-from lapilli.export.nir.read.builder import BoundedBuilder, Value
+from lapilli.export.nir.read.builder import BoundedBuilder, ImportedValue
 from lapilli.export.nir.read.metadata import Facts
 from lapilli.ir import ops
 from lapilli.ir.tensor import IntTensor
 
 
-def answer(builder: BoundedBuilder, facts: Facts, value: Value) -> Value:
+def answer(builder: BoundedBuilder, facts: Facts, value: ImportedValue) -> ImportedValue:
     """Add what the host makes of the network's output; return the value of the answer.
 
     Raises:
@@ -23,24 +23,24 @@ def answer(builder: BoundedBuilder, facts: Facts, value: Value) -> Value:
         value = _whole(builder, value, units)
     if facts.accumulates:
         name = builder.free(facts.output_name)
-        value = Value(builder.put(name, ops.Readout(), value.name), value.unit)
+        value = ImportedValue(builder.put(name, ops.Readout(), value.name), value.unit)
     return value
 
 
-def _whole(builder: BoundedBuilder, x: Value, units: tuple[int, ...]) -> Value:
-    """One number of the limbs (limbs, ...) of each."""
+def _whole(builder: BoundedBuilder, x: ImportedValue, units: tuple[int, ...]) -> ImportedValue:
+    """One number of the words (words, ...) of each."""
     _, *shape = builder.types[x.name].shape
     axes = (*range(1, len(shape) + 1), 0)
-    last = builder.put(builder.free("output.limbs"), ops.Permute(axes=axes), x.name)
+    last = builder.put(builder.free("output.words"), ops.Permute(axes=axes), x.name)
     op = ops.Linear(weight=IntTensor.of([units]), bias=IntTensor.of([0]), graded=True)
     whole = builder.put(builder.free("output.whole"), op, last)
     plain = builder.put(builder.free("output.numbers"), ops.Reshape(shape=tuple(shape)), whole)
-    return Value(plain, x.unit)
+    return ImportedValue(plain, x.unit)
 
 
 def _wired(
-    builder: BoundedBuilder, x: Value, shape: tuple[int, ...], strides: tuple[int, ...]
-) -> Value:
+    builder: BoundedBuilder, x: ImportedValue, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> ImportedValue:
     """Undo wiring that a permutation of axes can say."""
     axes = sorted(range(len(shape)), key=lambda a: (-strides[a], shape[a] == 1))
     stored = tuple(shape[a] for a in axes)
@@ -54,4 +54,4 @@ def _wired(
     if axes != sorted(axes):
         back = tuple(axes.index(a) for a in range(len(axes)))
         name = builder.put(builder.free("output.order"), ops.Permute(axes=back), name)
-    return Value(name, x.unit)
+    return ImportedValue(name, x.unit)

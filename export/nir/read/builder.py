@@ -13,7 +13,7 @@ from lapilli.ir.builder import GraphBuilder
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class ImportedValue:
     """A value of the graph: real = integer * unit.
 
     `layers` are those whose synapses can be written with a finer unit to make this one's finer;

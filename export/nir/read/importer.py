@@ -15,7 +15,7 @@ from pathlib import Path
 from lapilli.export.limits import Progress
 from lapilli.export.malformed import MalformedError
 from lapilli.export.nir.read.answer import answer
-from lapilli.export.nir.read.builder import BoundedBuilder, Value
+from lapilli.export.nir.read.builder import BoundedBuilder, ImportedValue
 from lapilli.export.nir.read.layers import FinerError, Layers, Meaning
 from lapilli.export.nir.read.metadata import NOTHING, Facts, Stated
 from lapilli.export.nir.read.reader import NirFile, read_nir
@@ -99,7 +99,7 @@ class _Import:
     def _built(self) -> Network:
         builder = BoundedBuilder(self.T)
         layers = Layers(builder, self.meaning, self.units)
-        made: dict[str, Value] = {}
+        made: dict[str, ImportedValue] = {}
         for done, key in enumerate(self.order, start=1):
             name = builder.free(self.facts.names.get(key, key))
             with _Named(key):

@@ -15,7 +15,7 @@ import numpy as np
 
 from lapilli.export import limits
 from lapilli.export.malformed import MalformedError
-from lapilli.export.nir.read.builder import BoundedBuilder, Value
+from lapilli.export.nir.read.builder import BoundedBuilder, ImportedValue
 from lapilli.export.nir.read.dynamics import FLOAT32, Reading, dynamics, neuron
 from lapilli.export.nir.read.grid import (
     check_float,
@@ -72,7 +72,7 @@ class Layers:
         self.meaning = meaning
         self.units = units
 
-    def put(self, name: str, node: NirNode, inputs: list[Value]) -> Value:
+    def put(self, name: str, node: NirNode, inputs: list[ImportedValue]) -> ImportedValue:
         """Add what a node of the file computes, under a free name; return its value.
 
         Raises:
@@ -90,7 +90,7 @@ class Layers:
             made = self.builder.put(
                 name, ops.Input(type=TensorType(shape, IntRange(low, high), kind))
             )
-            return Value(made, Fraction(1, 2) ** self.meaning.input_exponent)
+            return ImportedValue(made, Fraction(1, 2) ** self.meaning.input_exponent)
         x = self._summed(name, inputs)
         shape = self.builder.types[x.name].shape
         match node.type:
@@ -125,15 +125,15 @@ class Layers:
 
     # ---- layers ---------------------------------------------------------------------------
 
-    def _linear(self, name: str, node: NirNode, x: Value) -> Value:
+    def _linear(self, name: str, node: NirNode, x: ImportedValue) -> ImportedValue:
         weight = node.arrays["weight"]
         bias = node.arrays.get("bias", np.zeros(len(weight)))
         w, b, unit = self._integers(name, weight, bias, x)
         graded = self.builder.types[x.name].kind is Kind.GRADED
         op = ops.Linear(weight=IntTensor.of(w), bias=IntTensor.of(b), graded=graded)
-        return Value(self.builder.put(name, op, x.name), unit, frozenset({name}))
+        return ImportedValue(self.builder.put(name, op, x.name), unit, frozenset({name}))
 
-    def _convolution(self, name: str, node: NirNode, x: Value) -> Value:
+    def _convolution(self, name: str, node: NirNode, x: ImportedValue) -> ImportedValue:
         x = self._map(name, x)
         weight = dilated(node.arrays["weight"], pair(node.arrays["dilation"], "dilation"))
         stride = pair(node.arrays["stride"], "stride")
@@ -157,9 +157,9 @@ class Layers:
             groups=whole(node.arrays["groups"], "groups"),
             graded=self.builder.types[x.name].kind is Kind.GRADED,
         )
-        return Value(self.builder.put(name, op, x.name), unit, frozenset({name}))
+        return ImportedValue(self.builder.put(name, op, x.name), unit, frozenset({name}))
 
-    def _pool(self, name: str, node: NirNode, x: Value, scale: Fraction) -> Value:
+    def _pool(self, name: str, node: NirNode, x: ImportedValue, scale: Fraction) -> ImportedValue:
         x = self._map(name, x)
         kernel, stride, padding = (
             pair(node.arrays[f], f) for f in ("kernel_size", "stride", "padding")
@@ -177,29 +177,31 @@ class Layers:
                 groups=C,
                 graded=self.builder.types[x.name].kind is Kind.GRADED,
             )
-        return Value(self.builder.put(name, op, x.name), x.unit * scale, x.layers)
+        return ImportedValue(self.builder.put(name, op, x.name), x.unit * scale, x.layers)
 
-    def _flatten(self, name: str, node: NirNode, x: Value) -> Value:
+    def _flatten(self, name: str, node: NirNode, x: ImportedValue) -> ImportedValue:
         shape = self.builder.types[x.name].shape
         ends = [whole(node.field(f), f) for f in ("start_dim", "end_dim")]
         first, last = (e + len(shape) if e < 0 else e for e in ends)
         if not 0 <= first <= last < len(shape):
             raise MalformedError(f"flattens axes {ends[0]} to {ends[1]} of {list(shape)}")
         flat = (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
-        return Value(self.builder.put(name, ops.Reshape(shape=flat), x.name), x.unit, x.layers)
+        return ImportedValue(
+            self.builder.put(name, ops.Reshape(shape=flat), x.name), x.unit, x.layers
+        )
 
-    def _fire(self, name: str, node: NirNode, x: Value) -> Value:
+    def _fire(self, name: str, node: NirNode, x: ImportedValue) -> ImportedValue:
         rule = dynamics(node, self.meaning.reading, self.meaning.dt, self.meaning.reset)
         given = self.builder.types[x.name]
         op = neuron(rule, x.unit, given.shape, self.builder.T)
         if self.meaning.reading.rounds:
             check_float(name, op, given, rule.rest / (x.unit * rule.gain), self.builder.T)
-        return Value(self.builder.put(name, op, x.name), Fraction(1))
+        return ImportedValue(self.builder.put(name, op, x.name), Fraction(1))
 
     # ---- units ----------------------------------------------------------------------------
 
     def _integers(
-        self, name: str, weight: Floats, bias: Floats, x: Value
+        self, name: str, weight: Floats, bias: Floats, x: ImportedValue
     ) -> tuple[IntArray, IntArray, Fraction]:
         """Integer weights and bias, and the unit of what they make."""
         found = [finest(weight), finest(bias)]
@@ -209,8 +211,8 @@ class Layers:
         if not 1 / _EXTREME < unit < _EXTREME:
             raise MalformedError("its numbers are too small or too large for any grid; quantize it")
         w, b = over(weight, unit / x.unit), over(bias, unit)
-        reach = int(np.abs(w).astype(object).reshape(len(w), -1).sum(axis=1).max())
-        total = reach * self.builder.types[x.name].range.magnitude + int(np.abs(b).max())
+        magnitude = int(np.abs(w).astype(object).reshape(len(w), -1).sum(axis=1).max())
+        total = magnitude * self.builder.types[x.name].range.magnitude + int(np.abs(b).max())
         limit = FLOAT32 if self.meaning.reading.rounds else 53
         if total >= 1 << limit:
             raise MalformedError(
@@ -220,7 +222,7 @@ class Layers:
             )
         return w, b, unit
 
-    def _summed(self, name: str, inputs: list[Value]) -> Value:
+    def _summed(self, name: str, inputs: list[ImportedValue]) -> ImportedValue:
         """What arrives over several edges, added up."""
         finest = min(v.unit for v in inputs)
         for value in inputs:
@@ -237,15 +239,15 @@ class Layers:
         for value in rest:
             sum_name = self.builder.free(f"{name}.sum")
             made = self.builder.put(sum_name, ops.Add(), total.name, value.name)
-            total = Value(made, finest, total.layers | value.layers)
+            total = ImportedValue(made, finest, total.layers | value.layers)
         return total
 
-    def _map(self, name: str, x: Value) -> Value:
+    def _map(self, name: str, x: ImportedValue) -> ImportedValue:
         """A value as (C, H, W): nirtorch writes the batch axis of a sample into the shapes."""
         shape = self.builder.types[x.name].shape
         if len(shape) == 4 and shape[0] == 1:
             made = self.builder.put(
                 self.builder.free(f"{name}.map"), ops.Reshape(shape=shape[1:]), x.name
             )
-            return Value(made, x.unit, x.layers)
+            return ImportedValue(made, x.unit, x.layers)
         return x
