@@ -52,6 +52,7 @@ _PACKAGES = (
     ("snntorch", "snntorch", "the snntorch simulator (portable NIR)", "snntorch"),
     ("spikingjelly", "spikingjelly", "the spikingjelly simulator (portable NIR)", "spikingjelly"),
     ("norse", "norse", "the norse simulator (fused NIR)", "norse"),
+    ("pyarrow", "pyarrow", "images in Parquet files", "data"),
     ("scipy", "scipy", "balancing delays for Lava", "lava"),
     ("uv", "uv", "building Lava's environment", "lava"),
 )

@@ -11,6 +11,16 @@ import typer
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import DIGITS, AsJson, MemoryLimit, in_bytes
 from lapilli.deploy.cli.frame import print_json, printable
+from lapilli.deploy.cli.options import (
+    BinBy,
+    Crop,
+    Frames,
+    Resize,
+    Sensor,
+    SkipUnreadable,
+    Source,
+    how_read,
+)
 from lapilli.deploy.cli.outputs import STANDARD_OUTPUT, check_outputs, destination
 
 if TYPE_CHECKING:
@@ -93,9 +103,13 @@ def golden(
     network: Annotated[Path, typer.Argument(help="A .lapilli file.")],
     images: Annotated[list[Path] | None, typer.Argument(help="Picture files.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder.")] = Path("golden"),
-    source: Annotated[
-        str, typer.Option(help="Without pictures: 'digits', or an .npz with uint8 'images'.")
-    ] = DIGITS,
+    source: Source = DIGITS,
+    resize: Resize = None,
+    crop: Crop = None,
+    frames: Frames = None,
+    bin_by: BinBy = None,
+    sensor: Sensor = None,
+    skip_unreadable: SkipUnreadable = False,
     count: Annotated[int, typer.Option(min=1, help="How many of those.")] = 4,
     as_json: AsJson = False,
 ) -> None:
@@ -109,10 +123,11 @@ def golden(
         make_folder(output)  # refuses a file in its place
         check_outputs([output / NAME, output / SCRIPT], [network, *(images or [Path(source)])])
     loaded = load_network(network)
+    how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
     if images:
-        pixels = image_files.pictures(images, loaded)
+        pixels = image_files.pictures(images, loaded, how)
     else:
-        chosen = image_files.test_images(source).first(count)
+        chosen = image_files.held_out_images(source, image_files.how_for(loaded, how), count)
         chosen.require_fit(loaded)
         pixels = chosen.pixels
     make_folder(output)

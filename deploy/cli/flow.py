@@ -13,7 +13,7 @@ from pathlib import Path
 
 from typing_extensions import Unpack
 
-from lapilli.deploy.cli.images import Images
+from lapilli.deploy.cli.image_set import Images
 from lapilli.ir.errors import CheckpointError, LapilliError
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import Json
@@ -164,7 +164,7 @@ def quantize_model(
     made = quantize(model.module, images, examined=examined, **options)
     if made.network.recipe is None:
         return made
-    recipe = replace(made.network.recipe, model=model.made_from)
+    recipe = replace(made.network.recipe, model=model.made_from, images=calibration.facts())
     return replace(made, network=replace(made.network, recipe=recipe))
 
 

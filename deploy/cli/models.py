@@ -74,6 +74,7 @@ def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
         InputError: options that contradict each other.
     """
     from lapilli.deploy.cli import flow, modules
+    from lapilli.deploy.cli.own_source import own_source
 
     mean, std = asked.mean, asked.std
     if asked.no_normalisation:
@@ -82,7 +83,7 @@ def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
         mean, std = (0.0,) * channels, (1.0,) * channels
     if len(mean) != len(std) or len(mean) not in (0, channels):
         raise InputError(f"--mean and --std take {channels} numbers each, one per channel")
-    if not modules.is_source(name):
+    if own_source(name) is None:
         overrides = flow.Overrides(
             config=asked.config, preset=asked.preset, mean=mean, std=std, key=asked.key
         )

@@ -17,6 +17,7 @@ from typing import Any
 
 from lapilli.deploy.cli.flow import Model
 from lapilli.deploy.cli.own_imports import ModuleFileError, described, own_imports
+from lapilli.deploy.cli.own_source import OwnSource, own_source
 from lapilli.ir.recipe import Json
 from lapilli.model.loading.checkpoint import load_checkpoint
 from lapilli.model.loading.foreign import foreign
@@ -58,27 +59,13 @@ class OwnModel:
     classes: tuple[str, ...] = ()
 
 
-def is_source(text: str) -> bool:
-    """Whether this names a class in a file or in a package, rather than a checkpoint.
-
-    >>> [is_source(s) for s in ("a/b.py:Net", "package.module:Net", "a.pth", "a/b:Net")]
-    [True, True, False, False]
-    """
-    place, colon, name = text.rpartition(":")
-    return bool(colon) and name.isidentifier() and (place.endswith(".py") or _is_module(place))
-
-
-def _is_module(place: str) -> bool:
-    return not place.endswith(".py") and all(part.isidentifier() for part in place.split("."))
-
-
 def check_source(text: str) -> str:
     """The text itself, if it names a class or a factory in a file.
 
     Raises:
         ModuleFileError: it does not.
     """
-    if not is_source(text):
+    if own_source(text) is None:
         raise ModuleFileError(f"--module {text!r} is not FILE.py:CLASS_OR_FACTORY")
     return text
 
@@ -131,10 +118,11 @@ def own_model(own: OwnModel) -> Model:
     Raises:
         ModuleFileError, CheckpointError: see `build_own`.
     """
-    place, _, name = own.source.rpartition(":")
+    named = OwnSource.split(own.source)
+    place = Path(named.place).name if named.in_file else named.place
     made_from: dict[str, Json] = {
         "kind": "class",
-        "source": f"{place if _is_module(place) else Path(place).name}:{name}",
+        "source": f"{place}:{named.name}",
         "arguments": {key: repr(value) for key, value in own.arguments.items()},
         "attributes": {key: repr(value) for key, value in own.attributes.items()},
         "unused": list(own.unused),
@@ -148,9 +136,8 @@ def own_model(own: OwnModel) -> Model:
 
 
 def _made(own: OwnModel, arguments: Mapping[str, object]) -> Module:
-    place, _, name = own.source.rpartition(":")
-    if in_file := not _is_module(place):
-        place = str(Path(place).resolve())
+    named = OwnSource.split(own.source)
+    place, name = named.absolute, named.name
     imports = own_imports(place, own.pythonpath)
     with imports.active():
         factory = _named(imports.module(place), place, name)
@@ -162,7 +149,7 @@ def _made(own: OwnModel, arguments: Mapping[str, object]) -> Module:
             raise ModuleFileError(f"{place}: {name}({shown}) fails: {problem}") from error
     module = as_network(made, own.source)
     set_attributes(module, own.attributes)
-    if in_file or imports.found:
+    if named.in_file or imports.found:
         return import_while_running(module, imports.active)
     return module  # of an installed package
 

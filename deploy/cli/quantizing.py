@@ -14,7 +14,10 @@ from lapilli.deploy.cli.models import ModelOptions, open_model
 from lapilli.deploy.cli.options import (
     Arguments,
     Attributes,
+    BinBy,
     Config,
+    Crop,
+    Frames,
     Key,
     Neurons,
     NoNormalisation,
@@ -22,8 +25,12 @@ from lapilli.deploy.cli.options import (
     Parameters,
     Preset,
     PythonPath,
+    Resize,
+    Sensor,
+    SkipUnreadable,
     Source,
     Unused,
+    how_read,
     index_or_key,
     numbers,
 )
@@ -42,6 +49,15 @@ def quantize(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
     calibration: Source = DIGITS,
+    calibration_count: Annotated[
+        int | None, typer.Option(min=1, help="Only the first images of the calibration.")
+    ] = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    frames: Frames = None,
+    bin_by: BinBy = None,
+    sensor: Sensor = None,
+    skip_unreadable: SkipUnreadable = False,
     config: Config = None,
     preset: Preset = None,
     mean: Numbers = "",
@@ -77,7 +93,8 @@ def quantize(
 
     inputs = [Path(model), *([checkpoint] if checkpoint else [])]
     to_stream = check_outputs([output], inputs)
-    training = image_files.training_images(calibration)
+    how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
+    training = image_files.training_images(calibration, how, calibration_count)
     asked = ModelOptions(
         checkpoint=checkpoint,
         key=key,

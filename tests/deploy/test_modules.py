@@ -19,15 +19,15 @@ from typer.testing import CliRunner  # noqa: E402
 
 from lapilli.deploy.cli.app import app  # noqa: E402
 from lapilli.deploy.cli.flow import NormalisationError, quantize_model  # noqa: E402
-from lapilli.deploy.cli.images import Images  # noqa: E402
+from lapilli.deploy.cli.image_set import Images  # noqa: E402
 from lapilli.deploy.cli.modules import (  # noqa: E402
     OwnModel,
     arguments_from,
     build_own,
-    is_source,
     own_model,
 )
 from lapilli.deploy.cli.own_imports import ModuleFileError  # noqa: E402
+from lapilli.deploy.cli.own_source import own_source  # noqa: E402
 from lapilli.export.native import load_network  # noqa: E402
 from lapilli.ir.errors import CaptureError, CheckpointError, InputError, RecipeError  # noqa: E402
 from lapilli.model.capture.signature import Signature  # noqa: E402
@@ -87,9 +87,9 @@ def images(count: int = 20) -> Images:
 
 
 def test_sources_and_checkpoints_are_told_apart() -> None:
-    assert is_source("a/b.py:Net")
-    assert is_source("package.module:Net")
-    assert not any(map(is_source, ("a.pth", "a.py", "C:/x.pth", "a.py:", "a.py:b c", "a/b:c")))
+    assert own_source("a/b.py:Net")
+    assert own_source("package.module:Net")
+    assert not any(map(own_source, ("a.pth", "a.py", "C:/x.pth", "a.py:", "a.py:b c", "a/b:c")))
 
 
 @pytest.mark.parametrize("text", ["T", "=3", "a b=3"])
