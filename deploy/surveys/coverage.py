@@ -47,7 +47,7 @@ families.md.
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FamilyRow:
     """One family and layout: the comparisons with PyTorch, by simulator, or why there are none."""
 
     name: str
@@ -75,7 +75,7 @@ class Row:
         return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def examine(name: str, simulators: tuple[str, ...] = SIMULATORS) -> Row:
+def examine(name: str, simulators: tuple[str, ...] = SIMULATORS) -> FamilyRow:
     """Capture, quantize and compare one small model."""
     config, size = SMALL[name]
     images = trial_images(config, size)
@@ -84,12 +84,12 @@ def examine(name: str, simulators: tuple[str, ...] = SIMULATORS) -> Row:
     try:
         quantized = quantize(alive(config, size), images, layout=layout, counts=events)
     except LapilliError as error:
-        return Row(name, None, (), str(error).replace("|", "/"))
+        return FamilyRow(name, None, (), str(error).replace("|", "/"))
     network = quantized.network
     given = integers(network, images.numpy())
     expected = quantized.reference.run_images(given)
     done = tuple(_compare(network, expected, s, given) for s in simulators)
-    return Row(name, quantized, done)
+    return FamilyRow(name, quantized, done)
 
 
 def integers(network: Network, images: npt.NDArray[np.float32]) -> IntArray:

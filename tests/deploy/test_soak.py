@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lapilli.deploy.surveys.soak import LeftoverError, Watch, soak
+from lapilli.deploy.surveys.soak import LeftoverCheck, LeftoverError, soak
 
 pytestmark = pytest.mark.lava
 
@@ -84,7 +84,7 @@ def a_thread(folder: Path) -> Iterator[None]:
 def test_what_is_left_is_named(
     tmp_path: Path, leave: Callable[[Path], AbstractContextManager[None]], told: str
 ) -> None:
-    watch = Watch(tmp_path)
+    watch = LeftoverCheck(tmp_path)
     watch.check(settles=0)
     with leave(tmp_path), pytest.raises(LeftoverError, match=f"left behind: {told}"):
         watch.check(settles=0.1)
