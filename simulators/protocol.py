@@ -44,6 +44,16 @@ class ReportsSize(Protocol):
         ...
 
 
+@runtime_checkable
+class ReportsPaths(Protocol):
+    """An executable that chose how to compute each node, and says so once it has run."""
+
+    @property
+    def report(self) -> str:
+        """A line or a few, for people."""
+        ...
+
+
 class Simulator(Protocol):
     """A target. Cheap to make; importing its module imports no backend."""
 

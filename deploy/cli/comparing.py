@@ -34,7 +34,7 @@ from lapilli.deploy.cli.options import (
     how_read,
     numbers,
 )
-from lapilli.deploy.cli.running import check_for_lava, tell_size
+from lapilli.deploy.cli.running import check_for_lava, tell_paths, tell_size
 from lapilli.deploy.comparison.targets import target
 from lapilli.ir.errors import InputError
 from lapilli.simulators.lava.shared.run_config import SIMULATED
@@ -147,6 +147,7 @@ def compare(
                     preprocessing=preprocessing,
                 )
             )
+            tell_paths(executable, quiet=as_json)
     accuracy = report.accuracy_facts(done[0], test.labels, _float_right(model, test, loaded))
     _tell(done, accuracy, unchecked=bool(model and not preprocessing), as_json=as_json)
     if not all(c.exact for c in done) or (strict and done[0].warnings):

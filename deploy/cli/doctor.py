@@ -53,6 +53,7 @@ _PACKAGES = (
     ("spikingjelly", "spikingjelly", "the spikingjelly simulator (portable NIR)", "spikingjelly"),
     ("norse", "norse", "the norse simulator (fused NIR)", "norse"),
     ("pyarrow", "pyarrow", "images in Parquet files", "data"),
+    ("numba", "numba", "the fast simulator", "fast"),
     ("scipy", "scipy", "balancing delays for Lava", "lava"),
     ("uv", "uv", "building Lava's environment", "lava"),
 )

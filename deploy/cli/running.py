@@ -69,6 +69,7 @@ def run(
         for start in range(0, len(given.pixels), _AT_ONCE):
             recording = executable.run(loaded.encode(given.pixels[start : start + _AT_ONCE]))
             rows.append(recording.values[loaded.graph.outputs[0]][-1])
+        tell_paths(executable, quiet=as_json)
     logits = np.concatenate(rows)
     answers = loaded.classify(logits)
     if as_json:
@@ -106,6 +107,14 @@ def tell_size(executable: Executable, *, quiet: bool) -> None:
 
     if isinstance(executable, ReportsSize) and not quiet:
         typer.echo(f"stock Lava: {executable.size}")
+
+
+def tell_paths(executable: Executable, *, quiet: bool) -> None:
+    """What a simulator that has a choice computed each node by, after its run."""
+    from lapilli.simulators.protocol import ReportsPaths
+
+    if isinstance(executable, ReportsPaths) and not quiet:
+        typer.echo(executable.report)
 
 
 def check_for_lava(run_config: str, simulators: list[str]) -> None:

@@ -20,6 +20,7 @@ from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import TensorType
 from lapilli.simulators.conformance import CASES, Case, check
 from lapilli.simulators.event_driven import EventDriven
+from lapilli.simulators.fast import Fast
 from lapilli.simulators.lava.host.adapter import Lava
 from lapilli.simulators.lava.host.stock import StockLava
 from lapilli.simulators.nir.nirtorch import Nir, NirTorch
@@ -34,6 +35,7 @@ Inputs = tuple[IntArray, ...]
 SIMULATORS: tuple[Simulator, ...] = (
     Reference(),
     EventDriven(),
+    Fast(),
     Onnx(),
     Onnx("onnx-inlined", inlined=True),
     Onnx("onnx-step", step=True),
