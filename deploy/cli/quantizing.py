@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,6 +35,10 @@ from lapilli.deploy.cli.options import (
     numbers,
 )
 from lapilli.deploy.cli.outputs import STANDARD_OUTPUT, check_outputs, destination
+
+if TYPE_CHECKING:
+    from lapilli.deploy.cli.image_set import Images
+    from lapilli.quantize.pipeline import Quantized
 
 _EXAMINED = 64  # images of the calibration on which float and integers are compared
 
@@ -86,13 +90,11 @@ def quantize(
 ) -> None:
     """Turn a checkpoint, or a model of your own, into an integer graph."""
     need("torch")
-    from lapilli.deploy.cli import flow, report
+    from lapilli.deploy.cli import flow
     from lapilli.deploy.cli import images as image_files
-    from lapilli.export.native import save_network
     from lapilli.model.neurons.described import parse_neurons
 
-    inputs = [Path(model), *([checkpoint] if checkpoint else [])]
-    to_stream = check_outputs([output], inputs)
+    to_stream = check_outputs([output], [Path(model), *([checkpoint] if checkpoint else [])])
     how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
     training = image_files.training_images(calibration, how, calibration_count)
     asked = ModelOptions(
@@ -108,9 +110,8 @@ def quantize(
         pythonpath=pythonpath,
         unused=unused,
     )
-    opened = open_model(model, asked, training.pixels.shape[-3])
     quantized = flow.quantize_model(
-        opened,
+        open_model(model, asked, training.pixels.shape[-3]),
         training,
         examined=_EXAMINED,
         weight_bits=weight_bits,
@@ -121,6 +122,16 @@ def quantize(
         neurons=parse_neurons(neuron) if neuron else None,
         per_sample=per_sample,
     )
+    _write(quantized, training, output, to_stream=to_stream, as_json=as_json)
+
+
+def _write(
+    quantized: Quantized, training: Images, output: Path, *, to_stream: bool, as_json: bool
+) -> None:
+    """Write the file and print what is in it."""
+    from lapilli.deploy.cli import report
+    from lapilli.export.native import save_network
+
     training.require_classes(len(quantized.network.classes))
     with destination(output) as path:
         save_network(quantized.network, path)
