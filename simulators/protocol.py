@@ -18,6 +18,9 @@ class Executable(Protocol):
 
         Args:
             inputs: input name -> int64 array (T, B, *shape).
+
+        Returns:
+            int64 arrays (T, B, *shape) of all of `graph.recorded`; more if it is at hand.
         """
         ...
 

@@ -50,6 +50,7 @@ def import_nir(
 ) -> None:
     """Read a NIR or .net file whose meaning is certain, or is stated here; refuse every other."""
     need("h5py")
+    from lapilli.deploy.cli.progress import Bars
     from lapilli.export.nir.read.dynamics import Reading
     from lapilli.export.nir.read.importer import network_from_nir
     from lapilli.export.nir.read.metadata import Stated
@@ -66,7 +67,10 @@ def import_nir(
 
         if (reading, dt, reset, input_range, input_exponent) != (None, None, None, None, 0):
             raise typer.BadParameter("a .net file says all of this itself; only --T can be given")
-        _finish(network_from_net(file, steps, in_bytes(memory_limit)), output, as_json=as_json)
+        with Bars(quiet=as_json) as bars:
+            bars.stage("reading", None)
+            network = network_from_net(file, steps, in_bytes(memory_limit), bars.advance)
+        _finish(network, output, as_json=as_json)
         return
     stated = Stated(
         reading=Reading(reading) if reading else None,
@@ -77,11 +81,9 @@ def import_nir(
         input_exponent=input_exponent,
         memory_limit=in_bytes(memory_limit),
     )
-    from lapilli.deploy.cli.progress import Bars
-
     with Bars(quiet=as_json) as bars:
-        bars.stage("nodes", None)
-        network = network_from_nir(file, stated, bars.advance)
+        bars.stage("reading", None)
+        network = network_from_nir(file, stated, bars.staged("nodes"), bars.advance)
     _finish(network, output, as_json=as_json)
 
 

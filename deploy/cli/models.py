@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lapilli.deploy.cli.files import DIGITS
 from lapilli.ir.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +60,22 @@ def _pairs(given: list[str] | None, told: object) -> list[str] | None:
     if given is not None or not isinstance(told, dict):
         return given
     return [f"{name}={value}" for name, value in told.items()]
+
+
+def calibration_of(name: str, given: str | None) -> str:
+    """What --calibration says, or else the digits, which the shipped checkpoints know.
+
+    Raises:
+        InputError: it says nothing, and the model is a class of the user's own.
+    """
+    from lapilli.deploy.cli.own_source import own_source
+
+    if given is None and own_source(name) is not None:
+        raise InputError(
+            f"{name} is a class of your own: give images that it knows with --calibration "
+            "IMAGES.npz; scales and thresholds are made for them"
+        )
+    return DIGITS if given is None else given
 
 
 def open_model(name: str, asked: ModelOptions, channels: int) -> Model:

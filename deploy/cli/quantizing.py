@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lapilli.deploy.cli.doctor import need
-from lapilli.deploy.cli.files import DIGITS, AsJson
+from lapilli.deploy.cli.files import AsJson
 from lapilli.deploy.cli.frame import print_json
-from lapilli.deploy.cli.models import ModelOptions, open_model
+from lapilli.deploy.cli.models import ModelOptions, calibration_of, open_model
 from lapilli.deploy.cli.options import (
     Arguments,
     Attributes,
@@ -28,7 +28,6 @@ from lapilli.deploy.cli.options import (
     Resize,
     Sensor,
     SkipUnreadable,
-    Source,
     Unused,
     how_read,
     index_or_key,
@@ -37,22 +36,31 @@ from lapilli.deploy.cli.options import (
 from lapilli.deploy.cli.outputs import STANDARD_OUTPUT, check_outputs, destination
 
 if TYPE_CHECKING:
+    from lapilli.deploy.cli.flow import Model
     from lapilli.deploy.cli.image_set import Images
     from lapilli.quantize.pipeline import Quantized
 
+_ModelSource = Annotated[
+    str,
+    typer.Argument(
+        help="A checkpoint (.safetensors, .pt, .pth), or FILE.py:CLASS_OR_FACTORY, "
+        "or PACKAGE.MODULE:CLASS_OR_FACTORY."
+    ),
+]
+_Calibration = Annotated[
+    str | None,
+    typer.Option(
+        help="'digits', a folder or file of images, or FILE.py:NAME (runs its code); "
+        "docs/data.md. Without it the digits, but for a class of your own it must be given."
+    ),
+]
 _EXAMINED = 64  # images of the calibration on which float and integers are compared
 
 
 def quantize(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A checkpoint (.safetensors, .pt, .pth), or FILE.py:CLASS_OR_FACTORY, "
-            "or PACKAGE.MODULE:CLASS_OR_FACTORY."
-        ),
-    ],
+    model: _ModelSource,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
-    calibration: Source = DIGITS,
+    calibration: _Calibration = None,
     calibration_count: Annotated[
         int | None, typer.Option(min=1, help="Only the first images of the calibration.")
     ] = None,
@@ -94,9 +102,10 @@ def quantize(
     from lapilli.deploy.cli import images as image_files
     from lapilli.model.neurons.described import parse_neurons
 
+    images = calibration_of(model, calibration)
     to_stream = check_outputs([output], [Path(model), *([checkpoint] if checkpoint else [])])
     how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
-    training = image_files.training_images(calibration, how, calibration_count)
+    training = image_files.training_images(images, how, calibration_count)
     asked = ModelOptions(
         checkpoint=checkpoint,
         key=key,
@@ -110,8 +119,9 @@ def quantize(
         pythonpath=pythonpath,
         unused=unused,
     )
+    opened = open_model(model, asked, training.pixels.shape[-3])
     quantized = flow.quantize_model(
-        open_model(model, asked, training.pixels.shape[-3]),
+        opened,
         training,
         examined=_EXAMINED,
         weight_bits=weight_bits,
@@ -122,11 +132,17 @@ def quantize(
         neurons=parse_neurons(neuron) if neuron else None,
         per_sample=per_sample,
     )
-    _write(quantized, training, output, to_stream=to_stream, as_json=as_json)
+    _write(quantized, opened, training, output, to_stream=to_stream, as_json=as_json)
 
 
 def _write(
-    quantized: Quantized, training: Images, output: Path, *, to_stream: bool, as_json: bool
+    quantized: Quantized,
+    opened: Model,
+    training: Images,
+    output: Path,
+    *,
+    to_stream: bool,
+    as_json: bool,
 ) -> None:
     """Write the file and print what is in it."""
     from lapilli.deploy.cli import report
@@ -137,6 +153,7 @@ def _write(
         save_network(quantized.network, path)
     facts = {
         **report.network_facts(quantized.network),
+        **opened.taken,
         **report.health_facts(quantized.health, training.labels),
         "notes": [report.note_facts(n) if as_json else str(n) for n in quantized.notes],
     }

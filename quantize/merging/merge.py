@@ -14,11 +14,13 @@ from fractions import Fraction
 
 import numpy as np
 
+from lapilli.ir.errors import QuantizeError
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_shape
 from lapilli.model.capture.program import Call, Captured
 from lapilli.quantize.merging.constants import frame_of, normalised, of_spikes, padded
 from lapilli.quantize.merging.emission import Fused, emit
+from lapilli.quantize.merging.factors import factors_before_products
 from lapilli.quantize.merging.linear_map import (
     LinearMap,
     added,
@@ -34,6 +36,7 @@ from lapilli.quantize.merging.values import (
     refused,
     shortcut,
 )
+from lapilli.quantize.merging.windows import padded_behind, sums_windows, window_sums
 
 
 def merge(captured: Captured) -> Captured:
@@ -42,6 +45,7 @@ def merge(captured: Captured) -> Captured:
     Raises:
         QuantizeError: linear maps in a row that no single one equals; names the later.
     """
+    captured = factors_before_products(captured)
     fuser = _Fuser(captured)
     for call in captured.calls.values():
         fuser.visit(call)
@@ -111,16 +115,34 @@ class _Fuser:
             op, form = padded(call, op, form, before.op)
             call = replace(call, op=op, inputs=before.inputs)
             self.calls[call.name] = call
+        is_pool = sums_windows(op, form)
         if inner is None:
+            on_current = call.inputs[0] in self.currents
+            if is_pool and (on_current or padded_behind(self.captured, call.name)):
+                self._sum_windows(call, form)
+                return
             made = LinearValue(form, call.inputs[0], call.dims, (), (call.path,), unnormalised=True)
             self.maps[call.name] = made
             return
-        if inner.positions is not None:
-            raise refused(call, inner, "the result is reshaped or transposed in between")
-        self._fuse(call, inner, lambda: composed(inner.form, form))
+        try:
+            if inner.positions is not None:
+                raise refused(call, inner, "the result is reshaped or transposed in between")
+            self._fuse(call, inner, lambda: composed(inner.form, form))
+        except QuantizeError:
+            if not is_pool:
+                raise
+            self._sum_windows(call, form)
+            return
         self.maps[call.name] = replace(
             self.maps[call.name], dims=call.dims, wires=(), paths=(*inner.paths, call.path)
         )
+
+    def _sum_windows(self, call: Call, form: LinearMap) -> None:
+        """An average pool as sums: counts of spikes, or currents of currents."""
+        source = self.calls[call.inputs[0]]
+        *self.before[call.name], self.calls[call.name] = window_sums(call, form, source)
+        if source.name not in self.currents:
+            self.currents.discard(call.name)
 
     def _normalise(self, call: Call, inner: LinearValue | None) -> None:
         if inner is None:

@@ -30,7 +30,11 @@ def test_runs_in_a_row_leave_nothing() -> None:
 def a_process(folder: Path) -> Iterator[None]:
     inside = folder / "run"
     inside.mkdir()
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=inside)
+    code = "import time; print('up', flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=inside, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout as stdout:
+        stdout.readline()  # Python does not start where its folder is gone already
     inside.rmdir()
     yield
     process.kill()

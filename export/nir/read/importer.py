@@ -43,21 +43,27 @@ def from_nir(path: Path, stated: Stated = NOTHING, progress: Progress | None = N
 
 
 def network_from_nir(
-    path: Path, stated: Stated = NOTHING, progress: Progress | None = None
+    path: Path,
+    stated: Stated = NOTHING,
+    progress: Progress | None = None,
+    reading: Progress | None = None,
 ) -> Network:
     """The same with how images become inputs, and integers answers.
 
     A file of others says neither: the bytes of an image are the integers, a read-out adds up
-    what leaves the network over time, and the classes are numbers.
+    what leaves the network over time, and the classes are numbers. `reading` is told of the
+    datasets that are read before any node is.
 
     Raises:
         FormatError: as `from_nir`.
     """
-    return _imported(path, stated, progress)
+    return _imported(path, stated, progress, reading)
 
 
-def _imported(path: Path, stated: Stated, progress: Progress | None) -> Network:
-    file = read_nir(path, stated.memory_limit)
+def _imported(
+    path: Path, stated: Stated, progress: Progress | None, reading: Progress | None = None
+) -> Network:
+    file = read_nir(path, stated.memory_limit, reading)
     try:
         return _Import(file, stated, progress).network()
     except MalformedError as error:
