@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -94,10 +94,7 @@ def compare(
     With --checkpoint, or --module for a class of your own, the other side is PyTorch: the file
     remembers how it was quantized. Without, it is the reference simulator.
     """
-    from lapilli.deploy.cli import images as image_files
-    from lapilli.deploy.cli import report
-    from lapilli.deploy.cli.progress import Bars
-    from lapilli.deploy.comparison.compare import compare as compare_runs
+    from lapilli.deploy.cli.images import images_for
     from lapilli.export.native import load_network
 
     names = _chosen(simulator, with_model=checkpoint is not None or module is not None)
@@ -106,13 +103,10 @@ def compare(
         raise InputError("--arg and --unused are for a class of your own: --module FILE.py:CLASS")
     loaded = load_network(network)
     how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
-    test = image_files.held_out_images(images, image_files.how_for(loaded, how), count)
-    test.require_fit(loaded)
+    test = images_for(loaded, images, how, count)
     model = None
     if checkpoint is not None or module is not None:
         need("torch")
-        from lapilli.deploy.cli.modules import check_source
-
         asked = ModelOptions(
             checkpoint=checkpoint,
             key=key,
@@ -126,40 +120,60 @@ def compare(
             pythonpath=pythonpath,
             unused=unused,
         )
-        source = str(checkpoint) if module is None else check_source(module)
-        model = open_model(source, asked.remembered(loaded), len(loaded.input.mean))
+        model = _opened(checkpoint, module, asked, loaded)
     expected, preprocessing = _expected(loaded, model, other_parameters=other_parameters)
-    done = []
-    with Bars(quiet=as_json) as bars:
-        for name in names:
-            bars.stage(name, len(test.pixels))
-            executable = target(name, bars.lava, run_config).compile(loaded.graph)
-            tell_size(executable, quiet=as_json)
-            done.append(
-                compare_runs(
-                    loaded,
-                    expected,
-                    executable,
-                    test.pixels,
-                    names=("pytorch" if model else "reference", name),
-                    batch=batch,
-                    progress=bars.advance,
-                    preprocessing=preprocessing,
-                )
-            )
-            tell_paths(executable, quiet=as_json)
-    accuracy = report.accuracy_facts(done[0], test.labels, _float_right(model, test, loaded))
-    _tell(done, accuracy, unchecked=bool(model and not preprocessing), as_json=as_json)
+    sides = _Sides(loaded, expected, "pytorch" if model else "reference", test, preprocessing)
+    done = _compared(sides, names, run_config, batch, quiet=as_json)
+    _tell(sides, done, _float_right(model, test, loaded), as_json=as_json)
     if not all(c.exact for c in done) or (strict and done[0].warnings):
         raise typer.Exit(1)
 
 
-def _tell(
-    done: list[Comparison], accuracy: dict[str, Any], *, unchecked: bool, as_json: bool
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """What every simulator is compared with, under which name, and on what."""
+
+    network: Network
+    expected: Executable
+    name: str
+    test: Images
+    preprocessing: Preprocessed | None
+
+
+def _compared(
+    sides: _Sides, simulators: list[str], run_config: str, batch: int | None, *, quiet: bool
+) -> list[Comparison]:
+    """Run one simulator after the other, each with a bar of its progress."""
+    from lapilli.deploy.cli.progress import Bars
+    from lapilli.deploy.comparison.compare import compare as compare_runs
+
+    done = []
+    with Bars(quiet=quiet) as bars:
+        for name in simulators:
+            bars.stage(name, len(sides.test.pixels))
+            executable = target(name, bars.lava, run_config).compile(sides.network.graph)
+            tell_size(executable, quiet=quiet)
+            done.append(
+                compare_runs(
+                    sides.network,
+                    sides.expected,
+                    executable,
+                    sides.test.pixels,
+                    names=(sides.name, name),
+                    batch=batch,
+                    progress=bars.advance,
+                    preprocessing=sides.preprocessing,
+                )
+            )
+            tell_paths(executable, quiet=quiet)
+    return done
+
+
+def _tell(sides: _Sides, done: list[Comparison], float_right: int | None, *, as_json: bool) -> None:
     """Print what came out, and whether the file alone says how images are prepared."""
     from lapilli.deploy.cli import report
 
+    accuracy = report.accuracy_facts(done[0], sides.test.labels, float_right)
     if as_json:
         print_json({"comparisons": [report.comparison_facts(c) for c in done], **accuracy})
         return
@@ -167,7 +181,7 @@ def _tell(
     report.print_rates(done[0])
     report.print_accuracy(accuracy)
     report.print_warnings(done[0].warnings)
-    if unchecked:
+    if sides.name == "pytorch" and sides.preprocessing is None:
         typer.echo("preprocessing not independently checked: only the file says how")
 
 
@@ -180,6 +194,16 @@ def _chosen(simulator: list[str] | None, *, with_model: bool) -> list[str]:
             "equals itself: name another simulator, or give --checkpoint or --module"
         )
     return names
+
+
+def _opened(
+    checkpoint: Path | None, module: str | None, asked: ModelOptions, network: Network
+) -> Model:
+    """The model that the network was made from."""
+    from lapilli.deploy.cli.modules import check_source
+
+    source = str(checkpoint) if module is None else check_source(module)
+    return open_model(source, asked.remembered(network), len(network.input.mean))
 
 
 def _expected(

@@ -129,8 +129,7 @@ def golden(
     if images:
         pixels = image_files.pictures(images, loaded, how)
     else:
-        chosen = image_files.held_out_images(source, image_files.how_for(loaded, how), count)
-        chosen.require_fit(loaded)
+        chosen = image_files.images_for(loaded, source, how, count)
         pixels = chosen.pixels
     make_folder(output)
     made = write_golden(loaded, pixels, output)

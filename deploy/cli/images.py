@@ -52,6 +52,19 @@ def held_out_images(source: str, how: How | None = None, count: int | None = Non
     return _own(source, asked, count, "--count")
 
 
+def images_for(
+    network: Network, source: str, how: How | None = None, count: int | None = None
+) -> Images:
+    """Return images for comparison, read as the network's calibration was.
+
+    Raises:
+        ImageError: they are none, or the network takes no such images.
+    """
+    images = held_out_images(source, how_for(network, how), count)
+    images.require_fit(network)
+    return images
+
+
 def how_for(network: Network, how: How | None = None) -> How:
     """Return how data are read for a network: as its calibration was, where `how` says nothing.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,25 +35,32 @@ from lapilli.deploy.cli.options import (
 )
 from lapilli.deploy.cli.outputs import STANDARD_OUTPUT, check_outputs, destination
 
+if TYPE_CHECKING:
+    from lapilli.deploy.cli.flow import Model
+    from lapilli.deploy.cli.image_set import Images
+    from lapilli.quantize.pipeline import Quantized
+
+_ModelSource = Annotated[
+    str,
+    typer.Argument(
+        help="A checkpoint (.safetensors, .pt, .pth), or FILE.py:CLASS_OR_FACTORY, "
+        "or PACKAGE.MODULE:CLASS_OR_FACTORY."
+    ),
+]
+_Calibration = Annotated[
+    str | None,
+    typer.Option(
+        help="'digits', a folder or file of images, or FILE.py:NAME (runs its code); "
+        "docs/data.md. Without it the digits, but for a class of your own it must be given."
+    ),
+]
 _EXAMINED = 64  # images of the calibration on which float and integers are compared
 
 
 def quantize(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A checkpoint (.safetensors, .pt, .pth), or FILE.py:CLASS_OR_FACTORY, "
-            "or PACKAGE.MODULE:CLASS_OR_FACTORY."
-        ),
-    ],
+    model: _ModelSource,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
-    calibration: Annotated[
-        str | None,
-        typer.Option(
-            help="'digits', a folder or file of images, or FILE.py:NAME (runs its code); "
-            "docs/data.md. Without it the digits, but for a class of your own it must be given."
-        ),
-    ] = None,
+    calibration: _Calibration = None,
     calibration_count: Annotated[
         int | None, typer.Option(min=1, help="Only the first images of the calibration.")
     ] = None,
@@ -91,14 +98,12 @@ def quantize(
 ) -> None:
     """Turn a checkpoint, or a model of your own, into an integer graph."""
     need("torch")
-    from lapilli.deploy.cli import flow, report
+    from lapilli.deploy.cli import flow
     from lapilli.deploy.cli import images as image_files
-    from lapilli.export.native import save_network
     from lapilli.model.neurons.described import parse_neurons
 
     images = calibration_of(model, calibration)
-    inputs = [Path(model), *([checkpoint] if checkpoint else [])]
-    to_stream = check_outputs([output], inputs)
+    to_stream = check_outputs([output], [Path(model), *([checkpoint] if checkpoint else [])])
     how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
     training = image_files.training_images(images, how, calibration_count)
     asked = ModelOptions(
@@ -127,6 +132,22 @@ def quantize(
         neurons=parse_neurons(neuron) if neuron else None,
         per_sample=per_sample,
     )
+    _write(quantized, opened, training, output, to_stream=to_stream, as_json=as_json)
+
+
+def _write(
+    quantized: Quantized,
+    opened: Model,
+    training: Images,
+    output: Path,
+    *,
+    to_stream: bool,
+    as_json: bool,
+) -> None:
+    """Write the file and print what is in it."""
+    from lapilli.deploy.cli import report
+    from lapilli.export.native import save_network
+
     training.require_classes(len(quantized.network.classes))
     with destination(output) as path:
         save_network(quantized.network, path)

@@ -95,8 +95,7 @@ def _given(
         names = tuple(map(str, paths or ()))
         pixels = image_files.pictures(paths or (), network, how)
         return Images(pixels, names=names)
-    given = image_files.held_out_images(source, image_files.how_for(network, how), count)
-    given.require_fit(network)
+    given = image_files.images_for(network, source, how, count)
     names = given.names or tuple(f"image {i} of {source}" for i in range(len(given.pixels)))
     return replace(given, names=names)
 
