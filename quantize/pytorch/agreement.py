@@ -25,7 +25,7 @@ from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import adapter_of
 from lapilli.model.neurons.copies import copied
 from lapilli.quantize.pytorch.interpreter import Program
-from lapilli.quantize.pytorch.recorder import NeuronRecorder, recorder
+from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, recorder
 
 _LARGEST = 7  # of a parameter in units of its own power of two
 _SAMPLES = 2
@@ -76,17 +76,18 @@ class _Equal(NeuronRecorder):
     theirs: NeuronRecorder
     equal: Callable[[Tensor, Tensor], bool]
 
-    def add(self, path: str, current: Tensor, spikes: Tensor, shown: Tensor | None) -> None:
+    def add(self, path: str, call: NeuronCall) -> None:
         """Compare one call.
 
         Raises:
             MismatchError: a current or a spike differs.
         """
         done = self.calls.setdefault(path, [])
-        expected, fired, _ = self.theirs.calls[path][len(done)]
-        if not (self.equal(expected, current) and torch.equal(fired, spikes)):
+        theirs = self.theirs.calls[path][len(done)]
+        near = self.equal(theirs.current, call.current)
+        if not (near and torch.equal(theirs.spikes, call.spikes)):
             raise MismatchError(f"{path}: the program is not the author's forward")
-        nothing = (torch.empty(0), torch.empty(0), None)
+        nothing = NeuronCall(torch.empty(0), torch.empty(0))
         self.theirs.calls[path][len(done)] = nothing
         done.append(nothing)
 

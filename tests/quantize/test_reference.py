@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from networks.tiny import Tiny, images, integer_weights, integers, tiny  # noqa: E402
 
 from lapilli.ir.errors import MismatchError  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 from lapilli.quantize.pytorch.integer_neuron import on_grid  # noqa: E402
 
@@ -78,4 +79,31 @@ def test_a_parameter_off_its_grid_is_noticed(parameter: str, node: str) -> None:
     value = made.reference.module.state_dict()[parameter]
     value += 2.0**-30
     with pytest.raises(MismatchError, match=rf"^{node}: .* is no multiple of"):
+        made.reference.run_images(integers(made, images()))
+
+
+def test_membranes_are_those_of_the_pass_that_made_the_spikes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = quantize(tiny(), images())
+    traced = LIF.trace
+    seen: list[Any] = []
+
+    def counted(self: LIF, x: Any) -> Any:
+        seen.append(traced(self, x))
+        return seen[-1]
+
+    monkeypatch.setattr(LIF, "trace", counted)
+    recording = made.reference.run_images(integers(made, images()))
+    assert len(seen) == len(made.reference.neurons)
+    assert len(recording.membranes) == len(seen)
+    assert not any("trace" in vars(m) for m in made.reference.module.modules())
+
+
+def test_spikes_that_are_not_those_of_the_membranes_are_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = quantize(tiny(), images())
+    monkeypatch.setattr(LIF, "forward", lambda self, x: 1 - self.trace(x)[0])
+    with pytest.raises(MismatchError, match="the traced spikes are not those of its forward"):
         made.reference.run_images(integers(made, images()))
