@@ -58,6 +58,25 @@ def test_values_on_the_grid_are_read_exactly() -> None:
         assert np.array_equal(on_grid("n", real, scale), whole)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("at", [0, 40_000, 99_999])
+def test_one_value_off_the_grid_among_many_is_named(at: int, dtype: type) -> None:
+    whole = np.arange(-50_000, 50_000)
+    values: Any = (whole / 64).astype(dtype).reshape(2, 5, -1)
+    assert np.array_equal(on_grid("n", values, Fraction(1, 64)).ravel(), whole)
+    assert np.array_equal(on_grid("n", values[:, ::2], Fraction(1, 64)), values[:, ::2] * 64)
+    values.flat[at] += 0.25 / 64
+    off = float(values.flat[at])
+    with pytest.raises(MismatchError, match=f"n: {off!r} is no multiple of 1/64"):
+        on_grid("n", values, Fraction(1, 64))
+
+
+@pytest.mark.parametrize("value", [1e30, -(2.0**63) - 2**12, 2.0**63])
+def test_a_value_that_no_integer_holds_is_off_the_grid(value: float) -> None:
+    with pytest.raises(MismatchError, match="is no multiple of 1/64"):
+        on_grid("n", np.array([value]), Fraction(1, 64))
+
+
 @pytest.mark.parametrize("off", [1e-9, -1e-12, 0.5, float("nan"), float("inf")])
 def test_a_value_off_the_grid_is_named(off: float) -> None:
     values = np.array([1.0, 2.0, 3.0]) / 64
