@@ -52,7 +52,7 @@ def check_agreement(captured: Captured) -> None:
     captured_forward = Program(again, coarse, weights).eval()
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 8, (_SAMPLES, *shape), generator=generator).double() / 8
-    equal = torch.equal if _is_exact(again) else _near
+    equal = torch.equal if has_exact_constants(again) else _near
     fires = [c.op for c in again.calls.values() if isinstance(c.op, program.Neuron)]
     paths = {fire.module for fire in fires}
     for some in images.split(1 if asked.per_sample else _SAMPLES):
@@ -92,7 +92,7 @@ class _Equal(NeuronRecorder):
         done.append(nothing)
 
 
-def _is_exact(captured: Captured) -> bool:
+def has_exact_constants(captured: Captured) -> bool:
     """Whether every constant in front of a value is a power of two."""
     for call in captured.calls.values():
         factor = Fraction(1)

@@ -80,7 +80,8 @@ def recorder(
     with ExitStack() as stack:
         for path, neuron in neurons.items():
             traces = stack.enter_context(_watching(neuron))
-            hook = neuron.register_forward_hook(_recording(into, path, traces))
+            record = _recording(into, path, traces)
+            hook = neuron.register_forward_hook(record, prepend=True)  # before one that casts
             stack.callback(hook.remove)
         _reset(neurons.values())
         stack.callback(_reset, neurons.values())

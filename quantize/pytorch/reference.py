@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +110,7 @@ class PyTorchReference:
                 continue
             h = recorded.membranes(fire)
             if h is None:
-                traced, h = self._trace(fire, x)
+                traced, h = self._trace(fire, x.double())
                 if not torch.equal(traced.to(s.dtype), s):
                     raise MismatchError(f"{name}: the traced spikes are not those of its forward")
             rule = fire.rule
@@ -149,7 +150,7 @@ class _Steps:
     batch: int
 
     def integers(self, values: Tensor, scale: Fraction) -> IntArray:
-        array: npt.NDArray[np.float64] = values.detach().double().numpy()
+        array: npt.NDArray[np.floating[Any]] = values.detach().numpy()
         return on_grid(self.name, to_steps(array, self.call.dims, self.batch), scale)
 
 

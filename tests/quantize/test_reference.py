@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -15,6 +16,7 @@ from networks.tiny import Tiny, images, integer_weights, integers, tiny  # noqa:
 from lapilli.ir.errors import MismatchError  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
+from lapilli.quantize.pytorch import precision  # noqa: E402
 from lapilli.quantize.pytorch.integer_neuron import on_grid  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -93,12 +95,17 @@ def test_a_value_off_the_grid_is_named(off: float) -> None:
         ("a_bn.running_mean", "lif2"), ("b.weight", "lif3"), ("head.bias", "logits"),
     ],
 )  # fmt: skip
-def test_a_parameter_off_its_grid_is_noticed(parameter: str, node: str) -> None:
-    made = quantize(tiny(), images())
-    value = made.reference.module.state_dict()[parameter]
-    value += 2.0**-30
-    with pytest.raises(MismatchError, match=rf"^{node}: .* is no multiple of"):
-        made.reference.run_images(integers(made, images()))
+def test_a_parameter_off_its_grid_is_noticed(
+    parameter: str, node: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer in float32 names the parameter; one in float64 gives the neuron such a current."""
+    for largest, named in ((precision.LARGEST, re.escape(parameter)), (0, node)):
+        monkeypatch.setattr(precision, "LARGEST", largest)
+        made = quantize(tiny(), images())
+        value = made.reference.module.state_dict()[parameter]
+        value += 2.0**-30
+        with pytest.raises(MismatchError, match=rf"^{named}: .* is no multiple of"):
+            made.reference.run_images(integers(made, images()))
 
 
 def test_membranes_are_those_of_the_pass_that_made_the_spikes(
