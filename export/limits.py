@@ -14,7 +14,9 @@ MOST_WEIGHTS = 1 << 26  # of one node or layer; none of the formats has sparse w
 MOST_ELEMENTS = 1 << 28  # of one value at one step: a file cannot ask for more
 OPTION = "--memory-limit MIB"  # how messages name it
 
-Progress: TypeAlias = Callable[[int, int], None]  # nodes that are done, and all of them
+Progress: TypeAlias = Callable[
+    [int, int], None
+]  # nodes, or datasets, that are done, and all of them
 
 _NUMBER = 8  # bytes
 _NEURON = 8 * _NUMBER  # bytes; a node of neurons has seven fields and a place in its layout

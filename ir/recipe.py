@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -150,6 +150,7 @@ class Recipe:
         leaf, per_step: which tensor of the module's answer holds the logits, and whether their
             mean over T is the answer.
         notes: what is not the author's module bit for bit, and warnings.
+        images: how the images of the calibration were read: format, resize, crop, binning.
     """
 
     model: Mapping[str, Json]
@@ -161,3 +162,4 @@ class Recipe:
     leaf: int
     per_step: bool
     notes: tuple[Note, ...]
+    images: Mapping[str, Json] = field(default_factory=dict)

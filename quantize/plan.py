@@ -167,11 +167,14 @@ class _ScalePlanner:
                 raise QuantizeError(
                     call.path,
                     "adds or multiplies constants, one for each element, with no linear map beside "
-                    "it to take them up",
+                    "it to take them up; a factor of a head or channel fits into weights, or its "
+                    "inverse into thresholds",
                 )
             case program.Pad():
                 raise QuantizeError(call.path, "pads a value that no convolution takes up")
-            case _:
+            case program.BatchNorm() | program.Last() | program.Relu() | program.MaxPool():
+                pass  # in the unit of its operand
+            case program.Reshape() | program.Permute() | program.Expand() | program.Slice():
                 pass
         self.scale[call.name], self.origin[call.name] = scale, origin
         self.unit[call.name] = unit

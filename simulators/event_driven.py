@@ -29,13 +29,13 @@ class EventDriven:
 
     name: str = "event-driven"
 
-    def compile(self, graph: Graph) -> _Executable:
+    def compile(self, graph: Graph) -> _EventDrivenExecutable:
         """Every graph that can be built is accumulate-only, so every graph runs."""
-        return _Executable(graph)
+        return _EventDrivenExecutable(graph)
 
 
 @dataclass(frozen=True, slots=True)
-class _Executable:
+class _EventDrivenExecutable:
     graph: Graph
 
     def run(self, inputs: Mapping[str, IntArray]) -> Recording:

@@ -39,7 +39,7 @@ class Onnx:
     step: bool = False
     inlined: bool = False
 
-    def compile(self, graph: Graph) -> _Executable:
+    def compile(self, graph: Graph) -> _OnnxExecutable:
         """Export, check with onnx's own checker, load.
 
         Raises:
@@ -60,7 +60,7 @@ class Onnx:
         return load(model, graph)
 
 
-def load(model: ModelProto, graph: Graph) -> _Executable:
+def load(model: ModelProto, graph: Graph) -> _OnnxExecutable:
     """Make a model that `lapilli.export.onnx.writer` has written ready to run; it gains outputs.
 
     Args:
@@ -97,11 +97,11 @@ def load(model: ModelProto, graph: Graph) -> _Executable:
             f"opsets {opsets}): {' '.join(str(error).split())}; a newer one may: "
             "pip install --upgrade 'lapilli[onnx]'"
         ) from error
-    return _Executable(graph, session, shown, facts)
+    return _OnnxExecutable(graph, session, shown, facts)
 
 
 @dataclass(frozen=True, slots=True)
-class _Executable:
+class _OnnxExecutable:
     """A session; `shown` says which of its outputs is which value inside the step."""
 
     graph: Graph

@@ -18,6 +18,9 @@ class Executable(Protocol):
 
         Args:
             inputs: input name -> int64 array (T, B, *shape).
+
+        Returns:
+            int64 arrays (T, B, *shape) of all of `graph.recorded`; more if it is at hand.
         """
         ...
 
@@ -38,6 +41,16 @@ class ReportsSize(Protocol):
     @property
     def size(self) -> object:
         """Whose `str` says it: neurons, synapses, steps of delay."""
+        ...
+
+
+@runtime_checkable
+class ReportsPaths(Protocol):
+    """An executable that chose how to compute each node, and says so once it has run."""
+
+    @property
+    def report(self) -> str:
+        """A line or a few, for people."""
         ...
 
 

@@ -31,13 +31,13 @@ class Reference:
     evaluate: Evaluate = evaluate
     integrate: Integrate = integrate
 
-    def compile(self, graph: Graph) -> _Executable:
+    def compile(self, graph: Graph) -> _ReferenceExecutable:
         """Nothing to compile: the graph is the program."""
-        return _Executable(graph, self)
+        return _ReferenceExecutable(graph, self)
 
 
 @dataclass(frozen=True, slots=True)
-class _Executable:
+class _ReferenceExecutable:
     graph: Graph
     rules: Reference
 

@@ -276,8 +276,8 @@ def nir_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     from lapilli.export.hdf5.parser import Tree, parse_tree
     from lapilli.export.nir.read import reader as nir_reader
 
-    def read_tree(path: Path, memory_limit: int | None = None) -> Tree:
-        assert memory_limit is None
+    def read_tree(path: Path, memory_limit: int | None = None, progress: object = None) -> Tree:
+        assert memory_limit is progress is None
         return parse_tree(path.read_bytes(), 1 << 24)
 
     monkeypatch.setattr(nir_reader, "read_tree", read_tree)

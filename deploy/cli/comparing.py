@@ -16,25 +16,32 @@ from lapilli.deploy.cli.options import (
     SIMULATORS,
     Arguments,
     Attributes,
+    BinBy,
     Config,
+    Crop,
+    Frames,
     Key,
     NoNormalisation,
     Numbers,
     Preset,
     PythonPath,
+    Resize,
     RunConfig,
+    Sensor,
+    SkipUnreadable,
     Source,
     Unused,
+    how_read,
     numbers,
 )
-from lapilli.deploy.cli.running import check_for_lava, tell_size
+from lapilli.deploy.cli.running import check_for_lava, tell_paths, tell_size
 from lapilli.deploy.comparison.targets import target
 from lapilli.ir.errors import InputError
 from lapilli.simulators.lava.shared.run_config import SIMULATED
 
 if TYPE_CHECKING:
     from lapilli.deploy.cli.flow import Model
-    from lapilli.deploy.cli.images import Images
+    from lapilli.deploy.cli.image_set import Images
     from lapilli.deploy.comparison.compare import Comparison, Preprocessed
     from lapilli.ir.network import Network
     from lapilli.simulators.protocol import Executable
@@ -53,6 +60,12 @@ def compare(
         typer.Option("--simulator", "--on", help=f"{SIMULATORS} Repeat for several."),
     ] = None,
     images: Source = DIGITS,
+    resize: Resize = None,
+    crop: Crop = None,
+    frames: Frames = None,
+    bin_by: BinBy = None,
+    sensor: Sensor = None,
+    skip_unreadable: SkipUnreadable = False,
     count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     config: Config = None,
     preset: Preset = None,
@@ -92,7 +105,8 @@ def compare(
     if module is None and (arg or unused):
         raise InputError("--arg and --unused are for a class of your own: --module FILE.py:CLASS")
     loaded = load_network(network)
-    test = image_files.test_images(images).first(count)
+    how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
+    test = image_files.held_out_images(images, image_files.how_for(loaded, how), count)
     test.require_fit(loaded)
     model = None
     if checkpoint is not None or module is not None:
@@ -133,6 +147,7 @@ def compare(
                     preprocessing=preprocessing,
                 )
             )
+            tell_paths(executable, quiet=as_json)
     accuracy = report.accuracy_facts(done[0], test.labels, _float_right(model, test, loaded))
     _tell(done, accuracy, unchecked=bool(model and not preprocessing), as_json=as_json)
     if not all(c.exact for c in done) or (strict and done[0].warnings):

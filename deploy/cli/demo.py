@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lapilli.deploy.cli.files import DIGITS
 from lapilli.deploy.cli.flow import checkpoint_model, float_right, open_checkpoint, quantize_model
-from lapilli.deploy.cli.images import DIGITS, Images, test_images, training_images
+from lapilli.deploy.cli.image_set import Images
+from lapilli.deploy.cli.images import held_out_images, training_images
 from lapilli.deploy.cli.progress import Narrator
 from lapilli.deploy.comparison.compare import Comparison, compare_all
 from lapilli.deploy.comparison.targets import target
@@ -72,7 +74,7 @@ def demo(
     if lava:
         environment.find()  # now, not after a minute of other work
     out.mkdir(parents=True, exist_ok=True)
-    training, test = training_images(DIGITS), test_images(DIGITS)
+    training, test = training_images(DIGITS), held_out_images(DIGITS)
     picture = out / "digit.png"
     Image.fromarray(test.pixels[0, 0]).save(picture)
     for name in MODELS:

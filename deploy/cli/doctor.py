@@ -14,7 +14,7 @@ from lapilli.ir.errors import SimulatorUnavailableError
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Prerequisite:
     """One thing that lapilli can use.
 
     Attributes:
@@ -52,6 +52,8 @@ _PACKAGES = (
     ("snntorch", "snntorch", "the snntorch simulator (portable NIR)", "snntorch"),
     ("spikingjelly", "spikingjelly", "the spikingjelly simulator (portable NIR)", "spikingjelly"),
     ("norse", "norse", "the norse simulator (fused NIR)", "norse"),
+    ("pyarrow", "pyarrow", "images in Parquet files", "data"),
+    ("numba", "numba", "the fast simulator", "fast"),
     ("scipy", "scipy", "balancing delays for Lava", "lava"),
     ("uv", "uv", "building Lava's environment", "lava"),
 )
@@ -59,19 +61,19 @@ _LAVA = "Intel's Loihi simulator"
 _FIX = "lapilli doctor --fix"
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Prerequisite]:
     """Look at every package, and let Lava's interpreter import Lava (seconds)."""
-    findings = [Finding("python", "lapilli itself", platform.python_version())]
+    findings = [Prerequisite("python", "lapilli itself", platform.python_version())]
     for package, module, gives, extra in _PACKAGES:
         found = importlib.util.find_spec(module) is not None
         version = metadata.version(package) if found else None
         remedy = "" if found else f"pip install 'lapilli[{extra}]'"
-        findings.append(Finding(package, gives, version, remedy))
+        findings.append(Prerequisite(package, gives, version, remedy))
     findings.append(_lava())
     return findings
 
 
-def _lava() -> Finding:
+def _lava() -> Prerequisite:
     from lapilli.simulators.lava.host import environment
 
     named = environment.VARIABLE in os.environ
@@ -79,10 +81,10 @@ def _lava() -> Finding:
     try:
         python = environment.find()
     except SimulatorUnavailableError as error:
-        return Finding("lava", _LAVA, None, remedy, named, str(error) if named else "")
+        return Prerequisite("lava", _LAVA, None, remedy, named, str(error) if named else "")
     if fault := environment.fault(python):
-        return Finding("lava", _LAVA, str(python), remedy, broken=True, fault=fault)
-    return Finding("lava", _LAVA, str(python))
+        return Prerequisite("lava", _LAVA, str(python), remedy, broken=True, fault=fault)
+    return Prerequisite("lava", _LAVA, str(python))
 
 
 def fix(progress: Callable[[str], None]) -> None:

@@ -11,6 +11,16 @@ import typer
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import DIGITS, AsJson, MemoryLimit, in_bytes
 from lapilli.deploy.cli.frame import print_json, printable
+from lapilli.deploy.cli.options import (
+    BinBy,
+    Crop,
+    Frames,
+    Resize,
+    Sensor,
+    SkipUnreadable,
+    Source,
+    how_read,
+)
 from lapilli.deploy.cli.outputs import STANDARD_OUTPUT, check_outputs, destination
 
 if TYPE_CHECKING:
@@ -40,6 +50,7 @@ def import_nir(
 ) -> None:
     """Read a NIR or .net file whose meaning is certain, or is stated here; refuse every other."""
     need("h5py")
+    from lapilli.deploy.cli.progress import Bars
     from lapilli.export.nir.read.dynamics import Reading
     from lapilli.export.nir.read.importer import network_from_nir
     from lapilli.export.nir.read.metadata import Stated
@@ -56,7 +67,10 @@ def import_nir(
 
         if (reading, dt, reset, input_range, input_exponent) != (None, None, None, None, 0):
             raise typer.BadParameter("a .net file says all of this itself; only --T can be given")
-        _finish(network_from_net(file, steps, in_bytes(memory_limit)), output, as_json=as_json)
+        with Bars(quiet=as_json) as bars:
+            bars.stage("reading", None)
+            network = network_from_net(file, steps, in_bytes(memory_limit), bars.advance)
+        _finish(network, output, as_json=as_json)
         return
     stated = Stated(
         reading=Reading(reading) if reading else None,
@@ -67,11 +81,9 @@ def import_nir(
         input_exponent=input_exponent,
         memory_limit=in_bytes(memory_limit),
     )
-    from lapilli.deploy.cli.progress import Bars
-
     with Bars(quiet=as_json) as bars:
-        bars.stage("nodes", None)
-        network = network_from_nir(file, stated, bars.advance)
+        bars.stage("reading", None)
+        network = network_from_nir(file, stated, bars.staged("nodes"), bars.advance)
     _finish(network, output, as_json=as_json)
 
 
@@ -93,9 +105,13 @@ def golden(
     network: Annotated[Path, typer.Argument(help="A .lapilli file.")],
     images: Annotated[list[Path] | None, typer.Argument(help="Picture files.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder.")] = Path("golden"),
-    source: Annotated[
-        str, typer.Option(help="Without pictures: 'digits', or an .npz with uint8 'images'.")
-    ] = DIGITS,
+    source: Source = DIGITS,
+    resize: Resize = None,
+    crop: Crop = None,
+    frames: Frames = None,
+    bin_by: BinBy = None,
+    sensor: Sensor = None,
+    skip_unreadable: SkipUnreadable = False,
     count: Annotated[int, typer.Option(min=1, help="How many of those.")] = 4,
     as_json: AsJson = False,
 ) -> None:
@@ -109,10 +125,11 @@ def golden(
         make_folder(output)  # refuses a file in its place
         check_outputs([output / NAME, output / SCRIPT], [network, *(images or [Path(source)])])
     loaded = load_network(network)
+    how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
     if images:
-        pixels = image_files.pictures(images, loaded)
+        pixels = image_files.pictures(images, loaded, how)
     else:
-        chosen = image_files.test_images(source).first(count)
+        chosen = image_files.held_out_images(source, image_files.how_for(loaded, how), count)
         chosen.require_fit(loaded)
         pixels = chosen.pixels
     make_folder(output)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from typing_extensions import Unpack
 
-from lapilli.deploy.cli.images import Images
+from lapilli.deploy.cli.image_set import Images
+from lapilli.deploy.cli.taken import taken_from
 from lapilli.ir.errors import CheckpointError, LapilliError
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import Json
@@ -61,12 +62,14 @@ class Model:
         preprocessing: how its images were normalised, where the checkpoint, its family's data
             set or the caller says so.
         what: for messages.
+        taken: which set of parameters it has, where its file holds several; see `taken_from`.
     """
 
     module: Module
     made_from: Mapping[str, Json]
     preprocessing: Preprocessing | None
     what: str
+    taken: Mapping[str, Json] = field(default_factory=dict)
 
     def normalisation(self) -> Preprocessing:
         """How its images were normalised.
@@ -141,6 +144,7 @@ def checkpoint_model(checkpoint: Checkpoint) -> Model:
         made_from={"kind": "checkpoint", "config": json.dumps(described, sort_keys=True)},
         preprocessing=checkpoint.preprocessing,
         what=str(checkpoint.path),
+        taken=taken_from(checkpoint),
     )
 
 
@@ -164,7 +168,7 @@ def quantize_model(
     made = quantize(model.module, images, examined=examined, **options)
     if made.network.recipe is None:
         return made
-    recipe = replace(made.network.recipe, model=model.made_from)
+    recipe = replace(made.network.recipe, model=model.made_from, images=calibration.facts())
     return replace(made, network=replace(made.network, recipe=recipe))
 
 

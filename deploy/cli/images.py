@@ -1,168 +1,183 @@
-"""Where images come from: the built-in digits, `.npz` archives, picture files (docs/images.md)."""
+"""Where images come from: the digits, data of any known format, pictures (docs/data.md)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import typer
 
-from lapilli.deploy.cli.archives import read_archive
 from lapilli.deploy.cli.doctor import need
-from lapilli.deploy.cli.files import DIGITS as DIGITS
-from lapilli.deploy.cli.pictures import ImageError as ImageError
-from lapilli.deploy.cli.pictures import read_picture
-from lapilli.ir import ops
+from lapilli.deploy.cli.files import DIGITS
+from lapilli.deploy.cli.frame import printable
+from lapilli.deploy.cli.image_set import Images, input_type, size_text
+from lapilli.deploy.cli.own_sequences import own_sequence
+from lapilli.deploy.cli.own_source import own_source
+from lapilli.deploy.data.binning import Binning, remembered_binning
+from lapilli.deploy.data.pictures import ImageError, open_picture
+from lapilli.deploy.data.reading import Data, How
+from lapilli.deploy.data.source import open_data, open_sequence
+from lapilli.deploy.data.transforms import Transform, as_bytes, remembered_transform
 from lapilli.ir.network import Network
-from lapilli.ir.types import Kind, TensorType
+from lapilli.ir.types import Kind
 
-_FEW_EVENTS = 32  # pixels of a whole archive exceed this, counts of events hardly ever
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Images:
-    """Images and what is known of them.
-
-    Attributes:
-        pixels: bytes (count, C, H, W), or (count, T, C, H, W) with time.
-        labels: (count,) numbers of classes, where they are known.
-        source: the name that messages give them.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64] | None = None
-    source: str = "images"
-
-    def first(self, count: int | None) -> Images:
-        """Return the first `count`, or all."""
-        labels = None if self.labels is None else self.labels[:count]
-        return Images(self.pixels[:count], labels, self.source)
-
-    def require_fit(self, network: Network) -> None:
-        """Check that a network takes these images, and has a class for each label.
-
-        Raises:
-            ImageError: another size, number of channels or of steps; more events than the
-                network's input counts; a label that is no class.
-        """
-        wanted = _input(network)
-        shape = self.pixels.shape[1:]
-        if shape[-3:] != wanted.shape:
-            raise ImageError(
-                f"{self.source}: images are {_size(shape[-3:])}, the network takes "
-                f"{_size(wanted.shape)}; resize them first"
-            )
-        if len(shape) == 4 and shape[0] != (T := network.graph.T):
-            raise ImageError(f"{self.source}: images of {shape[0]} steps, the network takes {T}")
-        most = int(self.pixels.max())
-        if wanted.kind is not Kind.GRADED and most > wanted.range.hi:
-            raise ImageError(
-                f"{self.source}: counts of up to {most} events, and the network's input counts to "
-                f"{wanted.range.hi}, as its calibration did; calibrate with such images too"
-            )
-        self.require_classes(network.graph.types[network.graph.outputs[0]].shape[-1])
-
-    def require_classes(self, count: int) -> None:
-        """Check that every label is the number of one of `count` classes.
-
-        Raises:
-            ImageError: one is not.
-        """
-        if self.labels is not None and (wrong := np.flatnonzero(self.labels >= count)).size:
-            first = int(wrong[0])
-            raise ImageError(
-                f"{self.source}: label {self.labels[first]} of image {first} is no class; the "
-                f"network has {count}, numbered from 0"
-            )
-
-    def require_pixels(self) -> None:
-        """Check that images with time, given as pixels, are not counts of events.
-
-        Raises:
-            ImageError: all are small integers, which pixel / 255 would make darkness.
-        """
-        most = int(self.pixels.max())
-        if self.pixels.ndim == 5 and most < _FEW_EVENTS:
-            raise ImageError(
-                f"{self.source}: frames of no value above {most}: numbers of events? Then say "
-                "--counts; if they are pixels of 0 to 255, these images show nothing"
-            )
+_MOST = 2 << 30  # bytes of images that one command holds
 
 
-def training_images(source: str) -> Images:
-    """Return images for calibration: the digits' training split, or an archive of the user's own.
+def training_images(source: str, how: How | None = None, count: int | None = None) -> Images:
+    """Return images for calibration: the digits' training split, or data of the user's own.
 
     Raises:
         ImageError: neither.
     """
-    return _digits(test=False) if source == DIGITS else _archive(source)
+    asked = replace(how or How(), test=False)
+    if source == DIGITS:
+        return _digits(asked).first(count)
+    return _own(source, asked, count, "--calibration-count")
 
 
-def test_images(source: str) -> Images:
-    """Return images for comparison: the digits' test split, or an archive of the user's own.
+def held_out_images(source: str, how: How | None = None, count: int | None = None) -> Images:
+    """Return images for comparison: the digits' test split, or data of the user's own.
 
     Raises:
         ImageError: neither.
     """
-    return _digits(test=True) if source == DIGITS else _archive(source)
+    asked = how or How()
+    if source == DIGITS:
+        return _digits(asked).first(count)
+    return _own(source, asked, count, "--count")
 
 
-def pictures(paths: Sequence[Path], network: Network) -> npt.NDArray[np.uint8]:
+def how_for(network: Network, how: How | None = None) -> How:
+    """Return how data are read for a network: as its calibration was, where `how` says nothing.
+
+    Raises:
+        ImageError: the network's file says something else than sizes and a rule.
+    """
+    told = {} if network.recipe is None else network.recipe.images
+    channels = input_type(network).shape[0]
+    return replace(
+        how or How(),
+        channels=channels if channels in (1, 3) else None,
+        classes=network.classes,
+        usual_transform=remembered_transform(told),
+        usual_binning=remembered_binning(told).or_else(Binning(frames=network.graph.T)),
+    )
+
+
+def pictures(
+    paths: Sequence[Path], network: Network, how: How | None = None
+) -> npt.NDArray[np.uint8]:
     """Read picture files as bytes (count, C, H, W), in the network's size and channels.
 
     Raises:
-        ImageError: one is no picture that can be taken as it is (`read_picture`), or of
-            another size.
+        ImageError: one is no picture that can be taken by a stated rule (`open_picture`), or of
+            another size once it is resized and cropped; or `how` says how to bin events.
     """
-    return np.stack([picture(path, network) for path in paths])
+    asked = how_for(network, how)
+    if asked.binning.said:
+        raise ImageError("pictures are no events; leave --frames, --bin-by and --sensor")
+    transform = asked.transform
+    if transform is None:
+        transform = asked.usual_transform
+        _tell_remembered("pictures", str(transform), pictures=True)
+    return np.stack([picture(path, network, transform) for path in paths])
 
 
-def picture(path: Path, network: Network) -> npt.NDArray[np.uint8]:
+def picture(
+    path: Path, network: Network, transform: Transform | None = None
+) -> npt.NDArray[np.uint8]:
     """Read one picture file as bytes (C, H, W); see `pictures`.
 
     Raises:
         ImageError: see `pictures`.
     """
-    wanted = _input(network)
+    wanted = input_type(network)
     channels, height, width = wanted.shape
     if channels not in (1, 3) or wanted.kind is not Kind.GRADED:
         raise ImageError(
-            f"{path}: the network takes {_size(wanted.shape)} {wanted.kind.value}, which no "
-            "picture holds; give an .npz archive to compare or golden"
+            f"{path}: the network takes {size_text(wanted.shape)} {wanted.kind.value}, which no "
+            "picture holds; give frames or events to compare or golden (docs/data.md)"
         )
-    array = read_picture(path, channels)
+    opened = open_picture(path, str(path), channels)
+    array = as_bytes((transform or Transform()).apply(opened, str(path)))
     if array.shape[1:] != (height, width):
         raise ImageError(
             f"{path}: is {array.shape[2]} x {array.shape[1]} pixels, the network takes "
-            f"{width} x {height}; resize it first"
+            f"{width} x {height}; give --resize, or resize it first"
         )
     return array
 
 
-def _input(network: Network) -> TensorType:
-    """Return the type of the network's image (C, H, W)."""
-    names = network.graph.inputs
-    op = network.graph[names[0]].op if len(names) == 1 else None
-    if not isinstance(op, ops.Input) or len(op.type.shape) != 3:
-        shapes = [network.graph.types[name].shape for name in names]
-        raise ImageError(f"the network's inputs are {shapes}, not one image (C, H, W)")
-    return op.type
+def _tell_remembered(source: str, options: str, *, pictures: bool) -> None:
+    """Say what nobody asked for on the command line, but the network's file."""
+    if options:
+        leave = "; --resize none leaves pictures as they are" if pictures else ""
+        told = f"{source}: read with {options}, as the network's file says{leave}"
+        typer.echo(printable(told), err=True)
 
 
-def _size(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
-
-
-def _digits(*, test: bool) -> Images:
+def _digits(how: How) -> Images:
     need("sklearn")
     from lapilli.model.digits import load_digits
 
-    split = load_digits()[int(test)]
+    if how.binning.said or (how.transform is not None and how.transform.changes):
+        raise ImageError(
+            f"{DIGITS} are pictures of 8 x 8 that stay as they are; leave --resize, --crop, "
+            "--frames, --bin-by and --sensor, or name data of your own"
+        )
+    split = load_digits()[int(how.test)]
     return Images(split.images, split.labels, DIGITS)
 
 
-def _archive(source: str) -> Images:
-    pixels, labels = read_archive(Path(source))
-    return Images(pixels, labels, source)
+def _own(source: str, how: How, count: int | None, option: str) -> Images:
+    """Read data of the user's own; all of them, or the first `count`, which `option` gives."""
+    data = open_source(source, how, count)
+    _tell_remembered(source, data.remembered, pictures=not data.found.binned)
+    wanted = len(data) if count is None else min(count, len(data))
+    if (size := wanted * math.prod(data.shape)) > _MOST:
+        raise ImageError(
+            f"{source}: {wanted:,} images would take {size / 2**30:.1f} GiB here; give {option}"
+        )
+    if not how.skip_unreadable:
+        return _images(data, range(wanted), data.read(range(wanted)))
+    got = data.read_readable(range(wanted))
+    if not len(got.pixels):
+        raise ImageError(f"{source}: none of {wanted:,} images can be read: {got.unreadable[0]}")
+    for sentence in got.unreadable:
+        typer.echo(printable(f"left out: {sentence}"), err=True)
+    if got.unreadable:
+        typer.echo(f"{len(got.unreadable):,} of {wanted:,} images are left out", err=True)
+    return _images(data, got.indices.tolist(), got.pixels)
+
+
+def _images(data: Data, indices: Sequence[int], pixels: npt.NDArray[np.uint8]) -> Images:
+    labels = None if data.labels is None else data.labels[list(indices)]
+    names = tuple(data.name(index) for index in indices)
+    return Images(pixels, labels, data.source, data.describe(), names)
+
+
+def open_source(source: str, how: How, count: int | None = None) -> Data:
+    """Open data by the name that a command line gives; FILE.py:NAME runs that file's code.
+
+    Args:
+        source: a file, a folder, or code.
+        how: they are read.
+        count: how many items of a sequence are asked for at all; None asks for all.
+
+    Raises:
+        ImageError: of no known format, or damaged.
+        ModuleFileError: code that does not import.
+    """
+    if (named := own_source(source)) is None:
+        if not Path(source).exists():
+            raise ImageError(
+                f"{source}: expected {DIGITS!r}, or a file or folder of data (docs/data.md); "
+                "there is none of this name"
+            )
+        return open_data(source, how)
+    return open_sequence(own_sequence(named), source, how, count)

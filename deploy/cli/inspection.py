@@ -7,10 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lapilli.deploy.cli.taken import taken_from
 from lapilli.model.families import presets
 from lapilli.model.families import table as families
 from lapilli.model.loading.checkpoint import Checkpoint, load_checkpoint
 from lapilli.model.loading.foreign import Foreign, foreign
+from lapilli.model.loading.shapes import SPELLINGS, told_by_shapes
 
 _NORMALISATION = "normalisation (--mean, --std)"
 _IMAGES = "images that the model knows (--calibration)"
@@ -30,23 +32,13 @@ def checkpoint_facts(file: Path, key: str | None = None) -> dict[str, Any]:
     own = None if checkpoint.family else foreign(checkpoint.state)
     return {
         "kind": "checkpoint",
-        **_taken(checkpoint),
+        **taken_from(checkpoint),
         "family": checkpoint.family or (own.name if own else "unknown"),
         "parameters": sum(v.numel() for v in checkpoint.state.values()),
         "entries": len(checkpoint.state),
         "unused": len(families.unused(checkpoint.state)),
         "config": asdict(checkpoint.config) if checkpoint.config else "not in the file",
         **_continued(file, checkpoint, own, "" if key is None else f" --key {shlex.quote(key)}"),
-    }
-
-
-def _taken(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Which entry of the file the parameters are of, where it has others."""
-    if not checkpoint.others:
-        return {}
-    return {
-        "taken": checkpoint.entry,
-        "not taken": [f"{name} (--key {shlex.quote(name)})" for name in checkpoint.others],
     }
 
 
@@ -57,11 +49,18 @@ def _continued(file: Path, checkpoint: Checkpoint, own: Foreign | None, key: str
         return _here(file, checkpoint, key)
     return {
         "why": families.undecided(checkpoint.state),
+        **_told(checkpoint),
         "missing": ["the class of the model", _NORMALISATION, _IMAGES],
         "next": f"lapilli quantize FILE.py:CLASS --checkpoint {shlex.quote(str(file))}{key} "
         f"--mean ... --std ... --calibration IMAGES.npz -o {_output(file)}",
         "note": "FILE.py:CLASS, or PACKAGE.MODULE:CLASS, is imported and called: it runs code",
     }
+
+
+def _told(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Arguments of the class that shapes tell, where it calls them so: `quantize` fills them in."""
+    told = told_by_shapes(checkpoint.state)
+    return {"shapes tell": [f"{n}={told[n]}" for n in SPELLINGS if n in told]} if told else {}
 
 
 def _output(file: Path) -> str:

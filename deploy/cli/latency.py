@@ -9,7 +9,7 @@ from lapilli.ir.passes.delays import balance_delays, bits_held, cost, latencies
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class NodeLatency:
     """One node.
 
     Attributes:
@@ -33,7 +33,7 @@ class Latencies:
             own among them.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[NodeLatency, ...]
     path: tuple[str, ...]
 
     @property
@@ -60,7 +60,7 @@ def lava_latencies(graph: Graph) -> Latencies:
                 source = balanced[source].inputs[0]
             waits[source] = max(waits[source], at[node.name] - at[source])
             bits[source] += cost(node.op) * bits_held(graph.types[source])
-    rows = tuple(Row(n.name, at[n.name], waits[n.name], bits[n.name]) for n in graph.nodes)
+    rows = tuple(NodeLatency(n.name, at[n.name], waits[n.name], bits[n.name]) for n in graph.nodes)
     return Latencies(rows, _longest(graph))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lapilli.deploy.cli.files import DIGITS
 from lapilli.ir.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,6 +62,22 @@ def _pairs(given: list[str] | None, told: object) -> list[str] | None:
     return [f"{name}={value}" for name, value in told.items()]
 
 
+def calibration_of(name: str, given: str | None) -> str:
+    """What --calibration says, or else the digits, which the shipped checkpoints know.
+
+    Raises:
+        InputError: it says nothing, and the model is a class of the user's own.
+    """
+    from lapilli.deploy.cli.own_source import own_source
+
+    if given is None and own_source(name) is not None:
+        raise InputError(
+            f"{name} is a class of your own: give images that it knows with --calibration "
+            "IMAGES.npz; scales and thresholds are made for them"
+        )
+    return DIGITS if given is None else given
+
+
 def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
     """Build a model with its parameters, in evaluation mode.
 
@@ -74,6 +91,7 @@ def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
         InputError: options that contradict each other.
     """
     from lapilli.deploy.cli import flow, modules
+    from lapilli.deploy.cli.own_source import own_source
 
     mean, std = asked.mean, asked.std
     if asked.no_normalisation:
@@ -82,7 +100,7 @@ def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
         mean, std = (0.0,) * channels, (1.0,) * channels
     if len(mean) != len(std) or len(mean) not in (0, channels):
         raise InputError(f"--mean and --std take {channels} numbers each, one per channel")
-    if not modules.is_source(name):
+    if own_source(name) is None:
         overrides = flow.Overrides(
             config=asked.config, preset=asked.preset, mean=mean, std=std, key=asked.key
         )

@@ -8,19 +8,23 @@ the class or factory is called. Checkpoints, in contrast, are read without runni
 from __future__ import annotations
 
 import ast
-import inspect
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from lapilli.deploy.cli.flow import Model
-from lapilli.deploy.cli.own_imports import ModuleFileError, described, own_imports
+from lapilli.deploy.cli.own_calls import called, named
+from lapilli.deploy.cli.own_imports import ModuleFileError, OwnImports, own_imports
+from lapilli.deploy.cli.own_source import OwnSource, own_source
+from lapilli.deploy.cli.taken import taken_from
+from lapilli.ir.errors import CheckpointError
 from lapilli.ir.recipe import Json
-from lapilli.model.loading.checkpoint import load_checkpoint
+from lapilli.model.loading.checkpoint import Checkpoint, load_checkpoint
 from lapilli.model.loading.foreign import foreign
 from lapilli.model.loading.preprocess import Preprocessing
+from lapilli.model.loading.shapes import needed_arguments, told_arguments
 from lapilli.model.loading.strict import (
     Module,
     as_network,
@@ -28,6 +32,7 @@ from lapilli.model.loading.strict import (
     load_strictly,
     set_attributes,
 )
+from lapilli.model.neurons.without_cuda import without_cuda
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,27 +63,13 @@ class OwnModel:
     classes: tuple[str, ...] = ()
 
 
-def is_source(text: str) -> bool:
-    """Whether this names a class in a file or in a package, rather than a checkpoint.
-
-    >>> [is_source(s) for s in ("a/b.py:Net", "package.module:Net", "a.pth", "a/b:Net")]
-    [True, True, False, False]
-    """
-    place, colon, name = text.rpartition(":")
-    return bool(colon) and name.isidentifier() and (place.endswith(".py") or _is_module(place))
-
-
-def _is_module(place: str) -> bool:
-    return not place.endswith(".py") and all(part.isidentifier() for part in place.split("."))
-
-
 def check_source(text: str) -> str:
     """The text itself, if it names a class or a factory in a file.
 
     Raises:
         ModuleFileError: it does not.
     """
-    if not is_source(text):
+    if own_source(text) is None:
         raise ModuleFileError(f"--module {text!r} is not FILE.py:CLASS_OR_FACTORY")
     return text
 
@@ -114,15 +105,40 @@ def build_own(own: OwnModel) -> Module:
 
     Raises:
         ModuleFileError: it does not import, has no such name, or its factory fails.
-        CaptureError: what it makes is no module, or has no such attribute.
+        CaptureError: what it makes is no module, or has no such attribute; or it asks for CUDA.
         CheckpointError: the parameters do not fit, key by key.
     """
-    if own.checkpoint is None:
-        return _made(own, own.arguments)
-    checkpoint = load_checkpoint(own.checkpoint, own.key)
+    return _built(own, _checkpoint(own))[0]
+
+
+def _checkpoint(own: OwnModel) -> Checkpoint | None:
+    return None if own.checkpoint is None else load_checkpoint(own.checkpoint, own.key)
+
+
+def _built(own: OwnModel, checkpoint: Checkpoint | None) -> tuple[Module, Mapping[str, object]]:
+    """The model, and arguments that nobody gave and that its parameters' shapes tell."""
+    if checkpoint is None:
+        return _made(own, own.arguments), {}
     theirs = foreign(checkpoint.state)  # of a class of another package: shapes tell its arguments
     told = theirs.arguments if theirs is not None and theirs.source == own.source else {}
-    return load_strictly(_made(own, {**told, **own.arguments}), checkpoint, own.unused)
+    given = {**told, **own.arguments}
+    try:
+        return load_strictly(_made(own, given), checkpoint, own.unused), {}
+    except (CheckpointError, ModuleFileError) as error:
+        _, factory = _factory(own)
+        filled = told_arguments(factory, checkpoint.state, given)
+        if not filled:
+            raise
+        try:
+            made = _made(own, {**given, **filled})
+            return load_strictly(made, checkpoint, own.unused), filled
+        except (CheckpointError, ModuleFileError):
+            options = "".join(f" --arg {shlex.quote(f'{k}={v}')}" for k, v in filled.items())
+            needed = needed_arguments(factory, {**given, **filled})
+            asked = "".join(f" --arg {name}=..." for name in needed)
+            raise ModuleFileError(
+                f"{error}; what shapes tell does not suffice:{options}{asked}"
+            ) from error
 
 
 def own_model(own: OwnModel) -> Model:
@@ -131,62 +147,48 @@ def own_model(own: OwnModel) -> Model:
     Raises:
         ModuleFileError, CheckpointError: see `build_own`.
     """
-    place, _, name = own.source.rpartition(":")
+    checkpoint = _checkpoint(own)
+    module, filled = _built(own, checkpoint)
+    source = OwnSource.split(own.source)
+    place = Path(source.place).name if source.in_file else source.place
     made_from: dict[str, Json] = {
         "kind": "class",
-        "source": f"{place if _is_module(place) else Path(place).name}:{name}",
-        "arguments": {key: repr(value) for key, value in own.arguments.items()},
+        "source": f"{place}:{source.name}",
+        "arguments": {key: repr(value) for key, value in {**own.arguments, **filled}.items()},
         "attributes": {key: repr(value) for key, value in own.attributes.items()},
         "unused": list(own.unused),
     }
     preprocessing = None
     if own.mean or own.std:
         preprocessing = Preprocessing(mean=own.mean, std=own.std, classes=own.classes)
+    taken = {} if checkpoint is None else taken_from(checkpoint)
+    if filled:
+        taken["arguments by shapes"] = [f"{key}={value!r}" for key, value in filled.items()]
     return Model(
-        module=build_own(own), made_from=made_from, preprocessing=preprocessing, what=own.source
+        module=module,
+        made_from=made_from,
+        preprocessing=preprocessing,
+        what=own.source,
+        taken=taken,
     )
 
 
 def _made(own: OwnModel, arguments: Mapping[str, object]) -> Module:
-    place, _, name = own.source.rpartition(":")
-    if in_file := not _is_module(place):
-        place = str(Path(place).resolve())
-    imports = own_imports(place, own.pythonpath)
-    with imports.active():
-        factory = _named(imports.module(place), place, name)
-        try:
-            made = factory(**arguments)
-        except Exception as error:  # their code may raise anything
-            shown = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
-            problem = described(error, Path(place)) + _arguments_of(factory, error)
-            raise ModuleFileError(f"{place}: {name}({shown}) fails: {problem}") from error
+    source = OwnSource.split(own.source)
+    imports, factory = _factory(own)
+    with imports.active(), without_cuda():  # anew: it exchanges what is imported by now
+        made = called(factory, source.absolute, source.name, arguments)
     module = as_network(made, own.source)
     set_attributes(module, own.attributes)
-    if in_file or imports.found:
+    if source.in_file or imports.found:
         return import_while_running(module, imports.active)
     return module  # of an installed package
 
 
-def _arguments_of(factory: Callable[..., object], error: BaseException) -> str:
-    """What may be given with --arg, where a wrong or missing argument was the fault."""
-    if not isinstance(error, TypeError) or "argument" not in str(error):
-        return ""
-    try:
-        signature = str(inspect.signature(factory))
-    except (ValueError, TypeError):
-        return ""
-    return f"; it takes {signature}: give them with --arg name=value"
-
-
-def _named(module: ModuleType, place: str, name: str) -> Callable[..., object]:
-    found = getattr(module, name, None)
-    if not callable(found):
-        own = sorted(
-            n
-            for n, v in vars(module).items()
-            if callable(v) and getattr(v, "__module__", "") == module.__name__ and n[0] != "_"
-        )
-        raise ModuleFileError(
-            f"{place}: has no class or function {name!r}; it has {', '.join(own) or 'none'}"
-        )
-    return found  # type: ignore[no-any-return]
+def _factory(own: OwnModel) -> tuple[OwnImports, Callable[..., object]]:
+    """The class or factory, and what it imports from."""
+    source = OwnSource.split(own.source)
+    imports = own_imports(source.absolute, own.pythonpath)
+    with imports.active(), without_cuda():
+        found = imports.module(source.absolute)
+        return imports, named(found, source.absolute, source.name)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lapilli.deploy.comparison.targets import NAMES
+
+if TYPE_CHECKING:
+    from lapilli.deploy.data.reading import How
 
 Config = Annotated[
     str | None, typer.Option(help="The model's configuration as JSON, if the file has none.")
@@ -48,7 +51,24 @@ RunConfig = Annotated[
     str, typer.Option(help="Of Lava: PACKAGE.MODULE:NAME, or FILE.py:NAME; see docs/lava.md.")
 ]
 SIMULATORS = f"One of {', '.join(NAMES)}; or your own: FILE.py:NAME, or PACKAGE.MODULE:NAME."
-Source = Annotated[str, typer.Option(help="'digits', or an .npz with uint8 'images', 'labels'.")]
+_SOURCE = "'digits', a folder or file of images, or FILE.py:NAME (runs its code); docs/data.md."
+Source = Annotated[str, typer.Option(help=_SOURCE)]
+DataSource = Annotated[str | None, typer.Option(help=_SOURCE)]
+Resize = Annotated[
+    str | None,
+    typer.Option(help="Of pictures: 256 (shorter edge), HEIGHTxWIDTH; 256:bicubic; none."),
+]
+Crop = Annotated[
+    str | None, typer.Option(help="Of pictures, about the centre: 224, or HEIGHTxWIDTH; none.")
+]
+Frames = Annotated[int | None, typer.Option(min=1, help="Of events: how many frames (T).")]
+BinBy = Annotated[
+    str | None, typer.Option(help="Of events: frames of equal count (the default), or time.")
+]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Name images that cannot be read, and go on.")
+]
+Sensor = Annotated[str | None, typer.Option(help="Of events: HEIGHTxWIDTH of the camera.")]
 Parameters = Annotated[Path | None, typer.Option(help="Parameters of CLASS_OR_FACTORY's model.")]
 
 
@@ -58,6 +78,31 @@ def numbers(given: str) -> tuple[float, ...]:
         return tuple(float(part) for part in given.split(",") if part)
     except ValueError as error:
         raise typer.BadParameter(f"{given!r} is no list of numbers") from error
+
+
+def how_read(
+    resize: str | None,
+    crop: str | None,
+    frames: int | None = None,
+    bin_by: str | None = None,
+    sensor: str | None = None,
+    *,
+    skip_unreadable: bool = False,
+) -> How:
+    """Read what the command line says of data.
+
+    Raises:
+        ImageError: a size or a rule that is none.
+    """
+    from lapilli.deploy.data.binning import binning_of
+    from lapilli.deploy.data.reading import How
+    from lapilli.deploy.data.transforms import transform_of
+
+    return How(
+        transform=transform_of(resize, crop),
+        binning=binning_of(frames, bin_by, sensor),
+        skip_unreadable=skip_unreadable,
+    )
 
 
 def index_or_key(result: str | None) -> int | str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from rich.console import Console
@@ -60,6 +61,19 @@ class Bars:
         """So far."""
         if self.task is not None:
             self.progress.update(self.task, completed=done, total=total)
+
+    def staged(self, title: str) -> Callable[[int, int], None]:
+        """What begins a stage when it is first told of one, and goes on from there."""
+        begun = False
+
+        def tell(done: int, total: int) -> None:
+            nonlocal begun
+            if not begun:
+                self.stage(title, total)
+                begun = True
+            self.advance(done, total)
+
+        return tell
 
     def lava(self, title: str, done: int, total: int) -> None:
         """What the Lava simulator reports, in a bar of its own if there is none."""

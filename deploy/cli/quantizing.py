@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from lapilli.deploy.cli.doctor import need
-from lapilli.deploy.cli.files import DIGITS, AsJson
+from lapilli.deploy.cli.files import AsJson
 from lapilli.deploy.cli.frame import print_json
-from lapilli.deploy.cli.models import ModelOptions, open_model
+from lapilli.deploy.cli.models import ModelOptions, calibration_of, open_model
 from lapilli.deploy.cli.options import (
     Arguments,
     Attributes,
+    BinBy,
     Config,
+    Crop,
+    Frames,
     Key,
     Neurons,
     NoNormalisation,
@@ -22,8 +25,11 @@ from lapilli.deploy.cli.options import (
     Parameters,
     Preset,
     PythonPath,
-    Source,
+    Resize,
+    Sensor,
+    SkipUnreadable,
     Unused,
+    how_read,
     index_or_key,
     numbers,
 )
@@ -41,7 +47,22 @@ def quantize(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
-    calibration: Source = DIGITS,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="'digits', a folder or file of images, or FILE.py:NAME (runs its code); "
+            "docs/data.md. Without it the digits, but for a class of your own it must be given."
+        ),
+    ] = None,
+    calibration_count: Annotated[
+        int | None, typer.Option(min=1, help="Only the first images of the calibration.")
+    ] = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    frames: Frames = None,
+    bin_by: BinBy = None,
+    sensor: Sensor = None,
+    skip_unreadable: SkipUnreadable = False,
     config: Config = None,
     preset: Preset = None,
     mean: Numbers = "",
@@ -75,9 +96,11 @@ def quantize(
     from lapilli.export.native import save_network
     from lapilli.model.neurons.described import parse_neurons
 
+    images = calibration_of(model, calibration)
     inputs = [Path(model), *([checkpoint] if checkpoint else [])]
     to_stream = check_outputs([output], inputs)
-    training = image_files.training_images(calibration)
+    how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
+    training = image_files.training_images(images, how, calibration_count)
     asked = ModelOptions(
         checkpoint=checkpoint,
         key=key,
@@ -109,6 +132,7 @@ def quantize(
         save_network(quantized.network, path)
     facts = {
         **report.network_facts(quantized.network),
+        **opened.taken,
         **report.health_facts(quantized.health, training.labels),
         "notes": [report.note_facts(n) if as_json else str(n) for n in quantized.notes],
     }

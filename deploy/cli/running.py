@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,46 +10,95 @@ import typer
 
 from lapilli.deploy.cli.files import AsJson, NetworkFile
 from lapilli.deploy.cli.frame import print_json, printable
-from lapilli.deploy.cli.options import SIMULATORS, RunConfig
+from lapilli.deploy.cli.options import (
+    SIMULATORS,
+    BinBy,
+    Crop,
+    DataSource,
+    Frames,
+    Resize,
+    RunConfig,
+    Sensor,
+    SkipUnreadable,
+    how_read,
+)
 from lapilli.deploy.comparison.targets import target
 from lapilli.ir.errors import InputError
 from lapilli.simulators.lava.shared.run_config import SIMULATED
 
 if TYPE_CHECKING:
+    from lapilli.deploy.cli.image_set import Images
+    from lapilli.deploy.data.reading import How
+    from lapilli.ir.network import Network
     from lapilli.simulators.protocol import Executable
+
+_AT_ONCE = 256  # images whose every spike is held
 
 
 def run(
     network: NetworkFile,
-    images: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    images: Annotated[list[Path] | None, typer.Argument(help="Picture files.")] = None,
+    source: DataSource = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Only the first of those.")] = None,
     simulator: Annotated[str, typer.Option("--simulator", "--on", help=SIMULATORS)] = "reference",
+    resize: Resize = None,
+    crop: Crop = None,
+    frames: Frames = None,
+    bin_by: BinBy = None,
+    sensor: Sensor = None,
+    skip_unreadable: SkipUnreadable = False,
     run_config: RunConfig = SIMULATED,
     as_json: AsJson = False,
 ) -> None:
-    """Classify pictures on a simulator; needs no PyTorch."""
-    from lapilli.deploy.cli import images as image_files
+    """Classify pictures, or the images of --source, on a simulator; needs no PyTorch."""
+    import numpy as np
+
     from lapilli.deploy.cli.progress import Bars
     from lapilli.export.native import load_network
 
     check_for_lava(run_config, [simulator])
+    if bool(images) == bool(source):
+        raise InputError("name picture files, or data with --source; one of them")
     loaded = load_network(network)
-    pixels = image_files.pictures(images, loaded)
+    how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
+    given = _given(images, source, loaded, how, count)
     with Bars(quiet=as_json) as bars:
         executable = target(simulator, bars.lava, run_config).compile(loaded.graph)
         tell_size(executable, quiet=as_json)
-        recording = executable.run(loaded.encode(pixels))
-    logits = recording.values[loaded.graph.outputs[0]][-1]
+        rows = []
+        for start in range(0, len(given.pixels), _AT_ONCE):
+            recording = executable.run(loaded.encode(given.pixels[start : start + _AT_ONCE]))
+            rows.append(recording.values[loaded.graph.outputs[0]][-1])
+        tell_paths(executable, quiet=as_json)
+    logits = np.concatenate(rows)
     answers = loaded.classify(logits)
     if as_json:
         print_json(
             [
-                {"image": str(i), "answer": a, "logits": row, "simulator": simulator}
-                for i, a, row in zip(images, answers, logits.tolist(), strict=True)
+                {"image": i, "answer": a, "logits": row, "simulator": simulator}
+                for i, a, row in zip(given.names, answers, logits.tolist(), strict=True)
             ]
         )
         return
-    for image, answer in zip(images, answers, strict=True):
+    for image, answer in zip(given.names, answers, strict=True):
         typer.echo(printable(f"{image}: {answer}"))
+
+
+def _given(
+    paths: list[Path] | None, source: str | None, network: Network, how: How, count: int | None
+) -> Images:
+    """Read picture files, or data."""
+    from lapilli.deploy.cli import images as image_files
+    from lapilli.deploy.cli.image_set import Images
+
+    if source is None:
+        names = tuple(map(str, paths or ()))
+        pixels = image_files.pictures(paths or (), network, how)
+        return Images(pixels, names=names)
+    given = image_files.held_out_images(source, image_files.how_for(network, how), count)
+    given.require_fit(network)
+    names = given.names or tuple(f"image {i} of {source}" for i in range(len(given.pixels)))
+    return replace(given, names=names)
 
 
 def tell_size(executable: Executable, *, quiet: bool) -> None:
@@ -57,6 +107,14 @@ def tell_size(executable: Executable, *, quiet: bool) -> None:
 
     if isinstance(executable, ReportsSize) and not quiet:
         typer.echo(f"stock Lava: {executable.size}")
+
+
+def tell_paths(executable: Executable, *, quiet: bool) -> None:
+    """What a simulator that has a choice computed each node by, after its run."""
+    from lapilli.simulators.protocol import ReportsPaths
+
+    if isinstance(executable, ReportsPaths) and not quiet:
+        typer.echo(executable.report)
 
 
 def check_for_lava(run_config: str, simulators: list[str]) -> None:

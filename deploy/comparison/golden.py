@@ -15,11 +15,11 @@ from lapilli.deploy.comparison.compare import firing_rate
 from lapilli.export.atomic import make_folder, write_atomic
 from lapilli.ir.errors import InputError
 from lapilli.ir.network import Network
-from lapilli.ir.tensor import IntArray
+from lapilli.ir.tensor import IntArray, narrowest_dtype
+from lapilli.ir.types import IntRange
 from lapilli.simulators.reference import Reference
 
 NAME, SCRIPT = "golden.npz", "check_golden.py"
-_DTYPES = (np.int8, np.int16, np.int32, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,4 @@ def write_golden(network: Network, pixels: npt.NDArray[np.uint8], folder: Path) 
 
 
 def _narrow(values: IntArray) -> npt.NDArray[np.signedinteger[Any]]:
-    low, high = values.min(), values.max()
-    fits = (d for d in _DTYPES if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
-    return values.astype(next(fits))
+    return values.astype(narrowest_dtype(IntRange(int(values.min()), int(values.max()))))

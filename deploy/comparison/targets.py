@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _CLASSES = {
     "reference": "lapilli.simulators.reference:Reference",
     "event-driven": "lapilli.simulators.event_driven:EventDriven",
+    "fast": "lapilli.simulators.fast:Fast",
     "lava": "lapilli.simulators.lava.host.adapter:Lava",
     "lava-stock": "lapilli.simulators.lava.host.stock:StockLava",
     "nir": "lapilli.simulators.nir.nirtorch:Nir",

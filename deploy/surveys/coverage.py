@@ -24,7 +24,7 @@ from lapilli.ir.tensor import IntArray
 from lapilli.model.trial import SMALL, alive, trial_images
 from lapilli.quantize import Quantized, quantize
 
-SIMULATORS = ("reference", "event-driven", "onnx", "lava")
+SIMULATORS = ("reference", "event-driven", "fast", "onnx", "lava")
 
 _HEAD = """# Coverage
 
@@ -35,19 +35,21 @@ Small untrained models of every family and layout (`model/trial.py`: random para
 statistics of random images), quantized to 8 bits. "Values" counts currents, membranes and spikes
 of every neuron at every time step of three images, and the logits, compared between PyTorch and
 the `reference` simulator; the other columns are mismatches: of the same values for
-`event-driven` and `onnx` (the exported `Scan` model in onnxruntime), of spikes, logits and current
+`event-driven`, `fast` and `onnx` (the exported `Scan` model in onnxruntime), of spikes, \
+logits and current
 digests for `lava`. "Both sides" counts neurons that floats cannot follow exactly, for which the
 integer neuron stands in PyTorch too. How the float models compare with their authors' code:
 families.md.
 
-| family and layout | T | nodes | values | reference | event-driven | onnx | lava | both sides |\
+| family and layout | T | nodes | values | reference | event-driven | fast | onnx | lava |\
+ both sides |\
  firing |
-|---|---|---|---|---|---|---|---|---|---|
+|---|---|---|---|---|---|---|---|---|---|---|
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FamilyRow:
     """One family and layout: the comparisons with PyTorch, by simulator, or why there are none."""
 
     name: str
@@ -57,7 +59,7 @@ class Row:
 
     def __str__(self) -> str:
         if self.quantized is None:
-            return f"| {self.name} | | | refused: {self.refused} | | | | | | |"
+            return f"| {self.name} | | | refused: {self.refused} | | | | | | | |"
         graph = self.quantized.network.graph
         first = self.comparisons[0]
         alive = [r for c in self.comparisons[:1] for r in c.rates.values()]
@@ -75,7 +77,7 @@ class Row:
         return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def examine(name: str, simulators: tuple[str, ...] = SIMULATORS) -> Row:
+def examine(name: str, simulators: tuple[str, ...] = SIMULATORS) -> FamilyRow:
     """Capture, quantize and compare one small model."""
     config, size = SMALL[name]
     images = trial_images(config, size)
@@ -84,12 +86,12 @@ def examine(name: str, simulators: tuple[str, ...] = SIMULATORS) -> Row:
     try:
         quantized = quantize(alive(config, size), images, layout=layout, counts=events)
     except LapilliError as error:
-        return Row(name, None, (), str(error).replace("|", "/"))
+        return FamilyRow(name, None, (), str(error).replace("|", "/"))
     network = quantized.network
     given = integers(network, images.numpy())
     expected = quantized.reference.run_images(given)
     done = tuple(_compare(network, expected, s, given) for s in simulators)
-    return Row(name, quantized, done)
+    return FamilyRow(name, quantized, done)
 
 
 def integers(network: Network, images: npt.NDArray[np.float32]) -> IntArray:

@@ -25,7 +25,7 @@ SLOW = {"lava": 50, "lava-stock": 10}  # a process of its own for each graph, tw
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SimulatorRow:
     """What one simulator did.
 
     Attributes:
@@ -46,7 +46,7 @@ class Row:
         )
 
 
-def survey(name: str, enough: int = ENOUGH, processes: int = 1, first: int = 0) -> Row:
+def survey(name: str, enough: int = ENOUGH, processes: int = 1, first: int = 0) -> SimulatorRow:
     """Give a simulator random graphs until it has taken `enough`, or declined too many.
 
     Raises:
@@ -62,7 +62,7 @@ def survey(name: str, enough: int = ENOUGH, processes: int = 1, first: int = 0) 
                 tried += 1
                 exact += compared is not None
                 values += compared or 0
-    return Row(name, tried, exact, values, time.perf_counter() - start)
+    return SimulatorRow(name, tried, exact, values, time.perf_counter() - start)
 
 
 def _compared(name: str, seed: int) -> int | None:

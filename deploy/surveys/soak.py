@@ -57,7 +57,7 @@ class LeftoverError(LapilliError, RuntimeError):
     """A run left something behind; says what."""
 
 
-class Watch:
+class LeftoverCheck:
     """What there was before a run; its files are to be in `folder`."""
 
     def __init__(self, folder: Path) -> None:
@@ -132,7 +132,7 @@ def _compared(simulator: Lava | StockLava, seed: int, folder: Path) -> int | Non
     except UnsupportedError:
         return None
     want = Reference().compile(case.graph).run(case.inputs)
-    watch = Watch(folder)
+    watch = LeftoverCheck(folder)
     got = executable.run(case.inputs)
     watch.check()
     comparison = compare_recordings(case.graph, want, got)

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.export import limits
+from lapilli.export.limits import Progress
 from lapilli.export.malformed import MalformedError
 
 Value: TypeAlias = "npt.NDArray[Any] | str | Texts"
@@ -58,12 +59,13 @@ class Tree:
     values: Mapping[Location, Value]
 
 
-def parse_tree(data: bytes, memory_limit: int) -> Tree:
+def parse_tree(data: bytes, memory_limit: int, progress: Progress | None = None) -> Tree:
     """Read every dataset of a file from its bytes.
 
     Args:
         data: of the file.
         memory_limit: that its numbers may take, eight for each.
+        progress: is told of the datasets that are read, about a hundred times.
 
     Raises:
         MalformedError: no HDF5 file, damaged, or one of the things that no honest file needs;
@@ -75,7 +77,11 @@ def parse_tree(data: bytes, memory_limit: int) -> Tree:
             groups, datasets = _walk(file)
             for dataset in datasets.values():
                 _check(dataset, budget)
-            values = {at: _read(dataset, budget) for at, dataset in datasets.items()}
+            values = {}
+            for done, (at, dataset) in enumerate(datasets.items(), start=1):
+                values[at] = _read(dataset, budget)
+                if progress is not None and (done * 100) % len(datasets) < 100:
+                    progress(done, len(datasets))
     except _H5PY as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise MalformedError(f"damaged, or no HDF5 file ({reason})") from error

@@ -11,8 +11,12 @@ import codecs
 import json
 import math
 import os
+import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +25,28 @@ from safetensors.numpy import load, save
 
 from lapilli.export import limits
 from lapilli.export.hdf5.parser import Texts, Tree, parse_tree
+from lapilli.export.limits import Progress
 from lapilli.export.malformed import MalformedError
 from lapilli.ir.errors import FormatError
 
 _PATIENCE = 60.0  # seconds, however busy the machine is
 _CODE = "from lapilli.export.hdf5.process import answer; answer({most})"
 _ENDLESS = "damaged: the HDF5 library did not come to an end with it"
+_PROGRESS = re.compile(rb"(\d{1,9}) (\d{1,9})\n")
+_LONGEST_LINE = 64
 _REFUSED = 3  # exit status of a worker whose output is the reason
 
 
-def read_tree(path: Path, memory_limit: int | None = None) -> Tree:
+def read_tree(
+    path: Path, memory_limit: int | None = None, progress: Progress | None = None
+) -> Tree:
     """Read every dataset of a file; opens that file alone.
 
     Args:
         path: of the file.
         memory_limit: that its numbers may take, eight for each; by default as
             `limits.justified` says.
+        progress: is told of the datasets that are read, from a thread of its own.
 
     Raises:
         FormatError: no HDF5 file, damaged, or one of the things that no honest file needs;
@@ -51,10 +61,11 @@ def read_tree(path: Path, memory_limit: int | None = None) -> Tree:
     known = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     patience = _PATIENCE + len(data) / (1 << 18)
     try:
-        worker = subprocess.run(
-            [sys.executable, "-c", code],
-            input=data, env=known, capture_output=True, check=False, timeout=patience,
-        )  # fmt: skip
+        with _listening(progress) as told:
+            worker = subprocess.run(
+                [sys.executable, "-c", code], input=data, env=known, check=False,
+                stdout=subprocess.PIPE, stderr=told, timeout=patience,
+            )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise FormatError(path, _ENDLESS) from error
     if worker.returncode == _REFUSED:
@@ -64,12 +75,39 @@ def read_tree(path: Path, memory_limit: int | None = None) -> Tree:
     return _unpacked(worker.stdout)
 
 
+@contextmanager
+def _listening(progress: Progress | None) -> Iterator[int]:
+    """Give a worker something to write its progress to, and pass it on until the worker ends."""
+    if progress is None:
+        yield subprocess.DEVNULL
+        return
+    heard, told = os.pipe()
+    listener = threading.Thread(target=_listen, args=(heard, progress), daemon=True)
+    listener.start()
+    try:
+        yield told
+    finally:
+        os.close(told)
+        listener.join()
+
+
+def _listen(heard: int, progress: Progress) -> None:
+    with open(heard, "rb") as lines:
+        for line in iter(lambda: lines.readline(_LONGEST_LINE), b""):
+            if said := _PROGRESS.fullmatch(line):  # anything else is the library's
+                progress(int(said[1]), int(said[2]))
+
+
+def _tell(done: int, total: int) -> None:
+    os.write(2, f"{done} {total}\n".encode())
+
+
 def answer(memory_limit: int) -> None:
     """Be the worker of `read_tree`: bytes of a file in, the tree or a reason out."""
     data = sys.stdin.buffer.read()
     confine(memory_limit, seconds=5 + len(data) // (1 << 20))
     try:
-        out = _packed(parse_tree(data, memory_limit))
+        out = _packed(parse_tree(data, memory_limit, _tell))
     except MalformedError as error:
         sys.stdout.buffer.write(str(error).encode(errors="replace"))
         sys.stdout.flush()

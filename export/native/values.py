@@ -26,8 +26,9 @@ def mapping(
 
 def fields_of(kind: Any, value: object, where: str) -> dict[str, Any]:
     """Take an object that has the fields of a dataclass; those with a default may be missing."""
-    must = [f.name for f in fields(kind) if f.default is MISSING]
-    may = [f.name for f in fields(kind) if f.default is not MISSING]
+    given = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(kind)}
+    must = [name for name, needed in given.items() if needed]
+    may = [name for name, needed in given.items() if not needed]
     return mapping(value, where, must, may)
 
 

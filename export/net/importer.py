@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lapilli.export import limits
+from lapilli.export.limits import Progress
 from lapilli.export.malformed import MalformedError
 from lapilli.export.net.delays import delayed, per_synapse
 from lapilli.export.net.reader import NetFile, NetLayer, read_net
@@ -30,7 +31,12 @@ _MOST_VTH = (1 << THRESHOLD_BITS) - 1
 _BIAS = IntRange(-(1 << (BIAS_BITS - 1)), (1 << (BIAS_BITS - 1)) - 1)
 
 
-def network_from_net(path: Path, T: int | None = None, memory_limit: int | None = None) -> Network:
+def network_from_net(
+    path: Path,
+    T: int | None = None,
+    memory_limit: int | None = None,
+    reading: Progress | None = None,
+) -> Network:
     """Read a chain of CUBA layers, exactly as netx runs it.
 
     The input of a file whose first layer has neurons is their bias, `weight x + bias` of a
@@ -41,12 +47,13 @@ def network_from_net(path: Path, T: int | None = None, memory_limit: int | None 
         path: of the file.
         T: steps of a sample; by default what the file says.
         memory_limit: as `read_net`.
+        reading: as `read_net`.
 
     Raises:
         FormatError: as `read_net`; or something that netx does not read, or that its registers
             would change, or that the graph has no op for: names the layer.
     """
-    file = read_net(path, memory_limit)
+    file = read_net(path, memory_limit, reading)
     try:
         return _network(file, T)
     except MalformedError as error:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lapilli.export.hdf5.parser import Texts, Tree, parse_tree, show
 from lapilli.export.hdf5.process import read_tree
+from lapilli.export.limits import Progress
 from lapilli.export.malformed import MalformedError
 from lapilli.ir.errors import FormatError
 from lapilli.ir.tensor import IntArray
@@ -43,19 +44,22 @@ class NetFile:
     T: int | None
 
 
-def read_net(path: Path, memory_limit: int | None = None) -> NetFile:
+def read_net(
+    path: Path, memory_limit: int | None = None, reading: Progress | None = None
+) -> NetFile:
     """Read a file of lava-dl's `export_hdf5`; opens that file alone.
 
     Args:
         path: of the file.
         memory_limit: that its numbers may take, eight for each; by default 16 MiB, or 64
             times the file if that is more.
+        reading: is told of the datasets that are read, from a thread of its own.
 
     Raises:
         FormatError: no HDF5 file, damaged, or a layer, neuron, field or number that cannot be
             read for certain; names the object.
     """
-    tree = read_tree(path, memory_limit)
+    tree = read_tree(path, memory_limit, reading)
     try:
         return _file(tree)
     except MalformedError as error:

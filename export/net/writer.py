@@ -155,12 +155,12 @@ def _encoder(graph: Graph, node: Node) -> ops.Neuron:
 def _sources(graph: Graph) -> dict[str, set[str]]:
     """For each node, the input and populations whose values reach it through no other."""
     ends = {n.name for n in graph.nodes if isinstance(n.op, (ops.Input, ops.Neuron, ops.Readout))}
-    reach: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = {}
     for node in graph.nodes:
-        reach[node.name] = set()
+        found[node.name] = set()
         for name in node.inputs:
-            reach[node.name] |= {name} if name in ends else reach[name]
-    return reach
+            found[node.name] |= {name} if name in ends else found[name]
+    return found
 
 
 def _unsupported(op: ops.Op) -> str | None:

@@ -61,7 +61,7 @@ class Byte:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class CarriedState:
     """What a node keeps from step to step; zero before the first.
 
     Attributes:
@@ -96,7 +96,7 @@ class Body:
     nodes: list[NodeProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)
     functions: dict[tuple[object, ...], FunctionProto] = field(default_factory=dict)
-    states: list[State] = field(default_factory=list)
+    states: list[CarriedState] = field(default_factory=list)
     membranes: dict[str, str] = field(default_factory=dict)
     values: dict[str, ValueInfoProto] = field(default_factory=dict)
     bytes: dict[str, list[Byte]] = field(default_factory=dict)
@@ -198,10 +198,10 @@ class Body:
         else:
             self.emit("Cast", [value], node, out=self.value(node), to=self.carrier(node))
 
-    def state(self, node: str, role: str, carrier: int) -> State:
+    def state(self, node: str, role: str, carrier: int) -> CarriedState:
         """Add a state of a node's shape."""
         name = self.fresh(f"{node}/{role}")
         before, after = name + self.suffix, self.fresh(f"{name}/next") + self.suffix
-        made = State(node, role, before, after, carrier, self.graph.types[node].shape)
+        made = CarriedState(node, role, before, after, carrier, self.graph.types[node].shape)
         self.states.append(made)
         return made

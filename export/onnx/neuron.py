@@ -90,7 +90,7 @@ def _remembered(op: ops.Neuron) -> list[str]:
 
 def _lif(name: str, op: ops.Neuron, carrier: int) -> FunctionProto:
     """The rule of `ir.ops.Neuron`, operator by operator."""
-    step = _Lines(carrier)
+    step = _FunctionBody(carrier)
     current = step.add("Cast", "x", to=carrier)
     if op.fraction_bits > 0:
         current = step.add("Mul", current, step.number(1 << op.fraction_bits))
@@ -140,7 +140,7 @@ def _lif(name: str, op: ops.Neuron, carrier: int) -> FunctionProto:
 
 def _staircase(name: str, carrier: int) -> FunctionProto:
     """Number of thresholds (levels, 1, ...) that x (batch, ...) has reached."""
-    step = _Lines(carrier)
+    step = _FunctionBody(carrier)
     x = step.add("Unsqueeze", step.add("Cast", "x", to=carrier), step.axes(0))
     reached = step.add("Cast", step.add("GreaterOrEqual", x, "thresholds"), to=I32)
     step.add("ReduceSum", reached, step.axes(0), out="steps", keepdims=0)
@@ -148,7 +148,7 @@ def _staircase(name: str, carrier: int) -> FunctionProto:
     return _function(name, ["x", "thresholds"], ["steps"], step.nodes, about)
 
 
-class _Lines:
+class _FunctionBody:
     """The body of a function, a line per operator; `carrier` is the type of its state."""
 
     def __init__(self, carrier: int) -> None:

@@ -93,8 +93,10 @@ def _pool(body: Body, node: Node, op: ops.MaxPool2d) -> None:
         x = body.emit("Pad", [x, around, lowest], node.name)
     size = body.graph.types[node.name].shape
     for axis, kernel, stride in ((2, op.kernel[0], op.stride[0]), (3, op.kernel[1], op.stride[1])):
-        reach = (size[axis - 1] - 1) * stride + 1
-        shifted = [_cut(body, node.name, x, axis, i, i + reach, step=stride) for i in range(kernel)]
+        extent = (size[axis - 1] - 1) * stride + 1
+        shifted = [
+            _cut(body, node.name, x, axis, i, i + extent, step=stride) for i in range(kernel)
+        ]
         x = _largest(body, node.name, shifted, carrier)
     body.name(node.name, x, carrier)
 

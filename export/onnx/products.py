@@ -33,7 +33,7 @@ def faults(node: Node, graph: Graph) -> tuple[str, ...]:
     if not isinstance(node.op, ops.Linear | ops.Conv2d | ops.SpikeMatmul):
         return ()
     found = []
-    partial, total = _reach(node, graph)
+    partial, total = _product_bounds(node, graph)
     if not fits(IntRange(-partial, partial), I32):
         found.append(
             f"a sum of products of bytes can need {partial.bit_length() + 1} bits; "
@@ -72,8 +72,10 @@ def _sum_of_products(
 ) -> None:
     """The products of all bytes of the one side with all bytes of the other, added up."""
     name = node.name
-    reach = _reach(node, body.graph)[1] + (0 if bias is None else int(np.abs(bias).max()))
-    carrier = I32 if fits(IntRange(-reach, reach), I32) else I64
+    magnitude = _product_bounds(node, body.graph)[1] + (
+        0 if bias is None else int(np.abs(bias).max())
+    )
+    carrier = I32 if fits(IntRange(-magnitude, magnitude), I32) else I64
     total = ""
     for a in _bytes_of(body, node.inputs[0]):
         for b in right:
@@ -89,7 +91,7 @@ def _sum_of_products(
     body.name(name, total, carrier)
 
 
-def _reach(node: Node, graph: Graph) -> tuple[int, int]:
+def _product_bounds(node: Node, graph: Graph) -> tuple[int, int]:
     """Bounds on the magnitude of a product of one byte each, and of the whole product."""
     first, *others = (graph.types[i] for i in node.inputs)
     if isinstance(node.op, ops.Linear | ops.Conv2d):

@@ -28,6 +28,7 @@ from lapilli.model.capture.opaque import OpaqueNeuron, OpaqueShiftmax
 from lapilli.model.capture.opaque_step import OpaqueStep
 from lapilli.model.capture.program import Captured
 from lapilli.model.capture.repeatability import check_repeatable
+from lapilli.model.capture.scripted import check_not_scripted
 from lapilli.model.capture.signature import LAYOUTS, Signature
 from lapilli.model.neurons.adapters import adapter_of, reset_states
 from lapilli.model.neurons.copies import copied
@@ -72,6 +73,7 @@ def capture(
     if "T" in layout and image_shape[0] == 1:
         raise CaptureError("", "images of a single time step; drop that axis, use layout BCHW")
     signature = Signature(layout=layout, per_sample=per_sample)
+    check_not_scripted(model)
     model, notes = on_torch(on_cpu(model))
     _check_mode(model)
     notes += check_repeatable(model, signature, image_shape, output, leaf)

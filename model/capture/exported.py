@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,11 +15,11 @@ from torch.utils import _pytree as pytree
 from lapilli.ir.errors import CaptureError
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import axes, program
-from lapilli.model.capture.axes import Factor, MixError
+from lapilli.model.capture.axes import MixError
 from lapilli.model.capture.opaque import NEURON
 from lapilli.model.capture.output import check_read, chosen, is_per_step, living
 from lapilli.model.capture.program import Call, Captured, FloatArray, ancestors
-from lapilli.model.capture.rolling import Gathered, Loop, roll
+from lapilli.model.capture.rolling import Loop, roll
 from lapilli.model.capture.rules.einsum import EINSUM
 from lapilli.model.capture.rules.elementwise import ELEMENTWISE
 from lapilli.model.capture.rules.linear import LINEAR
@@ -28,6 +27,7 @@ from lapilli.model.capture.rules.pooling import POOLING
 from lapilli.model.capture.rules.slicing import SLICING
 from lapilli.model.capture.rules.wiring import WIRING
 from lapilli.model.capture.signature import Signature
+from lapilli.model.capture.steps import gather, steps_of, with_steps
 from lapilli.model.capture.translation import OperatorRule, Translation
 
 aten = torch.ops.aten
@@ -91,7 +91,10 @@ class Reader:
                 self.add(image)
             elif self.loop is not None and each in self.loop.gathered:
                 self.looping = False
-                self._values[each.name] = self._gather(each, self.loop.gathered[each])
+                gathered = self.loop.gathered[each]
+                first = self._values[gathered.first.name]
+                self._values[each.name] = call = gather(each.name, first, gathered, self.loop.T)
+                self.add(call)
             elif each.op == "call_function" and each in needed:
                 self.looping = self.loop is not None and each in self.loop.step
                 self._visit(each)
@@ -106,10 +109,10 @@ class Reader:
             per_sample=self.per_sample,
         )
         if self.loop is not None:
-            self._give_steps(self.loop.T)
+            self.calls = with_steps(self.calls, self._in_loop, self.loop.T)
         calls = living(self.calls, result.name)
         check_read(calls)
-        T = self._steps(calls)
+        T = steps_of(calls)
         return Captured(
             self.model, calls, result.name, T, self.constants, signature, tuple(self.notes)
         )
@@ -219,61 +222,6 @@ class Reader:
             return self._is_zero(node.args[0])
         value = self.constant(node.name)
         return isinstance(value, Tensor) and not value.any()
-
-    def _gather(self, node: Any, gathered: Gathered) -> Call:
-        """The operator over T that takes the steps together."""
-        x = self._values[gathered.first.name]
-        T = self.loop.T if self.loop else 1
-        if gathered.how == "sum":
-            op: program.Operator = program.Sum(axes=(), keepdims=False, mean=False, time=True)
-            dims = x.dims
-        elif gathered.how == "last":
-            op, dims = program.Last(), x.dims
-        else:
-            rank = len(x.dims) + (gathered.how == "stack")
-            at = gathered.axis % rank
-            if gathered.how == "cat" and x.dims[at]:
-                raise CaptureError("", f"joins the steps along {axes.show(x.dims)}; stack them")
-            op = program.Reshape()
-            dims = (*x.dims[:at], (Factor("T", T),), *x.dims[at + (gathered.how == "cat") :])
-        call = Call(node.name, op, (x.name,), "", dims)
-        self.add(call)
-        return call
-
-    def _give_steps(self, T: int) -> None:
-        """What was translated for the first step is every step's: T becomes its first axis."""
-        time = (Factor("T", T),)
-        (image,) = (c for c in self.calls.values() if isinstance(c.op, program.Input))
-        shown = f"{image.name}.steps"
-        timed = axes.has(image.dims, "T")
-        for name, call in list(self.calls.items()):
-            if name not in self._in_loop or call is image:
-                continue
-            inputs = call.inputs
-            if not timed:
-                inputs = tuple(shown if i == image.name else i for i in inputs)
-            dims = call.dims if axes.has(call.dims, "T") else (time, *call.dims)
-            self.calls[name] = replace(call, inputs=inputs, dims=dims)
-        if not timed:
-            repeated = Call(shown, program.Expand(), (image.name,), "", (time, *image.dims))
-            self.calls = {image.name: image, shown: repeated, **self.calls}
-
-    # ---- the answer ----
-
-    def _steps(self, calls: Mapping[str, Call]) -> int:
-        """T; 1 if neurons saw an axis of length 1 in its place."""
-        sizes = {f.size for c in calls.values() for d in c.dims for f in d if f.name == "T"}
-        fires = [c for c in calls.values() if isinstance(c.op, program.Neuron | program.Membrane)]
-        if not fires:
-            raise CaptureError("", "has no time axis: no neuron that lapilli knows was called")
-        if len(sizes) > 1:
-            raise CaptureError("", f"has time axes of different lengths: {sorted(sizes)}")
-        for call in fires:
-            if sizes and not axes.has(call.dims, "T"):
-                raise CaptureError(
-                    call.path, f"the neuron sees one time step, other values have {min(sizes)}"
-                )
-        return min(sizes, default=1)
 
 
 def _numbered(exported: torch.export.ExportedProgram) -> dict[str, int]:

@@ -44,7 +44,7 @@ def apart(
         CaptureError: raised by a work; or the model cannot be copied where it has to be.
     """
     if _CAN_FORK:
-        with suppress(_LostError):
+        with suppress(_NoAnswerError):
             return _forked([partial(work, model) for work in works]), ()
     with _generators_kept():
         found = [tuple(work(copied(model))) for work in works]
@@ -54,7 +54,7 @@ def apart(
     )
 
 
-class _LostError(Exception):
+class _NoAnswerError(Exception):
     """A forked process gave no answer."""
 
 
@@ -89,11 +89,11 @@ def _started(work: Callable[[], Iterator[Any]]) -> tuple[int, connection.Connect
 def _answers(pipe: connection.Connection) -> Iterator[Any]:
     while True:
         if not pipe.poll(SILENCE_S):
-            raise _LostError
+            raise _NoAnswerError
         try:
             kind, value = pickle.loads(pipe.recv_bytes())
         except EOFError:
-            raise _LostError from None
+            raise _NoAnswerError from None
         if kind == "error":
             raise CaptureError(*value)
         if kind == "end":

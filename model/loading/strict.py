@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError, CheckpointError
+from lapilli.model.capture.scripted import check_not_scripted
 from lapilli.model.loading.checkpoint import Checkpoint, require_real_numbers
 from lapilli.model.loading.containers import (
     common_prefix,
@@ -32,10 +33,11 @@ def as_network(made: object, name: str) -> Module:
     """A module, in evaluation mode.
 
     Raises:
-        CaptureError: it is something else.
+        CaptureError: it is something else, or TorchScript.
     """
     if not isinstance(made, nn.Module):
         raise CaptureError(name, f"is a {type(made).__name__}, not a torch.nn.Module")
+    check_not_scripted(made)
     return made.eval()
 
 

@@ -1,4 +1,5 @@
 """Several linear maps in a row as one.
 
-Reading order: `linear_map` (what a map is), `values` (its numbers), `merge` (the walk).
+Reading order: `linear_map` (what a map is), `values` (a value that is one), `constants`
+(what scales, shifts and pads it), `merge` (the walk), `emission` (the program anew).
 """

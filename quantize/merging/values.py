@@ -15,7 +15,7 @@ from lapilli.model.capture.axes import Dims, step_shape
 from lapilli.model.capture.program import Call, Captured, FloatArray
 from lapilli.quantize.merging.linear_map import LinearMap, identity
 
-Places: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+Positions: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,10 +25,10 @@ class LinearValue:
     Attributes:
         form: the map; source: name of the other value.
         dims: of the map's result, before `wires`: reshapes and transpositions of it.
-        places: for each element of one time step, its number before `wires`; None if the
+        positions: for each element of one time step, its number before `wires`; None if the
             wires lead nowhere.
         paths: modules whose linear maps are in it.
-        bare: the one linear map that it is as yet, on its way to a batch norm.
+        unnormalised: the one linear map that it is as yet, on its way to a batch norm.
     """
 
     form: LinearMap
@@ -36,27 +36,27 @@ class LinearValue:
     dims: Dims
     wires: tuple[Call, ...]
     paths: tuple[str, ...]
-    places: Places | None = None
-    bare: bool = False
+    positions: Positions | None = None
+    unnormalised: bool = False
 
 
-def numbers(mine: LinearValue) -> Places:
+def positions_of(mine: LinearValue) -> Positions:
     """For each element of one time step, its number before the wires."""
-    if mine.places is not None:
-        return mine.places
+    if mine.positions is not None:
+        return mine.positions
     shape = step_shape(mine.wires[-1].dims if mine.wires else mine.dims)
     return np.arange(math.prod(shape)).reshape(shape)
 
 
-def channels_of(mine: LinearValue) -> Places:
+def channels_of(mine: LinearValue) -> Positions:
     """The map's output channel of each element of one time step."""
-    shape, before = step_shape(mine.dims), numbers(mine)
+    shape, before = step_shape(mine.dims), positions_of(mine)
     if mine.form.space:
         return np.asarray(before // math.prod(shape[-mine.form.space :]), np.int64)
     return np.asarray(before % shape[-1], np.int64)
 
 
-def by_channel(values: FloatArray, channels: Places, count: int) -> FloatArray:
+def by_channel(values: FloatArray, channels: Positions, count: int) -> FloatArray:
     """What is the same for all elements of a channel.
 
     Raises:

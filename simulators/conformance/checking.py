@@ -40,7 +40,8 @@ def check(simulator: Simulator, case: Case) -> int:
         How many values were compared.
 
     Raises:
-        MismatchError: where and when the first value differs, or that nothing was compared.
+        MismatchError: where and when the first value differs, that nothing was compared, or what
+            is no `Recording` of int64 arrays by the names of nodes.
         UnsupportedError: the simulator declines; the caller decides whether it may.
     """
     expected = Reference().compile(case.graph).run(case.inputs)
@@ -50,6 +51,8 @@ def check(simulator: Simulator, case: Case) -> int:
         got = executable.run(case.inputs)
         for kind, name, want, have in _pairs(expected, got, case.graph):
             where = f"{case} ({case.why}): {simulator.name}, {attempt} run: {kind} of {name}"
+            if (found := _element_type(have)) != "int64":
+                raise MismatchError(f"{where} is {found}, not an array of int64")
             if want.shape != have.shape:
                 raise MismatchError(f"{where} has shape {have.shape}, not {want.shape}")
             if (wrong := np.argwhere(want != have)).size:
@@ -64,10 +67,25 @@ def check(simulator: Simulator, case: Case) -> int:
     return compared
 
 
+def _element_type(value: object) -> str:
+    """Name of an array's element type; of what is no array, of its own."""
+    return str(value.dtype) if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+
+
 def _pairs(
     expected: Recording, got: Recording, graph: Graph
 ) -> list[tuple[str, str, IntArray, IntArray]]:
     """What both must agree on: `Graph.recorded`, the rest if recorded."""
+    if not isinstance(got, Recording):
+        raise MismatchError(f"`run` gives a {type(got).__name__}, not an `ir.recording.Recording`")
+    for kind, names, known in (
+        ("value", got.values, expected.values),
+        ("membrane", got.membranes, expected.membranes),
+        ("current", got.currents, expected.currents),
+        ("current digest", got.current_digests, expected.currents),
+    ):
+        if strange := sorted(names.keys() - known.keys()):
+            raise MismatchError(f"recorded a {kind} of {strange[0]!r}, which has none")
     shown = set(graph.recorded)
     if missing := sorted(shown - got.values.keys()):
         raise MismatchError(f"nothing recorded of {missing[0]!r}")

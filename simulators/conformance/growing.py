@@ -17,7 +17,7 @@ from lapilli.ir.types import Kind, TensorType
 MOST = 1 << 20  # of a value: registers and messages of every target have room
 
 
-class DeadError(Exception):
+class NothingFiresError(Exception):
     """Internal: nothing fires, or no spikes are left to grow on."""
 
 
@@ -43,7 +43,7 @@ class Growing:
                and (t.is_binary if self.plain else t.kind is not Kind.GRADED)]  # fmt: skip
         fit = [n for n in fit if rank is None or len(self.shape(n)) == rank] or fit
         if not fit:
-            raise DeadError
+            raise NothingFiresError
         return fit[-1 - int(self.rng.integers(min(3, len(fit))))]
 
     def layer(self, x: str, *, stay: bool = False, out: int | None = None) -> str:

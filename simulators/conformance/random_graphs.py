@@ -19,7 +19,7 @@ from lapilli.ir import ops
 from lapilli.ir.graph import Graph
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import Case
-from lapilli.simulators.conformance.growing import DeadError, Growing
+from lapilli.simulators.conformance.growing import Growing, NothingFiresError
 
 _BATCH = 3
 _KINDS = (
@@ -34,7 +34,7 @@ def random_case(seed: int) -> Case:
     """
     for attempt in range(100):
         growing = _Blocks(np.random.default_rng([seed, attempt]), plain=seed % 2 == 0)
-        with suppress(DeadError):
+        with suppress(NothingFiresError):
             growing.grow()
             graph = growing.finish()
             inputs = {name: growing.values[name] for name in graph.inputs}
@@ -62,7 +62,7 @@ class _Blocks(Growing):
         last = self._head(self.any())
         graph = self._whole(last)
         if not graph.firing:
-            raise DeadError
+            raise NothingFiresError
         return graph
 
     def _whole(self, last: str) -> Graph:

@@ -50,7 +50,7 @@ class Nir:
 
     name: str = "nir"
 
-    def compile(self, graph: Graph) -> _Executable:
+    def compile(self, graph: Graph) -> _NirtorchExecutable:
         """Export, write, read back.
 
         Raises:
@@ -97,7 +97,7 @@ def load_portable(nir_graph: Any) -> Imported:
     return Imported("nirtorch", module, from_rest(module))
 
 
-def load(nir_graph: Any, graph: Graph) -> _Executable:
+def load(nir_graph: Any, graph: Graph) -> _NirtorchExecutable:
     """Make a NIR graph that `lapilli.export.nir.write.writer` has written ready to run.
 
     Args:
@@ -119,11 +119,11 @@ def load(nir_graph: Any, graph: Graph) -> _Executable:
         default_map={},
         dtype=torch.float64,
     )
-    return _Executable(graph, facts, module)
+    return _NirtorchExecutable(graph, facts, module)
 
 
 @dataclass(frozen=True, slots=True)
-class _Executable:
+class _NirtorchExecutable:
     graph: Graph
     facts: Mapping[str, Any]
     module: Callable[..., Any]
@@ -207,10 +207,25 @@ def _node_map(
     import nir
     import torch
     from torch import Tensor, nn
-    from torch.nn import functional
 
     def tensor(array: Any) -> Tensor:
         return torch.from_numpy(np.array(array, dtype))
+
+    return {
+        nir.Input: lambda node: nn.Identity(),
+        nir.Output: lambda node: nn.Identity(),
+        **_stateless(tensor),
+        **_neurons(dt, tensor),
+    }
+
+
+def _stateless(
+    tensor: Callable[[Any], torch.Tensor],
+) -> dict[Any, Callable[[Any], torch.nn.Module]]:
+    """Nodes without state; `tensor` makes one of a node's array."""
+    import nir
+    from torch import Tensor, nn
+    from torch.nn import functional
 
     class Map(nn.Module):
         """A node without state."""
@@ -221,21 +236,6 @@ def _node_map(
 
         def forward(self, x: Tensor) -> Tensor:
             return self.compute(x)
-
-    class Fire(nn.Module):
-        """A neuron; `step` is its membrane's Euler step. nirtorch asks for the name `state`."""
-
-        def __init__(self, node: Any, step: Callable[[Tensor, Tensor], Tensor]) -> None:
-            super().__init__()
-            self.step = step
-            self.threshold, self.reset = tensor(node.v_threshold), tensor(node.v_reset)
-
-        def forward(self, x: Tensor, state: _Seen | None = None) -> tuple[Tensor, _Seen]:
-            v = torch.zeros_like(x) if state is None else state.after
-            h = self.step(v, x)
-            spikes = (h > self.threshold).to(h.dtype)
-            seen = _Seen(spikes, h, x, torch.where(spikes != 0, self.reset, h))
-            return spikes, seen
 
     def affine(node: Any) -> nn.Module:
         w, b = tensor(node.weight), tensor(node.bias)
@@ -259,6 +259,38 @@ def _node_map(
         first, last = int(node.start_dim), int(node.end_dim)
         return Map(lambda x: x.flatten(first + 1, last if last < 0 else last + 1))
 
+    return {
+        nir.Affine: affine,
+        nir.Conv2d: conv2d,
+        nir.SumPool2d: sum_pool,
+        nir.Scale: scale,
+        nir.Flatten: flatten,
+    }
+
+
+def _neurons(
+    dt: float, tensor: Callable[[Any], torch.Tensor]
+) -> dict[Any, Callable[[Any], torch.nn.Module]]:
+    """Nodes with a membrane, by the Euler step of `dt` seconds."""
+    import nir
+    import torch
+    from torch import Tensor, nn
+
+    class Fire(nn.Module):
+        """A neuron; `step` is its membrane's Euler step. nirtorch asks for the name `state`."""
+
+        def __init__(self, node: Any, step: Callable[[Tensor, Tensor], Tensor]) -> None:
+            super().__init__()
+            self.step = step
+            self.threshold, self.reset = tensor(node.v_threshold), tensor(node.v_reset)
+
+        def forward(self, x: Tensor, state: _Seen | None = None) -> tuple[Tensor, _Seen]:
+            v = torch.zeros_like(x) if state is None else state.after
+            h = self.step(v, x)
+            spikes = (h > self.threshold).to(h.dtype)
+            seen = _Seen(spikes, h, x, torch.where(spikes != 0, self.reset, h))
+            return spikes, seen
+
     def integrate_and_fire(node: Any) -> nn.Module:
         gain = tensor(node.r * dt)
         return Fire(node, lambda v, x: v + gain * x)
@@ -270,17 +302,7 @@ def _node_map(
         w_in, rest = tensor(node.w_in), tensor(node.v_leak)
         return Fire(node, lambda v, x: v + rate * (rest - v + r * (w_in * x)))
 
-    return {
-        nir.Input: lambda node: nn.Identity(),
-        nir.Output: lambda node: nn.Identity(),
-        nir.Affine: affine,
-        nir.Conv2d: conv2d,
-        nir.SumPool2d: sum_pool,
-        nir.Scale: scale,
-        nir.Flatten: flatten,
-        nir.IF: integrate_and_fire,
-        nir.CubaLIF: leaky,
-    }
+    return {nir.IF: integrate_and_fire, nir.CubaLIF: leaky}
 
 
 def _pair(value: Any) -> tuple[int, int]:

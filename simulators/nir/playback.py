@@ -126,7 +126,7 @@ def integers(framework: str, name: str, rows: _Floats, home: IntArray) -> IntArr
 
 
 def read_out(shown: IntArray, output: Mapping[str, Any]) -> IntArray:
-    """What the host makes of an output (T, B, ...): its limbs as one number, added up over time."""
+    """What the host makes of an output (T, B, ...): its words as one number, added up over time."""
     units = output.get("units")
     answer = shown if units is None else np.tensordot(shown, units, axes=(2, 0))
     return np.asarray(answer.cumsum(axis=0) if output["accumulate"] else answer, np.int64)

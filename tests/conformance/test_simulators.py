@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from lapilli.deploy.comparison.targets import NAMES
 from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, RangeError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
@@ -18,6 +20,9 @@ from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import TensorType
 from lapilli.simulators.conformance import CASES, Case, check
 from lapilli.simulators.event_driven import EventDriven
+from lapilli.simulators.fast import Fast
+from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.stock import StockLava
 from lapilli.simulators.nir.nirtorch import Nir, NirTorch
 from lapilli.simulators.nir.norse import Norse
 from lapilli.simulators.nir.snntorch import SnnTorch
@@ -30,6 +35,7 @@ Inputs = tuple[IntArray, ...]
 SIMULATORS: tuple[Simulator, ...] = (
     Reference(),
     EventDriven(),
+    Fast(),
     Onnx(),
     Onnx("onnx-inlined", inlined=True),
     Onnx("onnx-step", step=True),
@@ -87,6 +93,13 @@ def test_readers_of_nir_are_exact_or_decline(simulator: Simulator, case: Case) -
         return
     with pytest.raises(UnsupportedError, match=re.escape(declined[case.name])):
         check(simulator, case)
+
+
+def test_every_simulator_of_the_table_is_held_to_the_suite() -> None:
+    elsewhere = {Lava().name, StockLava().name}  # tests/simulators/test_lava.py, test_lava_stock.py
+    here = {simulator.name for simulator in (*SIMULATORS, *NIR_READERS)}
+    missing = set(NAMES) - here - elsewhere
+    assert not missing, f"name it in SIMULATORS above, to run it on every case: {missing}"
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.by_hand is not None], ids=str)
@@ -350,7 +363,8 @@ def test_the_suite_catches_a_forgetful_readout() -> None:
 
 def test_every_case_earns_its_place() -> None:
     exposing = {exposed_by for _, exposed_by in MUTANTS} | {"readout-accumulates"}
-    assert exposing == {case.name for case in CASES}
+    missing = {case.name for case in CASES} - exposing
+    assert not missing, f"no mutant in MUTANTS is exposed by {missing}"
 
 
 # ---- what passing means -----------------------------------------------------------------------
@@ -392,6 +406,42 @@ class _Silent:
                 return Recording({})
 
         return Running()
+
+
+class _Gives:
+    """What the reference records, changed by somebody who has not read what a recording is."""
+
+    name = "gives"
+
+    def __init__(self, change: Callable[[Recording], Any]) -> None:
+        self.change = change
+
+    def compile(self, graph: Graph) -> Executable:
+        inner, change = Reference().compile(graph), self.change
+
+        class Running:
+            def run(self, inputs: Mapping[str, IntArray]) -> Recording:
+                changed: Recording = change(inner.run(inputs))
+                return changed
+
+        return Running()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda r: r.values, "`run` gives a dict, not an `ir.recording.Recording`"),
+        (lambda r: Recording({n: v * 1.0 for n, v in r.values.items()}), "is float64, not an"),
+        (lambda r: Recording({n: v.tolist() for n, v in r.values.items()}), "is a list, not an"),
+        (lambda r: Recording({**r.values, "zz": r.values["x"]}), "a value of 'zz', which has none"),
+        (lambda r: replace(r, membranes=r.values), "a membrane of 'x', which has none"),
+        (lambda r: replace(r, currents=r.values), "a current of 'x', which has none"),
+        (lambda r: replace(r, current_digests=r.values), "a current digest of 'x', which has"),
+    ],
+)
+def test_what_is_no_recording_is_named(change: Callable[[Recording], Any], sentence: str) -> None:
+    with pytest.raises(MismatchError, match=re.escape(sentence)):
+        check(_Gives(change), CASES[0])
 
 
 def test_a_run_that_records_nothing_fails() -> None:

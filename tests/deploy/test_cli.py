@@ -245,8 +245,8 @@ def test_doctor_lists_everything(folder: Path) -> None:
     told = json.loads(done.stdout)
     names = {f["what"] for f in told["findings"]}
     importers = {"nirtorch", "snntorch", "spikingjelly", "norse"}
-    files = {"nir", "h5py", "onnx", "onnxruntime"}
-    packages = {"torch", "scikit-learn", "scipy", "uv", *files, *importers}
+    files = {"nir", "h5py", "onnx", "onnxruntime", "pyarrow"}
+    packages = {"torch", "scikit-learn", "scipy", "uv", "numba", *files, *importers}
     assert names == {"python", "lava", *packages}
     assert done.returncode == int(any(f["broken"] for f in told["findings"]))
     assert all(f["remedy"] for f in told["findings"] if f["broken"] or f["version"] is None)

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lapilli.deploy.cli.images import ImageError, picture
-from lapilli.deploy.cli.images import test_images as read_images
+from lapilli.deploy.cli.images import held_out_images as read_images
+from lapilli.deploy.cli.images import picture
+from lapilli.deploy.data.pictures import ImageError
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
@@ -171,10 +172,11 @@ def test_these_archives_are_refused(name: str, tmp_path: Path) -> None:
         read_images(str(tmp_path / "x.npz"))
 
 
-def test_one_array_is_no_archive(tmp_path: Path) -> None:
+def test_one_array_has_no_labels(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", PIXELS)
-    with pytest.raises(ImageError, match=r"np.savez\('images.npz', images=array\)"):
-        read_images(str(tmp_path / "x.npy"))
+    got = read_images(str(tmp_path / "x.npy"))
+    assert np.array_equal(got.pixels, PIXELS)
+    assert got.labels is None
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lapilli.deploy.cli.latency import Row, lava_latencies
+from lapilli.deploy.cli.latency import NodeLatency, lava_latencies
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.passes.delays import balance_delays, delay_bits
@@ -33,7 +33,9 @@ def test_by_hand() -> None:
     assert found.steps == 3
     latency = {"x": 0, "l1": 1, "n1": 1, "l2": 2, "n2": 2, "gated": 3, "sum": 3}
     waits = {"x": (2, 4), "n1": (2, 4)}  # two steps of two spikes
-    assert found.rows == tuple(Row(n, at, *waits.get(n, (0, 0))) for n, at in latency.items())
+    assert found.rows == tuple(
+        NodeLatency(n, at, *waits.get(n, (0, 0))) for n, at in latency.items()
+    )
     assert found.delay_bits == 8
 
 

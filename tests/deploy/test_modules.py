@@ -18,16 +18,18 @@ from torch import Tensor, nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from lapilli.deploy.cli.app import app  # noqa: E402
+from lapilli.deploy.cli.files import DIGITS  # noqa: E402
 from lapilli.deploy.cli.flow import NormalisationError, quantize_model  # noqa: E402
-from lapilli.deploy.cli.images import Images  # noqa: E402
+from lapilli.deploy.cli.image_set import Images  # noqa: E402
+from lapilli.deploy.cli.models import calibration_of  # noqa: E402
 from lapilli.deploy.cli.modules import (  # noqa: E402
     OwnModel,
     arguments_from,
     build_own,
-    is_source,
     own_model,
 )
 from lapilli.deploy.cli.own_imports import ModuleFileError  # noqa: E402
+from lapilli.deploy.cli.own_source import own_source  # noqa: E402
 from lapilli.export.native import load_network  # noqa: E402
 from lapilli.ir.errors import CaptureError, CheckpointError, InputError, RecipeError  # noqa: E402
 from lapilli.model.capture.signature import Signature  # noqa: E402
@@ -61,6 +63,10 @@ class Tiny(nn.Module):
 def make(width=8):
     return Tiny(width=width)
 
+def scripted():
+    import torch
+    return torch.jit.script(Tiny())  # its constructor is fine, its forward is not
+
 def fails():
     raise ValueError("no such size")
 
@@ -87,9 +93,9 @@ def images(count: int = 20) -> Images:
 
 
 def test_sources_and_checkpoints_are_told_apart() -> None:
-    assert is_source("a/b.py:Net")
-    assert is_source("package.module:Net")
-    assert not any(map(is_source, ("a.pth", "a.py", "C:/x.pth", "a.py:", "a.py:b c", "a/b:c")))
+    assert own_source("a/b.py:Net")
+    assert own_source("package.module:Net")
+    assert not any(map(own_source, ("a.pth", "a.py", "C:/x.pth", "a.py:", "a.py:b c", "a/b:c")))
 
 
 @pytest.mark.parametrize("text", ["T", "=3", "a b=3"])
@@ -120,9 +126,14 @@ def test_two_files_with_their_own_neighbours(tmp_path: Path) -> None:
     [
         ("import missing_package", "Net", r"does not import: ModuleNotFoundError: .*\(line 1\)"),
         ("x = 1\n  y", "Net", "does not import: IndentationError"),
-        (_MODEL, "Big", r"has no class or function 'Big'; it has Size, Tiny, fails, make, nothing"),
+        (
+            _MODEL,
+            "Big",
+            r"has no class or function 'Big'; it has Size, Tiny, fails, make, nothing, scripted",
+        ),
         ("x = 3", "x", "has no class or function 'x'; it has none"),
-        (_MODEL, "fails", r"fails\(\) fails: ValueError: no such size \(line 28\)"),
+        (_MODEL, "fails", r"fails\(\) fails: ValueError: no such size \(line 32\)"),
+        (_MODEL, "scripted", r"scripted\(\) fails: .*; TorchScript is not needed: give the class"),
         (_MODEL.replace("width=8, T=4", "T=4"), "Tiny", r"Tiny\(\) fails: NameError"),
     ],
 )
@@ -130,6 +141,33 @@ def test_files_that_give_no_model(tmp_path: Path, model: str, name: str, problem
     with pytest.raises(ModuleFileError, match=problem) as caught:
         build_own(OwnModel(source=f"{write(tmp_path, model)}:{name}"))
     assert "tiny.py" in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for what is not there")
+@pytest.mark.parametrize(
+    ("model", "name", "quoted"),
+    [
+        (
+            f"{_MODEL}\ndef on_gpu():\n    return Tiny().cuda()\n",
+            "on_gpu",
+            r"on_gpu\(\) fails: .*CUDA",
+        ),
+        (f"import cupy\n{_MODEL}", "Tiny", r"does not import: .*'cupy' \(line 1\)"),
+    ],
+)
+def test_who_asks_for_cuda_is_told(tmp_path: Path, model: str, name: str, quoted: str) -> None:
+    told = rf"asks for CUDA, which is not here \(.*{quoted}.*\); take \.cuda\(\)"
+    with pytest.raises(CaptureError, match=told):
+        build_own(OwnModel(source=f"{write(tmp_path, model)}:{name}"))
+
+
+def test_neurons_of_cupy_are_built_for_torch(tmp_path: Path) -> None:
+    pytest.importorskip("spikingjelly.activation_based.neuron")
+    model = "from spikingjelly.activation_based import neuron\n" + _MODEL.replace(
+        "LIF(v_threshold=0.3)", "neuron.LIFNode(step_mode='m', backend='cupy', v_threshold=0.3)"
+    )
+    built = build_own(OwnModel(source=f"{write(tmp_path, model)}:Tiny"))
+    assert type(built.get_submodule("lif")).__name__ == "LIFNode"
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -212,6 +250,41 @@ def test_quantized_from_the_command_line(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert json.loads(result.output)["file"] == str(out)
     assert load_network(out).graph.T == 6
+
+
+@pytest.mark.parametrize("source", ["{}/tiny.py:Tiny", "package.module:Net"])
+def test_a_class_is_asked_what_images_it_knows(tmp_path: Path, source: str) -> None:
+    write(tmp_path)
+    done = invoke("quantize", source.format(tmp_path), "--no-normalisation", "-o", tmp_path / "x")
+    assert isinstance(done.exception, InputError)
+    assert f"{source.format(tmp_path)} is a class of your own: give" in str(done.exception)
+    assert "--calibration IMAGES.npz" in str(done.exception)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_class_may_be_calibrated_by_the_digits_and_a_checkpoint_is() -> None:
+    assert calibration_of("mine.py:Net", DIGITS) == DIGITS
+    assert calibration_of("mine.py:Net", "images.npz") == "images.npz"
+    assert calibration_of("net.pth", None) == DIGITS
+    assert calibration_of("net.pth", "") == ""  # no such file, which is said when it is read
+
+
+def test_which_parameters_were_taken_is_said(tmp_path: Path) -> None:
+    state = build_own(OwnModel(source=f"{write(tmp_path)}:Tiny")).state_dict()
+    torch.save({"model": state, "model_ema": state, "epoch": 3}, tmp_path / "two.pth")
+    np.savez(tmp_path / "images.npz", images=images().pixels)
+    asked = ["quantize", f"{tmp_path}/tiny.py:Tiny", "--calibration", tmp_path / "images.npz",
+             "--no-normalisation", "--checkpoint", tmp_path / "two.pth",
+             "-o", tmp_path / "x"]  # fmt: skip
+    for options, taken, other in (
+        ((), "model", "model_ema"),
+        (("--key", "model_ema"), "model_ema", "model"),
+    ):
+        facts = json.loads(invoke(*asked, *options, "--json").stdout)
+        assert (facts["taken"], facts["not taken"]) == (taken, [f"{other} (--key {other})"])
+    assert "model_ema (--key model_ema)" in invoke(*asked).stdout
+    torch.save({"model": state, "epoch": 3}, tmp_path / "two.pth")
+    assert "taken" not in json.loads(invoke(*asked, "--json").stdout)
 
 
 def test_events_from_the_command_line(tmp_path: Path) -> None:

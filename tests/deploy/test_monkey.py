@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -51,6 +52,26 @@ def test_every_command_is_spoiled() -> None:
     assert set(_commands()) == {*BASES, *SLOW}
     called = {call(n).arguments[0] for n in range(200)}
     assert called == set(_commands())
+
+
+def test_every_option_of_data_is_spoiled() -> None:
+    """`make monkey` gives each of them something bad, in each command that has it."""
+    from monkey.calls import BAD, call
+
+    spoiled = {
+        (words[0], option.partition("=")[0])
+        for words in (call(n).arguments for n in range(2000))
+        for option, value in itertools.pairwise(words[1:])
+        if value in BAD or option.partition("=")[2] in BAD
+    }
+    options = ("--resize", "--crop", "--frames", "--bin-by", "--sensor")
+    missed = [
+        (command, option)
+        for command in ("run", "compare", "quantize", "golden")
+        for option in options
+        if (command, option) not in spoiled
+    ]
+    assert [*missed, *({("quantize", "--calibration-count")} - spoiled)] == []
 
 
 def _children(session: int) -> list[int]:

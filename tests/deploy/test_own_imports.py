@@ -16,7 +16,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from lapilli.deploy.cli.app import app  # noqa: E402
 from lapilli.deploy.cli.flow import quantize_model  # noqa: E402
-from lapilli.deploy.cli.images import Images  # noqa: E402
+from lapilli.deploy.cli.image_set import Images  # noqa: E402
 from lapilli.deploy.cli.modules import OwnModel, arguments_from, build_own, own_model  # noqa: E402
 from lapilli.deploy.cli.own_imports import ModuleFileError  # noqa: E402
 from lapilli.ir.errors import CaptureError  # noqa: E402

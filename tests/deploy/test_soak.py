@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lapilli.deploy.surveys.soak import LeftoverError, Watch, soak
+from lapilli.deploy.surveys.soak import LeftoverCheck, LeftoverError, soak
 
 pytestmark = pytest.mark.lava
 
@@ -30,7 +30,11 @@ def test_runs_in_a_row_leave_nothing() -> None:
 def a_process(folder: Path) -> Iterator[None]:
     inside = folder / "run"
     inside.mkdir()
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=inside)
+    code = "import time; print('up', flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=inside, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout as stdout:
+        stdout.readline()  # Python does not start where its folder is gone already
     inside.rmdir()
     yield
     process.kill()
@@ -80,7 +84,7 @@ def a_thread(folder: Path) -> Iterator[None]:
 def test_what_is_left_is_named(
     tmp_path: Path, leave: Callable[[Path], AbstractContextManager[None]], told: str
 ) -> None:
-    watch = Watch(tmp_path)
+    watch = LeftoverCheck(tmp_path)
     watch.check(settles=0)
     with leave(tmp_path), pytest.raises(LeftoverError, match=f"left behind: {told}"):
         watch.check(settles=0.1)

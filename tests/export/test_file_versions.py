@@ -26,6 +26,31 @@ if TYPE_CHECKING:
 VERSION1 = Path(__file__).parent / "version1"  # written by lapilli 0.1.0 when it wrote version 1
 
 
+# What version 1 could hold: a later op has no file of it, and needs none.
+OPS_OF_VERSION_1 = {
+    "Add",
+    "Concat",
+    "Conv2d",
+    "Delay",
+    "Expand",
+    "Gate",
+    "Input",
+    "Linear",
+    "MaxPool2d",
+    "Membrane",
+    "Neuron",
+    "Permute",
+    "Readout",
+    "Relu",
+    "Reshape",
+    "ShiftSum",
+    "Slice",
+    "SpikeMatmul",
+    "Staircase",
+    "Sum",
+}
+
+
 def other_ops() -> Graph:
     """The ops of version 1 that no conformance case of one input has."""
     nodes = (
@@ -56,7 +81,7 @@ def test_version_1_still_loads(file: Path, tmp_path: Path) -> None:
 
 def test_the_stored_files_have_every_op_of_version_1() -> None:
     files = [load_network(f) for f in VERSION1.iterdir()]
-    assert {type(n.op) for f in files for n in f.graph.nodes} == set(ops.OPS)
+    assert {type(n.op).__name__ for f in files for n in f.graph.nodes} == OPS_OF_VERSION_1
 
 
 def test_a_version_1_file_of_ops_with_fewer_attributes_loads(tmp_path: Path) -> None:

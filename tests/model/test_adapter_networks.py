@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,6 @@ from lapilli.quantize.pytorch.recorder import recorder  # noqa: E402
 from lapilli.simulators.lava.host.adapter import Lava  # noqa: E402
 
 pytestmark = pytest.mark.torch
-
-FOLDER = Path(__file__).parent
-HERE = ("lapilli", "spikingjelly", "snntorch", "norse")  # importable in this process
 
 
 def _multi_step() -> dict[str, Callable[[], nn.Module]]:

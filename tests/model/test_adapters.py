@@ -27,7 +27,7 @@ from lapilli.model.neurons.rule import NeuronRule, StaircaseRule  # noqa: E402
 pytestmark = pytest.mark.torch
 
 FOLDER = Path(__file__).parent
-HERE = ("lapilli", "spikingjelly", "snntorch", "norse")  # importable in this process
+HERE = tuple(group for group in page.GROUPS if group not in page.APART)  # importable here
 
 
 @pytest.fixture(autouse=True)
@@ -50,21 +50,17 @@ def seen() -> dict[str, list[Any]]:
 
 def test_every_row_is_what_its_framework_does(seen: dict[str, list[Any]]) -> None:
     rows = [fact for facts in seen.values() for fact in facts]
-    assert len(rows) == 87
     for fact in rows:
         assert fact.differ == 0, fact
         assert 0.2 < fact.rate < 0.6, fact
-    assert sum(fact.compared for fact in rows) == 2_670_592
 
 
 def test_every_class_of_the_table_was_run(seen: dict[str, list[Any]]) -> None:
-    from lapilli.model.neurons.adapters import ADAPTERS
-
     run = {fact.kind for facts in seen.values() for fact in facts}
     again = {"utils.node.LIFNode", "utils.node.PLIFNode"}  # STEP, from another folder
-    assert run | again | {"lapilli.model.neurons.adapters.Described"} == set(
-        ADAPTERS
-    )  # the last is below
+    known = run | again | {"lapilli.model.neurons.adapters.Described"}  # the last is below
+    assert not (missing := ADAPTERS.keys() - known), f"tests/frameworks/examples.py lacks {missing}"
+    assert not (unknown := known - ADAPTERS.keys()), f"no adapter has the name of {unknown}"
 
 
 def test_the_page_is_what_was_seen(seen: dict[str, list[Any]]) -> None:

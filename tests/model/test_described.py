@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +23,6 @@ from lapilli.model.neurons.adapters import Description, describe  # noqa: E402
 from lapilli.model.neurons.rule import NeuronRule, Rule  # noqa: E402
 
 pytestmark = pytest.mark.torch
-
-FOLDER = Path(__file__).parent
-HERE = ("lapilli", "spikingjelly", "snntorch", "norse")  # importable in this process
 
 
 def _stacked(steps: list[Tensor]) -> Tensor:

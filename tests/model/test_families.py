@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -147,7 +147,8 @@ def test_official_names_shapes_and_counts_are_ours(name: str) -> None:
     left = set(unused(state)) - set(thresholds)
     assert len(found) + len(left) + len(thresholds) == len(state)
     learned = [state[k].numel() for k in left if not re.search(r"running_|num_batches", k)]
-    assert _parameters(model) + sum(learned) + len(thresholds) == parameters
+    count = _parameters(model) + sum(learned) + len(thresholds)
+    assert count == parameters
 
 
 @pytest.mark.parametrize("preset", _MILLIONS)
@@ -169,9 +170,16 @@ def test_the_family_and_the_preset_are_in_the_keys(name: str) -> None:
 
 
 def test_every_small_model_is_recognised() -> None:
-    for config, _ in SMALL.values():
-        family = detect(_on_meta(config).state_dict())
-        assert family == ("spike-driven" if isinstance(config, A2OS2AConfig) else family_of(config))
+    for name, (config, _) in SMALL.items():
+        state = _on_meta(config).state_dict()
+        family = "spike-driven" if isinstance(config, A2OS2AConfig) else family_of(config)
+        assert detect(state) == family, f"{name}: {undecided(state)}"
+
+
+def test_every_configuration_is_of_a_family() -> None:
+    """`Config` is for the type checker, which reads no table."""
+    configs = {family.config for family in FAMILIES.values()}
+    assert set(get_args(Config)) == configs, "Config and _ALL of families/table.py differ"
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -179,7 +187,7 @@ def test_a_preset_is_a_model(preset: str) -> None:
     config = PRESETS[preset]
     check(config)
     assert (normalisation(preset) is None) == (config.in_channels == 2)
-    assert set(re.findall(r"cifar100?|imagenet|dvs128", preset)) != set()
+    assert re.search(r"cifar100?|imagenet|dvs128", preset), "a preset's name has its data set"
     if preset.startswith(("bsa", "a2os2a")):
         assert assumed(preset)
 
@@ -188,7 +196,7 @@ def test_no_official_file_is_of_two_families() -> None:
     for name in _OFFICIAL:
         lines = lines_of(_official(name))
         fits = [n for n, f in FAMILIES.items() if any(k.fit(lines) for k in f.recognises)]
-        assert fits == [family_of(PRESETS[_OFFICIAL[name][0]])]
+        assert fits == [family_of(PRESETS[_OFFICIAL[name][0]])], name
 
 
 def test_the_keys_that_decide_are_said() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +18,6 @@ from lapilli.quantize.neurons import integer_neuron  # noqa: E402
 from lapilli.quantize.staircase import staircase  # noqa: E402
 
 pytestmark = pytest.mark.torch
-
-FOLDER = Path(__file__).parent
-HERE = ("lapilli", "spikingjelly", "snntorch", "norse")  # importable in this process
 
 
 @pytest.mark.parametrize("levels", [1, 2, 4, 7])

@@ -10,13 +10,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from networks.two_neurons import Net, compared, quantized  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+from torch import Tensor, fx, nn  # noqa: E402
 from torch.nn.utils import parametrizations, prune  # noqa: E402
 from torch.optim.swa_utils import AveragedModel  # noqa: E402
 
 from lapilli.ir.errors import CaptureError  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
+from lapilli.model.loading.strict import as_network  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -77,6 +78,38 @@ class Head(Net):
 def test_other_answers_are_refused_by_name(end: Callable[[Tensor], Tensor], why: str) -> None:
     with pytest.raises(CaptureError, match=r"'\(the model itself\)': " + why):
         capture(Head(end).eval(), (3, 4, 4))
+
+
+class Traced(fx.Tracer):
+    """Takes neurons whole, as their loops over time need."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, LIF) or super().is_leaf_module(m, module_qualified_name)
+
+
+def test_a_graph_module_of_fx_is_captured_and_exact() -> None:
+    net = Net(LIF(), LIF()).eval()
+    made: Any = fx.GraphModule(net, Traced().trace(net))
+    assert compared(quantized(made)) > 10_000
+
+
+@pytest.mark.parametrize(
+    "made", [torch.jit.script, lambda m: torch.jit.trace(m, torch.ones(2, 48))]
+)
+@pytest.mark.parametrize("path", ["", "fc1", "first.0"])
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_torchscript_is_named(made: Callable[[nn.Module], Any], path: str) -> None:
+    if not path:
+        whole = made(nn.Sequential(nn.Linear(48, 5))).eval()
+        with pytest.raises(CaptureError, match=r"'\(the model itself\)': is TorchScript"):
+            as_network(whole, "x.py:Net")
+        with pytest.raises(CaptureError, match=r"'\(the model itself\)': is TorchScript"):
+            capture(whole, (3, 4, 4))
+        return
+    net = Net(nn.Sequential(nn.Identity(), LIF()), LIF()).eval()
+    net.set_submodule(path, made(net.get_submodule(path)))
+    with pytest.raises(CaptureError, match=rf"'{path}': is TorchScript, made by torch\.jit"):
+        capture(net, (3, 4, 4))
 
 
 def test_a_module_without_values_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 from dataclasses import dataclass
@@ -12,18 +13,39 @@ import typer
 
 from lapilli.deploy.cli.app import app
 
-# The shortest call of each command that would succeed; `folder_of_files` makes what it names.
-BASES: dict[str, list[str]] = {
-    "run": ["net.lapilli", "digit.png"],
-    "compare": ["net.lapilli", "--images", "images.npz"],
-    "quantize": ["net.safetensors", "--calibration", "images.npz", "-o", "new.lapilli"],
-    "inspect": ["net.lapilli"],
-    "show": ["net.lapilli"],
-    "export": ["net.lapilli", "--onnx", "new.onnx"],
-    "check": ["net.nir", "--for", "snntorch"],
-    "import": ["net.nir", "-o", "new.lapilli"],
-    "golden": ["net.lapilli", "digit.png", "-o", "new"],
-    "conformance": ["simulator.py:Mine"],
+# Calls of each command that would succeed; `folder_of_files` makes what they name.
+_PICTURES = ["--resize", "9:bicubic", "--crop", "8", "--skip-unreadable"]
+_EVENTS = ["--frames", "2", "--bin-by", "time", "--sensor", "8x8"]
+BASES: dict[str, list[list[str]]] = {
+    "run": [
+        ["net.lapilli", "digit.png"],
+        ["net.lapilli", "large.png", *_PICTURES[:4]],
+        ["net.lapilli", "--source", "classes", "--count", "2", *_PICTURES],
+    ],
+    "compare": [
+        ["net.lapilli", "--images", "images.npz"],
+        ["net.lapilli", "--images", "classes", "--count", "3", *_PICTURES],
+        ["net.lapilli", "--images", "events", *_EVENTS],  # refused: of two channels
+    ],
+    "quantize": [
+        ["net.safetensors", "--calibration", "images.npz", "-o", "new.lapilli"],
+        [
+            *("net.safetensors", "--calibration", "classes", "--calibration-count", "3"),
+            *("-o", "new.lapilli", *_PICTURES),
+        ],
+        ["net.safetensors", "--calibration", "events", "-o", "new.lapilli", *_EVENTS],
+    ],
+    "inspect": [["net.lapilli"]],
+    "show": [["net.lapilli"]],
+    "export": [["net.lapilli", "--onnx", "new.onnx"]],
+    "check": [["net.nir", "--for", "snntorch"]],
+    "import": [["net.nir", "-o", "new.lapilli"]],
+    "golden": [
+        ["net.lapilli", "digit.png", "-o", "new"],
+        ["net.lapilli", "--source", "classes", "--count", "3", "-o", "new", *_PICTURES],
+        ["net.lapilli", "--source", "events", "-o", "new", *_EVENTS],
+    ],
+    "conformance": [["simulator.py:Mine"]],
 }
 # They build environments or take half a minute: spoiled only where no work is done.
 SLOW = ("demo", "doctor")
@@ -83,6 +105,16 @@ BAD = [
     "no.such.module:Net",
     "os:path",
     "simulator.py:Missing",
+    "8",
+    "8x8",
+    "8:nearest",
+    "99999",
+    "99999x99999",
+    "count",
+    "classes",
+    "events",
+    "data.py:Set",
+    "data.py:Fails",
     "BCHW",
     "WHCB",
     "reference",
@@ -109,6 +141,7 @@ class Call:
         return f"call {self.number}: lapilli {' '.join(a[:60] for a in map(ascii, self.arguments))}"
 
 
+@functools.cache
 def _commands() -> dict[str, list[str]]:
     """Every command, and the long names of its options, as they are today."""
     group: Any = typer.main.get_command(app)
@@ -130,7 +163,7 @@ def call(number: int) -> Call:
         if name == "demo" and rng.random() < 0.8:
             more = rng.choice([["--lava-images", "-1"], ["--lava-images", "a"], ["--out", "pipe"]])
         return Call(number, [name, *more])
-    arguments = list(BASES[name])
+    arguments = list(rng.choice(BASES[name]))
     kind = rng.random()
     if kind < 0.3:  # in place of what is there
         arguments[rng.randrange(len(arguments))] = bad
@@ -162,6 +195,15 @@ def folder_of_files(folder: Path, network: Any, checkpoint: Path) -> None:
     np.savez(folder / "images.npz", images=pixels, labels=np.arange(6) % 3)
     np.savez(folder / "words.npz", images=pixels, labels=np.array(["a"] * 6))
     Image.fromarray(pixels[0, 0]).save(folder / "digit.png")
+    large = Image.fromarray(pixels[1, 0]).resize((16, 12))
+    large.save(folder / "large.png")
+    for name in ("a", "b"):
+        (folder / "classes" / name).mkdir(parents=True)
+        large.save(folder / "classes" / name / "0.png")
+        (folder / "classes" / name / "1.png").write_text("no such thing\n")
+        (folder / "events" / name).mkdir(parents=True)
+        events = b"".join(bytes((i, i, 0, i, 0)) for i in range(8))  # x, y, p and t
+        (folder / "events" / name / "0.bin").write_bytes(events)
     (folder / "folder").mkdir()
     (folder / "empty").write_bytes(b"")
     (folder / "huge.json").write_text('{"a": [' + "1," * 5_000_000 + "1]}")
@@ -169,5 +211,13 @@ def folder_of_files(folder: Path, network: Any, checkpoint: Path) -> None:
         (folder / name).write_text("no such thing\n")
     (folder / "simulator.py").write_text(
         "from lapilli.simulators.reference import Reference\nclass Mine(Reference): pass\n"
+    )
+    (folder / "data.py").write_text(
+        "import numpy as np\n"
+        "class Set:\n"
+        "    def __len__(self): return 3\n"
+        "    def __getitem__(self, i): return np.full((1, 8, 8), i, np.uint8), i\n"
+        "class Fails(Set):\n"
+        "    def __len__(self): raise RuntimeError('of mine')\n"
     )
     os.mkfifo(folder / "pipe")

@@ -100,7 +100,7 @@ def _inside(folder: Path) -> Iterator[None]:
         os.chdir(here)
         sys.path[:] = paths
         for name in set(sys.modules) - modules:
-            if name.startswith(("text", "simulator", "lapilli_own", "lapilli_simulator")):
+            if name.startswith(("text", "simulator", "data", "lapilli_own", "lapilli_simulator")):
                 del sys.modules[name]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lapilli.deploy.surveys.soak import Watch
+from lapilli.deploy.surveys.soak import LeftoverCheck
 from lapilli.ir.errors import SimulatorFailedError, SimulatorUnavailableError
 from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
@@ -123,7 +123,7 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    watch = Watch(folder)
+    watch = LeftoverCheck(folder)
     yield
     watch.check()
 

@@ -47,7 +47,7 @@ class _Type:
     made: Shape | None = None
 
 
-class _RefusedError(Exception):
+class _NodeError(Exception):
     """Internal: a sentence about a node, before its name is known."""
 
 
@@ -62,7 +62,7 @@ def unsupported(file: NirFile) -> tuple[Unsupported, ...]:
     for name, node in file.nodes.items():
         try:
             types[name] = _constructed(node)
-        except _RefusedError as error:
+        except _NodeError as error:
             found.append(Unsupported(name, str(error)))
     if found:
         return tuple(found)
@@ -89,7 +89,7 @@ def _constructed(node: NirNode) -> _Type:
     fields = node.arrays
     if node.type in ("Input", "Output"):
         if not fields["shape"].ndim:
-            raise _RefusedError("shape is a single number, not a list of one")
+            raise _NodeError("shape is a single number, not a list of one")
         return _Type(fields["shape"], fields["shape"])
     if node.type in ("Affine", "Linear"):
         out, width = fields["weight"].shape
@@ -102,7 +102,7 @@ def _constructed(node: NirNode) -> _Type:
         if "input_type" not in fields:
             return _Type()
         if not fields["input_type"].ndim:
-            raise _RefusedError("input_type is a single number, not a list of one")
+            raise _NodeError("input_type is a single number, not a list of one")
         return _Type(fields["input_type"], _flattened(node, fields["input_type"]))
     return _elementwise(node)
 
@@ -113,23 +113,23 @@ def _elementwise(node: NirNode) -> _Type:
     for field in others:
         if node.arrays[field].shape != shape:
             found = [list(node.arrays[f].shape) for f in (first, field)]
-            raise _RefusedError(f"{first} has shape {found[0]}, and {field} {found[1]}")
+            raise _NodeError(f"{first} has shape {found[0]}, and {field} {found[1]}")
     if "w_in" in node.arrays:
         try:
             np.broadcast_shapes(shape, node.arrays["w_in"].shape)
         except ValueError as error:
             found = [list(shape), list(node.arrays["w_in"].shape)]
-            raise _RefusedError(f"{first} has shape {found[0]}, and w_in {found[1]}") from error
+            raise _NodeError(f"{first} has shape {found[0]}, and w_in {found[1]}") from error
     return _Type(np.array(shape), np.array(shape))
 
 
 def _convolution(node: NirNode) -> _Type:
     if "input_shape" not in node.arrays:
-        raise _RefusedError("has no input_shape, which its constructor wants")
+        raise _NodeError("has no input_shape, which its constructor wants")
     size, weight = node.arrays["input_shape"], node.arrays["weight"]
     if bool(size.ndim) is not (node.type == "Conv2d"):
         wanted = "a list" if node.type == "Conv2d" else "a single number"
-        raise _RefusedError(f"input_shape {_listed(size)} must be {wanted}")
+        raise _NodeError(f"input_shape {_listed(size)} must be {wanted}")
     flat = np.atleast_1d(size)
     made = _windows(node, flat, np.array(weight.shape[2]))
     return _Type(np.array([weight.shape[1], *flat]), np.array([weight.shape[0], *made]))
@@ -156,7 +156,7 @@ def _inferred(file: NirFile, types: Mapping[str, _Type]) -> list[Unsupported]:
                     kind.made = _flattened(node, made) if node.type == "Flatten" else _pooled(
                         node, made
                     )  # fmt: skip
-                except _RefusedError as error:
+                except _NodeError as error:
                     found.append(Unsupported(target, str(error)))
             ready.append(target)
     return found
@@ -164,7 +164,7 @@ def _inferred(file: NirFile, types: Mapping[str, _Type]) -> list[Unsupported]:
 
 def _pooled(node: NirNode, given: Shape) -> Shape:
     if not given.size:
-        raise _RefusedError("pools a value without axes")
+        raise _NodeError("pools a value without axes")
     return np.array([given[0], *_windows(node, given[1:], node.arrays["kernel_size"])])
 
 
@@ -184,7 +184,7 @@ def _windows(node: NirNode, size: Shape, kernel: Shape) -> list[int]:
                 )
                 made.append(int(np.floor((n + 2 * p - d * (k - 1) - 1) / s + 1)))
     except _ARITHMETIC as error:
-        raise _RefusedError(f"has no shape for an input of {_listed(size)} ({error})") from error
+        raise _NodeError(f"has no shape for an input of {_listed(size)} ({error})") from error
     return made
 
 
@@ -196,7 +196,7 @@ def _flattened(node: NirNode, given: Shape) -> Shape:
         after: Any = given[stop:] if stop is not None and last != len(given) - 1 else []
         made = np.array([*before, np.prod(given[first:stop]), *after])
         if np.prod(made) != np.prod(given):
-            raise _RefusedError(f"axes {first} to {last} of {_listed(given)} hold other numbers")
+            raise _NodeError(f"axes {first} to {last} of {_listed(given)} hold other numbers")
     return made
 
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from lapilli.export import limits
 from lapilli.export.hdf5.parser import Location, Texts, Tree, Value, parse_tree, show
 from lapilli.export.hdf5.process import read_tree
+from lapilli.export.limits import Progress
 from lapilli.export.malformed import MalformedError
 from lapilli.ir.errors import FormatError
 
@@ -105,18 +106,21 @@ class NirFile:
     old_fields: tuple[str, ...] = ()
 
 
-def read_nir(path: Path, memory_limit: int | None = None) -> NirFile:
+def read_nir(
+    path: Path, memory_limit: int | None = None, reading: Progress | None = None
+) -> NirFile:
     """Read a `.nir` file; opens that file alone, and executes nothing.
 
     Args:
         path: of the file.
         memory_limit: see `hdf5.process.read_tree`.
+        reading: its `progress`.
 
     Raises:
         FormatError: no such file, damaged, or not a NIR graph as nir writes it; names the
             node or the dataset, what was found and what is allowed.
     """
-    tree = read_tree(path, memory_limit)
+    tree = read_tree(path, memory_limit, reading)
     try:
         return _file_from(tree)
     except MalformedError as error:

@@ -42,9 +42,14 @@ class NirBuilder:
         self._moved: dict[Any, Placed] = {}  # by where from and where to
 
     def put(
-        self, name: str, node: Any, x: Placed, shape: tuple[int, ...], reach: IntRange | None = None
+        self,
+        name: str,
+        node: Any,
+        x: Placed,
+        shape: tuple[int, ...],
+        bounds: IntRange | None = None,
     ) -> Placed:
-        """A node behind a value: it gives a tensor of this shape, and as its reach, if stated.
+        """A node behind a value: it gives a tensor of this shape, within these bounds, if stated.
 
         Raises:
             NotRepresentableError: the dialect has no such node, or the file has no room for it.
@@ -56,7 +61,7 @@ class NirBuilder:
         key = self.name(name)
         self.nodes[key] = made
         self.edges += [(term, key) for term in x.sources]
-        return Placed.whole(key, shape, x.bounds if reach is None else reach)
+        return Placed.whole(key, shape, x.bounds if bounds is None else bounds)
 
     def reserve(self, count: int) -> None:
         """Refuse weights that the file has no room for, before they are made.
@@ -97,20 +102,20 @@ class NirBuilder:
         return self._moved[key]
 
     def elements(
-        self, name: str, stages: list[Stage], x: Placed, shape: tuple[int, ...], reach: IntRange
+        self, name: str, stages: list[Stage], x: Placed, shape: tuple[int, ...], bounds: IntRange
     ) -> Placed:
         """The result of `onto_elements`, as a value of this shape."""
         home = np.arange(math.prod(shape)).reshape(shape)
-        return replace(self.stages(name, stages, x, home), bounds=reach)
+        return replace(self.stages(name, stages, x, home), bounds=bounds)
 
-    def check_exact(self, reach: int) -> None:
+    def check_exact(self, magnitude: int) -> None:
         """Refuse what a reader's floats could round.
 
         Raises:
             NotRepresentableError: the bits needed and the bits there.
         """
-        if reach >= self.dialect.EXACT:
-            bits, held = reach.bit_length(), (self.dialect.EXACT - 1).bit_length()
+        if magnitude >= self.dialect.EXACT:
+            bits, held = magnitude.bit_length(), (self.dialect.EXACT - 1).bit_length()
             raise NotRepresentableError(
                 f"its sums can need {bits} bits; {self.dialect.FLOAT} is exact up to {held}"
             )

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from lapilli.export.nir.write.dialect import Part, finest_bits, lowest_steps
 from lapilli.export.nir.write.placement import NotRepresentableError
 from lapilli.ir import ops
-from lapilli.ir.tensor import IntArray
+from lapilli.ir.tensor import IntArray, narrowest_dtype
+from lapilli.ir.types import IntRange
 
 DT = 1e-4  # seconds; the step that importers of NIR assume
 EXACT: int = 1 << 53  # float64 holds every integer up to here
@@ -28,7 +29,6 @@ FLATTENS: bool = True
 
 _TIME_CONSTANTS = {ops.DECAY_ONE: 1, ops.DECAY_ONE // 2: 2}  # dv -> tau_mem in steps
 _MOST_CHANNELS = 1 << 12  # beyond, a matrix for one factor is a waste
-_DTYPES = (np.int8, np.int16, np.int32, np.int64)
 
 
 def neuron_faults(op: ops.Neuron, T: int) -> list[str]:
@@ -206,6 +206,4 @@ def conv2d(
 
 def _compact(array: IntArray) -> npt.NDArray[np.signedinteger[Any]]:
     """The narrowest signed integers that hold the values."""
-    low, high = array.min(), array.max()
-    fits = (d for d in _DTYPES if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
-    return array.astype(next(fits))
+    return array.astype(narrowest_dtype(IntRange(int(array.min()), int(array.max()))))

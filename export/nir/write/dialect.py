@@ -25,7 +25,7 @@ class NirDraft:
         nodes, edges: of the NIR graph; nodes in topological order.
         names: NIR name -> the name it stands for; helpers are called `<node>.<role>`.
         layouts: name of each value that a NIR neuron shows -> where its elements are.
-        output: the same of the graph's output, and whether the host accumulates it; of one in limbs
+        output: the same of the graph's output, and whether the host accumulates it; of one in words
             what a unit of each is worth, and the layout has an axis more in front.
     """
 
@@ -83,7 +83,7 @@ def lowest_steps(op: ops.Neuron, threshold: IntArray, T: int) -> IntArray:
     return -(-threshold >> (op.fraction_bits - finest_bits(op, T)))
 
 
-def state_reach(op: ops.Neuron, threshold: IntArray, T: int, x: IntRange) -> int:
+def state_bound(op: ops.Neuron, threshold: IntArray, T: int, x: IntRange) -> int:
     """The largest whole number that a reader's floats must hold to step a membrane and compare it.
 
     In the membrane's finest steps. Euler's r x - v is coarser by the bit by which it is larger;

@@ -24,7 +24,7 @@ from lapilli.export import limits
 from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write import portable as nir_portable
 from lapilli.export.nir.write.cones import Cone, cone, response
-from lapilli.export.nir.write.dialect import NirDraft, state_reach
+from lapilli.export.nir.write.dialect import NirDraft, state_bound
 from lapilli.export.nir.write.placement import Placed, describe
 from lapilli.ir import ops
 from lapilli.ir.errors import Unsupported, UnsupportedError
@@ -70,17 +70,17 @@ def fuse(graph: Graph, limit: int) -> NirDraft:
 
     nodes: dict[str, Any] = {"input": nir.Input(np.array([levels[0].size]))}
     layouts: dict[str, Any] = {}
-    reach = graph.types[source].range | IntRange(0, 0)
+    bounds = graph.types[source].range | IntRange(0, 0)
     for depth in range(1, len(levels)):
         before, level, key = levels[depth - 1], levels[depth], f"level_{depth}"
         blocks = [_receives(graph, cones.get(name), name, before, level) for name in level.names]
-        _refuse(_inexact(graph, level, blocks, reach))
+        _refuse(_inexact(graph, level, blocks, bounds))
         nodes[f"synapses_{depth}"] = _affine(blocks)
         nodes[key] = _neurons(graph, level)
         layouts |= {name: _shown(graph, name, key, level.offsets[name]) for name in level.fresh}
-        reach = BINARY
+        bounds = BINARY
     bias, weight = _block(graph, out, levels[-1])
-    _refuse(_rounded(read, _reach(bias, weight, reach).magnitude))
+    _refuse(_rounded(read, _partial_sum_bounds(bias, weight, bounds).magnitude))
     nodes["synapses_out"] = _affine([(bias, weight)])
     nodes["output"] = nir.Output(np.array([_size(graph, read)]))
     chain = list(nodes)
@@ -185,24 +185,24 @@ def _affine(blocks: Sequence[tuple[IntArray, IntArray]]) -> Any:
 
 
 def _inexact(
-    graph: Graph, level: _Level, blocks: Sequence[tuple[IntArray, IntArray]], reach: IntRange
+    graph: Graph, level: _Level, blocks: Sequence[tuple[IntArray, IntArray]], bounds: IntRange
 ) -> list[Unsupported]:
     """Neurons whose sums or membranes float32 could round."""
     faults = []
     for name, (bias, weight) in zip(level.names, blocks, strict=True):
         if name in level.fresh:
             op = _neuron(graph, name)
-            x = _reach(bias, weight, reach)
-            need = max(x.magnitude, state_reach(op, op.threshold.array, graph.T, x))
+            x = _partial_sum_bounds(bias, weight, bounds)
+            need = max(x.magnitude, state_bound(op, op.threshold.array, graph.T, x))
             faults += _rounded(name, need)
     return faults
 
 
-def _reach(bias: IntArray, weight: IntArray, reach: IntRange) -> IntRange:
+def _partial_sum_bounds(bias: IntArray, weight: IntArray, bounds: IntRange) -> IntRange:
     """All partial sums of these synapses lie here."""
     positive, negative = weight.clip(min=0).sum(axis=1), weight.clip(max=0).sum(axis=1)
-    most = reach.hi * positive + reach.lo * negative + bias.clip(min=0)
-    least = reach.lo * positive + reach.hi * negative + bias.clip(max=0)
+    most = bounds.hi * positive + bounds.lo * negative + bias.clip(min=0)
+    least = bounds.lo * positive + bounds.hi * negative + bias.clip(max=0)
     return IntRange(int(least.min()), int(most.max()))
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from lapilli.export.nir.write.builder import NirBuilder
-from lapilli.export.nir.write.dialect import state_reach
+from lapilli.export.nir.write.dialect import state_bound
 from lapilli.export.nir.write.placement import NotRepresentableError, Placed, describe
 from lapilli.ir import ops
 from lapilli.ir.types import BINARY
@@ -21,7 +21,7 @@ def fire(file: NirBuilder, name: str, op: ops.Neuron, x: Placed) -> Placed:
     threshold[x.positions] = wanted
     if not np.array_equal(threshold[x.positions], wanted):
         raise NotRepresentableError("one value, repeated, meets different thresholds")
-    file.check_exact(state_reach(op, threshold, file.graph.T, x.bounds))
+    file.check_exact(state_bound(op, threshold, file.graph.T, x.bounds))
     parts = file.dialect.neurons(op, threshold.reshape(x.shape), file.graph.T)
     if len(parts) == 1:
         y = file.put(name, parts[0].neuron, x, x.shape, BINARY)

@@ -27,12 +27,12 @@ from lapilli.ir.types import IntRange
 def read_out(
     file: NirBuilder, name: str, op: ops.Linear, x: Placed
 ) -> tuple[Placed, tuple[int, ...]]:
-    """Weights whose results only the host reads, in as many limbs as the floats need.
+    """Weights whose results only the host reads, in as many words as the floats need.
 
     Returns:
         (words, ...), or one number as it is, and what a unit of each is worth.
     """
-    parts = words(op, lambda part: reach(part, x).magnitude < file.dialect.EXACT)
+    parts = words(op, lambda part: partial_sum_bounds(part, x).magnitude < file.dialect.EXACT)
     if len(parts) == 1:
         return linear(file, name, op, x), (1,)
     y = linear(file, name, stacked(parts), x)
@@ -45,7 +45,7 @@ def linear(file: NirBuilder, name: str, op: ops.Linear, x: Placed) -> Placed:
     w, bias = op.weight.array, op.bias.array
     if _chooses(op):  # wiring, in the form of weights
         return replace(x, positions=x.positions[..., w.argmax(axis=1)])
-    most = reach(op, x)
+    most = partial_sum_bounds(op, x)
     if w.shape == (1, 1):  # elementwise: stays where it lives
         if bias.any() and len(x.shape) not in (1, 3):
             size = (math.prod(x.shape),)
@@ -107,12 +107,12 @@ def convolve(file: NirBuilder, name: str, op: ops.Conv2d, x: Placed) -> Placed:
         pool = nir_nodes.count(op.weight.shape[2:], op.stride, op.padding)
         sizes = zip(x.shape[1:], op.weight.shape[2:], op.stride, op.padding, strict=True)
         made = (shape[0], *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes))
-        y = file.put(name, pool, x, made, reach(op, x))
+        y = file.put(name, pool, x, made, partial_sum_bounds(op, x))
     else:
         file.reserve(nir_nodes.convolution_weights(op))
         layer = nir_nodes.convolution(op, x.shape[1:])
         made = tuple(int(n) for n in layer.output_type["output"])
-        y = file.put(name, layer, x, made, reach(op, x))
+        y = file.put(name, layer, x, made, partial_sum_bounds(op, x))
     kept = np.arange(math.prod(made)).reshape(made)[:, : shape[1], : shape[2]]
     return replace(y, positions=kept)
 
@@ -176,7 +176,7 @@ def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
     return dealt
 
 
-def reach(op: ops.Linear | ops.Conv2d, x: Placed) -> IntRange:
+def partial_sum_bounds(op: ops.Linear | ops.Conv2d, x: Placed) -> IntRange:
     """All partial sums of the synapses of one output lie here."""
     w, lo, hi = op.weight.array, x.bounds.lo, x.bounds.hi
     rows = w.reshape(len(w), -1)

@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 from lapilli.ir import ops
-from lapilli.ir.graph import Graph, Node
-from lapilli.ir.infer import infer
+from lapilli.ir.builder import GraphBuilder
+from lapilli.ir.graph import Graph
 from lapilli.ir.tensor import IntTensor
-from lapilli.ir.types import TensorType
 
 
-class Building:
+class Building(GraphBuilder):
     """Nodes of the new graph, in order, beside the graph that they replace.
 
     Attributes:
         graph: the original. A value that keeps its name keeps its range, which is often tighter
             than what can be inferred from the new nodes.
-        types: of the new values, by name.
     """
 
     def __init__(self, graph: Graph) -> None:
+        super().__init__(graph.T)
         self.graph = graph
-        self.types: dict[str, TensorType] = {}
-        self._nodes: list[Node] = []
         self._taken = {node.name for node in graph.nodes}
-
-    def put(self, name: str, op: ops.Op, *inputs: str) -> str:
-        """Add a node under exactly this name.
-
-        Raises:
-            ValueError: the inputs do not fit the op.
-        """
-        self.types[name] = infer(op, tuple(self.types[i] for i in inputs), self.graph.T)
-        self._nodes.append(Node(name, op, inputs))
-        return name
 
     def new(self, name: str, op: ops.Op, *inputs: str) -> str:
         """Add a helper; a name that is taken gets an underscore."""
@@ -74,5 +61,4 @@ class Building:
 
     def finish(self) -> Graph:
         """The nodes that an output or a firing node of the original needs, and the inputs."""
-        whole = Graph(tuple(self._nodes), self.graph.outputs, self.graph.T)
-        return whole.without_dead(keep=self.graph.firing)
+        return self.built(*self.graph.outputs).without_dead(keep=self.graph.firing)

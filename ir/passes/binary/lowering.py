@@ -42,7 +42,7 @@ def to_binary_neurons(graph: Graph, max_neurons: int | None = None) -> Graph:
     if reasons := unsupported(graph):
         raise UnsupportedError("a graph of binary neurons", reasons)
     graph = associate(graph)
-    lowering = _Lowering(graph)
+    lowering = _BinaryLowering(graph)
     for node in graph.nodes:
         try:
             lowering.visit(node)
@@ -87,7 +87,7 @@ def size(graph: Graph) -> BinarySize:
     return measure(to_binary_neurons(graph), graph)
 
 
-class _Lowering:
+class _BinaryLowering:
     def __init__(self, graph: Graph) -> None:
         self.build = Building(graph)
         self.clock = Clock(self.build)

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from lapilli.model.neurons.frameworks.parameters import fill_threshold, sigmoid_leak
 from lapilli.model.neurons.frameworks.silent_twin import stepped
 from lapilli.model.neurons.frameworks.strictness import is_strict
 from lapilli.model.neurons.rule import Adapter, NeuronRule, Thresholds, Trace
@@ -27,7 +27,7 @@ def _lif(module: Any) -> NeuronRule:
 
 
 def _plif(module: Any) -> NeuronRule:
-    return _rule(module, Fraction(float(module.w.detach().double().sigmoid())))
+    return _rule(module, sigmoid_leak(module))
 
 
 def _rule(module: Any, leak: Fraction) -> NeuronRule:
@@ -52,13 +52,8 @@ def _forget(module: Any) -> None:
     module.n_reset()
 
 
-def _set_threshold(module: Any, v_threshold: float) -> None:
-    with torch.no_grad():
-        module.threshold.fill_(v_threshold)
-
-
 def _trace(module: Any, x: Tensor) -> Trace:
-    return stepped(module, x, state="mem", step=_step, silence=_set_threshold, forget=_forget)
+    return stepped(module, x, state="mem", step=_step, silence=fill_threshold, forget=_forget)
 
 
 def _folded(module: Any) -> int:
@@ -69,7 +64,7 @@ def _adapter(rule: Callable[[Any], NeuronRule]) -> Adapter:
     return Adapter(
         rule=rule,
         trace=_trace,
-        set_threshold=_set_threshold,
+        set_threshold=fill_threshold,
         forget=_forget,
         keeps_state=True,
         stepwise=lambda module: not module.layer_by_layer,

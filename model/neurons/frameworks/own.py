@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lapilli.model.neurons.frameworks.parameters import sigmoid_leak
 from lapilli.model.neurons.rule import Adapter, NeuronRule, Rule, StaircaseRule, Trace
 
 
@@ -21,7 +22,7 @@ def _lif(module: Any) -> NeuronRule:
 
 
 def _parametric(module: Any) -> NeuronRule:
-    leak = Fraction(float(module.w.detach().double().sigmoid()))
+    leak = sigmoid_leak(module)
     threshold = Fraction(module.v_threshold)
     return NeuronRule(decay=1 - leak, gain=leak, v_threshold=threshold)
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lapilli.ir import ops
+from lapilli.model.neurons.frameworks.parameters import fill_threshold
 from lapilli.model.neurons.frameworks.strictness import is_strict
 from lapilli.model.neurons.rule import Adapter, NeuronRule, Thresholds, Trace
 
@@ -98,11 +99,6 @@ def _forget(module: Any) -> None:
     module.reset_mem()
 
 
-def _set_threshold(module: Any, v_threshold: float) -> None:
-    with torch.no_grad():
-        module.threshold.fill_(v_threshold)
-
-
 def _trace(module: Any, x: Tensor) -> Trace:
     own = copy.deepcopy(module)
     own.mem = torch.zeros_like(x[0])
@@ -120,7 +116,7 @@ def _trace(module: Any, x: Tensor) -> Trace:
 LEAKY = Adapter(
     rule=_leaky,
     trace=_trace,
-    set_threshold=_set_threshold,
+    set_threshold=fill_threshold,
     forget=_forget,
     keeps_state=True,
     stepwise=lambda module: True,
@@ -130,7 +126,7 @@ LEAKY = Adapter(
 LAPICQUE = Adapter(
     rule=_lapicque,
     trace=_trace,
-    set_threshold=_set_threshold,
+    set_threshold=fill_threshold,
     forget=_forget,
     keeps_state=True,
     stepwise=lambda module: True,

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from lapilli.ir import ops
+from lapilli.model.neurons.frameworks.parameters import sigmoid_leak
 from lapilli.model.neurons.frameworks.silent_twin import stepped
 from lapilli.model.neurons.frameworks.strictness import is_strict
 from lapilli.model.neurons.rule import Adapter, NeuronRule, Trace
@@ -46,7 +47,7 @@ def _lif(module: Any) -> NeuronRule:
 
 
 def _plif(module: Any) -> NeuronRule:
-    return _rule(module, Fraction(float(module.w.detach().double().sigmoid())))
+    return _rule(module, sigmoid_leak(module))
 
 
 def _is_stepwise(module: Any) -> bool:

@@ -86,7 +86,7 @@ class Worker:
             )
 
 
-class _LostError(Exception):
+class _WorkerLostError(Exception):
     """The worker hung or died: worth another attempt."""
 
 
@@ -119,7 +119,7 @@ def run(worker: Worker, folder: Path, limits: Limits, progress: Progress | None 
             _logger.warning("Lava's worker %s; it is started again", lost)
         try:
             return _attempt(worker, folder, limits, progress)
-        except _LostError as error:
+        except _WorkerLostError as error:
             lost = str(error)
     raise SimulatorFailedError(f"Lava's worker was lost {_ATTEMPTS} times; the last time it {lost}")
 
@@ -131,7 +131,7 @@ def _attempt(worker: Worker, folder: Path, limits: Limits, progress: Progress | 
         raise SimulatorUnavailableError(f"{worker.python} cannot be started: {error}") from error
     shared: set[str] = set()
     try:
-        lines = _Lines(process, worker.python, folder)
+        lines = _WorkerOutput(process, worker.python, folder)
         _check_hello(lines.next("hello", limits.start, "start"), worker)
         lines.next("ready", limits.step, "build the network")
         # Now, because nobody can tell any more once all its processes have died.
@@ -168,7 +168,7 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-class _Lines:
+class _WorkerOutput:
     """What the worker says, with a limit on its silence."""
 
     def __init__(self, process: subprocess.Popen[str], python: Path, folder: Path) -> None:
@@ -192,7 +192,7 @@ class _Lines:
                 if died:
                     raise self._death(doing) from None
                 if time.monotonic() > deadline:
-                    raise _LostError(
+                    raise _WorkerLostError(
                         f"said nothing for {seconds:g} s while it should {doing}{self._log()}"
                     ) from None
                 continue
@@ -210,7 +210,7 @@ class _Lines:
                     f"it needs lava-nc {LAVA_VERSION}: run `lapilli doctor --fix`"
                 )
             case {"event": "error", "kind": "crash", "sentence": sentence}:
-                raise _LostError(f"ended because {sentence}{self._log()}")
+                raise _WorkerLostError(f"ended because {sentence}{self._log()}")
             case {"event": "error", "kind": "full", "sentence": sentence}:
                 raise SimulatorUnavailableError(
                     f"{segments.SHARED_MEMORY} or the disk filled up while Lava was at work "
@@ -233,7 +233,7 @@ class _Lines:
             return SimulatorUnavailableError(
                 f"{self.python} cannot run Lava's worker: it {how}{self._log()}"
             )
-        return _LostError(f"{how} while it should {doing}{self._log()}")
+        return _WorkerLostError(f"{how} while it should {doing}{self._log()}")
 
     def _log(self) -> str:
         """The last thing on its standard error, on one line."""

@@ -56,7 +56,7 @@ def _case(bits: int, features: int = 6) -> Case:
         Node("logits", ops.Readout(), ("head",)),
     )  # fmt: skip
     x = rng.integers(-most, most + 1, (3, 8, features, 2, 2))
-    return Case("limbs", "too long for float32", Graph(nodes, ("logits",), 3), {"x": x})
+    return Case("words", "too long for float32", Graph(nodes, ("logits",), 3), {"x": x})
 
 
 def _units(graph: Graph) -> list[int]:
@@ -152,7 +152,7 @@ def test_an_input_that_fits_no_sum_is_refused() -> None:
         to_nir(Graph(nodes, ("logits",), 2), flavour=Flavour.PORTABLE)
 
 
-def test_what_a_neuron_reads_is_never_in_limbs() -> None:
+def test_what_a_neuron_reads_is_never_in_words() -> None:
     tried = _case(19)
     fire = Node("fire", ops.Neuron(threshold=IntTensor.of([1 << 30])), ("head",))
     graph = Graph((*tried.graph.nodes[:-1], fire), ("fire",), 3)

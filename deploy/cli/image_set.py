@@ -1,0 +1,112 @@
+"""Images in memory, what is known of them, and whether a network takes them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from lapilli.deploy.data.pictures import ImageError
+from lapilli.ir import ops
+from lapilli.ir.network import Network
+from lapilli.ir.recipe import Json
+from lapilli.ir.types import Kind, TensorType
+
+_FEW_EVENTS = 32  # pixels of a whole archive exceed this, counts of events hardly ever
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Images:
+    """Images and what is known of them.
+
+    Attributes:
+        pixels: bytes (count, C, H, W), or (count, T, C, H, W) with time.
+        labels: (count,) numbers of classes, where they are known.
+        source: the name that messages give them.
+        told: how they were read, for a recipe.
+        names: what messages call each of them; empty where nothing does.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64] | None = None
+    source: str = "images"
+    told: Mapping[str, Json] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    def first(self, count: int | None) -> Images:
+        """Return the first `count`, or all."""
+        labels = None if self.labels is None else self.labels[:count]
+        return Images(self.pixels[:count], labels, self.source, self.told, self.names[:count])
+
+    def facts(self) -> dict[str, Json]:
+        """Return what a recipe keeps: how they were read, how many, and a digest of all pixels."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.pixels).data).hexdigest()
+        return {**self.told, "count": len(self.pixels), "sha256": digest}
+
+    def require_fit(self, network: Network) -> None:
+        """Check that a network takes these images, and has a class for each label.
+
+        Raises:
+            ImageError: another size, number of channels or of steps; more events than the
+                network's input counts; a label that is no class.
+        """
+        wanted = input_type(network)
+        shape = self.pixels.shape[1:]
+        if shape[-3:] != wanted.shape:
+            raise ImageError(
+                f"{self.source}: images are {size_text(shape[-3:])}, the network takes "
+                f"{size_text(wanted.shape)}; give --resize, or resize them first"
+            )
+        if len(shape) == 4 and shape[0] != (T := network.graph.T):
+            raise ImageError(f"{self.source}: images of {shape[0]} steps, the network takes {T}")
+        most = int(self.pixels.max())
+        if wanted.kind is not Kind.GRADED and most > wanted.range.hi:
+            raise ImageError(
+                f"{self.source}: counts of up to {most} events, and the network's input counts to "
+                f"{wanted.range.hi}, as its calibration did; calibrate with such images too"
+            )
+        self.require_classes(network.graph.types[network.graph.outputs[0]].shape[-1])
+
+    def require_classes(self, count: int) -> None:
+        """Check that every label is the number of one of `count` classes.
+
+        Raises:
+            ImageError: one is not.
+        """
+        if self.labels is not None and (wrong := np.flatnonzero(self.labels >= count)).size:
+            first = int(wrong[0])
+            raise ImageError(
+                f"{self.source}: label {self.labels[first]} of image {first} is no class; the "
+                f"network has {count}, numbered from 0"
+            )
+
+    def require_pixels(self) -> None:
+        """Check that images with time, given as pixels, are not counts of events.
+
+        Raises:
+            ImageError: all are small integers, which pixel / 255 would make darkness.
+        """
+        most = int(self.pixels.max())
+        if self.pixels.ndim == 5 and most < _FEW_EVENTS:
+            raise ImageError(
+                f"{self.source}: frames of no value above {most}: numbers of events? Then say "
+                "--counts; if they are pixels of 0 to 255, these images show nothing"
+            )
+
+
+def input_type(network: Network) -> TensorType:
+    """Return the type of the network's image (C, H, W)."""
+    names = network.graph.inputs
+    op = network.graph[names[0]].op if len(names) == 1 else None
+    if not isinstance(op, ops.Input) or len(op.type.shape) != 3:
+        shapes = [network.graph.types[name].shape for name in names]
+        raise ImageError(f"the network's inputs are {shapes}, not one image (C, H, W)")
+    return op.type
+
+
+def size_text(shape: Sequence[int]) -> str:
+    """Write a shape for people."""
+    return " x ".join(map(str, shape))

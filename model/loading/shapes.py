@@ -1,0 +1,78 @@
+"""What the shapes of parameters tell of the arguments that their class was made with.
+
+Names are those that published spiking transformers use. What is read here is a guess until a
+module made with it has every parameter, each of the same shape.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+_CLASSES = ("num_classes", "n_classes", "classes", "num_class")
+_WIDTHS = ("embed_dims", "embed_dim", "dim", "embedding_dim", "d_model")
+_DEPTHS = ("depths", "depth", "num_layers", "layers", "num_blocks")
+_CHANNELS = ("in_channels", "in_chans", "in_channel")
+_RATIOS = ("mlp_ratios", "mlp_ratio")
+SPELLINGS = tuple(names[0] for names in (_CLASSES, _WIDTHS, _DEPTHS, _RATIOS, _CHANNELS))
+_HEAD = re.compile(r"(?:.*\.)?(?:head|fc|classifier)\.weight")
+_HIDDEN = re.compile(r".*\bmlp\.(?:.*\.)?(?:fc1|mlp1|linear1|conv1)[^.]*(?:\.conv|\.0)?\.weight")
+_BLOCK = re.compile(r"((?:.*?\.)?(?:blocks?|layers?|stage)\d*)\.(\d+)\.")
+
+
+def told_by_shapes(state: Mapping[str, Tensor]) -> Mapping[str, object]:
+    """Arguments under each of their usual names; those that no shape tells are left out."""
+    told: dict[str, object] = {}
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    if heads := [s for k, s in shapes.items() if _HEAD.fullmatch(k) and len(s) == 2]:
+        told |= dict.fromkeys(_CLASSES, heads[-1][0]) | dict.fromkeys(_WIDTHS, heads[-1][1])
+    if blocks := {(m[1], m[2]) for k in shapes if (m := _BLOCK.match(k))}:
+        lists = sorted({name for name, _ in blocks})
+        counts = [sum(name == of for of, _ in blocks) for name in lists]
+        told |= dict.fromkeys(_DEPTHS, counts[0] if len(counts) == 1 else tuple(counts))
+    if kernels := [s for s in shapes.values() if len(s) == 4 and s[2] > 1 < s[1]]:
+        told |= dict.fromkeys(_CHANNELS, min(s[1] for s in kernels))  # an image has the fewest
+    if hidden := [s for k, s in shapes.items() if _HIDDEN.fullmatch(k)]:
+        ratio = hidden[0][0] / hidden[0][1]
+        told |= dict.fromkeys(_RATIOS, int(ratio) if ratio.is_integer() else ratio)
+    return told
+
+
+def told_arguments(
+    factory: Callable[..., object], state: Mapping[str, Tensor], given: Mapping[str, object]
+) -> dict[str, object]:
+    """Arguments that a class or factory takes, that are not given, and that shapes tell.
+
+    One number tells nothing of an argument whose default is a list, one for each stage.
+    """
+    known, found = told_by_shapes(state), {}
+    for name, parameter in _parameters(factory).items():
+        if name not in known or name in given or parameter.default == known[name]:
+            continue
+        listed = isinstance(parameter.default, tuple | list)
+        if parameter.default is parameter.empty or listed == isinstance(known[name], tuple):
+            found[name] = known[name]
+    return found
+
+
+def needed_arguments(
+    factory: Callable[..., object], given: Mapping[str, object]
+) -> tuple[str, ...]:
+    """Arguments without a default that are not given."""
+    positional = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return tuple(
+        name
+        for name, parameter in _parameters(factory).items()
+        if parameter.kind in positional and parameter.default is parameter.empty
+        if name not in given
+    )
+
+
+def _parameters(factory: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(factory).parameters
+    except (ValueError, TypeError):
+        return {}

@@ -1,0 +1,1 @@
+"""What runs compiled. Importing a module of this folder imports numba."""

@@ -1,0 +1,107 @@
+"""A factor for each head behind attention's product: taken up by the map that made the current."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402
+
+from lapilli.ir.errors import QuantizeError  # noqa: E402
+from lapilli.model.capture import program  # noqa: E402
+from lapilli.model.capture.capture import capture  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
+from lapilli.quantize import quantize  # noqa: E402
+from lapilli.quantize.merging.factors import factors_before_products  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+_HEADS, _EACH = 3, 4
+
+
+class Attention(nn.Module):
+    """Spikes times a real current, times `factor`: one number for each head, or what is given."""
+
+    factor: Tensor
+
+    def __init__(self, factor: Tensor, *, last: bool, residual: bool = False) -> None:
+        super().__init__()
+        self.q, self.q_lif = nn.Conv1d(12, 12, 1), LIF(v_threshold=0.3)
+        self.y, self.norm, self.lif = nn.Conv1d(12, 12, 1), nn.BatchNorm1d(12), LIF(v_threshold=0.3)
+        self.register_buffer("factor", factor)
+        with torch.no_grad():
+            self.y.weight.mul_(6)
+        self.last, self.residual = last, residual
+
+    def forward(self, x: Tensor) -> Tensor:  # (T, B, 12, N) spikes
+        T, B, C, N = x.shape
+        q = self.q_lif(self.q(x.flatten(0, 1)).view(T, B, C, N)).view(T, B, _HEADS, _EACH, N)
+        y = self.norm(self.y(x.flatten(0, 1))).view(T, B, C, N)
+        y = (y + y.roll(1, -1) if self.residual else y).view(T, B, _HEADS, _EACH, N)
+        product = y.mT @ q if self.last else q.mT @ y
+        spikes: Tensor = self.lif(product * self.factor)
+        return spikes
+
+
+class Net(nn.Module):
+    def __init__(self, attn: Attention) -> None:
+        super().__init__()
+        self.stem, self.lif = nn.Conv1d(2, 12, 1), LIF(v_threshold=0.3)
+        self.attn, self.head = attn, nn.Linear(5 * 5 * _HEADS, 3)
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 2, 1, 5)
+        x = images.flatten(2).repeat(4, 1, 1, 1)
+        x = self.lif(self.stem(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+        logits: Tensor = self.head(self.attn(x).flatten(2)).mean(0)
+        return logits
+
+
+def build(factor: Tensor, **options: bool) -> nn.Module:
+    torch.manual_seed(0)
+    return Net(Attention(factor, **options)).eval()
+
+
+def images(count: int, seed: int) -> Tensor:
+    drawn: Tensor = torch.randn(count, 2, 1, 5, generator=torch.Generator().manual_seed(seed))
+    return drawn * 2
+
+
+def heads(*numbers: float) -> Tensor:
+    made: Tensor = torch.tensor(numbers).view(-1, 1, 1)
+    return made
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("factor", [heads(0.3, 0.7, 1.1), heads(0.5, -0.25, 1.0)[None, None]])
+def test_heads_with_factors_of_their_own_are_exact(
+    last: bool, factor: Tensor, exact_on: Callable[..., int]
+) -> None:
+    made = quantize(build(factor, last=last), images(8, 1))
+    assert exact_on(made, images(5, 7)) > 4000
+
+
+def test_the_factor_moves_to_the_current() -> None:
+    captured = capture(build(heads(0.3, 0.7, 1.1), last=True), (2, 1, 5))
+    calls = factors_before_products(captured).calls
+    affine = next(c for c in calls.values() if isinstance(c.op, program.Affine))
+    product = next(c for c in calls.values() if affine.name in c.inputs)
+    assert isinstance(product.op, program.Matmul)
+    assert product.inputs.index(affine.name) == 0  # the current comes first here
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_factor_along_what_is_summed_stays_and_is_refused(last: bool) -> None:
+    shape = (1, 1, 5) if last else (1, 5, 1)
+    factor = torch.linspace(0.2, 1.2, 5).view(shape)
+    with pytest.raises(QuantizeError, match="a factor of a head or channel") as caught:
+        quantize(build(factor, last=last), images(8, 1))
+    assert caught.value.layer == "attn"
+
+
+def test_a_current_that_no_map_made_is_refused() -> None:
+    with pytest.raises(QuantizeError, match="a factor of a head or channel") as caught:
+        quantize(build(heads(0.3, 0.7, 1.1), last=True, residual=True), images(8, 1))
+    assert caught.value.layer == "attn"
