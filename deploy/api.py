@@ -207,7 +207,7 @@ def compare(
         images: (count, C, H, W) of bytes, or (count, T, C, H, W).
         on: a simulator, or several.
         model: that the network was made from, with its trained parameters.
-        batch: images per run; by default as many as 3 GiB take.
+        batch: images per run; by default as many as 3 GiB, or a quarter of the free memory, take.
 
     Raises:
         RecipeError: `model` is not what the network was made from.

@@ -27,7 +27,7 @@ from lapilli.quantize.lower import Lowered
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan
 from lapilli.quantize.preparation import Prepared
-from lapilli.quantize.pytorch.recorder import NeuronRecorder, recorder
+from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, recorder
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.weights import Folded
 
@@ -127,9 +127,9 @@ class _Events(NeuronRecorder):
 
     sent: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, path: str, current: Tensor, spikes: Tensor, shown: Tensor | None) -> None:
+    def add(self, path: str, call: NeuronCall) -> None:
         """Add the mean of one call."""
-        self.sent.setdefault(path, []).append(spikes.double().abs().mean().item())
+        self.sent.setdefault(path, []).append(call.spikes.double().abs().mean().item())
 
     def mean(self, fire: program.Neuron) -> float:
         """Over all steps of a neuron, in real units."""

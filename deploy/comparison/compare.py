@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -138,7 +139,7 @@ def compare(
         got: usually a simulator's, `Reference().compile(network.graph)`.
         pixels: images (count, C, H, W) of bytes, or (count, T, C, H, W).
         names: of the two, for reports.
-        batch: images per run; by default as many as 3 GiB take.
+        batch: images per run; by default as many as memory takes, see `affordable_batch`.
         progress: called with the number of images done.
         preprocessing: what the model's own side knows of images and answers; then encoded images
             and names of classes are compared as well.
@@ -172,17 +173,7 @@ def compare_all(
     batch = batch or affordable_batch(network.graph)
     for start in range(0, len(pixels), batch):
         images = pixels[start : start + batch]
-        given = network.encode(images)
-        own = given
-        if preprocessing is not None:
-            own = replace(network, input=preprocessing.input).encode(images)
-        want = expected.run(own)
-        for other, executable in others.items():
-            have = executable.run(given)
-            part = compare_recordings(network.graph, want, have, first_sample=start)
-            part = _with_membrane(part, executable, given, want, start)
-            if preprocessing is not None:
-                part = _with_inputs(part, own, given, start)
+        for other, part in _compared(network, expected, others, images, preprocessing, start):
             parts[other].append(part)
         if progress:
             progress(start + len(images))
@@ -199,13 +190,46 @@ def compare_all(
     ]
 
 
-def affordable_batch(graph: Graph) -> int:
-    """Images at a time so that two recordings take 3 GiB; one, if that takes more.
+def _compared(
+    network: Network,
+    expected: Executable,
+    others: Mapping[str, Executable],
+    images: Pixels,
+    preprocessing: Preprocessed | None,
+    first_sample: int,
+) -> Iterator[tuple[str, Comparison]]:
+    """Compare one batch; its recordings end with it, before the next one is run."""
+    given = network.encode(images)
+    own = given
+    if preprocessing is not None:
+        own = replace(network, input=preprocessing.input).encode(images)
+    want = expected.run(own)
+    for other, executable in others.items():
+        have = executable.run(given)
+        part = compare_recordings(network.graph, want, have, first_sample=first_sample)
+        del have
+        part = _with_membrane(part, executable, given, want, first_sample)
+        yield other, part if preprocessing is None else _with_inputs(part, own, given, first_sample)
 
-    Each has currents, membranes and spikes of every neuron, in 64 bits.
+
+def affordable_batch(graph: Graph, most: int | None = None) -> int:
+    """Images at a time so that two recordings take `most` bytes; one, if that takes more.
+
+    Each has currents, membranes and spikes of every neuron, in 64 bits. By default 3 GiB, or a
+    quarter of the memory that is free, if that is less.
     """
     recorded = graph.T * sum(math.prod(graph.types[name].shape) for name in graph.recorded)
-    return max(1, _MOST_BYTES // (2 * 3 * 8 * recorded))
+    most = min(_MOST_BYTES, _free_memory() // 4) if most is None else most
+    return max(1, most // (2 * 3 * 8 * recorded))
+
+
+def _free_memory() -> int:
+    """Bytes that a process can still take; as many as matter, where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(x.split()[1]) << 10 for x in lines if x.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return 4 * _MOST_BYTES
 
 
 def compare_recordings(

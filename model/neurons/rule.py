@@ -156,6 +156,8 @@ class Adapter:
             returns behind its spikes begins with the same.
         silent: whether forward returns the membrane in place of spikes: a leaky integrator.
         shows_after_reset: whether that is what the reset has left of it.
+        watched: the method by which forward computes its spikes, if that returns them with the
+            membranes, as `trace` does: then one pass shows both.
     """
 
     rule: Callable[[Any], Rule]
@@ -168,3 +170,4 @@ class Adapter:
     membrane: str = ""
     silent: bool = False
     shows_after_reset: Callable[[Any], bool] = lambda module: True
+    watched: str = ""

@@ -25,7 +25,7 @@ from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import adapter_of
 from lapilli.model.neurons.copies import copied
 from lapilli.quantize.pytorch.interpreter import Program
-from lapilli.quantize.pytorch.recorder import NeuronRecorder, recorder
+from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, recorder
 
 _LARGEST = 7  # of a parameter in units of its own power of two
 _SAMPLES = 2
@@ -52,7 +52,7 @@ def check_agreement(captured: Captured) -> None:
     captured_forward = Program(again, coarse, weights).eval()
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 8, (_SAMPLES, *shape), generator=generator).double() / 8
-    equal = torch.equal if _is_exact(again) else _near
+    equal = torch.equal if has_exact_constants(again) else _near
     fires = [c.op for c in again.calls.values() if isinstance(c.op, program.Neuron)]
     paths = {fire.module for fire in fires}
     for some in images.split(1 if asked.per_sample else _SAMPLES):
@@ -76,22 +76,23 @@ class _Equal(NeuronRecorder):
     theirs: NeuronRecorder
     equal: Callable[[Tensor, Tensor], bool]
 
-    def add(self, path: str, current: Tensor, spikes: Tensor, shown: Tensor | None) -> None:
+    def add(self, path: str, call: NeuronCall) -> None:
         """Compare one call.
 
         Raises:
             MismatchError: a current or a spike differs.
         """
         done = self.calls.setdefault(path, [])
-        expected, fired, _ = self.theirs.calls[path][len(done)]
-        if not (self.equal(expected, current) and torch.equal(fired, spikes)):
+        theirs = self.theirs.calls[path][len(done)]
+        near = self.equal(theirs.current, call.current)
+        if not (near and torch.equal(theirs.spikes, call.spikes)):
             raise MismatchError(f"{path}: the program is not the author's forward")
-        nothing = (torch.empty(0), torch.empty(0), None)
+        nothing = NeuronCall(torch.empty(0), torch.empty(0))
         self.theirs.calls[path][len(done)] = nothing
         done.append(nothing)
 
 
-def _is_exact(captured: Captured) -> bool:
+def has_exact_constants(captured: Captured) -> bool:
     """Whether every constant in front of a value is a power of two."""
     for call in captured.calls.values():
         factor = Fraction(1)

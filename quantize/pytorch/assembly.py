@@ -11,6 +11,7 @@ from lapilli.quantize.image_scale import image_scale
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.agreement import check_agreement
+from lapilli.quantize.pytorch.narrow import narrow
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.pytorch.runnable import runnable
 from lapilli.quantize.shiftmax import set_shiftmaxes
@@ -34,6 +35,8 @@ def assemble(
     set_shiftmaxes(runs.module, lowered.shiftmaxes)
     if runs.why:
         check_agreement(prepared.captured)
+    else:
+        narrow(runs.module, prepared.merged, prepared.plan, units, lowered)
     reference = PyTorchReference(
         module=runs.module,
         image_scale=image_scale(source),

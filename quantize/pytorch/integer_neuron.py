@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,10 @@ from lapilli.model.capture.opaque_step import MEMBRANE, SPIKES
 from lapilli.model.neurons.rule import Adapter
 from lapilli.quantize.neurons import IntegerNeuron
 
+_BLOCK = 1 << 15  # values at a time, so that what is between a float and its integer stays in cache
 
-def on_grid(name: str, values: npt.NDArray[np.float64], scale: Fraction) -> IntArray:
+
+def on_grid(name: str, values: npt.NDArray[np.floating[Any]], scale: Fraction) -> IntArray:
     """The integers n with value == n * scale, exactly.
 
     A scale that floats cannot hold (an average over 49) was rounded wherever PyTorch computed
@@ -33,20 +35,34 @@ def on_grid(name: str, values: npt.NDArray[np.float64], scale: Fraction) -> IntA
     Raises:
         MismatchError: a value that is none.
     """
+    ratio = float(scale.denominator) / float(scale.numerator)
+    unit = float(scale.numerator) / float(scale.denominator)
+    near = _is_rounded(scale)
+    integers = np.empty(values.shape, np.int64)
+    given, taken = np.ascontiguousarray(values).reshape(-1), integers.reshape(-1)
+    with np.errstate(invalid="ignore"):  # NaN and infinity become integers that are off the grid
+        for start in range(0, given.size, _BLOCK):
+            block, n = given[start : start + _BLOCK], taken[start : start + _BLOCK]
+            quotient = np.multiply(block, ratio, dtype=np.float64)
+            n[...] = np.rint(quotient)
+            if near:
+                on = bool((np.abs(quotient - n) < 2.0**-12).all())
+            else:
+                on = np.array_equal(np.multiply(n, unit, out=quotient), block)
+            if not on:
+                _refuse(name, values, scale)
+    return integers
+
+
+def _refuse(name: str, values: npt.NDArray[np.floating[Any]], scale: Fraction) -> NoReturn:
     if not np.isfinite(values).all():
         raise MismatchError(f"{name}: NaN or infinity in PyTorch's run")
-    numerator, denominator = float(scale.numerator), float(scale.denominator)
-    n = np.rint(values * denominator / numerator)
-    if _is_rounded(scale):
-        on = bool((np.abs(values * denominator / numerator - n) < 2.0**-12).all())
-    else:
-        on = np.array_equal(n * numerator / denominator, values)
-    if not on:
-        worst = int(np.argmax(np.abs(n * numerator / denominator - values)))
-        raise MismatchError(
-            f"{name}: {values.ravel()[worst]!r} is no multiple of {scale} in PyTorch's run"
-        )
-    return n.astype(np.int64)
+    real = values.astype(np.float64)
+    unit = float(scale.numerator) / float(scale.denominator)
+    worst = int(np.argmax(np.abs(np.rint(real / unit) * unit - real)))
+    raise MismatchError(
+        f"{name}: {float(real.flat[worst])!r} is no multiple of {scale} in PyTorch's run"
+    )
 
 
 def _is_rounded(scale: Fraction) -> bool:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,9 +108,11 @@ class PyTorchReference:
                 unit = neuron.unit / 2**neuron.op.fraction_bits
                 values[name] = steps.integers(recorded.membrane(fire), unit)
                 continue
-            traced, h = self._trace(fire, x)
-            if not torch.equal(traced.to(s.dtype), s):
-                raise MismatchError(f"{name}: the traced spikes are not those of its forward")
+            h = recorded.membranes(fire)
+            if h is None:
+                traced, h = self._trace(fire, x.double())
+                if not torch.equal(traced.to(s.dtype), s):
+                    raise MismatchError(f"{name}: the traced spikes are not those of its forward")
             rule = fire.rule
             values[name] = steps.integers(s, rule.output_scale)
             currents[name] = steps.integers(x, neuron.scale)
@@ -147,7 +150,7 @@ class _Steps:
     batch: int
 
     def integers(self, values: Tensor, scale: Fraction) -> IntArray:
-        array: npt.NDArray[np.float64] = values.detach().double().numpy()
+        array: npt.NDArray[np.floating[Any]] = values.detach().numpy()
         return on_grid(self.name, to_steps(array, self.call.dims, self.batch), scale)
 
 

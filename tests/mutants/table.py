@@ -117,7 +117,7 @@ MUTANTS = (
     Mutant("quantize/replay.py", "if not other_parameters and rule_text(fire.rule) != record.rule:", "if False:", _REPLAY),
     Mutant("quantize/health.py", "if rate.in_float > 0 and rate.in_integers == 0:", "if False:", _HEALTH),
     Mutant("quantize/health.py", "elif zeroed[node] >= _NEARLY_ALL:", "elif zeroed[node] > 1:", _HEALTH),
-    Mutant("quantize/pytorch/integer_neuron.py", "on = np.array_equal(n * numerator / denominator, values)", "on = True", "tests/quantize/test_reference.py tests/quantize/test_quantize.py"),
+    Mutant("quantize/pytorch/integer_neuron.py", "on = np.array_equal(np.multiply(n, unit, out=quotient), block)", "on = True", "tests/quantize/test_reference.py tests/quantize/test_quantize.py"),
     # ---- model ----
     Mutant("model/capture/repeatability.py", "if record != first.setdefault(showing.images, record):", "if False:", "tests/model/test_repeatability.py"),
     Mutant("model/neurons/simulate.py", "h > theta if rule.strict else h >= theta", "h >= theta", "tests/model/test_adapters.py tests/model/test_described.py"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -13,7 +14,9 @@ torch = pytest.importorskip("torch")
 from networks.tiny import Tiny, images, integer_weights, integers, tiny  # noqa: E402
 
 from lapilli.ir.errors import MismatchError  # noqa: E402
+from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
+from lapilli.quantize.pytorch import precision  # noqa: E402
 from lapilli.quantize.pytorch.integer_neuron import on_grid  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -57,6 +60,25 @@ def test_values_on_the_grid_are_read_exactly() -> None:
         assert np.array_equal(on_grid("n", real, scale), whole)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("at", [0, 40_000, 99_999])
+def test_one_value_off_the_grid_among_many_is_named(at: int, dtype: type) -> None:
+    whole = np.arange(-50_000, 50_000)
+    values: Any = (whole / 64).astype(dtype).reshape(2, 5, -1)
+    assert np.array_equal(on_grid("n", values, Fraction(1, 64)).ravel(), whole)
+    assert np.array_equal(on_grid("n", values[:, ::2], Fraction(1, 64)), values[:, ::2] * 64)
+    values.flat[at] += 0.25 / 64
+    off = float(values.flat[at])
+    with pytest.raises(MismatchError, match=f"n: {off!r} is no multiple of 1/64"):
+        on_grid("n", values, Fraction(1, 64))
+
+
+@pytest.mark.parametrize("value", [1e30, -(2.0**63) - 2**12, 2.0**63])
+def test_a_value_that_no_integer_holds_is_off_the_grid(value: float) -> None:
+    with pytest.raises(MismatchError, match="is no multiple of 1/64"):
+        on_grid("n", np.array([value]), Fraction(1, 64))
+
+
 @pytest.mark.parametrize("off", [1e-9, -1e-12, 0.5, float("nan"), float("inf")])
 def test_a_value_off_the_grid_is_named(off: float) -> None:
     values = np.array([1.0, 2.0, 3.0]) / 64
@@ -73,9 +95,41 @@ def test_a_value_off_the_grid_is_named(off: float) -> None:
         ("a_bn.running_mean", "lif2"), ("b.weight", "lif3"), ("head.bias", "logits"),
     ],
 )  # fmt: skip
-def test_a_parameter_off_its_grid_is_noticed(parameter: str, node: str) -> None:
+def test_a_parameter_off_its_grid_is_noticed(
+    parameter: str, node: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer in float32 names the parameter; one in float64 gives the neuron such a current."""
+    for largest, named in ((precision.LARGEST, re.escape(parameter)), (0, node)):
+        monkeypatch.setattr(precision, "LARGEST", largest)
+        made = quantize(tiny(), images())
+        value = made.reference.module.state_dict()[parameter]
+        value += 2.0**-30
+        with pytest.raises(MismatchError, match=rf"^{named}: .* is no multiple of"):
+            made.reference.run_images(integers(made, images()))
+
+
+def test_membranes_are_those_of_the_pass_that_made_the_spikes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = quantize(tiny(), images())
-    value = made.reference.module.state_dict()[parameter]
-    value += 2.0**-30
-    with pytest.raises(MismatchError, match=rf"^{node}: .* is no multiple of"):
+    traced = LIF.trace
+    seen: list[Any] = []
+
+    def counted(self: LIF, x: Any) -> Any:
+        seen.append(traced(self, x))
+        return seen[-1]
+
+    monkeypatch.setattr(LIF, "trace", counted)
+    recording = made.reference.run_images(integers(made, images()))
+    assert len(seen) == len(made.reference.neurons)
+    assert len(recording.membranes) == len(seen)
+    assert not any("trace" in vars(m) for m in made.reference.module.modules())
+
+
+def test_spikes_that_are_not_those_of_the_membranes_are_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = quantize(tiny(), images())
+    monkeypatch.setattr(LIF, "forward", lambda self, x: 1 - self.trace(x)[0])
+    with pytest.raises(MismatchError, match="the traced spikes are not those of its forward"):
         made.reference.run_images(integers(made, images()))

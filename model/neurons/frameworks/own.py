@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 from torch import Tensor
 
 from lapilli.model.neurons.frameworks.parameters import sigmoid_leak
-from lapilli.model.neurons.rule import Adapter, NeuronRule, StaircaseRule, Trace
+from lapilli.model.neurons.rule import Adapter, NeuronRule, Rule, StaircaseRule, Trace
 
 
 def leaky(tau: Fraction, v_threshold: Fraction, *, ternary: bool = False) -> NeuronRule:
@@ -47,7 +48,11 @@ def _no_threshold(module: Any, v_threshold: float) -> None:
     raise TypeError(f"{type(module).__name__} has no threshold to set to {v_threshold}")
 
 
-LIF = Adapter(rule=_lif, trace=_trace, set_threshold=_set_threshold)
-PLIF = Adapter(rule=_parametric, trace=_trace, set_threshold=_set_threshold)
-TERNARY = Adapter(rule=_ternary, trace=_trace, set_threshold=_set_threshold)
-INTEGER = Adapter(rule=_integer, trace=_trace, set_threshold=_no_threshold)
+def _adapter(
+    rule: Callable[[Any], Rule], set_threshold: Callable[[Any, float], None] = _set_threshold
+) -> Adapter:
+    return Adapter(rule=rule, trace=_trace, set_threshold=set_threshold, watched="trace")
+
+
+LIF, PLIF, TERNARY = _adapter(_lif), _adapter(_parametric), _adapter(_ternary)
+INTEGER = _adapter(_integer, _no_threshold)
