@@ -84,7 +84,10 @@ def compare(
         bool, typer.Option("--strict", help="Fail where quantizing warned, however exact.")
     ] = False,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Images at a time; by default what 3 GiB or a quarter of the free memory hold.")
+        int | None,
+        typer.Option(
+            min=1, help="Images at a time; by default what fits 3 GiB and the free memory."
+        ),
     ] = None,
     run_config: RunConfig = SIMULATED,
     as_json: AsJson = False,
