@@ -38,6 +38,7 @@ _FILE = (
 _QUANTIZE = "tests/quantize/test_neurons.py tests/quantize/test_thresholds.py tests/quantize/test_quantize.py"
 _REPLAY, _HEALTH = "tests/quantize/test_replay.py", "tests/quantize/test_health.py"
 _LAVA = "tests/simulators/test_lava.py"
+_FAST = "tests/simulators/test_fast.py"
 _NIR = "tests/export/test_nir_ops.py tests/export/test_nir.py"
 _CAPTURE = "tests/model/test_capture.py tests/model/test_axes.py"
 
@@ -97,6 +98,21 @@ MUTANTS = (
     Mutant("simulators/event_driven.py", "return int(np.abs(gate).sum())", "return int(np.count_nonzero(gate))", _EVENTS),
     Mutant("simulators/conformance/checking.py", 'for attempt in ("first", "second"):', 'for attempt in ("first",):', _CONFORMANCE),
     Mutant("simulators/conformance/checking.py", "if not compared:", "if False:", _CONFORMANCE),
+    # ---- simulators: the fast one, whose arithmetic is narrow ----
+    Mutant("simulators/fast/sizes.py", "MOST_UNWIDENED = 256", "MOST_UNWIDENED = 300", _FAST),
+    Mutant("simulators/fast/choice.py", "if found.sums <= 1 << 24:", "if found.sums <= 1 << 25:", _FAST),
+    Mutant("simulators/fast/choice.py", "if found.sums <= 1 << 53 else", "if found.sums <= 1 << 54 else", _FAST),
+    Mutant("simulators/fast/choice.py", " and activation.hi + found.zero in BYTE", "", _FAST),
+    Mutant("simulators/fast/choice.py", " and features >= VNNI:", ":", _FAST),
+    Mutant("simulators/fast/choice.py", "and rows < 1 << 16", "and rows < 1 << 17", _FAST),
+    Mutant("simulators/fast/matrices.py", "if reach <= 1 << 24:", "if reach <= 1 << 25:", _FAST),
+    Mutant("simulators/fast/matrices.py", "a.range.hi + zero in BYTE and ", "", _FAST),
+    Mutant("simulators/fast/matrices.py", "x.astype(dtype_of(t.range), copy=False)", "x", _FAST),
+    Mutant("simulators/fast/tables.py", "op.bias.array - zero_point(x.range) * matrix.sum(axis=0)", "op.bias.array", _FAST),
+    Mutant("simulators/fast/memory.py", "_references(self._buffers, i) == _UNUSED", "True", _FAST),
+    Mutant("simulators/fast/kernels/firing.py", 'icmp_signed(">=", v,', 'icmp_signed(">", v,', _FAST),
+    Mutant("simulators/fast/kernels/firing.py", "builder.select(negative, rounding, zero)", "zero", _FAST),
+    Mutant("simulators/fast/kernels/adding.py", "builder.zext(low, sums)", "builder.sext(low, sums)", _FAST),
     Mutant("simulators/onnx.py", 'if facts["digest"] != graph.digest:', "if False:", _ONNX),
     Mutant("export/onnx/products.py", "SATURATES = 128", "SATURATES = 255", _ONNX),
     Mutant("simulators/lava/shared/traces.py", "return current << self.shift", "return current", _LAVA),

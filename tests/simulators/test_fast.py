@@ -19,7 +19,7 @@ from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, check
 from lapilli.simulators.conformance.random_graphs import random_case
-from lapilli.simulators.fast import Fast
+from lapilli.simulators.fast import Fast, matrices
 from lapilli.simulators.fast.choice import VNNI, Path
 from lapilli.simulators.reference import Reference
 
@@ -147,6 +147,34 @@ def test_ranges_choose_whatever_the_cpu(
     extremes = np.array([x.range.lo, x.range.hi]).repeat(8).reshape(2, 1, 8)
     if features is PLAIN:  # what this machine can run in any case
         assert _paths(Fast(features=PLAIN), graph, extremes)["y"] is path
+
+
+@pytest.mark.parametrize(
+    ("hi", "b", "features", "path"),
+    [
+        (255, 127, VNNI, Path.BYTES),
+        (256, 127, VNNI, Path.FLOAT32),
+        (255, 128, VNNI, Path.FLOAT32),
+        (255, 127, PLAIN, Path.FLOAT32),
+        (1 << 20, 1, VNNI, Path.FLOAT32),  # 16 terms: 2**24 in all
+        ((1 << 20) + 1, 1, VNNI, Path.FLOAT64),
+        (1 << 29, 1 << 20, VNNI, Path.FLOAT64),  # 2**53
+        ((1 << 29) + 1, 1 << 20, VNNI, Path.DEFINITION),
+    ],
+)
+def test_ranges_choose_for_products_of_matrices(
+    hi: int, b: int, features: frozenset[str], path: Path
+) -> None:
+    left = TensorType((3, 16), IntRange(0, hi), Kind.GRADED)
+    right = TensorType((16, 5), IntRange(0, b), Kind.GRADED)
+    assert matrices.choose(left, right, features) is path
+
+
+@pytest.mark.parametrize(("inputs", "path"), [(32_767, Path.EVENTS), (32_768, Path.FLOAT32)])
+def test_rows_of_a_table_are_named_by_16_bits(inputs: int, path: Path) -> None:
+    signed = TensorType((inputs,), IntRange(-1, 1), Kind.SPIKES)
+    graph = _layer(np.ones((2, inputs), np.int64), signed)
+    assert Fast(features=PLAIN).compile(graph).layers["y"].choose(np.zeros((2, inputs))) is path
 
 
 def test_density_of_the_first_batch_chooses() -> None:
