@@ -52,8 +52,8 @@ _PACKAGES = (
     ("snntorch", "snntorch", "the snntorch simulator (portable NIR)", "snntorch"),
     ("spikingjelly", "spikingjelly", "the spikingjelly simulator (portable NIR)", "spikingjelly"),
     ("norse", "norse", "the norse simulator (fused NIR)", "norse"),
-    ("pyarrow", "pyarrow", "images in Parquet files", "data"),
     ("numba", "numba", "the fast simulator", "fast"),
+    ("pyarrow", "pyarrow", "images in Parquet files, results of validate", "data"),
     ("scipy", "scipy", "balancing delays for Lava", "lava"),
     ("uv", "uv", "building Lava's environment", "lava"),
 )
