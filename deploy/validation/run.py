@@ -36,7 +36,8 @@ def validate(
         sides: what is run.
         plan: how the images are divided.
         shards: which of them are this process's.
-        pixels: all images; labels: of all, where known.
+        pixels: all images.
+        labels: of all, where known.
         batch: images at a time.
         stop: go no further than the first shard in which something differs.
         progress: called with the number of shards looked at.

@@ -7,13 +7,15 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("pyarrow")
 
+from lapilli.deploy.comparison.compare import Pixels
 from lapilli.deploy.validation.plan import Plan, slice_of
 from lapilli.deploy.validation.run import validate
-from lapilli.deploy.validation.shard import Sides, Witness
+from lapilli.deploy.validation.shard import Logits, Sides, Witness
 from lapilli.deploy.validation.store import Store
 from lapilli.ir import ops
 from lapilli.ir.errors import InputError
@@ -27,12 +29,10 @@ PLAN = Plan(images=20, shard=8, share=Fraction(1, 2))
 
 
 def _sides(made: Quantized, graph: Graph) -> Sides:
-    def logits(pixels: object) -> object:
-        import numpy as np
+    def logits(pixels: Pixels) -> Logits:
+        return np.zeros((len(pixels), 10))
 
-        return np.zeros((len(pixels), 10))  # type: ignore[arg-type]
-
-    witness = Witness(reference=made.reference, logits=logits, preprocessing=None)  # type: ignore[arg-type]
+    witness = Witness(reference=made.reference, logits=logits, preprocessing=None)
     return Sides(network=made.network, executable=Reference().compile(graph), witness=witness)
 
 
