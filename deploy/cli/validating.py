@@ -58,14 +58,14 @@ def validate(
     from lapilli.export.native import load_network
 
     loaded = load_network(network)
-    test = image_files.test_images(data).first(count)
+    test = image_files.held_out_images(data, image_files.how_for(loaded), count)
     test.require_fit(loaded)
     plan = Plan(images=len(test.pixels), shard=shard_size, share=_fraction(share))
     witness = _witness(loaded, checkpoint, module)
     size = batch or affordable_batch(loaded.graph)
     options = {
         "network": loaded.digest,
-        "data": test.digest,
+        "data": test.facts()["sha256"],
         "images": plan.images,
         "shard_size": shard_size,
         "share": str(plan.share),

@@ -66,11 +66,12 @@ def logits_of(
 ) -> npt.NDArray[np.float64]:
     """Return the logits (count, classes) of `model` in evaluation mode; its neurons are reset."""
     model.eval()
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
     with torch.no_grad():
         logits = []
         for start in range(0, len(pixels), 90):
             reset_states(model)
-            batch = prepare(pixels[start : start + 90])
+            batch = prepare(pixels[start : start + 90]).to(dtype)
             logits.append(signature.logits(model, batch).double())
     reset_states(model)
     return torch.cat(logits).numpy()

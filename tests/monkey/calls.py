@@ -46,6 +46,7 @@ BASES: dict[str, list[list[str]]] = {
         ["net.lapilli", "--source", "events", "-o", "new", *_EVENTS],
     ],
     "conformance": [["simulator.py:Mine"]],
+    "validate": [["net.lapilli", "--data", "images.npz", "-o", "new"]],
 }
 # They build environments or take half a minute: spoiled only where no work is done.
 SLOW = ("demo", "doctor")
