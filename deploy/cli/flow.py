@@ -11,20 +11,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from typing_extensions import Unpack
 
 from lapilli.deploy.cli.image_set import Images
 from lapilli.deploy.cli.taken import taken_from
 from lapilli.ir.errors import CheckpointError, LapilliError
 from lapilli.ir.network import Network
-from lapilli.ir.recipe import Json, Recipe
+from lapilli.ir.recipe import Json
 from lapilli.model.capture.signature import Signature
 from lapilli.model.families.presets import PRESETS, normalisation
 from lapilli.model.families.table import Config, configuration, family_of
 from lapilli.model.loading.checkpoint import Checkpoint, build, load_checkpoint
-from lapilli.model.loading.preprocess import Preprocessing, logits_of
+from lapilli.model.loading.preprocess import Preprocessing, right
 from lapilli.model.loading.strict import Module, events
 from lapilli.quantize import Quantized, quantize
 from lapilli.quantize.options import QuantizeOptions
@@ -187,20 +185,12 @@ def float_right(model: Model, images: Images, network: Network) -> int | None:
     """How many images the float model answers right; None without labels."""
     if images.labels is None or network.recipe is None:
         return None
-    answers = float_logits(model, images.pixels, network.recipe).argmax(1)
-    return int((answers == images.labels).sum())
-
-
-def float_logits(
-    model: Model, pixels: npt.NDArray[np.uint8], made: Recipe
-) -> npt.NDArray[np.float64]:
-    """Return the float model's logits (count, classes), called as the recipe remembers."""
-    told = made.options
+    told = network.recipe.options
     signature = Signature(
         layout=str(told.get("layout", "BCHW")),
-        leaf=made.leaf,
-        per_step=made.per_step,
+        leaf=network.recipe.leaf,
+        per_step=network.recipe.per_step,
         per_sample=told.get("per_sample") is True,
     )
     prepare = model.normalisation().normalise if not told.get("counts") else events
-    return logits_of(model.module, pixels, signature, prepare)
+    return right(model.module, images.pixels, images.labels, signature, prepare)

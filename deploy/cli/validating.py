@@ -2,45 +2,96 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lapilli.deploy.cli.comparing import expected_side
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import DIGITS, AsJson, NetworkFile
 from lapilli.deploy.cli.frame import print_json
-from lapilli.deploy.cli.models import ModelOptions, open_model
-from lapilli.deploy.cli.options import SIMULATORS
-from lapilli.deploy.comparison.targets import target
+from lapilli.deploy.cli.models import ModelOptions
+from lapilli.deploy.cli.options import (
+    SIMULATORS,
+    Arguments,
+    Attributes,
+    BinBy,
+    Config,
+    Crop,
+    Frames,
+    Key,
+    NoNormalisation,
+    Numbers,
+    Preset,
+    PythonPath,
+    Resize,
+    RunConfig,
+    Sensor,
+    SkipUnreadable,
+    Source,
+    Unused,
+    how_read,
+    numbers,
+)
+from lapilli.deploy.cli.own_source import own_source
+from lapilli.deploy.cli.running import check_for_lava
 from lapilli.ir.errors import InputError
+from lapilli.simulators.lava.shared.run_config import SIMULATED
 
 if TYPE_CHECKING:
-    from lapilli.deploy.validation.shard import Witness
-    from lapilli.ir.network import Network
+    from lapilli.deploy.cli.validation_job import Job, Opened
+    from lapilli.deploy.validation.run import Round
+    from lapilli.deploy.validation.store import Store
+
+_GOOD = ("exact", "not compared with PyTorch")
 
 
 def validate(
     network: NetworkFile,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of results; resumes there.")],
-    data: Annotated[str, typer.Option(help="'digits', or an .npz of images and labels.")] = DIGITS,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of results; the same command resumes there.")
+    ] = Path("validation"),
+    data: Source = DIGITS,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="The checkpoint it was made from.")
+        Path | None, typer.Option(help="The checkpoint it was made from: compare with PyTorch.")
     ] = None,
     module: Annotated[
         str | None, typer.Option(help="FILE.py:CLASS_OR_FACTORY that it was made from.")
     ] = None,
     simulator: Annotated[str, typer.Option("--simulator", "--on", help=SIMULATORS)] = "reference",
+    resize: Resize = None,
+    crop: Crop = None,
+    frames: Frames = None,
+    bin_by: BinBy = None,
+    sensor: Sensor = None,
+    skip_unreadable: SkipUnreadable = False,
+    no_labels: Annotated[
+        bool, typer.Option("--no-labels", help="Count and compare spikes; no accuracy.")
+    ] = False,
     count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    share: Annotated[str, typer.Option(help="Of the images, compared spike by spike: 0.1")] = "1",
     shard_size: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = 256,
-    share: Annotated[str, typer.Option(help="Of the images, compared spike by spike.")] = "1",
+    shard: Annotated[str, typer.Option(help="K/N: only the shards of machine K of N.")] = "1/1",
+    stop: Annotated[bool, typer.Option("--stop", help="End at the first divergence.")] = False,
+    config: Config = None,
+    preset: Preset = None,
+    mean: Numbers = "",
+    std: Numbers = "",
+    no_normalisation: NoNormalisation = False,
+    arg: Arguments = None,
+    attributes: Attributes = None,
+    key: Key = None,
+    unused: Unused = None,
+    pythonpath: PythonPath = None,
+    other_parameters: Annotated[
+        bool, typer.Option("--other-parameters", help="Go on with a model of other parameters.")
+    ] = False,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images at a time; by default what 3 GiB take.")
     ] = None,
-    shard: Annotated[str, typer.Option(help="K/N: only the part of machine K of N.")] = "1/1",
-    stop: Annotated[bool, typer.Option("--stop", help="End at the first divergence.")] = False,
+    run_config: RunConfig = SIMULATED,
     as_json: AsJson = False,
 ) -> None:
     """Validate a network on a whole test set; killed at any point, it resumes.
@@ -48,53 +99,120 @@ def validate(
     Status 1 if a value differs, a layer shows nothing, or shards are missing at the end.
     """
     need("pyarrow")
-    from lapilli.deploy.cli import images as image_files
-    from lapilli.deploy.cli.progress import Bars
-    from lapilli.deploy.comparison.compare import affordable_batch
-    from lapilli.deploy.validation.plan import Plan, slice_of
-    from lapilli.deploy.validation.run import validate as validate_set
-    from lapilli.deploy.validation.shard import Sides
-    from lapilli.deploy.validation.store import Store
-    from lapilli.export.native import load_network
+    if module is None and (arg or unused):
+        raise InputError("--arg and --unused are for a class of your own: --module FILE.py:CLASS")
+    check_for_lava(run_config, [simulator])
+    asked = ModelOptions(
+        checkpoint=None if checkpoint is None else checkpoint.absolute(),
+        key=key,
+        config=config,
+        preset=preset,
+        mean=numbers(mean),
+        std=numbers(std),
+        no_normalisation=no_normalisation,
+        arg=arg,
+        attributes=attributes,
+        pythonpath=None if pythonpath is None else [path.absolute() for path in pythonpath],
+        unused=unused,
+    )
+    from lapilli.deploy.cli.validation_job import Job
 
-    loaded = load_network(network)
-    test = image_files.held_out_images(data, image_files.how_for(loaded), count)
-    test.require_fit(loaded)
-    plan = Plan(images=len(test.pixels), shard=shard_size, share=_fraction(share))
-    witness = _witness(loaded, checkpoint, module)
-    size = batch or affordable_batch(loaded.graph)
-    options = {
-        "network": loaded.digest,
-        "data": test.facts()["sha256"],
-        "images": plan.images,
-        "shard_size": shard_size,
-        "share": str(plan.share),
-        "simulator": simulator,
-        "batch": size,
-        "with_model": witness is not None,
-    }
-    store, own = Store(out, options), slice_of(shard, plan.shards)
-    with Bars(quiet=as_json) as bars:
-        executable = target(simulator, bars.lava).compile(loaded.graph)
-        sides = Sides(network=loaded, executable=executable, witness=witness)
-        bars.stage("shards", len(own))
-        facts = validate_set(
-            store, sides, plan, own, test.pixels, test.labels,
-            batch=size, stop=stop, progress=bars.advance,
-        )  # fmt: skip
-    if facts is None:
-        missing = [s for s in range(plan.shards) if not store.is_done(s)]
-        facts = {"verdict": "incomplete", "missing": missing}
+    job = Job(
+        network=network.absolute(),
+        data=data if data == DIGITS else _absolute(data),
+        how=how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable),
+        count=count,
+        labelled=not no_labels,
+        model=_model(checkpoint, module),
+        asked=asked,
+        other_parameters=other_parameters,
+        simulator=_absolute(simulator) if ":" in simulator else simulator,
+        run_config=run_config,
+        shard_size=shard_size,
+        share=_fraction(share),
+        batch=batch,
+    )
+    facts = _validated(job, out, data, machines=shard, stop=stop, quiet=as_json)
     if as_json:
         print_json(facts)
     else:
-        typer.echo(f"{out}: {facts['verdict']}")
-        if "compared" in facts:
-            typer.echo(f"{facts['compared']:,} values, {facts['mismatches']:,} mismatches")
-            for side, found in facts["accuracy"].items():
-                typer.echo(f"{side}: {found['top1']} of {found['of']} right")
-    if facts["verdict"] not in ("exact", "not compared with PyTorch"):
+        from lapilli.deploy.cli.validation_report import print_validation
+
+        print_validation(out, facts)
+    if facts["verdict"] not in _GOOD:
         raise typer.Exit(1)
+
+
+def _validated(
+    job: Job, out: Path, source: str, *, machines: str, stop: bool, quiet: bool
+) -> dict[str, Any]:
+    """Run what is missing, and return the summary, or what speaks against one."""
+    from lapilli.deploy.cli.images import tell_remembered
+    from lapilli.deploy.cli.progress import Bars
+    from lapilli.deploy.cli.remaining import Remaining
+    from lapilli.deploy.validation.plan import slice_of
+    from lapilli.deploy.validation.run import finish, run_here
+    from lapilli.deploy.validation.store import Store
+
+    with Bars(quiet=quiet) as bars:
+        opened = job.open(bars.lava)
+        plan, found = opened.plan, opened.images.data
+        tell_remembered(source, found.remembered, pictures=not found.found.binned)
+        own = slice_of(machines, plan.shards)
+        store = Store(out, opened.options)
+        total = sum(len(plan.samples(shard)) for shard in own)
+        bars.stage("images", total)
+        left = Remaining(total, bars, quiet=quiet)
+        done = run_here(
+            store,
+            own,
+            lambda shard: opened.run(shard, stop=stop, advance=left.advance),
+            stop=stop,
+            skipped=lambda shard: left.skip(len(plan.samples(shard))),
+        )
+    return (
+        _facts(store, opened, done)
+        or finish(store, plan, replace(opened.about, options=opened.options))
+        or _incomplete(store, opened, done)
+    )
+
+
+def _facts(store: Store, opened: Opened, done: Round) -> dict[str, Any] | None:
+    """Return the divergence that was to end everything."""
+    if done.first is None:
+        return None
+    return {"verdict": "differs", "first": done.first, "ended": "at the first divergence"}
+
+
+def _incomplete(store: Store, opened: Opened, done: Round) -> dict[str, Any]:
+    missing = [shard for shard in range(opened.plan.shards) if not store.is_done(shard)]
+    return {
+        "verdict": "incomplete",
+        "shards": opened.plan.shards,
+        "missing": missing,
+        "held": done.held,
+        "lost": {str(shard): why for shard, why in done.lost.items()},
+    }
+
+
+def _model(checkpoint: Path | None, module: str | None) -> str | None:
+    """Name the model for every process: a checkpoint, or code."""
+    if checkpoint is None and module is None:
+        return None
+    need("torch")
+    if module is None:
+        return str(Path(str(checkpoint)).absolute())
+    from lapilli.deploy.cli.modules import check_source
+
+    return _absolute(check_source(module))
+
+
+def _absolute(source: str) -> str:
+    """Name a path, or code in a file, as it is called from any folder."""
+    code = own_source(source)
+    if code is None:
+        return str(Path(source).absolute())
+    return f"{code.absolute}:{code.name}"
 
 
 def _fraction(share: str) -> Fraction:
@@ -102,25 +220,3 @@ def _fraction(share: str) -> Fraction:
         return Fraction(share)
     except (ValueError, ZeroDivisionError) as error:
         raise InputError(f"--share {share}: say a number such as 0.1") from error
-
-
-def _witness(network: Network, checkpoint: Path | None, module: str | None) -> Witness | None:
-    if checkpoint is None and module is None:
-        return None
-    need("torch")
-    from lapilli.deploy.cli.flow import float_logits, normalised_as
-    from lapilli.deploy.cli.modules import check_source
-    from lapilli.deploy.validation.shard import Witness
-
-    asked = ModelOptions(checkpoint=checkpoint).remembered(network)
-    source = str(checkpoint) if module is None else check_source(module)
-    model = open_model(source, asked, len(network.input.mean))
-    reference, preprocessing = expected_side(network, model, other_parameters=False)
-    made, own = network.recipe, normalised_as(model, network)
-    if made is None:  # `expected_side` has refused
-        return None
-    return Witness(
-        reference=reference,
-        logits=lambda pixels: float_logits(own, pixels, made),
-        preprocessing=preprocessing,
-    )

@@ -4,64 +4,88 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from lapilli.deploy.comparison.compare import Pixels
 from lapilli.deploy.validation.plan import Plan
-from lapilli.deploy.validation.shard import Sides, validate_shard
+from lapilli.deploy.validation.shard import Result
 from lapilli.deploy.validation.store import Store
-from lapilli.deploy.validation.summary import summarise
-from lapilli.export.atomic import write_atomic
+from lapilli.deploy.validation.summary import About, summarise
+
+Work = Callable[[int], Result]  # of the shard of this number
 
 
-def validate(
+@dataclass(slots=True)
+class Round:
+    """What came of one process's shards.
+
+    Attributes:
+        held: shards that another process works on.
+        lost: shards whose worker died, and why.
+        first: the first divergence, where it was to end everything.
+    """
+
+    held: list[int] = field(default_factory=list)
+    lost: dict[int, str] = field(default_factory=dict)
+    first: dict[str, Any] | None = None
+
+
+def run_here(
     store: Store,
-    sides: Sides,
-    plan: Plan,
     shards: Iterable[int],
-    pixels: Pixels,
-    labels: npt.NDArray[np.int64] | None,
+    work: Work,
     *,
-    batch: int,
     stop: bool = False,
-    progress: Callable[[int], None] | None = None,
-) -> dict[str, Any] | None:
-    """Run those of `shards` that neither are done nor belong to a running process.
+    skipped: Callable[[int], None] | None = None,
+) -> Round:
+    """Run those of `shards` that neither are done nor belong to a running process, in turn.
 
     Args:
         store: where results go.
-        sides: what is run.
-        plan: how the images are divided.
-        shards: which of them are this process's.
-        pixels: all images.
-        labels: of all, where known.
-        batch: images at a time.
-        stop: go no further than the first shard in which something differs.
-        progress: called with the number of shards looked at.
-
-    Returns:
-        The summary, also written as summary.json, or None while shards are missing.
+        shards: numbers of shards.
+        work: runs one.
+        stop: go no further than the first divergence.
+        skipped: called with the number of a shard that is not run.
     """
-    for count, shard in enumerate(shards, 1):
+    found = Round()
+    for shard in shards:
         with store.locked(shard) as mine:
             if mine and not store.is_done(shard):
-                own = plan.samples(shard)
-                part = slice(own.start, own.stop)
-                known = None if labels is None else labels[part]
-                store.write(shard, *validate_shard(sides, plan, shard, pixels[part], known, batch))
-        if progress is not None:
-            progress(count)
-        if stop and store.is_done(shard):
-            rows = store.read("samples", shard)
-            if any(row["mismatches"] for row in rows):
-                break
+                result = work(shard)
+                if result.whole:
+                    store.write(shard, result)
+                found.first = diverged(result.first) if stop else None
+            else:
+                if not mine and not store.is_done(shard):
+                    found.held.append(shard)
+                if skipped is not None:
+                    skipped(shard)
+                found.first = stored_divergence(store, shard) if stop else None
+        if found.first is not None:
+            break
+    return found
+
+
+def diverged(told: str | None) -> dict[str, Any] | None:
+    """Read a divergence as shards hold it."""
+    if told is None:
+        return None
+    facts: dict[str, Any] = json.loads(told)
+    return facts
+
+
+def stored_divergence(store: Store, shard: int) -> dict[str, Any] | None:
+    """Return the first divergence of a shard that is done."""
+    if not store.is_done(shard):
+        return None
+    told = (row["divergence"] for row in store.read("samples", shard))
+    return diverged(next((text for text in told if text is not None), None))
+
+
+def finish(store: Store, plan: Plan, about: About) -> dict[str, Any] | None:
+    """Write summary.json and return it, or None while shards are missing."""
     if not all(store.is_done(shard) for shard in range(plan.shards)):
         return None
-    graph = sides.network.graph
-    classes = graph.types[graph.outputs[0]].shape[-1]
-    facts = summarise(store, plan, classes, with_model=sides.witness is not None)
-    write_atomic(store.folder / "summary.json", (json.dumps(facts, indent=2) + "\n").encode())
+    facts = summarise(store, plan, about)
+    store.write_summary(facts)
     return facts

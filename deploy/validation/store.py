@@ -1,11 +1,11 @@
-"""The folder of results: its options, and two Parquet files a shard, each whole or not there."""
+"""The folder of results: options, files of each shard, a summary; each is whole or absent."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lapilli.export.atomic import make_folder, write_atomic
+from lapilli.deploy.validation.layers import Row
+from lapilli.deploy.validation.shard import Result
+from lapilli.export.atomic import make_folder
 from lapilli.ir.errors import FormatError, InputError, OutputError
 
 _ANSWERS = pa.list_(pa.int64())
@@ -24,9 +26,11 @@ SAMPLES = pa.schema(
         "float": _ANSWERS,  # classes of the largest logits, the largest first; at most five
         "pytorch": _ANSWERS,
         "integer": _ANSWERS,
-        "compared": pa.int64(),
+        "compared": pa.int64(),  # values, with PyTorch's
         "mismatches": pa.int64(),
-        "divergence": pa.string(),
+        "float_mismatches": pa.int64(),  # spikes that differ from those of the model in float
+        "divergence": pa.string(),  # the first, as JSON
+        "unreadable": pa.string(),  # why the image was left out
     }
 )
 LAYERS = pa.schema(
@@ -38,33 +42,44 @@ LAYERS = pa.schema(
         "highest": pa.int64(),
         "compared": pa.int64(),
         "mismatches": pa.int64(),
+        "float_events": pa.int64(),
+        "float_compared": pa.int64(),
+        "float_mismatches": pa.int64(),
     }
 )
-Row = dict[str, Any]
+_FOLDERS = ("samples", "layers", "times", "locks")
+_FILES = ("options.json", "summary.json")
+_WRITTEN = {*_FOLDERS, *_FILES, *(f"{name}.part" for name in _FILES)}
 
 
 class Store:
     """A folder of results of one validation.
 
     Raises:
-        InputError: it holds results of other options; names them.
+        InputError: it holds results of other options, which are named; or other things.
         OutputError: it cannot be written.
+        FormatError: its options are damaged.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
         self.folder = folder
-        for place in (folder, *(folder / name for name in ("samples", "layers", "locks"))):
-            make_folder(place)
+        make_folder(folder)
+        own = {entry.name for entry in os.scandir(folder)}
+        if "options.json" not in own and not own <= _WRITTEN:
+            raise InputError(f"{folder} holds no results, but other files: name another folder")
+        for name in _FOLDERS:
+            make_folder(folder / name)
         self._require(options)
 
     def _require(self, options: Mapping[str, Any]) -> None:
         path = self.folder / "options.json"
-        if not path.exists():
-            write_atomic(path, (json.dumps(options, indent=2, sort_keys=True) + "\n").encode())
+        with self._lock("options", wait=True):
+            if not path.exists():
+                self._put(path, _text(options))
         try:
             stored = json.loads(path.read_bytes())
             odd = sorted(k for k in {*stored, *options} if stored.get(k) != options.get(k))
-        except (ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise FormatError(path, f"holds no options ({error}); name another folder") from error
         if odd:
             told = "; ".join(f"{k}: {stored.get(k)!r}, asked {options.get(k)!r}" for k in odd)
@@ -80,34 +95,28 @@ class Store:
     @contextmanager
     def locked(self, shard: int) -> Iterator[bool]:
         """Hold a shard, or say False where another process does; the lock dies with its process."""
-        path = self.folder / "locks" / f"{shard:06}"
-        try:
-            file = open(path, "ab")  # noqa: SIM115
-        except OSError as error:
-            raise OutputError(path, f"cannot be written ({error.strerror})") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+        with self._lock(f"{shard:06}", wait=False) as mine:
+            yield mine
 
-    def write(self, shard: int, samples: Sequence[Row], layers: Sequence[Row]) -> None:
+    def write(self, shard: int, result: Result) -> None:
         """Write what was found of a shard, which the caller holds.
 
         Raises:
             OutputError: the system refuses (disk full); no part of a file is left in its place.
         """
-        for kind, rows, schema in (("layers", layers, LAYERS), ("samples", samples, SAMPLES)):
-            path = self._path(kind, shard)
-            part = path.with_suffix(".part")  # what a killed process left is written over
-            try:
-                pq.write_table(pa.Table.from_pylist(list(rows), schema), part)
-                os.replace(part, path)
-            except OSError as error:
-                part.unlink(missing_ok=True)
-                raise OutputError(path, f"cannot be written ({error}); free some space") from error
+        self._put(self.folder / "times" / f"{shard:06}.json", _text(result.run))
+        for kind, rows, schema in (
+            ("layers", result.layers, LAYERS),
+            ("samples", result.samples, SAMPLES),
+        ):
+            sink = pa.BufferOutputStream()
+            pq.write_table(pa.Table.from_pylist(rows, schema), sink)
+            self._put(self._path(kind, shard), sink.getvalue().to_pybytes())
+
+    def write_summary(self, facts: Mapping[str, Any]) -> None:
+        """Write summary.json."""
+        with self._lock("summary", wait=True):
+            self._put(self.folder / "summary.json", _text(facts))
 
     def read(self, kind: str, shard: int) -> list[Row]:
         """Return the rows of a shard's "samples" or "layers".
@@ -124,3 +133,41 @@ class Store:
 
     def _path(self, kind: str, shard: int) -> Path:
         return self.folder / kind / f"{shard:06}.parquet"
+
+    @contextmanager
+    def _lock(self, name: str, *, wait: bool) -> Iterator[bool]:
+        path = self.folder / "locks" / name
+        try:
+            file = open(path, "ab")  # noqa: SIM115
+        except OSError as error:
+            raise OutputError(path, f"cannot be written ({error.strerror})") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+            except OSError as error:
+                raise OutputError(path, f"cannot be locked ({error.strerror})") from error
+            else:
+                yield True
+
+    def _put(self, path: Path, data: bytes) -> None:
+        """Put a file in its place when it is whole; the caller holds the lock that is for it."""
+        part = path.with_name(f"{path.name}.part")  # what a killed process left is written over
+        try:
+            with open(part, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OutputError(
+                path,
+                f"cannot be written ({error.strerror}): free some space, and the same command "
+                "goes on",
+            ) from error
+
+
+def _text(facts: Mapping[str, Any]) -> bytes:
+    return (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode()

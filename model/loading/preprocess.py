@@ -54,24 +54,13 @@ def right(
     prepare: Callable[[npt.NDArray[np.uint8]], Tensor],
 ) -> int:
     """How many images `model` answers right, whatever `prepare` makes of their bytes."""
-    answers = logits_of(model, pixels, signature, prepare).argmax(1)
-    return int((answers == labels).sum())
-
-
-def logits_of(
-    model: nn.Module,
-    pixels: npt.NDArray[np.uint8],
-    signature: Signature,
-    prepare: Callable[[npt.NDArray[np.uint8]], Tensor],
-) -> npt.NDArray[np.float64]:
-    """Return the logits (count, classes) of `model` in evaluation mode; its neurons are reset."""
     model.eval()
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     with torch.no_grad():
-        logits = []
+        answers = []
         for start in range(0, len(pixels), 90):
             reset_states(model)
             batch = prepare(pixels[start : start + 90]).to(dtype)
-            logits.append(signature.logits(model, batch).double())
+            answers.append(signature.logits(model, batch).argmax(1))
     reset_states(model)
-    return torch.cat(logits).numpy()
+    return int((torch.cat(answers).numpy() == labels).sum())
