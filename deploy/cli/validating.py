@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -40,11 +39,6 @@ from lapilli.deploy.cli.running import check_for_lava
 from lapilli.ir.errors import InputError
 from lapilli.simulators.lava.shared.run_config import SIMULATED
 
-if TYPE_CHECKING:
-    from lapilli.deploy.cli.validation_job import Job, Opened
-    from lapilli.deploy.validation.run import Round
-    from lapilli.deploy.validation.store import Store
-
 _GOOD = ("exact", "not compared with PyTorch")
 
 
@@ -74,6 +68,12 @@ def validate(
     share: Annotated[str, typer.Option(help="Of the images, compared spike by spike: 0.1")] = "1",
     shard_size: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = 256,
     shard: Annotated[str, typer.Option(help="K/N: only the shards of machine K of N.")] = "1/1",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes here to run shards in, by Dask.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="HOST:PORT of Dask's scheduler, whose workers run shards.")
+    ] = None,
     stop: Annotated[bool, typer.Option("--stop", help="End at the first divergence.")] = False,
     config: Config = None,
     preset: Preset = None,
@@ -102,6 +102,10 @@ def validate(
     if module is None and (arg or unused):
         raise InputError("--arg and --unused are for a class of your own: --module FILE.py:CLASS")
     check_for_lava(run_config, [simulator])
+    if workers is not None and scheduler is not None:
+        raise InputError("give --workers for processes here, or --scheduler for others, not both")
+    if workers is not None or scheduler is not None:
+        need("distributed")
     asked = ModelOptions(
         checkpoint=None if checkpoint is None else checkpoint.absolute(),
         key=key,
@@ -116,6 +120,7 @@ def validate(
         unused=unused,
     )
     from lapilli.deploy.cli.validation_job import Job
+    from lapilli.deploy.cli.validation_run import Where, validated
 
     job = Job(
         network=network.absolute(),
@@ -132,7 +137,8 @@ def validate(
         share=_fraction(share),
         batch=batch,
     )
-    facts = _validated(job, out, data, machines=shard, stop=stop, quiet=as_json)
+    where = Where(part=shard, workers=workers, scheduler=scheduler)
+    facts = validated(job, out, where, stop=stop, quiet=as_json)
     if as_json:
         print_json(facts)
     else:
@@ -141,58 +147,6 @@ def validate(
         print_validation(out, facts)
     if facts["verdict"] not in _GOOD:
         raise typer.Exit(1)
-
-
-def _validated(
-    job: Job, out: Path, source: str, *, machines: str, stop: bool, quiet: bool
-) -> dict[str, Any]:
-    """Run what is missing, and return the summary, or what speaks against one."""
-    from lapilli.deploy.cli.images import tell_remembered
-    from lapilli.deploy.cli.progress import Bars
-    from lapilli.deploy.cli.remaining import Remaining
-    from lapilli.deploy.validation.plan import slice_of
-    from lapilli.deploy.validation.run import finish, run_here
-    from lapilli.deploy.validation.store import Store
-
-    with Bars(quiet=quiet) as bars:
-        opened = job.open(bars.lava)
-        plan, found = opened.plan, opened.images.data
-        tell_remembered(source, found.remembered, pictures=not found.found.binned)
-        own = slice_of(machines, plan.shards)
-        store = Store(out, opened.options)
-        total = sum(len(plan.samples(shard)) for shard in own)
-        bars.stage("images", total)
-        left = Remaining(total, bars, quiet=quiet)
-        done = run_here(
-            store,
-            own,
-            lambda shard: opened.run(shard, stop=stop, advance=left.advance),
-            stop=stop,
-            skipped=lambda shard: left.skip(len(plan.samples(shard))),
-        )
-    return (
-        _facts(store, opened, done)
-        or finish(store, plan, replace(opened.about, options=opened.options))
-        or _incomplete(store, opened, done)
-    )
-
-
-def _facts(store: Store, opened: Opened, done: Round) -> dict[str, Any] | None:
-    """Return the divergence that was to end everything."""
-    if done.first is None:
-        return None
-    return {"verdict": "differs", "first": done.first, "ended": "at the first divergence"}
-
-
-def _incomplete(store: Store, opened: Opened, done: Round) -> dict[str, Any]:
-    missing = [shard for shard in range(opened.plan.shards) if not store.is_done(shard)]
-    return {
-        "verdict": "incomplete",
-        "shards": opened.plan.shards,
-        "missing": missing,
-        "held": done.held,
-        "lost": {str(shard): why for shard, why in done.lost.items()},
-    }
 
 
 def _model(checkpoint: Path | None, module: str | None) -> str | None:

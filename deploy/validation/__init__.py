@@ -1,5 +1,6 @@
 """Take a whole test set through a network, shard by shard, resumable.
 
-Reading order: `plan` (what is asked, and which samples are a shard), `store` (the folder of
-results), `shard` (what is found of one shard), `summary` (what all of them say), `run` (the loop).
+Reading order: `plan` (which images are a shard), `images` (how they are read), `layers` and
+`shard` (what is found of one shard), `machine` (who ran it), `store` (the folder of results),
+`summary` (what all shards say), `run` (the loop), `cluster` (the same on Dask).
 """

@@ -159,15 +159,17 @@ def test_a_planted_weight_is_named(spikformer: Quantized, tmp_path: Path, stop: 
     facts = finish(store, plan, ABOUT)
     if stop:
         assert facts is None
-        facts = {"first": done.first}
+        assert done.first is not None
+        first = done.first
         again = run_here(store, range(2), _work(spikformer, broken, plan), stop=True)
         assert again.first == done.first  # of a shard that is done
     else:
         assert facts is not None
         assert facts["verdict"] == "differs"
         assert facts["images_that_differ"] == [0, 1]
-    assert facts["first"]["sample"] == 0
-    assert "patch_embed.proj_conv" in facts["first"]["suspects"]
+        first = facts["first"]
+    assert first["sample"] == 0
+    assert "patch_embed.proj_conv" in first["suspects"]
 
 
 def test_memory_does_not_grow_with_the_set(spikformer: Quantized, tmp_path: Path) -> None:
