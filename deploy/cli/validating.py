@@ -36,6 +36,7 @@ from lapilli.deploy.cli.options import (
 )
 from lapilli.deploy.cli.own_source import own_source
 from lapilli.deploy.cli.running import check_for_lava
+from lapilli.deploy.comparison.targets import usual
 from lapilli.ir.errors import InputError
 from lapilli.simulators.lava.shared.run_config import SIMULATED
 
@@ -54,7 +55,10 @@ def validate(
     module: Annotated[
         str | None, typer.Option(help="FILE.py:CLASS_OR_FACTORY that it was made from.")
     ] = None,
-    simulator: Annotated[str, typer.Option("--simulator", "--on", help=SIMULATORS)] = "reference",
+    simulator: Annotated[
+        str | None,
+        typer.Option("--simulator", "--on", help=f"{SIMULATORS} By default fast, if installed."),
+    ] = None,
     resize: Resize = None,
     crop: Crop = None,
     frames: Frames = None,
@@ -101,7 +105,8 @@ def validate(
     need("pyarrow")
     if module is None and (arg or unused):
         raise InputError("--arg and --unused are for a class of your own: --module FILE.py:CLASS")
-    check_for_lava(run_config, [simulator])
+    chosen = simulator or usual()
+    check_for_lava(run_config, [chosen])
     if workers is not None and scheduler is not None:
         raise InputError("give --workers for processes here, or --scheduler for others, not both")
     if workers is not None or scheduler is not None:
@@ -131,7 +136,7 @@ def validate(
         model=_model(checkpoint, module),
         asked=asked,
         other_parameters=other_parameters,
-        simulator=_absolute(simulator) if ":" in simulator else simulator,
+        simulator=_absolute(chosen) if ":" in chosen else chosen,
         run_config=run_config,
         shard_size=shard_size,
         share=_fraction(share),

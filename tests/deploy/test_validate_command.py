@@ -17,6 +17,7 @@ from PIL import Image
 pytest.importorskip("pyarrow")
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
+pytest.importorskip("numba")
 
 import pyarrow.parquet as pq
 
@@ -86,7 +87,7 @@ def test_compared_with_its_checkpoint(files: Path, tmp_path: Path) -> None:
     assert "seconds" not in (tmp_path / "r/summary.json").read_text()
     for more, named in (
         ("--shard-size 6", "shard_size: 5, asked 6"),
-        ("--simulator event-driven", "simulator: 'reference', asked 'event-driven'"),
+        ("--simulator event-driven", "simulator: 'fast', asked 'event-driven'"),
         ("--data @other.npz", "data: "),
         ("--share 1/2", "share: '1', asked '1/2'"),
         ("--mean 0 --std 1", "normalisation"),
