@@ -18,7 +18,8 @@ from lapilli.deploy.comparison.targets import target
 from lapilli.deploy.data.reading import Data, How
 from lapilli.deploy.validation.images import ImageSet
 from lapilli.deploy.validation.plan import Plan
-from lapilli.deploy.validation.shard import Result, Sides, Witness, validate_shard
+from lapilli.deploy.validation.shard import Result, validate_shard
+from lapilli.deploy.validation.sides import Sides, Witness
 from lapilli.deploy.validation.summary import About
 from lapilli.export.native import load_network
 from lapilli.ir.errors import InputError

@@ -20,7 +20,8 @@ from lapilli.deploy.data.reading import How
 from lapilli.deploy.validation.images import ImageSet
 from lapilli.deploy.validation.plan import Plan, slice_of
 from lapilli.deploy.validation.run import Round, finish, run_here
-from lapilli.deploy.validation.shard import Result, Sides, Witness, validate_shard
+from lapilli.deploy.validation.shard import Result, validate_shard
+from lapilli.deploy.validation.sides import Sides, Witness
 from lapilli.deploy.validation.store import Store
 from lapilli.deploy.validation.summary import About
 from lapilli.ir import ops

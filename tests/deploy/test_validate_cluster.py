@@ -91,7 +91,7 @@ def _processes(folder: Path) -> set[int]:
 
 
 def test_the_same_bytes_as_in_one_process(files: Path, scheduler: str, tmp_path: Path) -> None:
-    model = ("--checkpoint", str(CHECKPOINT))
+    model = ("--checkpoint", str(CHECKPOINT), "--simulator", "reference")
     _run(files, tmp_path / "here", *model)
     _run(files, tmp_path / "there", *model, "--scheduler", scheduler)
     expected = _files(tmp_path / "here")
