@@ -20,6 +20,7 @@ from lapilli.deploy.cli.files import AsJson
 from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.cli.quantizing import quantize
 from lapilli.deploy.cli.running import run
+from lapilli.deploy.cli.validating import validate
 from lapilli.ir.version import __version__
 
 app = typer.Typer(add_completion=False)
@@ -29,6 +30,7 @@ for command in (
     quantize,
     run,
     compare,
+    validate,
     cli_files.inspect,
     cli_files.show,
     cli_files.export,

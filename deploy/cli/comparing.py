@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -215,17 +215,9 @@ def _expected(
     """What simulators are compared with, and what it knows of images on its own."""
     if model is None:
         return target("reference").compile(network.graph), None
-    from lapilli.deploy.comparison.compare import Preprocessed
-    from lapilli.quantize.image_scale import exact
-    from lapilli.quantize.replay import reference_of
+    from lapilli.deploy.cli.sides import quantized_side
 
-    reference = reference_of(network, model.module, other_parameters=other_parameters)
-    counts = network.recipe is not None and network.recipe.options.get("counts") is True
-    if model.preprocessing is None or counts:
-        return reference, None
-    own = model.preprocessing
-    source = replace(network.input, mean=exact(own.mean), std=exact(own.std))
-    return reference, Preprocessed(source, own.classes)
+    return quantized_side(network, model, other_parameters=other_parameters)
 
 
 def _float_right(model: Model | None, test: Images, network: Network) -> int | None:

@@ -52,8 +52,9 @@ _PACKAGES = (
     ("snntorch", "snntorch", "the snntorch simulator (portable NIR)", "snntorch"),
     ("spikingjelly", "spikingjelly", "the spikingjelly simulator (portable NIR)", "spikingjelly"),
     ("norse", "norse", "the norse simulator (fused NIR)", "norse"),
-    ("pyarrow", "pyarrow", "images in Parquet files", "data"),
     ("numba", "numba", "the fast simulator", "fast"),
+    ("pyarrow", "pyarrow", "images in Parquet files, results of validate", "data"),
+    ("distributed", "distributed", "validate on several processes or machines", "cluster"),
     ("scipy", "scipy", "balancing delays for Lava", "lava"),
     ("uv", "uv", "building Lava's environment", "lava"),
 )

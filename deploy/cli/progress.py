@@ -13,6 +13,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from typing_extensions import Self
 
@@ -39,6 +40,7 @@ class Bars:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             console=console,
             disable=quiet or not console.is_terminal,  # a log wants lines, not bars
             transient=True,
@@ -50,6 +52,11 @@ class Bars:
 
     def __exit__(self, *_: object) -> None:
         self.hide()
+
+    @property
+    def shown(self) -> bool:
+        """Whether anybody sees bars."""
+        return not self.progress.disable
 
     def stage(self, title: str, total: int | None) -> None:
         """Begin another bar in the place of the last."""

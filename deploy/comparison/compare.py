@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lapilli.deploy.comparison.divergence import Divergence, facts, first_divergence
+from lapilli.deploy.comparison.divergence import Divergence, facts, first_divergence, first_input
 from lapilli.ir.errors import MismatchError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import InputQuantizer, Network
@@ -276,25 +276,13 @@ def _with_inputs(
 ) -> Comparison:
     """Count encoded images among what was compared; one that differs comes before all else."""
     (name,) = given
-    differs = np.argwhere(own[name] != given[name])
     part = replace(
         part,
         compared=part.compared + given[name].size,
-        mismatches=part.mismatches + len(differs),
+        mismatches=part.mismatches + int(np.count_nonzero(own[name] != given[name])),
     )
-    if not len(differs):
-        return part
-    t, sample, *index = (int(i) for i in differs[0])
-    first = Divergence(
-        node=name,
-        kind="input",
-        t=t,
-        sample=first_sample + sample,
-        index=tuple(index),
-        expected=int(own[name][t, sample][tuple(index)]),
-        got=int(given[name][t, sample][tuple(index)]),
-    )
-    return replace(part, first=first)
+    first = first_input(own, given, first_sample)
+    return part if first is None else replace(part, first=first)
 
 
 def _with_membrane(

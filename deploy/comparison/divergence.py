@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,6 +140,26 @@ def first_divergence(
         ),
         threshold=_threshold(op, index) if isinstance(op, ops.Neuron) else None,
         suspects=suspects(graph, fact.node),
+    )
+
+
+def first_input(
+    own: Mapping[str, IntArray], given: Mapping[str, IntArray], first_sample: int = 0
+) -> Divergence | None:
+    """Find the first difference of two encoded images (T, B, C, H, W), or None."""
+    (name,) = given
+    differs = np.argwhere(own[name] != given[name])
+    if not len(differs):
+        return None
+    t, sample, *index = (int(i) for i in differs[0])
+    return Divergence(
+        node=name,
+        kind="input",
+        t=t,
+        sample=first_sample + sample,
+        index=tuple(index),
+        expected=int(own[name][t, sample][tuple(index)]),
+        got=int(given[name][t, sample][tuple(index)]),
     )
 
 

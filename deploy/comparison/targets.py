@@ -33,6 +33,11 @@ _CLASSES = {
 NAMES = tuple(_CLASSES)
 
 
+def usual() -> str:
+    """Name the fastest exact simulator that is installed: `fast`, else `reference`."""
+    return "fast" if importlib.util.find_spec("numba") is not None else "reference"
+
+
 class UnknownTargetError(LapilliError, KeyError):
     """A simulator name that nobody has."""
 

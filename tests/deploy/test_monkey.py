@@ -67,7 +67,7 @@ def test_every_option_of_data_is_spoiled() -> None:
     options = ("--resize", "--crop", "--frames", "--bin-by", "--sensor")
     missed = [
         (command, option)
-        for command in ("run", "compare", "quantize", "golden")
+        for command in ("run", "compare", "quantize", "golden", "validate")
         for option in options
         if (command, option) not in spoiled
     ]

@@ -46,6 +46,11 @@ BASES: dict[str, list[list[str]]] = {
         ["net.lapilli", "--source", "events", "-o", "new", *_EVENTS],
     ],
     "conformance": [["simulator.py:Mine"]],
+    "validate": [
+        ["net.lapilli", "--data", "images.npz", "-o", "new"],
+        ["net.lapilli", "--data", "classes", "--count", "3", "-o", "new", *_PICTURES],
+        ["net.lapilli", "--data", "events", "-o", "new", *_EVENTS],
+    ],
 }
 # They build environments or take half a minute: spoiled only where no work is done.
 SLOW = ("demo", "doctor")

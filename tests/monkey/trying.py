@@ -24,7 +24,7 @@ STATUSES = {0, 1, 2}  # 3 is a fault of lapilli
 
 def attempt(call: Call, folder: Path) -> str:
     """Make a call in `folder`; what was wrong with how it ended, or nothing."""
-    before = _listing(folder)
+    before, unfinished = _listing(folder), ""
     out, err = _Stream(), _Stream()
     try:
         with redirect_stdout(out), redirect_stderr(err), _inside(folder), _within(LIMIT):
@@ -33,6 +33,7 @@ def attempt(call: Call, folder: Path) -> str:
         return f"{call}: raised {type(error).__name__}: {error}"[:600]
     finally:
         after = _listing(folder)
+        unfinished = _unfinished(call, folder, after - before)
         for name in after - before:
             _remove(folder / name)
     said, told = out.text(), err.text()
@@ -47,8 +48,8 @@ def attempt(call: Call, folder: Path) -> str:
             json.loads(said)
         except ValueError as error:
             return f"{call}: status {status}, no JSON ({error}): {said[:200]!r}"
-    if status == 2 and after - before:
-        return f"{call}: refused, and left {sorted(after - before)}"
+    if status == 2 and unfinished:
+        return f"{call}: refused, and left {unfinished}"
     return ""
 
 
@@ -59,6 +60,15 @@ def _wants_json(call: Call) -> bool:
         return False
     at = arguments.index("--json")
     return not arguments[at - 1].startswith("-")  # else it is the value of that option
+
+
+def _unfinished(call: Call, folder: Path, left: set[str]) -> str:
+    """Say what a refused call left that nobody can use; `validate` goes on with its folder."""
+    if call.arguments[0] != "validate":
+        return ", ".join(sorted(left))
+    begun = {name for name in left if (folder / name / "options.json").is_file()}
+    inside = {name for name in left for top in begun if name == top or name.startswith(f"{top}/")}
+    return ", ".join(sorted((left - inside) | {n for n in left if n.endswith(".part")}))
 
 
 class _Stream(io.TextIOWrapper):

@@ -1,0 +1,43 @@
+"""The model that a network was made from, quantized again and in float, for comparison."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lapilli.deploy.cli.flow import Model, normalised_as
+from lapilli.deploy.comparison.compare import Preprocessed
+from lapilli.ir.network import Network
+from lapilli.model.loading.strict import events
+from lapilli.quantize.image_scale import exact
+from lapilli.quantize.pytorch.float_module import FloatModule
+from lapilli.quantize.pytorch.reference import PyTorchReference
+from lapilli.quantize.replay import reference_of
+
+
+def quantized_side(
+    network: Network, model: Model, *, other_parameters: bool
+) -> tuple[PyTorchReference, Preprocessed | None]:
+    """Return what simulators are compared with, and what it knows of images on its own.
+
+    Raises:
+        RecipeError, CaptureError, QuantizeError: see `reference_of`.
+    """
+    reference = reference_of(network, model.module, other_parameters=other_parameters)
+    if model.preprocessing is None or _counts(network):
+        return reference, None
+    own = model.preprocessing
+    source = replace(network.input, mean=exact(own.mean), std=exact(own.std))
+    return reference, Preprocessed(source, own.classes)
+
+
+def float_side(network: Network, model: Model, reference: PyTorchReference) -> FloatModule:
+    """Return the model itself, whose neurons are recorded under the names of the reference."""
+    if _counts(network):
+        return FloatModule.beside(reference, model.module, events)
+    own = normalised_as(model, network).normalisation()
+    return FloatModule.beside(reference, model.module, own.normalise)
+
+
+def _counts(network: Network) -> bool:
+    """Whether images are numbers of events, which nothing normalises."""
+    return network.recipe is not None and network.recipe.options.get("counts") is True
