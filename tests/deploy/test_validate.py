@@ -84,6 +84,9 @@ def test_resumed_results_are_the_same_bytes(spikformer: Quantized, tmp_path: Pat
     run_here(parts, range(3), work)
     assert _files(tmp_path / "parts") == expected
     assert not list((tmp_path / "parts").rglob("*.part"))
+    renamed = finish(parts, plan, replace(ABOUT, renamed=(("one", "two"),)))
+    assert renamed is not None
+    assert (renamed["verdict"], renamed["mismatches"]) == ("differs", 0)
     with pytest.raises(InputError, match=r"other options \(a: 1, asked 2\)"):
         Store(tmp_path / "parts", {"a": 2})
 
@@ -197,6 +200,18 @@ def test_memory_does_not_grow_with_the_set(spikformer: Quantized, tmp_path: Path
         validate_shard(sides, watched, plan, shard, batch=4)
     assert [len(numbers) for numbers in asked] == [4, 4, 2, 4, 4, 2]
     assert [number for numbers in asked for number in numbers] == list(range(20))
+
+
+def test_pixels_that_the_network_does_not_take_are_refused_where_they_are_read() -> None:
+    """Counts of events beyond those of the calibration show only in the image that has them."""
+
+    def require_fit(pixels: Any) -> None:
+        if int(pixels.max()) > 200:
+            raise InputError("counts of up to")
+
+    images = replace(_images(20), require_fit=require_fit)
+    with pytest.raises(InputError, match="counts of up to"):
+        images.read(range(20))
 
 
 def test_time_left_is_that_of_what_was_not_done_before() -> None:

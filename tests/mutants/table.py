@@ -38,6 +38,7 @@ _FILE = (
 _QUANTIZE = "tests/quantize/test_neurons.py tests/quantize/test_thresholds.py tests/quantize/test_quantize.py"
 _REPLAY, _HEALTH = "tests/quantize/test_replay.py", "tests/quantize/test_health.py"
 _LAVA = "tests/simulators/test_lava.py"
+_VALIDATE = "tests/deploy/test_validate.py"
 _FAST = "tests/simulators/test_fast.py"
 _NIR = "tests/export/test_nir_ops.py tests/export/test_nir.py"
 _CAPTURE = "tests/model/test_capture.py tests/model/test_axes.py"
@@ -137,4 +138,19 @@ MUTANTS = (
     # ---- model ----
     Mutant("model/capture/repeatability.py", "if record != first.setdefault(showing.images, record):", "if False:", "tests/model/test_repeatability.py"),
     Mutant("model/neurons/simulate.py", "h > theta if rule.strict else h >= theta", "h >= theta", "tests/model/test_adapters.py tests/model/test_described.py"),
+    # ---- deploy/validation ----
+    Mutant("deploy/validation/plan.py", "return int((sample + 1) * self.share) > int(sample * self.share)", "return True", _VALIDATE),
+    Mutant("deploy/validation/store.py", "yield False", "yield True", f"{_VALIDATE} tests/deploy/test_validate_killed.py"),
+    Mutant("deploy/validation/store.py", "if not path.exists():", "if True:", _VALIDATE),
+    Mutant("deploy/validation/store.py", 'return self._path("samples", shard).exists() and', "return", _VALIDATE),
+    Mutant("deploy/validation/store.py", "part.unlink(missing_ok=True)", "pass", "tests/deploy/test_validate_command.py"),
+    Mutant("deploy/validation/batch.py", "differs = _by_sample(spikes, got.values[node])", "differs = _by_sample(spikes, spikes)", _VALIDATE),
+    Mutant("deploy/validation/batch.py", 'rows[i]["mismatches"] += found', 'rows[i]["mismatches"] += 0', _VALIDATE),
+    Mutant("deploy/validation/images.py", "self.require_fit(read.pixels)", "pass", _VALIDATE),
+    Mutant("deploy/validation/images.py", '"pixels of 16 images": pixels', '"pixels of 16 images": ""', "tests/deploy/test_validate_command.py"),
+    Mutant("deploy/validation/summary.py", "if mismatches or about.renamed:", "if mismatches:", _VALIDATE),
+    Mutant("deploy/validation/cluster.py", "if isinstance(error, KilledWorker):", "if False:", "tests/deploy/test_validate_cluster.py"),
+    Mutant("deploy/cli/validation_worker.py", "if odd:", "if False:", "tests/deploy/test_validate_cluster.py"),
+    Mutant("deploy/cli/validation_job.py", '"model": identity,', '"model": None,', "tests/deploy/test_validate_command.py"),
+    Mutant("deploy/cli/remaining.py", "* (self.total - self.done)", "* self.total", _VALIDATE),
 )  # fmt: skip
