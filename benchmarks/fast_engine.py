@@ -13,7 +13,10 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
+import numba
 import numpy as np
 import torch
 import typer
@@ -25,7 +28,7 @@ from lapilli.model.families.presets import PRESETS
 from lapilli.model.trial import alive, trial_images
 from lapilli.quantize import quantize
 from lapilli.simulators.fast import Fast
-from lapilli.simulators.fast.kernels.layers import layer_of_products
+from lapilli.simulators.fast.kernels.multiplying import dot_rows_8_3
 from lapilli.simulators.fast.stepwise import neurons
 from lapilli.simulators.reference import Reference
 
@@ -104,20 +107,20 @@ def rate_of(work: Callable[[], object], images: int) -> tuple[float, float]:
     return images / (time.process_time() - cpu), images / (time.perf_counter() - wall)
 
 
+@numba.njit
+def _products(rows: Any, packed: Any, total: Any, times: int) -> None:
+    zeros = np.zeros(48, np.int32)
+    for _ in range(times):
+        dot_rows_8_3(rows, 0, 384, 96, packed, 0, zeros, total, 0, 48)
+
+
 def dense_limit() -> float:
     """Images a CPU-second if products of bytes in the nearest cache were all there is to do."""
-    x = np.ones((1, 1, 1, 512, 384), np.uint8)
-    packed, zeros = np.ones((3, 96, 64), np.int8), np.zeros(48, np.int32)
-    geometry, none = np.array([1, 1, 1, 1, 0, 0, 1, 512]), np.empty(0, np.int32)
-    rest = (zeros, False, False, zeros, zeros, np.zeros(4, np.int32),
-            np.empty(0, np.uint8), none, none)  # fmt: skip
-
-    def work() -> None:
-        for _ in range(200):
-            layer_of_products(x, 0, 0, 1, geometry, packed, *rest)
-
-    work()
-    products = 200 * 512 * 384 * 48
+    rows, packed = np.ones(8 * 384, np.uint8), np.ones((3, 96, 64), np.int8)
+    total, times = np.zeros(8 * 48, np.int32), 20_000
+    _products(rows, packed, total, 1)
+    work = partial(_products, rows, packed, total, times)
+    products = times * 8 * 48 * 384
     return max(rate_of(work, 1)[0] for _ in range(7)) * products / 1e9 / GMAC
 
 
