@@ -75,7 +75,8 @@ class Job:
             identity, about = _identity(model), _about(network, witness)
         simulator = target(self.simulator, progress, self.run_config)
         executable = simulator.compile(network.graph)
-        batch = self.batch or affordable_batch(network.graph)
+        # Beside the two recordings that it counts stands what the float model showed.
+        batch = self.batch or max(1, affordable_batch(network.graph) // 2)
         options = {
             "network": network.digest,
             "model": identity,

@@ -90,7 +90,8 @@ class Batch:
 
         for fact in facts(graph, want, have):
             count(fact.node, fact.expected, fact.got)
-        first = first_divergence(graph, want, have)
+        differ = any(rows[i]["mismatches"] for i in chosen)
+        first = first_divergence(graph, want, have) if differ else None
         if witness.preprocessing is not None:
             shown = {name: array[:, chosen] for name, array in given.items()}
             for name, array in shown.items():
@@ -110,13 +111,17 @@ def _best(logits: npt.NDArray[Any]) -> list[Any]:
 
 def _by_sample(one: IntArray, other: IntArray) -> npt.NDArray[np.int64]:
     """Count what differs between arrays (T, B, ...), for each sample."""
+    if np.array_equal(one, other):  # nearly always, and nothing is copied for it
+        return np.zeros(one.shape[1], np.int64)
     differs = np.moveaxis(one != other, 1, 0)
     counted: npt.NDArray[np.int64] = differs.reshape(len(differs), -1).sum(axis=1)
     return counted
 
 
 def _chosen(got: Recording, chosen: npt.NDArray[np.intp]) -> Recording:
-    """Return what was recorded of some samples of a batch."""
+    """Return what was recorded of some samples of a batch, in ascending order."""
+    if len(chosen) == next(iter(got.values.values())).shape[1]:
+        return got
     values, membranes, currents, digests = (
         {name: array[:, chosen] for name, array in kept.items()}
         for kept in (got.values, got.membranes, got.currents, got.current_digests)
