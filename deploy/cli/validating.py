@@ -93,7 +93,8 @@ def validate(
         bool, typer.Option("--other-parameters", help="Go on with a model of other parameters.")
     ] = False,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Images at a time; by default what 3 GiB take.")
+        int | None,
+        typer.Option(min=1, help="Images at a time; by default half of what compare takes."),
     ] = None,
     run_config: RunConfig = SIMULATED,
     as_json: AsJson = False,
