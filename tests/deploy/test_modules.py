@@ -150,7 +150,7 @@ def test_files_that_give_no_model(tmp_path: Path, model: str, name: str, problem
         (
             f"{_MODEL}\ndef on_gpu():\n    return Tiny().cuda()\n",
             "on_gpu",
-            r"on_gpu\(\) fails: .*CUDA",
+            r"on_gpu\(\) fails: .*(CUDA|NVIDIA driver)",
         ),
         (f"import cupy\n{_MODEL}", "Tiny", r"does not import: .*'cupy' \(line 1\)"),
     ],
