@@ -6,7 +6,7 @@ ARGS   ?=
 # `make demo TORCH_BACKEND=cpu`: PyTorch without the gigabytes of CUDA that pip takes on Linux.
 TORCH_BACKEND ?=
 
-.PHONY: demo test test-long random-graphs fuzz monkey mutants lava-dl lint format adapters coverage runtimes sizes train soak lava-dl-full clean
+.PHONY: demo test test-long random-graphs fuzz monkey mutants lava-dl lint format adapters coverage accuracy runtimes sizes train soak lava-dl-full clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make lint     formatting, lint, types, layers"
 	@echo "make adapters docs/adapters.md anew: every neuron row beside its framework"
 	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
+	@echo "make accuracy docs/accuracy.md anew: floats beside integers, every family (about 4 minutes)"
 	@echo "make runtimes docs/runtimes.md anew: every family through other people's importers (about 20 minutes)"
 	@echo "make sizes    docs/sizes.md anew: the largest published models (about 5 minutes)"
 	@echo "make train    reproduce the two shipped checkpoints (about 5 minutes on 2 cores)"
@@ -100,6 +101,9 @@ adapters: $(VENV)/.installed
 
 coverage: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.surveys.coverage docs/coverage.md
+
+accuracy: $(VENV)/.installed
+	$(BIN)/python -m lapilli.deploy.surveys.accuracy docs/accuracy.md
 
 runtimes: $(VENV)/.installed
 	$(BIN)/python -m lapilli.deploy.surveys.runtimes docs/runtimes.md

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -35,7 +36,21 @@ def alive(config: Config, size: int) -> nn.Module:
     Gains and shifts are such that neurons both fire and rest.
     """
     torch.manual_seed(0)
+    return _woken(make(config), trial_images(config, size))
+
+
+def drawn(config: Config, size: int, seed: int) -> nn.Module:
+    """Like `alive`, of any seed, with weights of standard deviation 1.6 / sqrt(fan-in)."""
+    torch.manual_seed(seed)
     model = make(config)
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 1.6 / math.sqrt(module.weight[0].numel()))
+    return _woken(model, trial_images(config, size, seed=seed + 1))
+
+
+def _woken(model: nn.Module, images: Tensor) -> nn.Module:
+    """Draw what decides how often neurons fire, and let batch norm see the images."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.8, 1.6)
@@ -46,7 +61,7 @@ def alive(config: Config, size: int) -> nn.Module:
             nn.init.normal_(module.get_parameter("v_conv.weight"), 0.1, 0.3)
     with torch.no_grad():
         for _ in range(4):
-            model(trial_images(config, size))
+            model(images)
     return model.eval()
 
 
