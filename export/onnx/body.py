@@ -103,6 +103,7 @@ class Body:
     _taken: set[str] = field(default_factory=set)
     _scalars: dict[tuple[int, int], str] = field(default_factory=dict)
     _rows: dict[tuple[int, ...], str] = field(default_factory=dict)
+    _tables: dict[tuple[object, ...], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = self.graph.types
@@ -186,6 +187,15 @@ class Body:
             name = f"int64/{'x'.join(map(str, values))}"
             self._rows[values] = self.constant(name, np.array(values), I64)
         return self._rows[values]
+
+    def table(self, name: str, array: Array, carrier: int) -> str:
+        """Add an array that several nodes may read; the same array once."""
+        array = np.ascontiguousarray(array, _CARRIERS[carrier])
+        key = carrier, array.shape, array.tobytes()
+        if key not in self._tables:
+            name = f"{array.dtype.name}/{name}"
+            self._tables[key] = self.constant(name, array, carrier)
+        return self._tables[key]
 
     def cast(self, value: str, old: int, new: int, of: str) -> str:
         """Change the tensor type, if it is another."""

@@ -8,6 +8,7 @@ from lapilli.export.onnx import neuron as onnx_neuron
 from lapilli.export.onnx.body import I8, I32, I64, U8, Body, carrier_of, fits, limits
 from lapilli.export.onnx.products import product
 from lapilli.export.onnx.shift_sum import shift_sum
+from lapilli.export.onnx.windows import pool_of_bytes, pools_faster
 from lapilli.ir import ops
 from lapilli.ir.graph import Node
 
@@ -83,6 +84,9 @@ def _pool(body: Body, node: Node, op: ops.MaxPool2d) -> None:
     (source,) = node.inputs
     x, out, carrier = body.value(source), body.value(node.name), body.carrier(source)
     pads = [*op.padding, *op.padding]
+    if carrier in (U8, I8) and pools_faster(body.graph.types[source].shape[0]):
+        pool_of_bytes(body, node, op)
+        return
     if carrier in (U8, I8):
         body.emit("MaxPool", [x], node.name, out=out, kernel_shape=op.kernel, strides=op.stride,
                   pads=pads)  # fmt: skip

@@ -16,6 +16,7 @@ import numpy as np
 
 from lapilli.export.onnx import shift_sum as onnx_shift
 from lapilli.export.onnx.body import I8, I32, I64, U8, Body, Byte, fits, limits
+from lapilli.export.onnx.windows import convolution_rows, convolves_faster, map_of
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.tensor import IntArray
@@ -48,10 +49,11 @@ def product(body: Body, node: Node) -> None:
     """Say a node of the three that multiply, without `faults`."""
     match node.op:
         case ops.Linear(weight=w, bias=b):
-            spikes = body.graph.types[node.inputs[0]].range
-            signed = spikes.lo >= 0 and spikes.hi <= SATURATES
+            signed = _meets_signed(body.graph.types[node.inputs[0]].range)
             right = _weights(body, node.name, w.array.T, signed=signed)
             _sum_of_products(body, node, "MatMulInteger", right, b.array)
+        case ops.Conv2d() if _is_of_rows(node.op, body.graph.types[node.inputs[0]].range):
+            _convolution_of_rows(body, node, node.op)
         case ops.Conv2d(weight=w, bias=b):
             # onnxruntime puts the weights on the left; signed, they take five times longer.
             right = _weights(body, node.name, w.array, signed=False)
@@ -59,7 +61,45 @@ def product(body: Body, node: Node) -> None:
             bias = b.array[:, None, None]
             _sum_of_products(body, node, "ConvInteger", right, bias, group=node.op.groups, **where)
         case _:
-            _sum_of_products(body, node, "MatMulInteger", _bytes_of(body, node.inputs[1]))
+            _sum_of_products(body, node, "MatMulInteger", _right_bytes(body, node))
+
+
+def _meets_signed(activation: IntRange) -> bool:
+    """Whether unsigned products of this with signed bytes add up in 16 bits, two at a time."""
+    return activation.lo >= 0 and activation.hi <= SATURATES
+
+
+def _is_of_rows(op: ops.Conv2d, activation: IntRange) -> bool:
+    """Whether a convolution is said as one product of rows: its bytes allow it, and it pays."""
+    return _meets_signed(activation) and fits(op.weight.range, I8) and convolves_faster(op)
+
+
+def _convolution_of_rows(body: Body, node: Node, op: ops.Conv2d) -> None:
+    """One product of each window by all weights; the channels end last, and are turned back."""
+    weight = op.weight.array.transpose(2, 3, 1, 0).reshape(-1, op.weight.shape[0])
+    (right,) = _weights(body, node.name, weight, signed=True)
+    value = convolution_rows(body, node, op)
+    value = body.emit("MatMulInteger", [value, right.array], node.name)
+    total = body.graph.types[node.name].range | op.bias.range
+    carrier = I32 if fits(total, I32) else I64
+    value = _biased(body, node, body.cast(value, I32, carrier, node.name), op.bias.array, carrier)
+    map_of(body, node, value, carrier)
+
+
+def _biased(body: Body, node: Node, total: str, bias: IntArray, carrier: int) -> str:
+    """Add a bias that is not all zero."""
+    if not bias.any():
+        return total
+    return body.emit("Add", [total, body.constant(f"{node.name}/bias", bias, carrier)], node.name)
+
+
+def _right_bytes(body: Body, node: Node) -> list[Byte]:
+    """The second of two values: as it is if it is signed and may be, else unsigned bytes."""
+    first, second = (body.graph.types[i].range for i in node.inputs)
+    if not (_meets_signed(first) and fits(second, I8)):
+        return _bytes_of(body, node.inputs[1])
+    value, carrier = body.value(node.inputs[1]), body.carrier(node.inputs[1])
+    return [Byte(body.cast(value, carrier, I8, node.name), 1, 0)]
 
 
 def _sum_of_products(
@@ -85,9 +125,8 @@ def _sum_of_products(
             if (weight := a.weight * b.weight) != 1:
                 part = body.emit("Mul", [part, body.scalar(weight, carrier)], name)
             total = body.emit("Add", [total, part], name) if total else part
-    if bias is not None and bias.any():
-        row = body.constant(f"{name}/bias", bias, carrier)
-        total = body.emit("Add", [total, row], name)
+    if bias is not None:
+        total = _biased(body, node, total, bias, carrier)
     body.name(name, total, carrier)
 
 

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 from lapilli.export.malformed import MalformedError
-from lapilli.export.onnx.neuron import DOMAIN
+from lapilli.export.onnx.function import DOMAIN
 from lapilli.export.onnx.writer import FORMAT, LARGEST
 from lapilli.ir.errors import FormatError
 from lapilli.ir.network import InputQuantizer

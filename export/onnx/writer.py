@@ -17,8 +17,8 @@ from onnx import ModelProto, helper
 
 from lapilli.export.atomic import write_atomic
 from lapilli.export.onnx.body import I64, Body
+from lapilli.export.onnx.function import DOMAIN, OPSET
 from lapilli.export.onnx.models import outputs_of, scan_model, step_model
-from lapilli.export.onnx.neuron import DOMAIN, OPSET
 from lapilli.export.onnx.ops import emit
 from lapilli.export.onnx.products import faults
 from lapilli.ir import ops

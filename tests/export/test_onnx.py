@@ -15,12 +15,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from lapilli.export.onnx import windows
 from lapilli.export.onnx import writer as exporter
-from lapilli.export.onnx.neuron import OPSET
+from lapilli.export.onnx.function import OPSET
 from lapilli.export.onnx.writer import save_onnx, to_onnx
 from lapilli.ir import ops
 from lapilli.ir.errors import UnsupportedError
@@ -230,11 +231,18 @@ def test_a_name_of_the_graph_is_never_taken() -> None:
         assert np.array_equal(got[name], want[name]), name
 
 
-@hypothesis_settings(max_examples=60)
+@pytest.mark.parametrize("least", [1, windows.CHANNELS])
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_graphs_are_valid_models(
-    graphs: st.SearchStrategy[Graph], data: st.DataObject
+    graphs: st.SearchStrategy[Graph],
+    data: st.DataObject,
+    least: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Also where small maps are cut into windows, as large ones are."""
+    for threshold in ("CHANNELS", "TERMS", "POOLED_CHANNELS"):
+        monkeypatch.setattr(windows, threshold, least)
     graph = data.draw(graphs)
     step, inlined = data.draw(st.sampled_from(VARIANTS))
     model = to_onnx(graph, step=step, inlined=inlined)
@@ -261,6 +269,62 @@ def test_signed_weights_meet_small_activations_alone() -> None:
         types = {t.name: t.data_type for t in to_onnx(graph).graph.initializer}
         signed.append(types["y/weight"] == onnx.TensorProto.INT8)
     assert signed == [True, True, False, False, False, False]
+
+
+RULE = [(0, 1), (0, 128), (0, 129), (-1, 1), (0, 1000)]
+
+
+@pytest.mark.parametrize(("lo", "hi"), RULE)
+def test_the_rule_holds_for_convolutions_and_values(lo: int, hi: int) -> None:
+    """Signed bytes on the right only where what they meet is proved to lie in 0..128."""
+    weight = np.random.default_rng(0).integers(-127, 128, (4, 32, 3, 3))
+    convolution = ops.Conv2d(weight=IntTensor.of(weight), bias=IntTensor.of([0] * 4), graded=True)
+    x, v = TensorType((32, 4, 4), IntRange(lo, hi), Kind.GRADED), TensorType.spikes(32, 4, 3)
+    nodes = (
+        Node("x", ops.Input(type=x)),
+        Node("v", ops.Input(type=v)),
+        Node("y", convolution, ("x",)),
+        Node("z", ops.SpikeMatmul(), ("x", "v")),
+    )
+    model = to_onnx(Graph(nodes, ("y", "z"), T=1), step=True)
+    signed = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8}
+    casts = [n for n in model.graph.node if n.op_type == "Cast"]
+    signed |= {n.output[0] for n in casts if n.attribute[0].i == onnx.TensorProto.INT8}
+    products = [n for n in model.graph.node if n.op_type in ("MatMulInteger", "ConvInteger")]
+    assert {n.name.split("/")[0] for n in products} == {"y", "z"}
+    for product in products:
+        assert (product.input[1] in signed) == (lo >= 0 and hi <= 128), product.name
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "groups", "operator"),
+    [
+        (32, 3, 1, "MatMulInteger"),
+        (31, 3, 1, "ConvInteger"),
+        (256, 1, 1, "MatMulInteger"),
+        (255, 1, 1, "ConvInteger"),
+        (64, 3, 2, "ConvInteger"),
+    ],
+)
+def test_convolutions_become_rows_where_that_is_faster(
+    channels: int, kernel: int, groups: int, operator: str
+) -> None:
+    weight = np.ones((2, channels // groups, kernel, kernel), np.int64)
+    op = ops.Conv2d(weight=IntTensor.of(weight), bias=IntTensor.of([0, 0]), groups=groups)
+    source = ops.Input(type=TensorType.spikes(channels, 4, 4))
+    graph = Graph((Node("x", source), Node("y", op, ("x",))), ("y",), T=1)
+    used = {n.op_type for n in all_nodes(to_onnx(graph))}
+    assert used & {"ConvInteger", "MatMulInteger"} == {operator}
+
+
+def test_where_windows_lie_is_written_once() -> None:
+    """However many nodes have maps, kernels, strides and paddings of a kind."""
+    pool = ops.MaxPool2d(kernel=(3, 3), stride=(1, 1), padding=(1, 1))
+    nodes = [Node("x", ops.Input(type=TensorType.spikes(16, 5, 5)))]
+    nodes += [Node(f"y{i}", pool, ("x",)) for i in range(3)]
+    model = to_onnx(Graph(tuple(nodes), ("y0", "y1", "y2"), T=1))
+    (places,) = (t for t in model.graph.initializer if t.name.startswith("int32/windows"))
+    assert list(places.dims) == [25, 9]
 
 
 def wide(name: str, terms: int, hi: int) -> tuple[Node, Node]:
