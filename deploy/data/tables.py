@@ -82,7 +82,7 @@ def _values(shard: _Shard, group: int) -> list[Any]:
         with pq.ParquetFile(shard.path) as file:
             table = file.read_row_group(group, columns=[shard.images])
             values: list[Any] = table.column(0).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:  # names may be no UTF-8
         raise ImageError(f"{shard.path}: no Parquet file that can be read ({error})") from error
     return values
 
@@ -160,7 +160,9 @@ def _opened(path: Path) -> tuple[_Shard, list[Any]]:
                     f"{', '.join(_LABELS)}; it has {', '.join(names)}"
                 )
             given: list[Any] = file.read(labels).column(0).to_pylist() if labels else []
-    except (OSError, pa.ArrowException) as error:
+    except ImageError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:  # names may be no UTF-8
         raise ImageError(f"{path}: no Parquet file that can be read ({error})") from error
     if None in given:
         raise ImageError(f"{path}: row {given.index(None)} has no label")
