@@ -168,8 +168,15 @@ class _ProgramLowering:
         unit = self.units[call.name]
         bias = unit.bias if not x.finer else IntTensor(unit.bias.array << x.finer)
         output_scale = unit.output_scale / (1 << x.finer)
-        graded = self.build.types[x.node].kind is Kind.GRADED
+        seen = self.build.types[x.node]
+        graded = seen.kind is Kind.GRADED
         graded = graded and (_is_image(self.captured, call) or call.name in self.read_out)
+        if seen.kind is Kind.GRADED and not graded and seen.range.lo < 0:
+            raise ValueError(
+                f"takes sums of ternary spikes, {seen.range.lo}..{seen.range.hi}: a synapse takes "
+                "spikes, or counts, which are never negative; let the linear map come first, and "
+                "pool or add its currents"
+            )
         if not op.space:
             made: ops.Weighted = ops.Linear(weight=unit.weight, bias=bias, graded=graded)
             node = self._put_synapse(call, made, x.node)

@@ -92,7 +92,7 @@ def demo(
         picture, network = (
             shlex.quote(printable(str(f))) for f in (out / "digit.png", results[0].files[0])
         )
-        own = shlex.quote(frame.program())
+        own = frame.program()
         typer.echo(f"\nnow try: {own} run {network} {picture}\n         {own} show {network}")
     if not all(r.exact for r in results):
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import select
+import shlex
 import shutil
 import stat
 import sys
@@ -64,8 +65,11 @@ def printable(text: str) -> str:
 def program() -> str:
     """Return what starts lapilli in the user's shell, on the PATH or not."""
     started = Path(sys.argv[0])
-    if started.name == "lapilli" and shutil.which("lapilli") is None:
-        return str(started)
+    if shutil.which("lapilli") is None:
+        if started.name == "__main__.py":
+            return f"{shlex.quote(sys.executable)} -m lapilli"
+        if started.name == "lapilli":
+            return shlex.quote(str(started))
     return "lapilli"
 
 
@@ -105,6 +109,8 @@ def _finished(app: typer.Typer, arguments: list[str], *, debug: bool) -> int:
     except BaseException as error:
         if debug or (isinstance(error, BrokenPipeError) and _is_unread(output)):
             raise
+        if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+            return UNREAD  # help: rich has noticed, and sends the rest nowhere
         status, kind, message = _ending(error, arguments)
         if _answers.get() is not None:
             print_json({"error": {"kind": kind, "message": message}})

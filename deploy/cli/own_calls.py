@@ -27,11 +27,14 @@ def called(
 
 
 def _what_to_do(factory: Callable[..., object], error: BaseException) -> str:
-    """To be told where TorchScript, or a wrong or missing argument, was the fault."""
+    """To be told where TorchScript, torch.fx, or a wrong or missing argument, was the fault."""
     trace = error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__", "").startswith("torch.jit"):
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        if module.startswith("torch.jit"):
             return "; TorchScript is not needed: give the class or factory without torch.jit"
+        if module.startswith("torch.fx"):
+            return "; torch.fx is not needed: give the class or factory without it"
         trace = trace.tb_next
     if not isinstance(error, TypeError) or "argument" not in str(error):
         return ""

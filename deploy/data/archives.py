@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +19,7 @@ from lapilli.deploy.data.pictures import ImageError
 from lapilli.deploy.data.samples import numbered
 
 _SMALL = 256 << 20  # bytes that any archive may become
+_PIECE = 1 << 20  # bytes that are read at a time
 _RATIO = 64  # bytes that one byte of a larger archive may become
 _EXPECTED = (
     "expected an .npz archive with uint8 'images' (count, C, H, W) and, if known, 'labels' (count,)"
@@ -37,7 +41,7 @@ def read_archive(
         ImageError: no such archive, or images or labels of another form; says what to save.
     """
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(path) as archive:
             pixels = _member(archive, path, "images", words=False)
             labels = _member(archive, path, "labels", words=bool(classes))
     except ImageError:
@@ -69,8 +73,7 @@ def _member(
             f"{path}: {name!r} would take {size / 2**20:,.0f} MiB, more than {_RATIO} times "
             "the file; save them with np.savez, uncompressed"
         )
-    with archive.open(entry) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+    return array_of(archive, entry)
 
 
 def declared(
@@ -82,8 +85,29 @@ def declared(
         ValueError: it is no array.
     """
     with archive.open(entry) as file:
-        shape, dtype = _header(file)
+        shape, _, dtype = array_header(file)
         return shape, dtype, file.tell() + math.prod(shape) * dtype.itemsize
+
+
+def array_of(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    """Read one array of numbers; map it where the archive does not pack it.
+
+    Raises:
+        ValueError: it is none, or lacks some.
+    """
+    with archive.open(entry) as file:
+        shape, order, dtype = array_header(file)
+        if entry.compress_type != zipfile.ZIP_STORED or 0 in shape or dtype.hasobject:
+            return np.frombuffer(file.read(), dtype).reshape(shape, order=order)
+        offset = file.tell()
+        while file.read(_PIECE):
+            pass  # the archive compares its sum of all bytes behind the last
+    name = str(archive.filename)
+    with open(name, "rb") as whole:
+        whole.seek(entry.header_offset + 26)
+        lengths = struct.unpack("<HH", whole.read(4))
+    start = entry.header_offset + 30 + sum(lengths)
+    return np.memmap(name, dtype, "r", start + offset, shape, order)
 
 
 def require_size(
@@ -98,8 +122,8 @@ def require_size(
         raise ImageError(f"{path}: {name!r} says {shape}, and holds another number of bytes")
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Read what one array of NumPy's format says of itself.
+def array_header(file: IO[bytes]) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
+    """Read what one array of NumPy's format says of itself: shape, order and type.
 
     Raises:
         ValueError: it is none, or of an unknown version.
@@ -111,8 +135,33 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     }
     if version not in read:
         raise ValueError(f"version {version} of NumPy's format")
-    shape, _, dtype = read[version](file)
-    return shape, dtype
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # headers of Python 2 are right, too
+            shape, fortran, dtype = read[version](file)
+    except (SyntaxError, tokenize.TokenError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError("a header that is none of NumPy's format") from error
+    if any(size < 0 for size in shape):
+        raise ValueError(f"an array of shape {shape}")
+    return shape, "F" if fortran else "C", dtype
+
+
+def mapped(path: Path) -> npt.NDArray[Any]:
+    """Map the one array of a `.npy` file; nothing is read but its header.
+
+    Raises:
+        ValueError: it is none, or cut short.
+    """
+    with open(path, "rb") as file:
+        shape, order, dtype = array_header(file)
+        offset = file.tell()
+    if dtype.hasobject:
+        raise ValueError("an array of objects")
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    if path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"it says {shape}, and holds fewer bytes")
+    return np.memmap(path, dtype, "r", offset, shape, order)
 
 
 def _require_form(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lapilli.deploy.data.archives import read_archive
+from lapilli.deploy.data.archives import mapped, read_archive
 from lapilli.deploy.data.pictures import ImageError
 from lapilli.deploy.data.samples import Found, Rows
 
@@ -31,7 +31,7 @@ def single_array(path: Path) -> Found:
         ImageError: another file, or another array.
     """
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
+        array = mapped(path)
     except (OSError, EOFError, ValueError) as error:
         raise ImageError(f"{path}: no array of NumPy's that can be read ({error})") from error
     if array.dtype != np.uint8 or array.ndim not in (3, 4, 5) or 0 in array.shape:

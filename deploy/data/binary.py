@@ -7,6 +7,7 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from lapilli.deploy.data.samples import Found, Labels, Rows, Sample
 
 _PIXELS = 3 * 32 * 32
 _SMALL = 256 << 20  # bytes that any IDX file may become
+_PIECE = 1 << 20  # bytes that are unpacked at a time
 _RATIO = 64  # bytes that one byte of a larger one may become
 
 
@@ -114,11 +116,13 @@ def idx(images: Path) -> Found:
 
 
 def _idx(path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:
-    """Read one file of bytes, whose header says its shape."""
-    opened = gzip.open if path.suffix == ".gz" else open
+    """Read one file of bytes, whose header says its shape; one that is not packed is mapped."""
+    packed = path.suffix == ".gz"
+    opened = gzip.open if packed else open
+    offset = 4 + 4 * dimensions
     try:
         with opened(path, "rb") as file:
-            head = file.read(4 + 4 * dimensions)
+            head = file.read(offset)
             if head[:4] != bytes((0, 0, 8, dimensions)):
                 raise ImageError(
                     f"{path}: begins with {head[:4].hex()}, not {8:06x}{dimensions:02x}: no IDX "
@@ -128,15 +132,23 @@ def _idx(path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:
             size = math.prod(shape)
             if size == 0:
                 raise ImageError(f"{path}: is empty: {shape}")
-            if size > max(_SMALL, _RATIO * path.stat().st_size):
-                raise ImageError(
-                    f"{path}: would take {size / 2**20:,.0f} MiB, more than {_RATIO} times the file"
-                )
-            data = file.read(size + 1)
+            data = _unpacked(file, path, size) if packed else np.memmap(path, np.uint8, "r", offset)
     except ImageError:
         raise
-    except (OSError, EOFError, zlib.error, struct.error) as error:
+    except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
         raise ImageError(f"{path}: no IDX file that can be read ({error})") from error
     if len(data) != size:
         raise ImageError(f"{path}: says {shape}, and holds another number of bytes")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    return data.reshape(shape)
+
+
+def _unpacked(file: BufferedIOBase, path: Path, size: int) -> npt.NDArray[np.uint8]:
+    """What is packed, up to one byte more than there should be; memory grows with what is there."""
+    if size > max(_SMALL, _RATIO * path.stat().st_size):
+        raise ImageError(
+            f"{path}: would take {size / 2**20:,.0f} MiB, more than {_RATIO} times the file"
+        )
+    data = bytearray()
+    while len(data) <= size and (more := file.read(min(_PIECE, size + 1 - len(data)))):
+        data += more
+    return np.frombuffer(data, np.uint8)

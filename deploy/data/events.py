@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lapilli.deploy.data.archives import declared, require_size
+from lapilli.deploy.data.archives import array_of, declared, mapped, require_size
 from lapilli.deploy.data.binning import Binning, Events, frames
 from lapilli.deploy.data.folders import Files, class_files
 from lapilli.deploy.data.pictures import ImageError
@@ -98,7 +98,7 @@ def read_events(path: Path) -> Events:
 
 
 def _of_npy(path: Path) -> dict[str, npt.NDArray[Any]]:
-    array = np.lib.format.open_memmap(path, mode="r")
+    array = mapped(path)
     if array.dtype.names is None or not set(_FIELDS) <= set(array.dtype.names):
         raise ImageError(f"{path}: is {array.dtype}, not an array with fields x, y, t, p")
     return {name: array[name] for name in _FIELDS}
@@ -108,12 +108,11 @@ def _of_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     with zipfile.ZipFile(path) as archive:
         if (size := sum(entry.file_size for entry in archive.infolist())) > _MOST:
             raise ImageError(f"{path}: would take {size / 2**20:,.0f} MiB: no single recording")
-        for name in _FIELDS:
-            entry = archive.getinfo(f"{name}.npy")
+        entries = {name: archive.getinfo(f"{name}.npy") for name in _FIELDS}
+        for name, entry in entries.items():
             shape, _, size_of_one = declared(archive, entry)
             require_size(path, name, shape, size_of_one, entry)
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in _FIELDS}
+        return {name: array_of(archive, entry) for name, entry in entries.items()}
 
 
 def n_mnist(data: bytes, name: str) -> Events:

@@ -16,6 +16,7 @@ from lapilli.ir.recipe import Json
 
 Sample = npt.NDArray[np.uint8] | Image.Image
 Labels = npt.NDArray[np.int64]
+TRAINING, TEST = ("train", "training"), ("test", "val", "valid", "validation")  # names of halves
 _NUMBER = re.compile(r"-?[0-9]+")
 _REAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
 

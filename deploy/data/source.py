@@ -8,11 +8,10 @@ from pathlib import Path
 from lapilli.deploy.data import arrays, binary, events, folders, pickles
 from lapilli.deploy.data.pictures import ImageError
 from lapilli.deploy.data.reading import Data, How, data_of
-from lapilli.deploy.data.samples import Found
+from lapilli.deploy.data.samples import TEST, TRAINING, Found
 from lapilli.deploy.data.sequences import sequence
-from lapilli.deploy.data.tables import parquet
+from lapilli.deploy.data.tables import parquet, parquet_folder
 
-_TRAINING, _TEST = ("train", "training"), ("test", "val", "valid", "validation")
 _EXPECTED = (
     "expected a folder of pictures, CIFAR's, MNIST's or N-MNIST's files, .npz, .npy or .parquet; "
     "see docs/data.md"
@@ -54,7 +53,7 @@ def _in_file(path: Path, how: How) -> Found:
     if path.suffix == ".npy":
         return arrays.single_array(path)
     if path.suffix == ".parquet":
-        return parquet(path, how.channels, how.classes)
+        return parquet([path], how.channels, how.classes)
     if path.suffix == ".bin":
         fine = path.name in ("train.bin", "test.bin")
         return binary.cifar([path], 100 if fine else 10, ())
@@ -74,7 +73,8 @@ def _in_folder(folder: Path, how: How) -> Found:
     half = _half(folder, test=how.test)
     binning = how.binning.or_else(how.usual_binning)
     found = (
-        folders.labelled_folder(half, how.channels, how.classes)
+        parquet_folder(half, how.channels, how.classes, test=how.test)
+        or folders.labelled_folder(half, how.channels, how.classes)
         or folders.class_folders(half, how.channels, how.classes)
         or events.recordings(half, binning, how.classes)
     )
@@ -86,9 +86,9 @@ def _in_folder(folder: Path, how: How) -> Found:
 def _half(folder: Path, *, test: bool) -> Path:
     """Return the folder of the half that is meant, where there are two: they are no classes."""
     inside = {e.name.lower(): e.name for e in os.scandir(folder) if e.is_dir()}
-    if not inside or not set(inside) <= {*_TRAINING, *_TEST}:
+    if not inside or not set(inside) <= {*TRAINING, *TEST}:
         return folder
-    halves = [inside[name] for name in (_TEST if test else _TRAINING) if name in inside]
+    halves = [inside[name] for name in (TEST if test else TRAINING) if name in inside]
     if len(halves) != 1:
         raise ImageError(
             f"{folder}: holds {', '.join(sorted(inside.values()))}; name the one that is meant"

@@ -18,6 +18,7 @@ from lapilli.ir.errors import QuantizeError
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_shape
 from lapilli.model.capture.program import Call, Captured
+from lapilli.model.capture.windows import Windows, window_sums
 from lapilli.quantize.merging.constants import frame_of, normalised, of_spikes, padded
 from lapilli.quantize.merging.emission import Fused, emit
 from lapilli.quantize.merging.factors import factors_before_products
@@ -29,6 +30,7 @@ from lapilli.quantize.merging.linear_map import (
     framed,
     scaled,
 )
+from lapilli.quantize.merging.pools import padded_behind, sums_windows
 from lapilli.quantize.merging.values import (
     LinearValue,
     is_power,
@@ -36,7 +38,6 @@ from lapilli.quantize.merging.values import (
     refused,
     shortcut,
 )
-from lapilli.quantize.merging.windows import padded_behind, sums_windows, window_sums
 
 
 def merge(captured: Captured) -> Captured:
@@ -140,7 +141,9 @@ class _Fuser:
     def _sum_windows(self, call: Call, form: LinearMap) -> None:
         """An average pool as sums: counts of spikes, or currents of currents."""
         source = self.calls[call.inputs[0]]
-        *self.before[call.name], self.calls[call.name] = window_sums(call, form, source)
+        windows = Windows(form.weight.shape[2:][: form.space], form.stride, form.padding)
+        *self.before[call.name], last = window_sums(call.name, call.path, windows, source)
+        self.calls[call.name] = replace(last, dims=call.dims)
         if source.name not in self.currents:
             self.currents.discard(call.name)
 

@@ -178,6 +178,19 @@ def test_hints_name_the_program_as_it_can_be_started(monkeypatch: pytest.MonkeyP
     assert frame.program() == ".venv/bin/lapilli"
     monkeypatch.setattr(sys, "argv", ["-c", "demo"])
     assert frame.program() == "lapilli"
+    monkeypatch.setattr(sys, "argv", ["/site/lapilli/__main__.py", "demo"])
+    monkeypatch.setattr(sys, "executable", "/a b/python")
+    assert frame.program() == "'/a b/python' -m lapilli"
+
+
+def test_python_runs_the_package() -> None:
+    def said(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "lapilli", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert said("--version")[1].startswith("lapilli 0.")
+    assert said("show") == (2, "lapilli: Missing argument 'network'; see `lapilli show --help`\n")
 
 
 # Each command with the place of one path, `{}`; what else it needs is there.
@@ -308,12 +321,12 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_a_reader_that_leaves_is_no_error(folder: Path) -> None:
-    code = "import sys; from lapilli.deploy.cli.app import main; sys.argv[0] = 'lapilli'; main()"
-    for arguments in (["show", "net.lapilli"], ["show", "net.lapilli", "--json"]):
+    show = ["show", "net.lapilli"]
+    for arguments in (show, [*show, "--json"], ["--help"], ["show", "--help"]):
         reads, writes = os.pipe()
         os.close(reads)
         done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
+            [sys.executable, "-m", "lapilli", *arguments],
             stdout=writes,
             stderr=subprocess.PIPE,
             check=False,

@@ -291,6 +291,34 @@ def test_parquet(tmp_path: Path) -> None:
         open_data(tmp_path / "x.parquet")
 
 
+def test_what_is_not_packed_is_mapped(tmp_path: Path) -> None:
+    many = np.random.default_rng(1).integers(0, 256, (2048, 1, 64, 128)).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", images=np.asfortranarray(many), labels=np.arange(2048) % 7)
+    head = bytes((0, 0, 8, 3)) + struct.pack(">3I", 2048, 64, 128)
+    (tmp_path / "x-idx3-ubyte").write_bytes(head + many.tobytes())
+    for name in ("x.npz", "x-idx3-ubyte"):
+        tracemalloc.start()
+        read = open_data(tmp_path / name).read([2047, 0])
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert np.array_equal(read, many[[2047, 0]])
+        assert peak < many.nbytes // 4
+    raw = bytearray((tmp_path / "x.npz").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (tmp_path / "x.npz").write_bytes(raw)
+    with pytest.raises(ImageError, match="Bad CRC-32"):
+        open_data(tmp_path / "x.npz")
+
+
+def test_headers_that_are_no_python_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", GREY)
+    raw = (tmp_path / "x.npy").read_bytes()
+    for old, new in ((b"'shape': (", b"'shape': [\0"), (b"}", b"("), (b"(6, ", b"(-6,")):
+        (tmp_path / "x.npy").write_bytes(raw.replace(old, new[: len(old)].ljust(len(old)), 1))
+        with pytest.raises(ImageError, match="no array of NumPy's that can be read"):
+            open_data(tmp_path / "x.npy")
+
+
 def test_own_code(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"

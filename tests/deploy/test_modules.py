@@ -67,6 +67,10 @@ def scripted():
     import torch
     return torch.jit.script(Tiny())  # its constructor is fine, its forward is not
 
+def graphed():
+    from torch import fx
+    return fx.symbolic_trace(Tiny())  # a loop over time, and *x.shape, cannot be traced
+
 def fails():
     raise ValueError("no such size")
 
@@ -129,11 +133,12 @@ def test_two_files_with_their_own_neighbours(tmp_path: Path) -> None:
         (
             _MODEL,
             "Big",
-            r"has no class or function 'Big'; it has Size, Tiny, fails, make, nothing, scripted",
+            r"no class .* 'Big'; it has Size, Tiny, fails, graphed, make, nothing, scripted",
         ),
         ("x = 3", "x", "has no class or function 'x'; it has none"),
-        (_MODEL, "fails", r"fails\(\) fails: ValueError: no such size \(line 32\)"),
+        (_MODEL, "fails", r"fails\(\) fails: ValueError: no such size \(line 36\)"),
         (_MODEL, "scripted", r"scripted\(\) fails: .*; TorchScript is not needed: give the class"),
+        (_MODEL, "graphed", r"graphed\(\) fails: .*; torch\.fx is not needed: give the class"),
         (_MODEL.replace("width=8, T=4", "T=4"), "Tiny", r"Tiny\(\) fails: NameError"),
     ],
 )

@@ -67,10 +67,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--only", choices=FORMATS)
+    parser.add_argument("--only", nargs="+", choices=FORMATS, default=FORMATS)
     given = parser.parse_args()
     start = time.perf_counter()
-    kinds: list[str] = [given.only] if given.only else list(FORMATS)
+    kinds: list[str] = list(given.only)
     each = -(-given.count // len(kinds))
     parts = min(64, max(1, each // 100))
     stops = [given.first + each * i // parts for i in range(parts + 1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import numpy as np
+from fuzz.data_files import PLACES, repacked
 from fuzz.files import FORMATS
 from fuzz.hdf5_edits import damaged_hdf5
 from fuzz.json_edits import damaged_lapilli
@@ -21,6 +22,8 @@ def damaged(kind: str, honest: list[bytes], number: int) -> bytes:
     data = honest[rng.integers(len(honest))]
     if rng.random() < 0.5:
         return _flipped(data, rng)
+    if kind in PLACES:
+        return repacked(kind, data, rng, _flipped)
     match kind:
         case "lapilli":
             return damaged_lapilli(data, rng)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nir
 import numpy as np
+from fuzz.data_files import PLACES, honest_data
 
 from lapilli.export.native import save_network
 from lapilli.export.net.writer import save_net
@@ -19,13 +20,16 @@ from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import attention_block
 
-FORMATS = ("lapilli", "nir", "net", "onnx")
+NETWORKS = ("lapilli", "nir", "net", "onnx")
+FORMATS = (*NETWORKS, *PLACES)
 HDF5 = ("nir", "net")  # whose library may loop or die
 _IMAGE = TensorType((1, 4, 4), IntRange(-8, 8), Kind.GRADED)
 
 
 def honest(kind: str, folder: Path) -> list[bytes]:
     """Files of this format, written in this folder."""
+    if kind in PLACES:
+        return honest_data(kind, folder)
     path = folder / "honest"
     networks = [_network(attention_block(2, 4, 2)), _network(_residual())]
     files = []

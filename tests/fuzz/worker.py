@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.damage import damaged
+from fuzz.data_files import PLACES, read_data
 from fuzz.files import HDF5, honest
+from PIL import Image
 
+from lapilli.deploy.data.pictures import ImageError
 from lapilli.export.malformed import MalformedError
 from lapilli.export.native import load_network
 from lapilli.export.net import importer as net_import
@@ -38,6 +41,9 @@ _STATED = Stated(
 def _read(kind: str, data: bytes, path: Path) -> str:
     try:
         match kind:
+            case kind if kind in PLACES:
+                path.write_bytes(data)
+                read_data(path)
             case "nir":
                 file = parse_nir(data, MOST)
                 stated = _STATED if file.facts is None else NOTHING
@@ -50,7 +56,7 @@ def _read(kind: str, data: bytes, path: Path) -> str:
             case _:
                 path.write_bytes(data)
                 load_network(path)
-    except (FormatError, MalformedError, GraphError):
+    except (FormatError, MalformedError, GraphError, ImageError):
         return "refused"
     return "accepted"
 
@@ -58,18 +64,22 @@ def _read(kind: str, data: bytes, path: Path) -> str:
 def work(kind: str, numbers: range, folder: Path) -> None:
     """Read these files; a line for each: number, outcome, bytes of memory at the peak."""
     files = honest(kind, folder)
+    Image.init()  # imports what Pillow has for each format of pictures
+    place = folder / PLACES.get(kind, "damaged")
+    place.parent.mkdir(exist_ok=True)
     for data in files:  # whatever is imported late is imported now
-        assert _read(kind, data, folder / "honest") == "accepted"
+        assert _read(kind, data, place) == "accepted"
     for number in range(20):
         damaged(kind, files, number)
     codecs.lookup("ascii")  # Python opens a file for this one, when h5py first asks
-    path = folder / "damaged"
     opened: list[str] = []
     watching = False
 
     def watch(event: str, given: tuple[Any, ...]) -> None:
-        if watching and event == "open" and given[0] != str(path) and given[0] != path:
-            opened.append(str(given[0]))
+        if watching and event == "open":
+            named = Path(str(given[0]))
+            if folder not in (named, *named.parents):
+                opened.append(str(named))
 
     sys.addaudithook(watch)
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -84,7 +94,7 @@ def work(kind: str, numbers: range, folder: Path) -> None:
         watching = True
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
-            outcome = _read(kind, data, path)
+            outcome = _read(kind, data, place)
         except BaseException:  # everything that is not ours is what we look for
             watching = False  # a traceback shows lines of source files
             outcome = "FAILED " + traceback.format_exc().strip().replace("\n", " | ")

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from networks.two_neurons import Net, compared, quantized  # noqa: E402
 from torch import Tensor, fx, nn  # noqa: E402
 from torch.nn.utils import parametrizations, prune  # noqa: E402
+from torch.nn.utils.fusion import fuse_conv_bn_eval  # noqa: E402
 from torch.optim.swa_utils import AveragedModel  # noqa: E402
 
 from lapilli.ir.errors import CaptureError  # noqa: E402
@@ -93,14 +94,82 @@ def test_a_graph_module_of_fx_is_captured_and_exact() -> None:
     assert compared(quantized(made)) > 10_000
 
 
+class Pictured(nn.Module):
+    """Convolutions, batch norms and the names T and B, as networks for pictures are written."""
+
+    def __init__(self, neuron: Callable[[], nn.Module] = LIF) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.bn, self.lif = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), neuron()
+        self.conv2, self.bn2, self.lif2 = nn.Conv2d(8, 9, 3, 1, 1), nn.BatchNorm2d(9), neuron()
+        self.head = nn.Linear(9, 5)
+        with torch.no_grad():
+            for norm in (self.bn, self.bn2):
+                norm.weight.mul_(9)
+                nn.init.uniform_(norm.state_dict()["running_mean"], -0.1, 0.1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.unsqueeze(0).repeat(4, 1, 1, 1, 1)
+        T, B = x.shape[0], x.shape[1]
+        x = self.lif(self.bn(self.conv(x.flatten(0, 1))).unflatten(0, (T, B)))
+        x = self.lif2(self.bn2(self.conv2(x.flatten(0, 1))).unflatten(0, (T, B)))
+        logits: Tensor = self.head(x.flatten(3).mean(3)).mean(0)
+        return logits
+
+
+def _deployed(net: nn.Module) -> Any:
+    """The usual form for deployment: traced, each batch norm inside its convolution."""
+    made: Any = fx.GraphModule(net, Traced().trace(net))
+    for node in list(made.graph.nodes):
+        if node.op == "call_module" and node.target.startswith("bn"):
+            conv = node.args[0].target
+            fused = fuse_conv_bn_eval(getattr(made, conv), getattr(made, node.target))
+            setattr(made, conv, fused)
+            node.replace_all_uses_with(node.args[0])
+            made.graph.erase_node(node)
+    made.delete_all_unused_submodules()
+    made.recompile()
+    return made
+
+
+def test_a_deployed_graph_module_is_captured_and_exact() -> None:
+    made = _deployed(Pictured().eval())
+    assert {name for name, _ in made.named_children()} == {"conv", "lif", "conv2", "lif2", "head"}
+    assert compared(quantized(made)) > 10_000
+
+
+class Unrolled(nn.Module):
+    """A neuron that torch.fx can trace through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = torch.zeros_like(x[0])
+        spikes: list[Tensor] = []
+        for t in range(4):
+            h = h / 2 + x[t]
+            spikes.append(torch.ge(h, 1).float())
+        fired: Tensor = torch.stack(spikes)
+        return fired
+
+
+def test_neurons_that_fx_traced_through_are_named() -> None:
+    made = fx.symbolic_trace(Pictured(Unrolled).eval())
+    with pytest.raises(CaptureError, match=r"'lif': .*torch\.fx traced through the module of this"):
+        capture(made, (3, 4, 4))
+
+
+_SHOWN = {Pictured: (2, 3, 4, 4), nn.Linear: (2, 48)}
+
+
 @pytest.mark.parametrize(
-    "made", [torch.jit.script, lambda m: torch.jit.trace(m, torch.ones(2, 48))]
+    "made",
+    [torch.jit.script, lambda m: torch.jit.trace(m, torch.ones(_SHOWN.get(type(m), (4, 8))))],
 )
 @pytest.mark.parametrize("path", ["", "fc1", "first.0"])
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Iterating over a tensor:torch.jit.TracerWarning")
 def test_torchscript_is_named(made: Callable[[nn.Module], Any], path: str) -> None:
     if not path:
-        whole = made(nn.Sequential(nn.Linear(48, 5))).eval()
+        whole = made(Pictured().eval())
         with pytest.raises(CaptureError, match=r"'\(the model itself\)': is TorchScript"):
             as_network(whole, "x.py:Net")
         with pytest.raises(CaptureError, match=r"'\(the model itself\)': is TorchScript"):
@@ -110,6 +179,16 @@ def test_torchscript_is_named(made: Callable[[nn.Module], Any], path: str) -> No
     net.set_submodule(path, made(net.get_submodule(path)))
     with pytest.raises(CaptureError, match=rf"'{path}': is TorchScript, made by torch\.jit"):
         capture(net, (3, 4, 4))
+
+
+def test_what_torch_export_made_is_named() -> None:
+    net = Net(LIF(), LIF()).eval()
+    made = torch.export.export(net, (torch.ones(2, 3, 4, 4),)).module()
+    with pytest.raises(CaptureError, match=r"'\(the model itself\)': is what torch\.export"):
+        as_network(made, "x.py:Net")
+    holder = Head(made.requires_grad_(False))
+    with pytest.raises(CaptureError, match=r"'end': is what torch\.export or make_fx made"):
+        capture(holder, (3, 4, 4))
 
 
 def test_a_module_without_values_is_refused() -> None:

@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import LapilliError  # noqa: E402
-from lapilli.model.families.lif import LIF  # noqa: E402
+from lapilli.model.families.lif import LIF, TernaryLIF  # noqa: E402
 from lapilli.model.neurons.shiftmax import Shiftmax  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 
@@ -39,6 +39,7 @@ class Does(nn.Module):
         self.rule, self.maps = rule, nn.Sequential(*layers)
         self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 6)
         self.lif, self.norm = LIF(v_threshold=0.3), nn.BatchNorm1d(6)
+        self.ternary = TernaryLIF(v_threshold=0.3)
         self.steps = nn.Parameter(torch.rand(4, 1, 1))
         self.places = nn.Parameter(torch.rand(6))
 
@@ -127,6 +128,7 @@ CASES: tuple[Callable[[], nn.Module], ...] = (
     lambda: maps(nn.Conv2d(6, 6, (3, 1), padding=(1, 0)), nn.Conv2d(6, 6, (3, 1), padding=(1, 0))),
     lambda: does(lambda m, x: F.linear(m.one(x).unflatten(2, (2, 3)).mT, m.one.weight[:2, :2])
                  .flatten(2)),
+    lambda: does(lambda m, x: m.one((y := m.ternary(m.two(x))) + y)),
     lambda: does(lambda m, x: m.two(m.one(x) + m.one(m.lif(m.one(x))))),
     lambda: does(lambda m, x: m.norm((m.one(x) + m.two(m.lif(m.one(x)))).flatten(0, 1))
                  .unflatten(0, x.shape[:2])),
@@ -137,6 +139,7 @@ CASES: tuple[Callable[[], nn.Module], ...] = (
     lambda: does(lambda m, x: m.one(
         F.max_pool3d(x.unflatten(2, (2, 3, 1)), (3, 1, 1), 1, (1, 0, 0)).flatten(2))),
     lambda: does(steps(lambda y: F.max_pool2d(y[..., None], (2, 1), ceil_mode=True)[..., 0])),
+    lambda: does(steps(lambda y: F.avg_pool2d(y[..., None], (2, 1), ceil_mode=True)[..., 0])),
     lambda: does(steps(lambda y: F.adaptive_avg_pool2d(y[:, None], (12, 1))[:, 0, :6])),
     lambda: does(lambda m, x: m.one(x.repeat(1, 1, 2)[..., ::2])),
     lambda: does(lambda m, x: m.one(framed(x))),

@@ -153,6 +153,8 @@ MUTANTS = (
     Mutant("quantize/health.py", "elif zeroed[node] >= _NEARLY_ALL:", "elif zeroed[node] > 1:", _HEALTH),
     Mutant("quantize/pytorch/integer_neuron.py", "on = np.array_equal(np.multiply(n, unit, out=quotient), block)", "on = True", "tests/quantize/test_reference.py tests/quantize/test_quantize.py"),
     # ---- model ----
+    Mutant("model/capture/windows.py", "self._times(part, common // len(taps)) if windows.average", "part if windows.average", "tests/quantize/test_pools.py"),
+    Mutant("simulators/event_driven.py", "out[...] = np.iinfo(np.int64).min", "out[...] = 0", "tests/quantize/test_pools.py"),
     Mutant("model/capture/repeatability.py", "if record != first.setdefault(showing.images, record):", "if False:", "tests/model/test_repeatability.py"),
     Mutant("model/neurons/simulate.py", "h > theta if rule.strict else h >= theta", "h >= theta", "tests/model/test_adapters.py tests/model/test_described.py"),
     # ---- deploy/validation ----

@@ -45,20 +45,19 @@ def test_the_demo_runs_from_an_installed_wheel(wheel: Path, tmp_path: Path) -> N
     work.mkdir()
     install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run([sys.executable, *install], check=True, capture_output=True)
-    code = (
-        "import lapilli, sys; print(lapilli.__file__, file=sys.stderr);"
-        "from lapilli.deploy.cli.app import main; main()"
-    )
+    found = [sys.executable, "-c", "import lapilli; print(lapilli.__file__)"]
+    env = {**os.environ, "PYTHONPATH": str(site)}
+    where = subprocess.run(found, capture_output=True, text=True, cwd=work, env=env, check=True)
+    assert str(site) in where.stdout
     done = subprocess.run(
-        [sys.executable, "-c", code, "demo", "--no-lava", "--json"],
+        [sys.executable, "-m", "lapilli", "demo", "--no-lava", "--json"],
         check=False,
         capture_output=True,
         text=True,
         cwd=work,
-        env={**os.environ, "PYTHONPATH": str(site)},
+        env=env,
     )
     assert done.returncode == 0, done.stderr
-    assert str(site) in done.stderr
     for model in json.loads(done.stdout)["models"]:
         assert model["exact"]
         assert model["float_right"] >= 0.97 * model["images"]

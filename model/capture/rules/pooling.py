@@ -16,6 +16,7 @@ from lapilli.model.capture.rules.elementwise import reduced
 from lapilli.model.capture.rules.slicing import part
 from lapilli.model.capture.rules.wiring import inserted
 from lapilli.model.capture.translation import OperatorRule, Translation, pair, sizes, untouched
+from lapilli.model.capture.windows import Windows, window_sums
 
 aten = torch.ops.aten
 
@@ -80,12 +81,12 @@ def _avg_pool(space: int) -> OperatorRule:
         kernel = _several(t.argument(1), space)
         stride = _several(t.argument(2) or kernel, space)
         padding = _several(t.argument(3, 0), space)
-        if t.argument(4, False) or (any(padding) and not t.argument(5, True)):
-            raise t.error(
-                "average pooling with ceil_mode, or without its padding, is not supported"
-            )
+        if t.argument(4, False):
+            raise t.error("average pooling with ceil_mode is not supported")
         count = t.argument(6) or math.prod(kernel)
         untouched(x, range(-space, 0))
+        if any(padding) and not t.argument(5, True) and not t.argument(6):
+            return _without_padding(t, x, Windows(kernel, stride, padding, average=True))
         if stride == kernel and not any(padding):
             return t.scaled(_tiles(t, x, kernel), Fraction(1, count))
         return t.scaled(_overlapping(t, x, kernel, stride, padding), Fraction(1, count))
@@ -128,6 +129,17 @@ def _overlapping(
         groups=channels,
     )
     return t.step(op, (x.dims[0], *axes.anonymous(*t.shape[1:])), x)
+
+
+def _without_padding(t: Translation, x: Call, windows: Windows) -> Call:
+    """Averages of what lies inside: sums over one divisor."""
+    calls = window_sums(f"{t.node.name}.sums", t.path, windows, x)
+    for call in calls:
+        t.reader.add(call)
+    lengths = sizes(x)[-len(windows.kernel) :]
+    return t.step(
+        program.Scale(factor=Fraction(1, windows.divisor(lengths))), calls[-1].dims, calls[-1]
+    )
 
 
 def _adaptive(space: int) -> OperatorRule:

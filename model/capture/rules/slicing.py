@@ -50,13 +50,20 @@ def _selected(t: Translation, x: Call, axis: int, index: int) -> Call:
             return t.step(program.Reshape(), rest, x)
         if index in (-1, sizes(x)[axis] - 1):
             return t.step(program.Last(), rest, x)
-        kind = type(t.reader.model.get_submodule(t.path)).__name__
-        raise MixError(
-            f"it takes the steps of {axes.show(x.dims)} apart; if {kind} is a neuron, describe it: "
-            "quantize(neurons=...)"
-        )
+        raise MixError(f"it takes the steps of {axes.show(x.dims)} apart; {_what_to_do(t)}")
     y = part(t, x, axis, index, 1)
     return t.reshaped(y, axes.shape(rest))
+
+
+def _what_to_do(t: Translation) -> str:
+    try:
+        kind = type(t.reader.model.get_submodule(t.path)).__name__
+    except AttributeError:  # a graph of torch.fx keeps the name of what it traced through
+        return (
+            "torch.fx traced through the module of this name, which is gone; if it is a neuron, "
+            "let the tracer keep it whole (is_leaf_module), or give the class itself"
+        )
+    return f"if {kind} is a neuron, describe it: quantize(neurons=...)"
 
 
 def _get_item(t: Translation) -> Call:

@@ -3,85 +3,118 @@
 An average pool is a convolution of each channel with ones. Where that cannot be merged with the
 map before or behind it, because one of them pads, the windows are summed instead: spikes become
 counts, which a synapse takes, and currents stay currents.
+
+A pool that leaves its padding out of the average divides by fewer elements at the edges. Along an
+axis, each sum is then taken as many times as makes one divisor of all: (a + b) / 2 and
+(a + b + c) / 3 are 3 (a + b) and 2 (a + b + c), over 6.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import Dims, anonymous, shape, step_axes
-from lapilli.model.capture.program import Call, Captured
-from lapilli.quantize.merging.linear_map import LinearMap
+from lapilli.model.capture.program import Call
 
 
-def sums_windows(op: program.Synapse, form: LinearMap) -> bool:
-    """Whether a linear map adds up windows of each channel, none of them all padding."""
-    alone = form.groups == len(form.weight) and form.weight.shape[1] == 1
-    ones = bool((form.weight == 1).all()) and not form.bias.any()
-    small = all(2 * p <= k for p, k in zip(form.padding, form.weight.shape[2:], strict=True))
-    return op.space > 0 and alone and ones and small and not form.pointwise
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Of a pool, one number for each of the last axes.
+
+    Attributes:
+        average: whether sums of fewer elements are taken more often; then `divisor` makes averages
+            of them.
+    """
+
+    kernel: Sequence[int]
+    stride: Sequence[int]
+    padding: Sequence[int]
+    average: bool = False
+
+    def divisor(self, sizes: Sequence[int]) -> int:
+        """Of all sums over axes of these lengths."""
+        return math.prod(self.common(axis, length) for axis, length in enumerate(sizes))
+
+    def common(self, axis: int, length: int) -> int:
+        """A multiple of how many elements each window along an axis has."""
+        return math.lcm(*(len(taps) for taps, *_ in self.alike(axis, length)))
+
+    def alike(self, axis: int, length: int) -> Iterator[tuple[range, int, int]]:
+        """Windows in a row that have the same taps: those taps, the first window, how many.
+
+        >>> list(Windows([3], [2], [1]).alike(0, 8))
+        [(range(1, 3), 0, 1), (range(0, 3), 1, 3)]
+        """
+        kernel, stride, padding = self.kernel[axis], self.stride[axis], self.padding[axis]
+
+        def taps(window: int) -> range:
+            start = window * stride - padding
+            return range(max(0, -start), min(kernel, length - start))
+
+        count = (length + 2 * padding - kernel) // stride + 1
+        for inside, windows in groupby(range(count), taps):
+            first, *more = windows
+            yield inside, first, 1 + len(more)
 
 
-def padded_behind(captured: Captured, name: str) -> bool:
-    """Whether a map that pads takes this value: none with a kernel can be merged with it."""
-    for reader in captured.calls.values():
-        if name not in reader.inputs:
-            continue
-        match reader.op:
-            case program.Pad():
-                return True
-            case program.Synapse(padding=padding) if any(padding):
-                return True
-            case program.Scale() | program.Reshape() if padded_behind(captured, reader.name):
-                return True
-            case _:
-                pass
-    return False
-
-
-def window_sums(call: Call, form: LinearMap, source: Call) -> list[Call]:
-    """The same values as those of `call`, one axis after the other; the last has its name."""
-    making = _Making(call, source)
-    first = len(source.dims) - form.space
-    for axis in reversed(range(form.space)):
-        making.add_up(
-            first + axis, form.weight.shape[2 + axis], form.stride[axis], form.padding[axis]
-        )
+def window_sums(name: str, path: str, windows: Windows, source: Call) -> list[Call]:
+    """Calls that add up windows of `source`, one axis after the other; the last has the name."""
+    making = _Making(name, path, windows, source)
+    for axis in reversed(range(len(windows.kernel))):
+        making.add_up(axis)
     *before, last = making.calls
-    return [*before, Call(call.name, last.op, last.inputs, call.path, call.dims)]
+    return [*before, Call(name, last.op, last.inputs, path, last.dims)]
 
 
 @dataclass(slots=True)
 class _Making:
     """Calls in a row, the last of them on the value that has been reached."""
 
-    call: Call
+    name: str
+    path: str
+    windows: Windows
     value: Call
     calls: list[Call] = field(default_factory=list)
 
     def put(self, op: program.Operator, dims: Dims, *inputs: Call) -> Call:
         """One more call."""
-        name = f"{self.call.name}.window.{len(self.calls)}"
-        self.calls.append(Call(name, op, tuple(i.name for i in inputs), self.call.path, dims))
+        name = f"{self.name}.window.{len(self.calls)}"
+        self.calls.append(Call(name, op, tuple(i.name for i in inputs), self.path, dims))
         return self.calls[-1]
 
-    def add_up(self, axis: int, kernel: int, stride: int, padding: int) -> None:
-        """Sums of the windows along one axis; those at the edges have fewer elements."""
+    def add_up(self, number: int) -> None:
+        """Sums of the windows along one of the last axes; at the edges of fewer elements."""
+        windows = self.windows
+        kernel, stride, padding = (
+            v[number] for v in (windows.kernel, windows.stride, windows.padding)
+        )
         if (kernel, stride) == (1, 1):
             return
         x = self.value
+        axis = len(x.dims) - len(windows.kernel) + number
+        length = shape(x.dims)[axis]
         heard = {(tap - padding) % stride for tap in range(kernel)}
         phases = self._phases(x, axis, stride, sorted(heard))
-        count = (shape(x.dims)[axis] + 2 * padding - kernel) // stride + 1
+        common = windows.common(number, length)
         parts = []
-        for taps, first, size in _alike(count, shape(x.dims)[axis], kernel, stride, padding):
+        for taps, first, size in windows.alike(number, length):
             elements = [divmod(tap - padding, stride) for tap in taps]
             terms = [self._part(phases[r], axis, first + q, size) for q, r in elements]
-            parts.append(self._joined(program.Add(), axis, terms))
+            part = self._joined(program.Add(), axis, terms)
+            parts.append(self._times(part, common // len(taps)) if windows.average else part)
         self.value = self._joined(program.Concat(axis=_step(x, axis)), axis, parts)
+
+    def _times(self, x: Call, factor: int) -> Call:
+        """A value that many times, by doubling."""
+        if factor == 1:
+            return x
+        half = self._times(x, factor // 2)
+        double = self.put(program.Add(), x.dims, half, half)
+        return self.put(program.Add(), x.dims, double, x) if factor % 2 else double
 
     def _phases(self, x: Call, axis: int, stride: int, heard: Sequence[int]) -> Mapping[int, Call]:
         """Every `stride`-th element from each of these on; none where there is none."""
@@ -117,24 +150,6 @@ class _Making:
                 size += shape(part.dims)[axis]
             whole = self.put(op, _resized(whole, axis, size), whole, part)
         return whole
-
-
-def _alike(
-    count: int, length: int, kernel: int, stride: int, padding: int
-) -> Iterator[tuple[range, int, int]]:
-    """Windows in a row that have the same taps: those taps, the first window, how many.
-
-    >>> list(_alike(4, 8, 3, 2, 1))
-    [(range(1, 3), 0, 1), (range(0, 3), 1, 3)]
-    """
-
-    def taps(window: int) -> range:
-        start = window * stride - padding
-        return range(max(0, -start), min(kernel, length - start))
-
-    for inside, windows in groupby(range(count), taps):
-        first, *more = windows
-        yield inside, first, 1 + len(more)
 
 
 def _resized(x: Call, axis: int, size: int) -> Dims:
