@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ from lapilli.ir.recording import Recording
 from lapilli.simulators.fast import choice, matrices, plain, stepwise
 from lapilli.simulators.fast.choice import Path
 from lapilli.simulators.fast.neurons import Answer, Rule
+from lapilli.simulators.fast.remade import Remade, narrowed, remade
 from lapilli.simulators.fast.weighted import Layer
 from lapilli.simulators.fast.widened import Widened
 from lapilli.simulators.fast.work import Work
 
 Array = npt.NDArray[Any]
+LARGE = 2 << 30  # bytes of spikes, currents and membranes from which on a recording is kept small
+_BYTES = 9  # that each neuron of each step takes: 1 of a spike, 4 of a current, 4 of a membrane
 
 
 class Run:
@@ -34,8 +38,11 @@ class Run:
         self.values = values
         self.paths: dict[str, Path] = {}
         self.currents: dict[str, Array] = {}
-        self.membranes: dict[str, Array] = {}
+        self.membranes: dict[str, Array | Remade] = {}
         self.shown = dict.fromkeys(graph.recorded if keeps else graph.outputs)
+        self.spikes: dict[str, Array] = {}  # copies, where the recording is kept small
+        fired = sum(prod(graph.types[name].shape) for name in graph.firing)
+        self.small = keeps and _BYTES * fired * len(values[graph.inputs[0]]) > LARGE
         self.left = Counter(i for node in graph.nodes for i in node.inputs)
         self.fused: dict[str, Answer] = {}
 
@@ -76,10 +83,18 @@ class Run:
     def recording(self) -> Recording:
         """What was to be kept, as recordings hold it."""
         return Recording(
-            Widened({name: self._by_step(self.values[name]) for name in self.shown}),
-            Widened({name: self._by_step(x) for name, x in self.membranes.items()}),
+            Widened({name: self._by_step(self._shown(name)) for name in self.shown}),
+            Widened(
+                {
+                    name: x if isinstance(x, Remade) else self._by_step(x)
+                    for name, x in self.membranes.items()
+                }
+            ),
             Widened({name: self._by_step(x) for name, x in self.currents.items()}),
         )
+
+    def _shown(self, name: str) -> Array:
+        return self.spikes[name] if name in self.spikes else self.values[name]
 
     def _layer(self, name: str, x: Array) -> None:
         layer = self.layers[name]
@@ -110,10 +125,24 @@ class Run:
         fires = self.keeps and isinstance(node.op, ops.Firing)
         if fires:
             self.currents[node.name] = self.values[node.inputs[0]]
+        if fires and self.small:
+            self._keep_small(node.name)
         for name in node.inputs:
             self.left[name] -= 1
-            if not self.left[name] and name not in self.shown:
+            if not self.left[name] and (name not in self.shown or name in self.spikes):
                 self.values.pop(name, None)
+
+    def _keep_small(self, name: str) -> None:
+        """Copy what is recorded of neurons out of the memory that is kept between batches."""
+        self.spikes[name] = self.values[name].copy(order="K")
+        currents = self.currents[name] = narrowed(self.currents[name])
+        membranes, rule = self.membranes.get(name), self.rules.get(name)
+        if isinstance(membranes, np.ndarray):
+            again = rule and remade(
+                rule, self._by_step(currents), self._by_step(membranes), self.work
+            )
+            self.membranes[name] = again or membranes.copy(order="K")
+        self.work.memory.forget()
 
     def _by_step(self, x: Array) -> Array:
         return x.reshape(self.graph.T, -1, *x.shape[1:])

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.ir.tensor import IntArray
+from lapilli.simulators.fast.remade import Remade
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,10 +18,11 @@ class Widened(Mapping[str, IntArray]):
     """A mapping whose arrays become int64 when they are asked for, one at a time.
 
     Attributes:
-        narrow: the arrays in the types in which they are kept, (T, B, *shape) each.
+        narrow: the arrays in the types in which they are kept, (T, B, *shape) each, or what makes
+            them again.
     """
 
-    narrow: Mapping[str, npt.NDArray[Any]]
+    narrow: Mapping[str, npt.NDArray[Any] | Remade]
 
     def __getitem__(self, name: str) -> IntArray:
         """An int64 copy."""

@@ -109,6 +109,7 @@ MUTANTS = (
     Mutant("simulators/fast/matrices.py", "if reach <= 1 << 24:", "if reach <= 1 << 25:", _FAST),
     Mutant("simulators/fast/matrices.py", "a.range.hi + zero in BYTE and ", "", _FAST),
     Mutant("simulators/fast/matrices.py", "x.astype(dtype_of(t.range), copy=False)", "x", _FAST),
+    Mutant("simulators/fast/remade.py", "return made if alike else None", "return made", "tests/simulators/test_fast_memory.py"),
     Mutant("simulators/fast/tables.py", "op.bias.array - zero_point(x.range) * matrix.sum(axis=0)", "op.bias.array", _FAST),
     Mutant("simulators/fast/memory.py", "_references(self._buffers, i) == _UNUSED", "True", _FAST),
     Mutant("simulators/fast/kernels/firing.py", 'icmp_signed(">=", v,', 'icmp_signed(">", v,', _FAST),
