@@ -14,6 +14,7 @@ from lapilli.ir.tensor import IntArray, IntTensor
 STATE_BITS = 24  # u and v; u wraps and v saturates silently beyond
 THRESHOLD_BITS = 17  # vth, unsigned
 BIAS_BITS = 13  # bias_mant, signed
+MESSAGE_BITS = 32  # between processes of Lava's simulator, signed
 TIE = 1 << ops.LOIHI_FRACTION_BITS  # Loihi fires on v > vth * 64
 
 

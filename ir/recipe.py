@@ -86,6 +86,9 @@ class SynapseRecord:
         path, use: the linear map's module, and which of its uses this is, from 0.
         weight_scale: a real weight is an integer times this.
         output_scale: a real current is an integer times this, and so is a bias.
+        exponent: weights are the nearest multiples of 2**exponent.
+        bits: that a weight has beside it, sign included, and what is larger is cut off; 0 if
+            nothing is.
     """
 
     node: str
@@ -93,6 +96,8 @@ class SynapseRecord:
     use: int
     weight_scale: Fraction
     output_scale: Fraction
+    exponent: int = 0
+    bits: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,21 @@ class IntTensor:
         """Tightest range of the stored values."""
         return IntRange(int(self.array.min()), int(self.array.max()))
 
+    @property
+    def exponent(self) -> int:
+        """How many times 2 divides all of them; 0 if all are 0.
+
+        >>> IntTensor.of([[12, -8, 0]]).exponent
+        2
+        """
+        together = int(np.bitwise_or.reduce(self.array, axis=None))
+        return (together & -together).bit_length() - 1 if together else 0
+
+    @property
+    def mantissa(self) -> IntTensor:
+        """Return them without the powers of two that they share: self is mantissa * 2**exponent."""
+        return IntTensor(self.array >> self.exponent)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, IntTensor) and self.digest == other.digest
 

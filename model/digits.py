@@ -5,12 +5,11 @@ Source: UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from lapilli.model.fit import Split as Split
 from lapilli.model.loading.checkpoint import build, load_checkpoint
 from lapilli.model.loading.preprocess import Preprocessing
 from lapilli.model.loading.strict import Module
@@ -18,14 +17,6 @@ from lapilli.model.loading.strict import Module
 TEST_IMAGES = 360
 # Mean and deviation of pixel / 255 over the training images, rounded to one digit.
 PREPROCESSING = Preprocessing(mean=(0.3,), std=(0.4,), classes=tuple("0123456789"))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Split:
-    """Images uint8 (count, 1, 8, 8) and labels int64 (count,)."""
-
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
 
 
 def load_digits() -> tuple[Split, Split]:

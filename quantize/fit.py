@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, neuron_bounds
 from lapilli.ir.errors import RangeError
-from lapilli.ir.loihi import unsupported_state
+from lapilli.ir.loihi import MESSAGE_BITS, unsupported_state
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.ir.types import Kind, TensorType
 from lapilli.model.capture import program
@@ -21,7 +21,15 @@ from lapilli.model.capture.program import Call, Captured, neuron_of
 from lapilli.quantize.lower import Lowered, lower
 from lapilli.quantize.neurons import IntegerNeuron, StateFormat, integer_neuron, next_coarser
 from lapilli.quantize.plan import Plan
-from lapilli.quantize.weights import Folded, IntegerUnit, fold, round_units
+from lapilli.quantize.weights import (
+    ChooseScale,
+    Folded,
+    IntegerUnit,
+    binary_log,
+    fold,
+    largest_fits,
+    round_units,
+)
 
 _FEWEST_BITS = 2  # of a weight
 
@@ -39,17 +47,39 @@ class Fitted:
     notes: tuple[Note, ...]
 
 
-def fit(captured: Captured, plan: Plan, image: TensorType, weight_bits: int) -> Fitted:
+def fit(
+    captured: Captured,
+    plan: Plan,
+    image: TensorType,
+    bits: Mapping[str, int],
+    *,
+    stock: bool = False,
+    chosen: ChooseScale = largest_fits,
+) -> Fitted:
     """Round, lower, and give up what must be, until all states fit.
+
+    Args:
+        captured: the program.
+        plan: its units and groups.
+        image: type of one step of the input.
+        bits: of the weights of each unit.
+        stock: weights give up bits before a neuron takes a state that stock neurons do not have.
+        chosen: finds the scale of weights.
 
     Raises:
         RangeError: a state that does not fit even with 2-bit weights.
     """
     folded = {name: fold(captured, unit) for name, unit in plan.units.items()}
-    fitting = _Fitting(captured, plan, image, weight_bits)
+    fitting = _Fitting(captured, plan, image, bits, stock)
     units: Mapping[str, IntegerUnit] = {}
     while True:
-        units = round_units(plan, folded, weight_bits, fitting.given_up, units)
+        units = round_units(plan, folded, bits, fitting.given_up, units, chosen)
+        fitting.spare = fitting.spare or {
+            name: binary_log(largest_fits(folded[name].weight, bits[name]) / abs(unit.weight_scale))
+            for name, unit in units.items()
+        }
+        if stock and not fitting.given_up and fitting.take_coarsest_units(units):
+            continue
         lowered = lower(captured, units, image, fitting.coarse)
         if not fitting.changes(lowered):
             return Fitted(folded, units, lowered, tuple(fitting.notes()))
@@ -61,16 +91,27 @@ class _Fitting:
 
     Attributes:
         coarse: form of each neuron with a coarse state, by path and number of the call.
-        given_up: group -> bits that its weights gave up; for: the last neuron that needed it.
+        given_up: group -> bits by which its unit is coarser; needed_by: what needed the last.
+        spare: unit -> bits by which its group's unit can be coarser before its weights lose any.
     """
 
     captured: Captured
     plan: Plan
     image: TensorType
-    weight_bits: int
+    bits: Mapping[str, int]
+    stock: bool
+    spare: Mapping[str, int] = field(default_factory=dict)
     coarse: dict[tuple[str, int], StateFormat] = field(default_factory=dict)
     given_up: dict[str, int] = field(default_factory=dict)
     needed_by: dict[str, str] = field(default_factory=dict)
+
+    def take_coarsest_units(self, units: Mapping[str, IntegerUnit]) -> bool:
+        """Give all members of a stream the unit of the coarsest; say whether one has another."""
+        for name, unit in units.items():
+            if unit.exponent > self.given_up.get(group := self.plan.groups[name], 0):
+                self.given_up[group] = unit.exponent
+                self.needed_by[group] = "its stream has one unit"
+        return bool(self.given_up)
 
     def changes(self, lowered: Lowered) -> bool:
         """Give up what this graph needs, and say whether that was anything.
@@ -83,23 +124,32 @@ class _Fitting:
         before = dict(self.coarse)
         currents = {node.name: graph.types[node.inputs[0]] for node in graph.nodes if node.inputs}
         for name, (call, neuron) in lowered.neurons.items():
-            groups = {self.plan.groups[unit] for unit in self.plan.feeds[call.name]}
+            groups = self._feeding(call.name)
             if groups & unsettled:
                 unsettled |= groups
             elif bounds := self._beyond(name, call, neuron, currents[name]):
-                self._give_up(groups, call, bounds)
-                unsettled |= groups
+                self._need(groups, call, bounds)
+                unsettled |= self._give_up(groups, f"the state of {name} fits")
+            elif _is_long(currents[name]) and self._can_give(groups):
+                unsettled |= self._give_up(groups, f"the current of {name} fits")
+        answer, groups = graph.outputs[0], self._feeding(self.captured.output)
+        if _is_long(graph.types[answer]) and not groups & unsettled and self._can_give(groups):
+            unsettled |= self._give_up(groups, f"the value of {answer} fits")
         return bool(unsettled) or self.coarse != before
+
+    def _feeding(self, call: str) -> set[str]:
+        return {self.plan.groups[unit] for unit in self.plan.feeds[call]}
 
     def _beyond(
         self, name: str, call: Call, neuron: IntegerNeuron, current: TensorType
     ) -> NeuronBounds | None:
         """What leaves the registers, if anything does even with a coarse state."""
-        T, fed, fire = self.captured.T, bool(self.plan.feeds[call.name]), neuron_of(call)
+        T, fire = self.captured.T, neuron_of(call)
+        stock = self.stock and bool(self.plan.feeds[call.name])  # weights could give up bits
         key = (fire.module, fire.call)
         lowest = 0 if key in self._read() else -32  # a membrane that is read keeps its unit
         while bounds := _beyond(name, neuron, current, T):
-            form = next_coarser(neuron, fire.rule, T, fed=fed, lowest=lowest)
+            form = next_coarser(neuron, fire.rule, T, stock=stock, lowest=lowest)
             if form is None:
                 return bounds
             self.coarse[key] = form
@@ -115,14 +165,30 @@ class _Fitting:
             if isinstance(op, program.Membrane)
         }
 
-    def _give_up(self, groups: set[str], call: Call, bounds: NeuronBounds) -> None:
-        left = [self.weight_bits - self.given_up.get(group, 0) for group in groups]
-        if min(left, default=_FEWEST_BITS) <= _FEWEST_BITS:
+    def _need(self, groups: set[str], call: Call, bounds: NeuronBounds) -> None:
+        if not self._can_give(groups):
             (beyond,) = unsupported_state(bounds)
             raise RangeError(bounds.name, f"{beyond.reason}; {self._advice(call)}")
+
+    def _can_give(self, groups: set[str]) -> bool:
+        return min(map(self._bits_left, groups), default=_FEWEST_BITS) > _FEWEST_BITS
+
+    def _give_up(self, groups: set[str], what: str) -> set[str]:
         for group in groups:
             self.given_up[group] = self.given_up.get(group, 0) + 1
-            self.needed_by[group] = bounds.name
+            self.needed_by[group] = what
+        return groups
+
+    def _bits_left(self, group: str) -> int:
+        """Bits of the widest weights of a group."""
+        return max(self._bits(unit) for unit in self._members(group))
+
+    def _bits(self, unit: str) -> int:
+        given_up = self.given_up.get(self.plan.groups[unit], 0)
+        return self.bits[unit] - max(0, given_up - self.spare[unit])
+
+    def _members(self, group: str) -> list[str]:
+        return [unit for unit, leader in self.plan.groups.items() if leader == group]
 
     def _advice(self, call: Call) -> str:
         hears_image = any(self._is_of_image(unit) for unit in self.plan.feeds[call.name])
@@ -140,17 +206,24 @@ class _Fitting:
         return isinstance(source.op, program.Input)
 
     def notes(self) -> list[Note]:
-        """Return one for each group of synapses that gave up bits."""
+        """Return one for each group of synapses of which some gave up bits."""
         notes = []
-        for group, bits in self.given_up.items():
-            members = [u for unit, u in self.plan.units.items() if self.plan.groups[unit] == group]
-            more = f", here and in {len(members) - 1} more" if len(members) > 1 else ""
+        for group in self.given_up:
+            fewer = [unit for unit in self._members(group) if self._bits(unit) < self.bits[unit]]
+            if not fewer:
+                continue
+            more = f", here and in {len(fewer) - 1} more" if len(fewer) > 1 else ""
             text = (
-                f"weights of {self.weight_bits - bits} bits{more}, so that the state of "
-                f"{self.needed_by[group]} fits"
+                f"weights of {min(map(self._bits, fewer))} bits{more}, so that "
+                f"{self.needed_by[group]}"
             )
-            notes.append(Note(NoteKind.WEIGHT_BITS, members[0].path, text))
+            notes.append(Note(NoteKind.WEIGHT_BITS, self.plan.units[fewer[0]].path, text))
         return notes
+
+
+def _is_long(x: TensorType) -> bool:
+    """Whether a value leaves a message of Lava's."""
+    return x.range.magnitude >= 1 << (MESSAGE_BITS - 1)
 
 
 def _beyond(name: str, neuron: IntegerNeuron, x: TensorType, T: int) -> NeuronBounds | None:

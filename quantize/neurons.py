@@ -106,6 +106,8 @@ def integer_neuron(
         why = f"its soft reset would need {lost + below} bits below Loihi's in its state"
     if form and not why and len(rule.thetas) != 1:
         why = f"its thresholds differ, and its state would need {lost + below} bits below Loihi's"
+    if form and not why and form.fraction_bits < lost:
+        why = f"its decay moves {lost} bits below the unit"
     if why:
         form = form or StateFormat(ops.LOIHI_FRACTION_BITS)
         bits, in_state = (
@@ -149,7 +151,7 @@ def integer_neuron(
 
 
 def next_coarser(
-    neuron: IntegerNeuron, rule: Rule, T: int, *, fed: bool, lowest: int = -32
+    neuron: IntegerNeuron, rule: Rule, T: int, *, stock: bool = False, lowest: int = -32
 ) -> StateFormat | None:
     """The next smaller state, or None if this is the smallest.
 
@@ -157,25 +159,35 @@ def next_coarser(
         neuron: as it is.
         rule: what it was made from.
         T: time steps.
-        fed: by synapses, whose weights could give up bits instead.
+        stock: only states that stock neurons of Loihi have, as long as floats follow them.
         lowest: fraction bits that it must keep.
     """
     op = neuron.op
-    if not isinstance(op, ops.Neuron) or isinstance(rule, StaircaseRule) or neuron.v_threshold:
+    if not isinstance(op, ops.Neuron) or isinstance(rule, StaircaseRule):
         return None
-    if not neuron.exact:
-        enough = int(op.threshold.array.min()) >= 2 * _ENOUGH_STATE and op.fraction_bits > lowest
-        return StateFormat(op.fraction_bits - 1, loihi_threshold=False) if enough else None
-    lost = max(fraction_loss(op.dv), fraction_loss(op.du)) * (T - 1)
+    forms = _exact_forms(neuron, rule, T, stock=stock) if neuron.exact else []
+    later = forms[forms.index(neuron.format) + 1 :] if neuron.format in forms else forms
+    for form in later:
+        if form.fraction_bits < op.fraction_bits:
+            return form
+    if neuron.exact and stock:
+        return None
+    enough = int(op.threshold.array.min()) >= 2 * _ENOUGH_STATE and op.fraction_bits > lowest
+    return StateFormat(op.fraction_bits - 1, loihi_threshold=False) if enough else None
+
+
+def _exact_forms(
+    neuron: IntegerNeuron, rule: NeuronRule, T: int, *, stock: bool
+) -> list[StateFormat]:
+    """Coarser states that lose no bit, the larger first."""
+    dv, du = _register(rule.decay), _register(rule.current_decay)
+    lost = max(fraction_loss(dv), fraction_loss(du)) * (T - 1)
     if rule.reset is ops.Reset.BY_SUBTRACTION or len(rule.thetas) != 1:
-        form = StateFormat(ops.LOIHI_FRACTION_BITS)
-    elif rule.thetas[0] > _ENOUGH_UNITS * neuron.unit:
-        form = StateFormat(max(ops.LOIHI_FRACTION_BITS, lost))
-    elif not fed:
-        form = StateFormat(lost, loihi_threshold=False)
-    else:
-        return None
-    return form if form.fraction_bits < op.fraction_bits else None
+        return [StateFormat(ops.LOIHI_FRACTION_BITS)]
+    coarse = StateFormat(max(ops.LOIHI_FRACTION_BITS, lost))
+    small = StateFormat(lost, loihi_threshold=False)
+    tall = rule.thetas[0] > _ENOUGH_UNITS * neuron.unit
+    return [*([coarse] if tall else []), *([] if stock else [small])]
 
 
 def _tie(vth: int) -> int:

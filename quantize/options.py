@@ -11,13 +11,23 @@ from lapilli.ir.recipe import Json
 from lapilli.model.neurons.adapters import Description
 from lapilli.model.neurons.described import rule_text
 
+TARGETS = ("lava", "stock")
+SCALES = ("mse", "max")
+
 
 class QuantizeOptions(TypedDict, total=False):
     """How a model becomes integers. Each key may be left out, or None.
 
     Attributes:
         weight_bits: 2 to 8, sign included; 8 by default.
+        layer_bits: of single layers, by the path of a linear map or of a module around it.
+        weight_scale: which power of two: "mse" (the default), by which the rounded weights lie
+            nearest to themselves, or "max", the finest that holds the largest.
         input_bits: of a quantized pixel, sign included, 2 to 16; 8 by default.
+        target: "lava" (the default): neurons may have any state of 24 bits. "stock": only states
+            that Loihi's stock neurons and portable NIR have, as long as floats follow them;
+            where one does not fit, the weights in front of it give up bits. All weights of a
+            residual stream are then bytes in one unit.
         mean: with which the images were normalised (of pixel / 255), one per channel, so that
             the network can take raw images; 0 by default.
         std: likewise; 1 by default.
@@ -34,7 +44,10 @@ class QuantizeOptions(TypedDict, total=False):
     """
 
     weight_bits: int
+    layer_bits: Mapping[str, int] | None
+    weight_scale: str | None
     input_bits: int
+    target: str | None
     mean: Sequence[float] | None
     std: Sequence[float] | None
     classes: Sequence[str] | None
@@ -46,18 +59,47 @@ class QuantizeOptions(TypedDict, total=False):
 
 
 def check_options(options: Mapping[str, object]) -> None:
-    """Refuse what no option is called, and numbers that make no sense.
+    """Refuse what no option is called, and numbers and names that make no sense.
 
     Raises:
         TypeError: an argument that `quantize` does not have.
-        QuantizeError: bits out of range.
+        QuantizeError: bits out of range, or an unknown target or scale.
     """
     if odd := sorted(options.keys() - QuantizeOptions.__annotations__.keys()):
         raise TypeError(f"quantize has no argument {odd[0]!r}")
-    for name, most in (("weight_bits", 8), ("input_bits", 16)):
-        bits = options.get(name, 8)
+    single = options.get("layer_bits") or {}
+    if not isinstance(single, Mapping):
+        raise QuantizeError("image", "layer_bits takes paths and their bits")
+    asked = [(options.get("weight_bits", 8), 8), (options.get("input_bits", 8), 16)]
+    for bits, most in [*asked, *((bits, 8) for bits in single.values())]:
         if not isinstance(bits, int) or not 2 <= bits <= most:
             raise QuantizeError("image", "weights take 2 to 8 bits, the input 2 to 16")
+    for name, known in (("target", TARGETS), ("weight_scale", SCALES)):
+        if (value := options.get(name) or known[0]) not in known:
+            raise QuantizeError("image", f"there is no {name} {value!r}: {' or '.join(known)}")
+
+
+def weight_bits(options: QuantizeOptions, paths: Mapping[str, str]) -> dict[str, int]:
+    """Bits of the weights of each linear map.
+
+    Args:
+        options: `weight_bits` and `layer_bits` are read; of several paths the longest counts.
+        paths: name of a linear map -> path of its module.
+
+    Raises:
+        QuantizeError: a path of `layer_bits` that no linear map has.
+    """
+    single, others = options.get("layer_bits") or {}, options.get("weight_bits", 8)
+    inside = {name: [p for p in single if _is_within(path, p)] for name, path in paths.items()}
+    if odd := sorted(set(single) - {p for found in inside.values() for p in found}):
+        raise QuantizeError(odd[0], "is no linear map, nor a module around one, to give bits to")
+    return {
+        name: single[max(found, key=len)] if found else others for name, found in inside.items()
+    }
+
+
+def _is_within(path: str, module: str) -> bool:
+    return path == module or path.startswith(f"{module}.")
 
 
 def as_json(options: QuantizeOptions) -> dict[str, Json]:
@@ -76,6 +118,8 @@ def as_json(options: QuantizeOptions) -> dict[str, Json]:
                 kind: None if callable(rule) else rule_text(rule)
                 for kind, rule in sorted(value.items())
             }
+        elif name == "layer_bits" and isinstance(value, Mapping):
+            told[name] = {path: int(bits) for path, bits in sorted(value.items())}
         elif name == "classes" and isinstance(value, Sequence):
             told[name] = [str(v) for v in value]
         elif isinstance(value, bool | int | str):

@@ -23,11 +23,12 @@ from lapilli.quantize.image_scale import (
     normalisation_notes,
 )
 from lapilli.quantize.lower import Lowered
-from lapilli.quantize.options import QuantizeOptions, check_options
+from lapilli.quantize.options import QuantizeOptions, check_options, weight_bits
 from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.recipe import recipe
+from lapilli.quantize.weights import largest_fits, least_squares
 
 _EXAMINED = 16  # images of the calibration on which float and integers are compared
 
@@ -76,7 +77,7 @@ def quantize(
     Raises:
         CaptureError: the module cannot be captured, or a neuron is not what its rule says.
         QuantizeError: a layer has no integer form.
-        RangeError: a state does not fit 24 bits even with 2-bit weights.
+        RangeError: a state does not fit 24 bits, whatever is given up.
     """
     check_options(options)
     layout = options.get("layout", "BCHW")
@@ -88,7 +89,10 @@ def quantize(
     sample = tuple(calibration.shape[1:])
     prepared = prepare(model, sample, image_scale(source), options)
     image = image_type(source, sample[-3:], counts=options.get("counts", False))
-    fitted = fit(prepared.merged, prepared.plan, image, options.get("weight_bits", 8))
+    stock = options.get("target") == "stock"
+    bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
+    chosen = largest_fits if options.get("weight_scale") == "max" else least_squares
+    fitted = fit(prepared.merged, prepared.plan, image, bits, stock=stock, chosen=chosen)
     graph = fuse_wiring(fitted.lowered.graph)
     answers = graph.types[graph.outputs[0]].shape[-1]
     names = tuple(options.get("classes") or map(str, range(answers)))

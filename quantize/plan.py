@@ -49,7 +49,7 @@ class Plan:
         groups: unit -> the first unit of its group.
         ratios: unit -> its output scale by that of its group; 1 unless what is added has a
             constant in front.
-        feeds: neuron call -> units whose currents it integrates.
+        feeds: call of a neuron, or of the answer -> units whose currents it takes.
     """
 
     units: Mapping[str, Unit]
@@ -178,6 +178,8 @@ class _ScalePlanner:
                 pass
         self.scale[call.name], self.origin[call.name] = scale, origin
         self.unit[call.name] = unit
+        if call.name == self.output:
+            self.feeds[call.name] = origin
         if call.name == self.output and unit is not None:
             self.compared.append((unit, scale < 0))
 

@@ -37,6 +37,8 @@ def recipe(
             use=uses[name],
             weight_scale=units[name].weight_scale,
             output_scale=units[name].output_scale,
+            exponent=units[name].exponent,
+            bits=units[name].bits,
         )
         for node, name in lowered.synapses.items()
     )

@@ -146,7 +146,8 @@ def _units(made: Recipe, graph: Graph, prepared: Prepared) -> dict[str, IntegerU
         if record is None:
             raise RecipeError(f"was made from a model without the linear map {unit.path!r}")
         folded = fold(prepared.merged, unit)
-        nearest = round_unit(unit, folded, record.weight_scale, record.output_scale)
+        scales = record.weight_scale, record.output_scale
+        nearest = round_unit(unit, folded, *scales, record.exponent, record.bits)
         if made.rounding.method == NEAREST:
             units[name] = nearest
         else:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +18,25 @@ from lapilli.model.capture.program import Captured
 from lapilli.quantize.plan import Plan, Unit
 
 FloatArray = npt.NDArray[np.float64]
+ChooseScale: TypeAlias = Callable[[FloatArray, int], Fraction]  # weights and bits to a scale
+_FINER = 4  # scales that are tried below the one that holds the largest weight
 
 
 @dataclass(frozen=True, slots=True)
 class IntegerUnit:
     """A unit in integers: real weight = weight * weight_scale, real output = y * output_scale.
 
-    The bias is in output units. Both scales are exact; weight_scale is a power of two.
+    The bias is in output units. Both scales are exact; weight_scale is a power of two. Weights are
+    multiples of 2**exponent, in a stream whose unit is finer than they need, and have `bits` beside
+    it, if that is not 0.
     """
 
     weight: IntTensor
     bias: IntTensor
     weight_scale: Fraction
     output_scale: Fraction
+    exponent: int = 0
+    bits: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,44 +78,58 @@ def norm_module(captured: Captured, unit: Unit) -> nn.BatchNorm2d:
 def round_units(
     plan: Plan,
     folded: Mapping[str, Folded],
-    bits: int,
+    bits: Mapping[str, int],
     lowered: Mapping[str, int],
     before: Mapping[str, IntegerUnit] | None = None,
+    chosen: ChooseScale | None = None,
 ) -> dict[str, IntegerUnit]:
-    """Integers for every unit: the finest power of two that its group allows.
+    """Integers for every unit, of the power of two that is chosen for its weights.
+
+    The output scale of a group is the finest that one of its units takes; the others' weights
+    are multiples of powers of two in it.
 
     Args:
         plan: units and groups.
         folded: real parameters, by unit.
-        bits: of a weight, sign included; the range is symmetric.
-        lowered: group -> how many bits its weights give up, so that a state fits.
+        bits: of the weights of each unit, sign included; the range is symmetric.
+        lowered: group -> how much coarser its output scale is, in bits, so that a state fits.
         before: an earlier result; units whose scales are the same are taken from it.
+        chosen: finds the scale of weights; `largest_fits` by default.
 
     Raises:
         QuantizeError: a group whose input scales are no powers of two of each other.
     """
-    largest = (1 << (bits - 1)) - 1
+    chosen = chosen or largest_fits
     scales: dict[str, Fraction] = {}  # by group: of its output
     inputs: dict[str, Fraction] = {}  # by unit: of its input
+    finest: dict[str, Fraction] = {}  # by unit: the group's output scale that it would take alone
     for group in dict.fromkeys(plan.groups.values()):
         members = [unit for name, unit in plan.units.items() if plan.groups[name] == group]
         for unit in members:
             inputs[unit.call] = _input_scale(plan, unit, scales)
-            top = Fraction(float(np.abs(folded[unit.call].weight).max()))
-            finest = abs(inputs[unit.call]) * _power_of_two_above(top / largest)
-            finest /= abs(plan.ratios[unit.call])
-            scales[group] = max(scales.get(group, finest), finest)
+            own = chosen(folded[unit.call].weight, bits[unit.call])
+            alone = abs(inputs[unit.call]) * own
+            finest[unit.call] = alone / abs(plan.ratios[unit.call])
+            scales[group] = min(scales.get(group, finest[unit.call]), finest[unit.call])
         scales[group] *= 2 ** lowered.get(group, 0)
     units = {}
     for name, unit in plan.units.items():
         output_scale = scales[plan.groups[name]] * plan.ratios[name]
         weight_scale = output_scale / inputs[name]
+        exponent = max(0, binary_log(finest[name] / scales[plan.groups[name]]))
         known = (before or {}).get(name)
         if known and (known.weight_scale, known.output_scale) == (weight_scale, output_scale):
             units[name] = known
         else:
-            units[name] = round_unit(unit, folded[name], weight_scale, output_scale)
+            scaled = weight_scale, output_scale, exponent, bits[name]
+            units[name] = round_unit(unit, folded[name], *scaled)
     return units
+
+
+def binary_log(ratio: Fraction) -> int:
+    """Binary logarithm of a power of two, rounded down of anything else."""
+    whole = ratio.numerator.bit_length() - ratio.denominator.bit_length()
+    return whole if Fraction(2) ** whole <= ratio else whole - 1
 
 
 def _input_scale(plan: Plan, unit: Unit, scales: Mapping[str, Fraction]) -> Fraction:
@@ -123,9 +143,16 @@ def _input_scale(plan: Plan, unit: Unit, scales: Mapping[str, Fraction]) -> Frac
 
 
 def round_unit(
-    unit: Unit, folded: Folded, weight_scale: Fraction, output_scale: Fraction
+    unit: Unit,
+    folded: Folded,
+    weight_scale: Fraction,
+    output_scale: Fraction,
+    exponent: int = 0,
+    bits: int = 0,
 ) -> IntegerUnit:
     """Take the nearest integers to a unit's weights and biases by these scales.
+
+    Weights are the nearest multiples of 2**exponent that have so many bits, if any are given.
 
     Raises:
         QuantizeError: the scale of the weights is no power of two.
@@ -135,9 +162,36 @@ def round_unit(
             unit.path,
             f"shares a residual stream, but not its input scale {output_scale / weight_scale}",
         )
-    weight = np.rint(folded.weight / float(weight_scale)).astype(np.int64)
+    mantissa = _rounded(folded.weight, weight_scale * 2**exponent, bits).astype(np.int64)
     bias = np.rint(folded.bias / float(output_scale)).astype(np.int64)
-    return IntegerUnit(IntTensor(weight), IntTensor(bias), weight_scale, output_scale)
+    weight = IntTensor(mantissa << exponent)
+    return IntegerUnit(weight, IntTensor(bias), weight_scale, output_scale, exponent, bits)
+
+
+def _rounded(weight: FloatArray, scale: Fraction, bits: int) -> FloatArray:
+    nearest = np.rint(weight / float(scale))
+    most = (1 << (bits - 1)) - 1
+    return nearest.clip(-most, most) if bits else nearest
+
+
+def largest_fits(weight: FloatArray, bits: int) -> Fraction:
+    """Choose the finest power of two that holds the largest weight."""
+    top = Fraction(float(np.abs(weight).max()))
+    return _power_of_two_above(top / ((1 << (bits - 1)) - 1))
+
+
+def least_squares(weight: FloatArray, bits: int) -> Fraction:
+    """Choose the power of two by which weights, rounded and cut off, lie nearest to themselves.
+
+    Of weights of few bits, cutting off the largest pays: the others are twice as fine.
+    """
+    largest = largest_fits(weight, bits)
+    errors = [_squared_error(weight, largest / 2**finer, bits) for finer in range(_FINER)]
+    return largest / (1 << errors.index(min(errors)))
+
+
+def _squared_error(weight: FloatArray, scale: Fraction, bits: int) -> float:
+    return float(np.square(weight - _rounded(weight, scale, bits) * float(scale)).sum())
 
 
 def _power_of_two_above(value: Fraction) -> Fraction:

@@ -20,6 +20,7 @@ from lapilli.deploy.cli.files import AsJson
 from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.cli.quantizing import quantize
 from lapilli.deploy.cli.running import run
+from lapilli.deploy.cli.training import train
 from lapilli.deploy.cli.validating import validate
 from lapilli.ir.version import __version__
 
@@ -27,6 +28,7 @@ app = typer.Typer(add_completion=False)
 app.command("import")(cli_exchange.import_nir)
 app.command()(cli_exchange.golden)
 for command in (
+    train,
     quantize,
     run,
     compare,

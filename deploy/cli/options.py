@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,6 +79,17 @@ def numbers(given: str) -> tuple[float, ...]:
         return tuple(float(part) for part in given.split(",") if part)
     except ValueError as error:
         raise typer.BadParameter(f"{given!r} is no list of numbers") from error
+
+
+def bits_of_layers(given: Sequence[str]) -> dict[str, int]:
+    """Read PATH=BITS, as often as it was given."""
+    told = {}
+    for text in given:
+        path, equals, bits = text.rpartition("=")
+        if not equals or not bits.isdecimal():
+            raise typer.BadParameter(f"{text!r} is no PATH=BITS")
+        told[path] = int(bits)
+    return told
 
 
 def how_read(

@@ -29,6 +29,7 @@ from lapilli.deploy.cli.options import (
     Sensor,
     SkipUnreadable,
     Unused,
+    bits_of_layers,
     how_read,
     index_or_key,
     numbers,
@@ -93,7 +94,17 @@ def quantize(
     weight_bits: Annotated[
         int, typer.Option("--weight-bits", "--bits", min=2, max=8, help="Bits of a weight.")
     ] = 8,
+    layer_bits: Annotated[
+        list[str] | None,
+        typer.Option(help="Bits of one layer, or of all inside of a module: PATH=BITS; repeat."),
+    ] = None,
+    weight_scale: Annotated[
+        str, typer.Option(help="mse: the nearest weights; max: nothing is cut off.")
+    ] = "mse",
     input_bits: Annotated[int, typer.Option(min=2, max=16, help="Bits of a pixel.")] = 8,
+    target: Annotated[
+        str, typer.Option(help="lava, or stock: only states of stock neurons and portable NIR.")
+    ] = "lava",
     as_json: AsJson = False,
 ) -> None:
     """Turn a checkpoint, or a model of your own, into an integer graph."""
@@ -125,7 +136,10 @@ def quantize(
         training,
         examined=_EXAMINED,
         weight_bits=weight_bits,
+        layer_bits=bits_of_layers(layer_bits or []),
+        weight_scale=weight_scale,
         input_bits=input_bits,
+        target=target,
         layout=layout,
         counts=counts,
         result=index_or_key(result),

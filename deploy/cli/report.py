@@ -200,7 +200,7 @@ def network_facts(network: Network) -> dict[str, Any]:
         "nodes": len(graph.nodes),
         "neurons": sum(_size(network, n.name) for n in graph.nodes if isinstance(n.op, ops.Firing)),
         "weights": sum(op.weight.array.size for op in synapses),
-        "weight_bits": max((op.weight.range.bits for op in synapses), default=0),
+        "weight_bits": max((op.weight.mantissa.range.bits for op in synapses), default=0),
         "input": list(graph.types[graph.inputs[0]].shape),
         "classes": list(network.classes),
         "state_bits": max((b.state_bits for b in bounds), default=0),

@@ -72,7 +72,9 @@ class Size:
     def weight_bits(self) -> tuple[int, int]:
         """Fewest and most that a synapse uses."""
         found = (node.op for node in self.quantized.network.graph.nodes)
-        ranges = [op.weight.range for op in found if isinstance(op, ops.Linear | ops.Conv2d)]
+        ranges = [
+            op.weight.mantissa.range for op in found if isinstance(op, ops.Linear | ops.Conv2d)
+        ]
         bits = [(IntRange(-r.magnitude, r.magnitude)).bits for r in ranges]
         return min(bits), max(bits)
 

@@ -19,7 +19,7 @@ from lapilli.export.onnx.body import I8, I32, I64, U8, Body, Byte, fits, limits
 from lapilli.export.onnx.windows import convolution_rows, convolves_faster, map_of
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.tensor import IntArray
+from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange
 
 BYTE = 256
@@ -50,13 +50,13 @@ def product(body: Body, node: Node) -> None:
     match node.op:
         case ops.Linear(weight=w, bias=b):
             signed = _meets_signed(body.graph.types[node.inputs[0]].range)
-            right = _weights(body, node.name, w.array.T, signed=signed)
+            right = _weights(body, node.name, IntTensor(w.array.T), signed=signed)
             _sum_of_products(body, node, "MatMulInteger", right, b.array)
         case ops.Conv2d() if _is_of_rows(node.op, body.graph.types[node.inputs[0]].range):
             _convolution_of_rows(body, node, node.op)
         case ops.Conv2d(weight=w, bias=b):
             # onnxruntime puts the weights on the left; signed, they take five times longer.
-            right = _weights(body, node.name, w.array, signed=False)
+            right = _weights(body, node.name, w, signed=False)
             where = {"strides": node.op.stride, "pads": [*node.op.padding] * 2}
             bias = b.array[:, None, None]
             _sum_of_products(body, node, "ConvInteger", right, bias, group=node.op.groups, **where)
@@ -71,19 +71,27 @@ def _meets_signed(activation: IntRange) -> bool:
 
 def _is_of_rows(op: ops.Conv2d, activation: IntRange) -> bool:
     """Whether a convolution is said as one product of rows: its bytes allow it, and it pays."""
-    return _meets_signed(activation) and fits(op.weight.range, I8) and convolves_faster(op)
+    byte = fits(_stripped(op.weight)[0].range, I8)
+    return _meets_signed(activation) and byte and convolves_faster(op)
 
 
 def _convolution_of_rows(body: Body, node: Node, op: ops.Conv2d) -> None:
     """One product of each window by all weights; the channels end last, and are turned back."""
     weight = op.weight.array.transpose(2, 3, 1, 0).reshape(-1, op.weight.shape[0])
-    (right,) = _weights(body, node.name, weight, signed=True)
+    (right,) = _weights(body, node.name, IntTensor(weight), signed=True)
     value = convolution_rows(body, node, op)
     value = body.emit("MatMulInteger", [value, right.array], node.name)
     total = body.graph.types[node.name].range | op.bias.range
     carrier = I32 if fits(total, I32) else I64
-    value = _biased(body, node, body.cast(value, I32, carrier, node.name), op.bias.array, carrier)
+    value = _times(body, body.cast(value, I32, carrier, node.name), right.weight, carrier, node)
+    value = _biased(body, node, value, op.bias.array, carrier)
     map_of(body, node, value, carrier)
+
+
+def _times(body: Body, value: str, weight: int, carrier: int, node: Node) -> str:
+    return (
+        value if weight == 1 else body.emit("Mul", [value, body.scalar(weight, carrier)], node.name)
+    )
 
 
 def _biased(body: Body, node: Node, total: str, bias: IntArray, carrier: int) -> str:
@@ -122,8 +130,7 @@ def _sum_of_products(
             zeros = [body.scalar(a.zero, U8), body.scalar(b.zero, U8)] if a.zero or b.zero else []
             part = body.emit(operator, [a.array, b.array, *zeros], name, **attributes)
             part = body.cast(part, I32, carrier, name)
-            if (weight := a.weight * b.weight) != 1:
-                part = body.emit("Mul", [part, body.scalar(weight, carrier)], name)
+            part = _times(body, part, a.weight * b.weight, carrier, node)
             total = body.emit("Add", [total, part], name) if total else part
     if bias is not None:
         total = _biased(body, node, total, bias, carrier)
@@ -134,14 +141,15 @@ def _product_bounds(node: Node, graph: Graph) -> tuple[int, int]:
     """Bounds on the magnitude of a product of one byte each, and of the whole product."""
     first, *others = (graph.types[i] for i in node.inputs)
     if isinstance(node.op, ops.Linear | ops.Conv2d):
-        terms, second = math.prod(node.op.weight.shape[1:]), node.op.weight.range
+        stripped, exponent = _stripped(node.op.weight)
+        terms, second = math.prod(node.op.weight.shape[1:]), stripped.range
     else:
-        terms, second = first.shape[-1], others[0].range
+        terms, second, exponent = first.shape[-1], others[0].range, 0
     top = first.range.hi if fits(first.range, U8) else BYTE - 1
     # Twice: kernels start from the sums that the zero points ask for, and some saturate.
     partial = 2 * terms * top * (BYTE - 1)
     shifts = _cuts(first.range) + _cuts(second)
-    return partial, (partial << 8 * shifts + 1) if shifts else partial
+    return partial, (partial << 8 * shifts + 1 if shifts else partial) << exponent
 
 
 def _cuts(values: IntRange) -> int:
@@ -152,11 +160,19 @@ def _cuts(values: IntRange) -> int:
     return count
 
 
-def _weights(body: Body, name: str, array: IntArray, *, signed: bool) -> list[Byte]:
+def _stripped(weight: IntTensor) -> tuple[IntTensor, int]:
+    """Weights that are no bytes, without the power of two that they share, and its exponent."""
+    if _cuts(weight.range) == 0:
+        return weight, 0
+    return weight.mantissa, weight.exponent
+
+
+def _weights(body: Body, name: str, given: IntTensor, *, signed: bool) -> list[Byte]:
     """The bytes of constant weights; `signed` if one signed byte is what is wanted."""
-    values, weight, made = IntRange(int(array.min()), int(array.max())), 1, []
+    stripped, exponent = _stripped(given)
+    array, values, weight, made = stripped.array, stripped.range, 1 << exponent, []
     if signed and fits(values, I8):
-        return [Byte(body.constant(f"{name}/weight", array, I8), 1, 0)]
+        return [Byte(body.constant(f"{name}/weight", array, I8), weight, 0)]
     for _ in range(_cuts(values)):
         made.append(Byte(body.constant(f"{name}/weight", array & (BYTE - 1), U8), weight, 0))
         array, weight = array >> 8, weight * BYTE

@@ -10,8 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from lapilli.model.families.fused import keep_layout
 from lapilli.model.families.lif import LIF
 
 Layout: TypeAlias = Literal["cifar", "imagenet", "dvs"]
@@ -52,7 +55,7 @@ def encode(images: Tensor, T: int) -> Tensor:
         ValueError: another number of frames than T.
     """
     if images.dim() == 4:
-        return images.unsqueeze(0).repeat(T, 1, 1, 1, 1)
+        return images.expand(T, -1, -1, -1, -1)
     if images.shape[1] != T:
         raise ValueError(f"{images.shape[1]} frames for a model of T = {T}")
     return images.transpose(0, 1)
@@ -104,9 +107,22 @@ class Units(nn.Module):
 
         Shapes: (T, B, C, H, W) -> (T, B, C', H', W'); linear (T, B, N, C) -> (T, B, N, C').
         """
+        if not self.training:
+            return self._current(name, x)
+        if x.stride(0) == 0:  # the same at each step: computed once
+            return keep_layout(self._current(name, x[:1])).expand(len(x), *[-1] * (x.dim() - 1))
+        return keep_layout(self._current(name, x))
+
+    def _current(self, name: str, x: Tensor) -> Tensor:
         bn = self.get_submodule(name.format("bn"))
         linear = getattr(self, name.format("linear"), None)
         y: Tensor
+        if linear is not None and self.training:  # twice as fast, as a convolution and on rows
+            tokens = x.flatten(0, 1).transpose(1, 2).unsqueeze(-2)  # (T*B, C, 1, N)
+            weight = linear.weight[..., None, None].contiguous(memory_format=torch.channels_last)
+            y = functional.conv2d(tokens, weight, linear.bias)
+            y = bn(y.permute(0, 2, 3, 1).flatten(0, 2))
+            return y.reshape(*x.shape[:3], -1)
         if linear is not None:
             y = linear(x.flatten(0, 1))  # (T*B, N, C')
             y = bn(y.transpose(-1, -2)).transpose(-1, -2)
@@ -183,8 +199,12 @@ class SSA(Units):
     def mix(self, x: Tensor) -> Tensor:
         """Spikes or counts -> spikes of `attn_lif`, of the same shape."""
         q, k, v = (split_heads(self.unit(f"{role}_{{}}", x), self.heads) for role in "qkv")
-        scores = (q @ k.transpose(-2, -1)) * self.scale  # (T, B, h, N, N) counts * s
-        spikes: Tensor = self.attn_lif(merge_heads(scores @ v, x.shape))
+        if self.training:  # the same counts of spikes, by the smaller products
+            mixed = (q @ (k.transpose(-2, -1) @ v)) * self.scale
+        else:
+            scores = (q @ k.transpose(-2, -1)) * self.scale  # (T, B, h, N, N) counts * s
+            mixed = scores @ v
+        spikes: Tensor = self.attn_lif(merge_heads(mixed, x.shape))
         return spikes
 
     def forward(self, x: Tensor) -> Tensor:
@@ -241,5 +261,5 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""
         x = x + self.get_submodule(self.name)(x)
-        y: Tensor = self.mlp(x)
-        return x + y
+        y: Tensor = x + self.mlp(x)
+        return keep_layout(y) if self.training else y

@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.jit import is_scripting  # type: ignore[attr-defined]
+
+from lapilli.model.families.fused import fused_lif
 
 
 class _Spike(torch.autograd.Function):
@@ -45,6 +48,9 @@ class LIF(nn.Module):
 
     Source: Fang et al., "Incorporating Learnable Membrane Time Constant", ICCV 2021, eq. 1-3.
     Shapes: x (T, ...), spikes (T, ...).
+
+    In training mode the whole loop over T is one autograd function (`fused`), with the same spikes
+    and gradients, several times as fast.
     """
 
     def __init__(self, tau: float = 2.0, v_threshold: float = 1.0) -> None:
@@ -54,6 +60,10 @@ class LIF(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the spikes that the currents `x` evoke."""
+        if is_scripting():  # the rest is no TorchScript
+            return self.trace(x)[0]
+        if self.training and type(self) is LIF:  # subclasses charge or fire in ways of their own
+            return fused_lif(x, self.tau, self.v_threshold, _Spike.alpha)
         return self.trace(x)[0]
 
     def trace(self, x: Tensor) -> tuple[Tensor, Tensor]:

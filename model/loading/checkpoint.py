@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CheckpointError
@@ -47,6 +47,7 @@ __all__ = [
     "Checkpoint",
     "Config",
     "build",
+    "checkpoint_bytes",
     "load_checkpoint",
     "load_state",
     "save_checkpoint",
@@ -62,6 +63,7 @@ class Checkpoint:
     Attributes:
         entry: of which entry of the file the parameters are; empty where it has no other.
         others: entries that hold parameters, too, and were not taken.
+        epochs: how many `lapilli train` has done; 0 where the file says nothing.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class Checkpoint:
     preprocessing: Preprocessing | None = None
     entry: str = ""
     others: tuple[str, ...] = ()
+    epochs: int = 0
 
     @property
     def family(self) -> str | None:
@@ -81,12 +84,27 @@ def save_checkpoint(
     path: Path, model: nn.Module, config: Config, preprocessing: Preprocessing
 ) -> None:
     """Write parameters, configuration and preprocessing to a `.safetensors` file."""
-    metadata = {
-        "family": family_of(config),
-        "config": json.dumps(asdict(config), sort_keys=True),
-        "preprocessing": json.dumps(asdict(preprocessing), sort_keys=True),
-    }
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path, metadata)
+    path.write_bytes(checkpoint_bytes(model, config, preprocessing))
+
+
+def checkpoint_bytes(
+    model: nn.Module, config: Config | None, preprocessing: Preprocessing, epochs: int = 0
+) -> bytes:
+    """Return a `.safetensors` file of parameters and what is known of them.
+
+    Args:
+        model: of any class.
+        config: of which it was made; None for a class that is not one of our families.
+        preprocessing: how its images were normalised.
+        epochs: how many it was trained for; left out where 0.
+    """
+    metadata = {"preprocessing": json.dumps(asdict(preprocessing), sort_keys=True)}
+    if config is not None:
+        metadata["family"] = family_of(config)
+        metadata["config"] = json.dumps(asdict(config), sort_keys=True)
+    if epochs:
+        metadata["epochs"] = str(epochs)
+    return save({k: v.contiguous() for k, v in model.state_dict().items()}, metadata)
 
 
 def load_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
@@ -168,14 +186,16 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
 def _load_safetensors(path: Path, key: str | None) -> Checkpoint:
     tensors, metadata = _safetensors(path)
     state = find_parameters(path, tensors, key).state
-    if (family := metadata.get("family")) is None:
-        return Checkpoint(path, state)
-    if family not in FAMILIES:
+    family = metadata.get("family")
+    if family is not None and family not in FAMILIES:
         raise CheckpointError(path, f"unknown family {family!r}; known: {sorted(FAMILIES)}")
     try:
+        epochs = int(metadata.get("epochs", "0"))
+        if family is None:
+            return Checkpoint(path, state, epochs=epochs)
         config = configuration(family, json.loads(metadata["config"]))
         stored = {k: tuple(v) for k, v in json.loads(metadata["preprocessing"]).items()}
-        return Checkpoint(path, state, config, Preprocessing(**stored))
+        return Checkpoint(path, state, config, Preprocessing(**stored), epochs=epochs)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(path, f"its metadata cannot be read ({error})") from error
 

@@ -127,6 +127,17 @@ CASES: tuple[Case, ...] = (
         by_hand=(7, -4),
     ),
     Case(
+        "weights-with-an-exponent",
+        "bytes times a power of two, as of a residual stream, and a bias that is none of its "
+        "multiples: nothing is cut to a byte",
+        *unary(
+            ops.Linear(weight=IntTensor.of([[127 << 6, -127 << 6]]), bias=IntTensor.of([-3])),
+            _COUNTS,
+            [[3, 1], [0, 2]],
+        ),
+        by_hand=(2 * (127 << 6) - 3, -2 * (127 << 6) - 3),
+    ),
+    Case(
         "conv-correlates",
         "the kernel is not turned round, zero padding brings nothing, groups stay apart",
         *unary(

@@ -51,14 +51,14 @@ class Growing:
         shape, graded = self.shape(x), self.types[x].kind is Kind.GRADED
         if len(shape) != 3 or (not self.plain and self.rng.random() < 0.2):
             width = shape[-1] if stay else out or int(self.rng.integers(2, 6))
-            w, b = self._ints(width, shape[-1]), self._ints(width)
+            w, b = self._weights(width, shape[-1]), self._ints(width)
             return self.put(ops.Linear(weight=w, bias=b, graded=graded), x)
         side = 1 if stay and self.rng.random() < 0.5 else 3
         groups = shape[0] if self.rng.random() < 0.2 else 1
         channels = shape[0] if stay or groups > 1 else int(self.rng.integers(2, 6))
         stride = 1 if stay or self.rng.random() < 0.7 else 2
         conv = ops.Conv2d(
-            weight=self._ints(channels, shape[0] // groups, side, side),
+            weight=self._weights(channels, shape[0] // groups, side, side),
             bias=self._ints(channels),
             stride=(stride, stride),
             padding=(side // 2, side // 2),
@@ -167,6 +167,10 @@ class Growing:
     def shape(self, name: str) -> tuple[int, ...]:
         """Of one step of one sample."""
         return self.types[name].shape
+
+    def _weights(self, *shape: int) -> IntTensor:
+        """Weights as of a residual stream, now and then: multiples of a power of two."""
+        return IntTensor(self._ints(*shape).array << int(self.rng.choice([0, 0, 0, 2, 5])))
 
     def _ints(self, *shape: int) -> IntTensor:
         return IntTensor.of(self.rng.integers(-8, 9, shape))

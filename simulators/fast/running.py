@@ -17,7 +17,7 @@ from lapilli.simulators.fast import choice, matrices, plain, stepwise
 from lapilli.simulators.fast.choice import Path
 from lapilli.simulators.fast.neurons import Answer, Rule
 from lapilli.simulators.fast.remade import Remade, narrowed, remade
-from lapilli.simulators.fast.weighted import Layer
+from lapilli.simulators.fast.weighted import Layer, ShiftedLayer
 from lapilli.simulators.fast.widened import Widened
 from lapilli.simulators.fast.work import Work
 
@@ -30,7 +30,7 @@ class Run:
     """One batch on its way through the graph; values (T * B, *shape) until nobody reads them."""
 
     def __init__(
-        self, graph: Graph, layers: Mapping[str, Layer], rules: Mapping[str, Rule],
+        self, graph: Graph, layers: Mapping[str, Layer | ShiftedLayer], rules: Mapping[str, Rule],
         features: frozenset[str], work: Work, values: dict[str, Array], *, keeps: bool,
     ) -> None:  # fmt: skip
         self.graph, self.layers, self.rules = graph, layers, rules

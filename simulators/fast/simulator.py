@@ -18,7 +18,7 @@ from lapilli.simulators.fast import choice
 from lapilli.simulators.fast.choice import Path
 from lapilli.simulators.fast.neurons import Rule, rule
 from lapilli.simulators.fast.running import Run
-from lapilli.simulators.fast.weighted import Layer, shares_kernel
+from lapilli.simulators.fast.weighted import Layer, ShiftedLayer, is_shifted, shares_kernel
 from lapilli.simulators.fast.work import Work
 
 Array = npt.NDArray[Any]
@@ -74,7 +74,7 @@ class Executable:
     graph: Graph
     options: Fast
     features: frozenset[str]
-    layers: dict[str, Layer] = field(init=False)
+    layers: dict[str, Layer | ShiftedLayer] = field(init=False)
     rules: dict[str, Rule] = field(init=False)
     paths: dict[str, Path] = field(default_factory=dict, init=False)
     work: Work = field(init=False)
@@ -91,11 +91,13 @@ class Executable:
         for node in graph.nodes:
             if isinstance(node.op, ops.Weighted):
                 x, y = graph.types[node.inputs[0]], graph.types[node.name]
+                rest = self.features, self.options.path
+                if is_shifted(node.op):
+                    self.layers[node.name] = ShiftedLayer.of(node.op, x, y, *rest)
+                    continue
                 behind = self._fused(node)
-                self.layers[node.name] = Layer(
-                    node.op, x, y, self.rules[behind] if behind else None,
-                    self.features, self.options.path,
-                )  # fmt: skip
+                fused = self.rules[behind] if behind else None
+                self.layers[node.name] = Layer(node.op, x, y, fused, *rest)
 
     @property
     def report(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lapilli.ir import ops
+from lapilli.ir.infer import infer
+from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import TensorType
 from lapilli.simulators.fast import blas, choice, tables
 from lapilli.simulators.fast.choice import Path
@@ -155,6 +157,57 @@ class Layer:
                 else tables.of_products(self.op, self.x)
             )
         return self._prepared[path]
+
+
+@dataclass(slots=True, eq=False)
+class ShiftedLayer:
+    """A Linear or Conv2d whose weights are bytes times a power of two.
+
+    Attributes:
+        layer: of the bytes alone, without bias.
+        exponent: of the power of two.
+        bias: of each output, as it broadcasts against currents.
+        y: type of the currents.
+    """
+
+    layer: Layer
+    exponent: int
+    bias: Array
+    y: TensorType
+
+    @classmethod
+    def of(
+        cls, op: ops.Weighted, x: TensorType, y: TensorType, features: frozenset[str],
+        forced: str | None,
+    ) -> ShiftedLayer:  # fmt: skip
+        """Take a layer apart."""
+        silent = IntTensor(np.zeros_like(op.bias.array))
+        inner = replace(op, weight=op.weight.mantissa, bias=silent)
+        middle = infer(inner, (x,), 1)
+        bias = op.bias.array.astype(choice.dtype_of(y.range | op.bias.range))
+        bias = bias[:, None, None] if isinstance(op, ops.Conv2d) else bias
+        layer = Layer(inner, x, middle, None, features, forced)
+        return cls(layer, op.weight.exponent, bias, y)
+
+    def choose(self, given: Array) -> Path:
+        """The path of the bytes."""
+        return self.layer.choose(given)
+
+    def run(self, given: Array, T: int, work: Work, *, keeps: bool) -> Answer:
+        """Compute all steps of a batch: see `Layer.run`."""
+        currents = self.layer.run(given, T, work, keeps=keeps).currents
+        if currents is None:
+            raise TypeError("a layer of its own shows its currents")
+        dtype = choice.dtype_of(self.y.range)
+        wide = currents.astype(np.int64) << self.exponent
+        return Answer(currents=(wide + self.bias).astype(dtype))
+
+
+def is_shifted(op: ops.Weighted) -> bool:
+    """Whether weights that leave a byte are bytes times a power of two."""
+    return not choice.inside(op.weight.range, choice.SIGNED_BYTE) and choice.inside(
+        op.weight.mantissa.range, choice.SIGNED_BYTE
+    )
 
 
 def shares_kernel(op: ops.Weighted, y: TensorType, rule: Rule) -> bool:

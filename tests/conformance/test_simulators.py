@@ -185,6 +185,12 @@ def _boolean_cast(op: ops.Stateless, x: Inputs) -> IntArray:
     return evaluate(op, x)
 
 
+def _weights_of_a_byte(op: ops.Stateless, x: Inputs) -> IntArray:
+    if isinstance(op, ops.Linear):
+        op = replace(op, weight=IntTensor(op.weight.array.clip(-128, 127)))
+    return evaluate(op, x)
+
+
 def _turned_kernel(op: ops.Stateless, x: Inputs) -> IntArray:
     if isinstance(op, ops.Conv2d):
         op = replace(op, weight=IntTensor(op.weight.array[..., ::-1, ::-1]))
@@ -308,6 +314,7 @@ NEURON_MUTANTS = (
 OTHER_MUTANTS = (
     (_no_bias, "bias-without-spikes"),
     (_boolean_cast, "counts-weigh-their-number"),
+    (_weights_of_a_byte, "weights-with-an-exponent"),
     (_turned_kernel, "conv-correlates"),
     (_zero_padded_pool, "pool-takes-the-largest"),
     (_transposed_product, "matmul-gates-rows"),

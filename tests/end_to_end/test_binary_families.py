@@ -80,8 +80,9 @@ def network(config: Config, side: int) -> tuple[Network, IntArray]:
     images = trial_images(config, side)
     timed = images.ndim == 5
     made = quantize(
-        alive(config, side), images, layout="BTCHW" if timed else "BCHW", counts=timed
-    ).network
+        alive(config, side), images, layout="BTCHW" if timed else "BCHW", counts=timed,
+        target="stock", weight_scale="max",
+    ).network  # fmt: skip
     q = np.rint(images[1:2].numpy().astype(np.float64) * 2.0**made.input.exponent)
     q = q.clip(made.input.lo, made.input.hi).astype(np.int64)
     T = made.graph.T

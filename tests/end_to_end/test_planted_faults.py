@@ -122,7 +122,7 @@ def test_one_bias(quantized: Get, test_split: Split, model: str, layer: str) -> 
 THRESHOLDS = (
     ("spikformer", "patch_embed.proj_lif1", -1),
     ("spikformer", "patch_embed.proj_lif1", +1),
-    ("spikformer", "block.0.attn.attn_lif", -1),
+    ("spikformer", "block.0.attn.v_lif", -1),
     ("spikformer", "block.0.attn.attn_lif", +1),
     ("spike_driven", "block.0.attn.talking_heads_lif", +1),
     ("spike_driven", "block.1.mlp.fc1_lif", -1),

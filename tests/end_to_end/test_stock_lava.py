@@ -131,6 +131,8 @@ def network_of(name: str) -> tuple[Graph, IntArray]:
         input_bits=INPUT_BITS.get(name, 8),
         layout="BTCHW" if timed else "BCHW",
         counts=timed,
+        target="stock",
+        weight_scale="max",
     ).network
     q = np.rint(images[1:2].numpy().astype(np.float64) * 2.0**made.input.exponent)
     q = q.clip(made.input.lo, made.input.hi).astype(np.int64)
@@ -155,7 +157,9 @@ def test_a_membrane_stream_is_rebuilt_at_each_consumer() -> None:
     """Spikingformer's shortcuts skip neurons: each one listens to all branches before it."""
     config = SpikingformerConfig(**{**_16, "depth": 2}, **_IMAGENET)
     images = trial.trial_images(config, 32)
-    graph = quantize(trial.alive(config, 32), images).network.graph
+    graph = quantize(
+        trial.alive(config, 32), images, target="stock", weight_scale="max"
+    ).network.graph
     driven = currents(to_binary_neurons(graph))
     branches = ["patch_embed.maxpool.maxpool.4"]
     for block in ("block.0", "block.1"):

@@ -279,6 +279,7 @@ _CONFORMANCE: dict[str, tuple[str, ...] | None] = {
     "membrane-is-read-after-its-reset": ("s",),
     "bias-without-spikes": None,
     "counts-weigh-their-number": None,
+    "weights-with-an-exponent": None,
     "conv-correlates": None,
     "pool-takes-the-largest": None,
     "matmul-gates-rows": ("b",),  # a second input, here and below

@@ -65,7 +65,7 @@ def test_networks_are_exact(T: int) -> None:
 def test_where_the_integer_neuron_stands_on_both_sides(T: int, on_both_sides: set[str]) -> None:
     found = set()
     for name, make in _multi_step().items():
-        notes = quantized(Net(make(), make(), T)).notes
+        notes = quantized(Net(make(), make(), T), target="stock", weight_scale="max").notes
         if NoteKind.INTEGER_NEURON in {note.kind for note in notes}:
             found.add(name)
     assert found == on_both_sides

@@ -95,7 +95,7 @@ def test_a_hard_reset_described_may_have_its_threshold_rounded() -> None:
 
     rule = NeuronRule(decay=Fraction(1, 2), gain=Fraction(1), v_threshold=Fraction(3, 2))
     name = f"{Hard.__module__}.{Hard.__qualname__}"
-    made = quantized(Net(Hard(), Hard()), neurons={name: rule})
+    made = quantized(Net(Hard(), Hard()), neurons={name: rule}, target="stock")
     assert NoteKind.THRESHOLD in {note.kind for note in made.notes}
     assert compared(made) > 10_000
 

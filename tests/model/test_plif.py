@@ -86,8 +86,8 @@ def test_an_untrained_w_is_a_lif(tmp_path: Path) -> None:
     config, size = SMALL["spike-driven cifar"]
     state = {k: v * (not k.endswith(".w")) for k, v in _trained("spike-driven cifar").items()}
     images = trial_images(config, size)
-    plain = quantize(alive(config, size), images).network.graph
-    learned = quantize(build(Checkpoint(tmp_path, state), config), images)
+    plain = quantize(alive(config, size), images, target="stock").network.graph
+    learned = quantize(build(Checkpoint(tmp_path, state), config), images, target="stock")
     assert learned.network.graph.digest == plain.digest
     assert NoteKind.INTEGER_NEURON not in {note.kind for note in learned.notes}
 

@@ -52,8 +52,8 @@ BASES: dict[str, list[list[str]]] = {
         ["net.lapilli", "--data", "events", "-o", "new", *_EVENTS],
     ],
 }
-# They build environments or take half a minute: spoiled only where no work is done.
-SLOW = ("demo", "doctor")
+# They build environments or take half a minute and more: spoiled only where no work is done.
+SLOW = ("demo", "doctor", "train")
 LONG = "9" * 400
 BAD = [
     "",

@@ -99,7 +99,7 @@ def compare(made: Quantized, x: Tensor) -> int:
 
 def integer_weights(made: Quantized) -> dict[str, npt.NDArray[np.int64]]:
     return {
-        n.name: n.op.weight.array
+        n.name: n.op.weight.mantissa.array
         for n in made.network.graph.nodes
         if isinstance(n.op, ops.Linear | ops.Conv2d)
     }

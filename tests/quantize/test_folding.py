@@ -80,7 +80,7 @@ def test_a_negative_gamma_turns_the_weights() -> None:
 
 def test_a_residual_group_shares_its_scale() -> None:
     captured, made, folded = _parameters(tiny())
-    units = round_units(made, folded, 8, {})
+    units = round_units(made, folded, dict.fromkeys(folded, 8), {})
     a, b, conv, fc, head = (_unit(made, p) for p in ("a", "b", "conv", "fc", "head"))
     assert made.groups[a] == made.groups[b] == a
     assert {made.groups[n] for n in (conv, fc, head)} == {conv, fc, head}
@@ -92,19 +92,21 @@ def test_a_residual_group_shares_its_scale() -> None:
     assert made.feeds[lif3] == {a, b}
     for name, unit in units.items():
         assert unit.weight_scale * made.units[name].input_scale == unit.output_scale
-        real = folded[name].weight / float(unit.weight_scale)
-        assert np.array_equal(np.rint(real), unit.weight.array)
+        real = folded[name].weight / float(unit.weight_scale * 2**unit.exponent)
+        assert np.abs(np.rint(real)).max() in range(64, 128)  # each of them uses its bits
+        assert np.array_equal(np.rint(real) * 2**unit.exponent, unit.weight.array)
+    assert {unit.exponent for unit in units.values()} > {0}
 
 
 def test_weights_and_biases_are_the_nearest_integers() -> None:
     _, made, folded = _parameters(tiny())
     compared = 0
-    for name, unit in round_units(made, folded, 8, {}).items():
-        for integers, real, scale in (
-            (unit.weight.array, folded[name].weight, unit.weight_scale),
-            (unit.bias.array, folded[name].bias, unit.output_scale),
+    for name, unit in round_units(made, folded, dict.fromkeys(folded, 8), {}).items():
+        for integers, real, scale, step in (
+            (unit.weight.array, folded[name].weight, unit.weight_scale, 2**unit.exponent),
+            (unit.bias.array, folded[name].bias, unit.output_scale, 1),
         ):
             off = np.abs(integers - real / float(scale))
-            assert off.max() <= 0.5
+            assert off.max() <= step / 2
             compared += off.size
     assert compared > 100

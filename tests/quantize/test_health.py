@@ -52,8 +52,8 @@ def images(count: int = 24) -> Tensor:
     return drawn
 
 
-def made(**options: float) -> Quantized:
-    return quantize(Stream(**options).eval(), images())
+def made(target: str = "lava", **options: float) -> Quantized:
+    return quantize(Stream(**options).eval(), images(), target=target)
 
 
 def kinds(quantized: Quantized) -> set[NoteKind]:
@@ -71,10 +71,19 @@ def test_a_healthy_network_is_not_warned_of() -> None:
     assert max(healthy.health.zeroed.values()) < 0.2
 
 
+_APART = {"stem": 0.02, "block": 200.0, "v_threshold": 0.005}
+
+
+def test_a_stream_of_small_and_large_weights_loses_none() -> None:
+    healed = made("lava", **_APART)
+    assert kinds(healed) == set()
+    assert max(healed.health.zeroed.values()) < 0.2
+
+
 @pytest.fixture(scope="module")
 def blind() -> Quantized:
     """The stem's weights lie below the unit of the stream: it became zeros."""
-    return made(stem=0.02, block=200.0, v_threshold=0.005)
+    return made("stock", **_APART)
 
 
 def test_a_network_that_lost_its_image_is_told(blind: Quantized, tmp_path: Path) -> None:

@@ -169,13 +169,10 @@ def test_why_the_integer_neuron_stands_on_both_sides(
 def test_coarse_states() -> None:
     rule = rule_of(v_threshold=Fraction(1000, 7), strict=True)
     fine = integer_neuron(rule, ONE, T)
-    assert (
-        next_coarser(fine, rule, T, fed=True)
-        == next_coarser(fine, rule, T, fed=False)
-        == StateFormat(6)
-    )
+    assert next_coarser(fine, rule, T) == next_coarser(fine, rule, T, stock=True) == StateFormat(6)
     coarse = integer_neuron(rule, ONE, T, StateFormat(6))
-    assert next_coarser(coarse, rule, T, fed=False) is None
+    assert next_coarser(coarse, rule, T, stock=True) is None
+    assert next_coarser(coarse, rule, T) == StateFormat(3, loihi_threshold=False)
     op = op_of(coarse)
     assert op.fraction_bits == 6
     # strict: the float neuron compares with 64 * vth itself, h > 64 vth is V >= 64 vth + 1
@@ -183,21 +180,19 @@ def test_coarse_states() -> None:
     assert coarse.v_threshold == (theta - 1) * HALF / 64
     assert "rounded by" in coarse.note
     soft = rule_of(reset=ops.Reset.BY_SUBTRACTION, reset_by=ONE)
-    assert next_coarser(integer_neuron(soft, ONE, T), soft, T, fed=True) == StateFormat(6)
+    assert next_coarser(integer_neuron(soft, ONE, T), soft, T) == StateFormat(6)
     integer = integer_neuron(soft, ONE, T, StateFormat(6))
     assert (integer.exact, op_of(integer).fraction_bits) == (False, 6)
     whole = rule_of(decay=ONE, reset=ops.Reset.BY_SUBTRACTION, reset_by=ONE)
-    assert (
-        next_coarser(integer_neuron(whole, ONE, T), whole, T, fed=True) is None
-    )  # nothing to gain
+    assert next_coarser(integer_neuron(whole, ONE, T), whole, T) is None  # nothing to gain
 
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_threshold_of_few_units_is_kept_exactly_in_a_small_state(strict: bool) -> None:
     rule = rule_of(v_threshold=Fraction(4), strict=strict)  # 8 units: ties happen all the time
     fine = integer_neuron(rule, ONE, T)
-    assert next_coarser(fine, rule, T, fed=True) is None  # weights give up bits, and it stays stock
-    assert next_coarser(fine, rule, T, fed=False) == StateFormat(3, loihi_threshold=False)
+    assert next_coarser(fine, rule, T, stock=True) is None  # weights give up bits
+    assert next_coarser(fine, rule, T) == StateFormat(3, loihi_threshold=False)
     small = integer_neuron(rule, ONE, T, StateFormat(3, loihi_threshold=False))
     assert small.exact
     assert small.v_threshold is None
@@ -215,7 +210,7 @@ def test_an_integer_neuron_shifts_its_input_to_the_right_before_weights_lose_bit
     rule = rule_of()
     made = integer_neuron(rule, Fraction(1, 49 << 10), T)  # theta: 100352 units, 23 bits of state
     bits = []
-    while (room := next_coarser(made, rule, T, fed=True)) is not None:
+    while (room := next_coarser(made, rule, T)) is not None:
         made = integer_neuron(rule, made.scale, T, room)
         bits.append(room.fraction_bits)
     assert bits == [5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6]

@@ -38,9 +38,9 @@ class Wide(nn.Module):
         return logits
 
 
-def _wide(tokens: int) -> Quantized:
+def _wide(tokens: int, target: str = "stock") -> Quantized:
     torch.manual_seed(0)
-    return quantize(Wide().eval(), torch.randn(2, 1, 1, tokens))
+    return quantize(Wide().eval(), torch.randn(2, 1, 1, tokens), target=target)
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_a_short_register_takes_fewer_weight_bits(
     tokens: int, weight: int, images: Tensor, exact_on: Callable[..., int]
 ) -> None:
     torch.manual_seed(0)
-    quantized = quantize(Heavy(tokens).eval(), images)
+    quantized = quantize(Heavy(tokens).eval(), images, target="stock")
     check_registers(quantized.network.graph)
     v = quantized.network.graph["v"].op
     assert isinstance(v, ops.Linear)

@@ -139,7 +139,7 @@ def test_a_state_that_does_not_fit_takes_the_integer_neuron() -> None:
     rule = NeuronRule(decay=Fraction(1, 2), gain=Fraction(1), v_threshold=each)
     fine = integer_neuron(rule, Fraction(1, 64), _T)
     assert fine.exact
-    assert next_coarser(fine, rule, _T, fed=True) == StateFormat(6)
+    assert next_coarser(fine, rule, _T) == StateFormat(6)
     coarse = integer_neuron(rule, Fraction(1, 64), _T, StateFormat(6))
     assert not coarse.exact
     assert "its thresholds differ" in coarse.note

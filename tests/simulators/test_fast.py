@@ -120,6 +120,7 @@ def _graded(lo: int, hi: int, size: int = 8) -> TensorType:
 
 
 _ONES = np.ones((3, 8), np.int64)
+_TURNS = np.tile([-1, 1], (3, 4))  # added to weights so that they share no power of two
 
 
 @pytest.mark.parametrize(
@@ -131,11 +132,13 @@ _ONES = np.ones((3, 8), np.int64)
         (_graded(-128, 127), _ONES, VNNI, Path.BYTES),
         (_graded(-128, 128), _ONES, VNNI, Path.FLOAT32),
         (_graded(0, 255), 127 * _ONES, VNNI, Path.BYTES),
-        (_graded(0, 255), 128 * _ONES, VNNI, Path.FLOAT32),
+        (_graded(0, 255), 128 * _ONES, VNNI, Path.BYTES),  # 1, seven bits to the left
+        (_graded(0, 255), 127 << 9 * _ONES, VNNI, Path.BYTES),
+        (_graded(0, 255), 128 * _ONES + _TURNS, VNNI, Path.FLOAT32),
         (_graded(0, 1 << 21), _ONES, PLAIN, Path.FLOAT32),  # 2**24 in all
         (_graded(0, (1 << 21) + 1), _ONES, PLAIN, Path.FLOAT64),
-        (_graded(0, 1 << 30), (1 << 20) * _ONES, PLAIN, Path.FLOAT64),  # 2**53 in all
-        (_graded(0, (1 << 30) + 1), (1 << 20) * _ONES, PLAIN, Path.DEFINITION),
+        (_graded(0, 1 << 30), (1 << 20) * _ONES + _TURNS, PLAIN, Path.FLOAT64),  # 2**53 in all
+        (_graded(0, (1 << 30) + 1), (1 << 20) * _ONES + _TURNS, PLAIN, Path.DEFINITION),
     ],
 )
 def test_ranges_choose_whatever_the_cpu(

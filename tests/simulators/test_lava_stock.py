@@ -31,6 +31,7 @@ _MEMBRANE = "shows a membrane"
 DECLINED = {
     "bias-without-spikes": _NO_NEURON,
     "counts-weigh-their-number": _NO_NEURON,
+    "weights-with-an-exponent": _NO_NEURON,
     "conv-correlates": _NO_NEURON,
     "expand-repeats": _NO_NEURON,
     "slice-takes-the-middle": _NO_NEURON,

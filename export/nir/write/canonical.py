@@ -46,7 +46,8 @@ def neuron_faults(op: ops.Neuron, T: int) -> list[str]:
         faults.append(f"membrane decays by {op.dv}/4096; only 0, 2048 and 4096 are exact")
     elif (lost := finest_bits(op, T)) > op.fraction_bits:
         faults.append(
-            f"its state truncates: {op.fraction_bits} fraction bits, {T} steps need {lost}"
+            f"its state truncates: {op.fraction_bits} fraction bits, {T} steps need {lost} "
+            "(quantize with target='stock', --target stock)"
         )
     if op.threshold.range.hi >= EXACT // 2:
         faults.append(f"threshold {op.threshold.range.hi} needs more than float64's 53 bits")
