@@ -177,3 +177,42 @@ def test_too_many_events_are_named() -> None:
     frames = torch.full((2, 1, 64, 64), 200.0)
     with pytest.raises(RangeError, match=r"'lif'.*counts up to 200 events: take shorter frames"):
         quantize(Pictures(4096).eval(), frames, counts=True, target="stock")
+
+
+class Apart(nn.Module):
+    """A read-out that adds what a tiny and a large linear map make of the same spikes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.lif = nn.Linear(4, 8), LIF()
+        self.tiny, self.large = nn.Linear(8, 3), nn.Linear(8, 3)
+        with torch.no_grad():
+            self.embed.weight.mul_(4)
+            self.tiny.weight.mul_(1e-8)
+            self.tiny.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = self.lif(self.embed(x.flatten(1).expand(4, -1, -1)))
+        logits: Tensor = (self.tiny(s) + self.large(s)).mean(0)
+        return logits
+
+
+@pytest.mark.parametrize("target", ["lava", "stock"])
+def test_a_stream_stays_within_a_message(target: str) -> None:
+    torch.manual_seed(0)
+    made = quantize(Apart().eval(), torch.randn(4, 1, 2, 2), target=target)
+    graph = made.network.graph
+    reach = graph.types[graph.outputs[0]].range.magnitude
+    large = graph["large"].op
+    assert isinstance(large, ops.Linear)
+    assert large.weight.mantissa.range.magnitude < 128
+    if target == "lava":
+        assert 1 << 28 < reach < 1 << 31  # as fine as a message allows
+        assert large.weight.exponent > 12
+    else:
+        assert large.weight.range.magnitude < 128  # all bytes are in one unit
+    given = np.random.default_rng(0).integers(-127, 128, (6, 1, 2, 2))
+    trace = made.reference.run_images(given)
+    got = Reference().compile(graph).run({"image": np.stack([given] * 4)})
+    assert np.array_equal(got.values["logits"][-1], trace.values["logits"][-1])
+    assert 0 < trace.values["lif"].mean() < 1
