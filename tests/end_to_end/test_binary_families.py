@@ -42,7 +42,7 @@ SIZES = {
     "spike-driven cifar": (50_784, 60),
     "spike-driven imagenet": (20_448, 66),
     "spike-driven cifar10-dvs": (45_664, 54),
-    "spike-driven gesture": (62_048, 61),
+    "spike-driven gesture": (68_192, 69),
     "spike-driven step": (50_784, 60),
     "a2os2a": (569_352, 110),
     "qkformer cifar": (476_800, 147),
