@@ -70,10 +70,11 @@ def fit(
         RangeError: a state that does not fit even with 2-bit weights.
     """
     folded = {name: fold(captured, unit) for name, unit in plan.units.items()}
+    own = {name: chosen(unit.weight, bits[name]) for name, unit in folded.items()}
     fitting = _Fitting(captured, plan, image, bits, stock)
     units: Mapping[str, IntegerUnit] = {}
     while True:
-        units = round_units(plan, folded, bits, fitting.given_up, units, chosen)
+        units = round_units(plan, folded, bits, own, fitting.given_up, units)
         fitting.spare = fitting.spare or {
             name: binary_log(largest_fits(folded[name].weight, bits[name]) / abs(unit.weight_scale))
             for name, unit in units.items()

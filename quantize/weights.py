@@ -79,9 +79,9 @@ def round_units(
     plan: Plan,
     folded: Mapping[str, Folded],
     bits: Mapping[str, int],
+    own: Mapping[str, Fraction],
     lowered: Mapping[str, int],
     before: Mapping[str, IntegerUnit] | None = None,
-    chosen: ChooseScale | None = None,
 ) -> dict[str, IntegerUnit]:
     """Integers for every unit, of the power of two that is chosen for its weights.
 
@@ -92,14 +92,13 @@ def round_units(
         plan: units and groups.
         folded: real parameters, by unit.
         bits: of the weights of each unit, sign included; the range is symmetric.
+        own: the scale that the weights of each unit would take alone: `largest_fits` or another.
         lowered: group -> how much coarser its output scale is, in bits, so that a state fits.
         before: an earlier result; units whose scales are the same are taken from it.
-        chosen: finds the scale of weights; `largest_fits` by default.
 
     Raises:
         QuantizeError: a group whose input scales are no powers of two of each other.
     """
-    chosen = chosen or largest_fits
     scales: dict[str, Fraction] = {}  # by group: of its output
     inputs: dict[str, Fraction] = {}  # by unit: of its input
     finest: dict[str, Fraction] = {}  # by unit: the group's output scale that it would take alone
@@ -107,8 +106,7 @@ def round_units(
         members = [unit for name, unit in plan.units.items() if plan.groups[name] == group]
         for unit in members:
             inputs[unit.call] = _input_scale(plan, unit, scales)
-            own = chosen(folded[unit.call].weight, bits[unit.call])
-            alone = abs(inputs[unit.call]) * own
+            alone = abs(inputs[unit.call]) * own[unit.call]
             finest[unit.call] = alone / abs(plan.ratios[unit.call])
             scales[group] = min(scales.get(group, finest[unit.call]), finest[unit.call])
         scales[group] *= 2 ** lowered.get(group, 0)
@@ -202,9 +200,5 @@ def _power_of_two_above(value: Fraction) -> Fraction:
     """
     if value == 0:
         return Fraction(1)
-    power = Fraction(2) ** (value.numerator.bit_length() - value.denominator.bit_length())
-    while power < value:
-        power *= 2
-    while power / 2 >= value:
-        power /= 2
-    return power
+    below = Fraction(2) ** binary_log(value)
+    return below if below == value else 2 * below

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -18,7 +19,7 @@ from lapilli.ir import ops  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 from lapilli.quantize.plan import plan  # noqa: E402
-from lapilli.quantize.weights import fold, round_units  # noqa: E402
+from lapilli.quantize.weights import Folded, fold, largest_fits, round_units  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -78,9 +79,13 @@ def test_a_negative_gamma_turns_the_weights() -> None:
     assert compare(made, images(seed=3)) > 1000
 
 
+def _own(folded: Mapping[str, Folded]) -> dict[str, Fraction]:
+    return {name: largest_fits(unit.weight, 8) for name, unit in folded.items()}
+
+
 def test_a_residual_group_shares_its_scale() -> None:
     captured, made, folded = _parameters(tiny())
-    units = round_units(made, folded, dict.fromkeys(folded, 8), {})
+    units = round_units(made, folded, dict.fromkeys(folded, 8), _own(folded), {})
     a, b, conv, fc, head = (_unit(made, p) for p in ("a", "b", "conv", "fc", "head"))
     assert made.groups[a] == made.groups[b] == a
     assert {made.groups[n] for n in (conv, fc, head)} == {conv, fc, head}
@@ -101,7 +106,7 @@ def test_a_residual_group_shares_its_scale() -> None:
 def test_weights_and_biases_are_the_nearest_integers() -> None:
     _, made, folded = _parameters(tiny())
     compared = 0
-    for name, unit in round_units(made, folded, dict.fromkeys(folded, 8), {}).items():
+    for name, unit in round_units(made, folded, dict.fromkeys(folded, 8), _own(folded), {}).items():
         for integers, real, scale, step in (
             (unit.weight.array, folded[name].weight, unit.weight_scale, 2**unit.exponent),
             (unit.bias.array, folded[name].bias, unit.output_scale, 1),
