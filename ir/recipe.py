@@ -89,6 +89,8 @@ class SynapseRecord:
         exponent: weights are the nearest multiples of 2**exponent.
         bits: that a weight has beside it, sign included, and what is larger is cut off; 0 if
             nothing is.
+        factors: how many times as large both scales of each output channel are; empty if all are
+            the same.
     """
 
     node: str
@@ -98,6 +100,7 @@ class SynapseRecord:
     output_scale: Fraction
     exponent: int = 0
     bits: int = 0
+    factors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from lapilli.ir.recipe import Note, NoteKind
 from lapilli.ir.types import Kind, TensorType
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured, neuron_of
+from lapilli.quantize.channel_scales import ChannelScales, Rows, channel_scales
 from lapilli.quantize.lower import Lowered, lower
 from lapilli.quantize.neurons import IntegerNeuron, StateFormat, integer_neuron, next_coarser
 from lapilli.quantize.plan import Plan
@@ -28,6 +29,7 @@ from lapilli.quantize.weights import (
     binary_log,
     fold,
     largest_fits,
+    neuron_factors,
     round_units,
 )
 
@@ -55,6 +57,7 @@ def fit(
     *,
     stock: bool = False,
     chosen: ChooseScale = largest_fits,
+    together: int = 0,
 ) -> Fitted:
     """Round, lower, and give up what must be, until all states fit.
 
@@ -65,25 +68,44 @@ def fit(
         bits: of the weights of each unit.
         stock: weights give up bits before a neuron takes a state that stock neurons do not have.
         chosen: finds the scale of weights.
+        together: so many neighbouring output channels have a scale of their own, where neurons can
+            tell them apart; 0: all channels have one.
 
     Raises:
         RangeError: a state that does not fit even with 2-bit weights.
     """
     folded = {name: fold(captured, unit) for name, unit in plan.units.items()}
     own = {name: chosen(unit.weight, bits[name]) for name, unit in folded.items()}
+    apart = _scales_apart(plan, folded, bits, together) if together else {}
     fitting = _Fitting(captured, plan, image, bits, stock)
     units: Mapping[str, IntegerUnit] = {}
     while True:
-        units = round_units(plan, folded, bits, own, fitting.given_up, units)
+        units = round_units(plan, folded, bits, own, fitting.given_up, apart, units)
         fitting.spare = fitting.spare or {
-            name: binary_log(largest_fits(folded[name].weight, bits[name]) / abs(unit.weight_scale))
+            name: unit.exponent
+            if unit.factors
+            else binary_log(largest_fits(folded[name].weight, bits[name]) / abs(unit.weight_scale))
             for name, unit in units.items()
         }
         if stock and not fitting.given_up and fitting.take_coarsest_units(units):
             continue
-        lowered = lower(captured, units, image, fitting.coarse)
+        factors = neuron_factors(plan, units)
+        lowered = lower(captured, units, image, fitting.coarse, factors)
         if not fitting.changes(lowered):
             return Fitted(folded, units, lowered, tuple(fitting.notes()))
+
+
+def _scales_apart(
+    plan: Plan, folded: Mapping[str, Folded], bits: Mapping[str, int], together: int
+) -> dict[str, ChannelScales]:
+    """A scale for each channel, of each group that may have them."""
+    members: dict[str, dict[str, Rows]] = {group: {} for group in sorted(plan.channels.groups)}
+    for name, group in plan.groups.items():
+        if group in members:
+            weight = folded[name].weight
+            gain = abs(float(plan.units[name].input_scale / plan.ratios[name]))
+            members[group][name] = Rows(weight.reshape(len(weight), -1), gain, bits[name])
+    return {group: channel_scales(rows, together=together) for group, rows in members.items()}
 
 
 @dataclass(slots=True)
@@ -154,7 +176,7 @@ class _Fitting:
             if form is None:
                 return bounds
             self.coarse[key] = form
-            neuron = integer_neuron(fire.rule, neuron.scale, T, form)
+            neuron = integer_neuron(fire.rule, neuron.scale, T, form, neuron.factors)
         return None
 
     def _read(self) -> set[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TypedDict
@@ -13,6 +14,7 @@ from lapilli.model.neurons.described import rule_text
 
 TARGETS = ("lava", "stock")
 SCALES = ("mse", "max")
+_GROUP = re.compile(r"group:([1-9][0-9]{0,5})")
 
 
 class QuantizeOptions(TypedDict, total=False):
@@ -23,6 +25,9 @@ class QuantizeOptions(TypedDict, total=False):
         layer_bits: of single layers, by the path of a linear map or of a module around it.
         weight_scale: which power of two: "mse" (the default), by which the rounded weights lie
             nearest to themselves, or "max", the finest that holds the largest.
+        scales: "tensor" (the default): one power of two for all weights of a layer; "channel": one
+            scale m * 2**-e for each output channel, or "group:N" for N neighbours of them, wherever
+            the neurons behind can hold a threshold for each.
         input_bits: of a quantized pixel, sign included, 2 to 16; 8 by default.
         target: "lava" (the default): neurons may have any state of 24 bits. "stock": only states
             that Loihi's stock neurons and portable NIR have, as long as floats follow them;
@@ -46,6 +51,7 @@ class QuantizeOptions(TypedDict, total=False):
     weight_bits: int
     layer_bits: Mapping[str, int] | None
     weight_scale: str | None
+    scales: str | None
     input_bits: int
     target: str | None
     mean: Sequence[float] | None
@@ -77,6 +83,24 @@ def check_options(options: Mapping[str, object]) -> None:
     for name, known in (("target", TARGETS), ("weight_scale", SCALES)):
         if (value := options.get(name) or known[0]) not in known:
             raise QuantizeError("image", f"there is no {name} {value!r}: {' or '.join(known)}")
+    if channels_together(options) and options.get("target") == "stock":
+        text = "stock neurons have one threshold for all channels: take scales 'tensor'"
+        raise QuantizeError("image", text)
+
+
+def channels_together(options: Mapping[str, object]) -> int:
+    """How many neighbouring output channels share a scale; 0: all of them.
+
+    Raises:
+        QuantizeError: no such `scales`.
+    """
+    asked = options.get("scales") or "tensor"
+    if asked in ("tensor", "channel"):
+        return int(asked == "channel")
+    found = _GROUP.fullmatch(asked) if isinstance(asked, str) else None
+    if not found:
+        raise QuantizeError("image", f"there are no scales {asked!r}: tensor, channel or group:N")
+    return int(found[1])
 
 
 def weight_bits(options: QuantizeOptions, paths: Mapping[str, str]) -> dict[str, int]:

@@ -23,7 +23,7 @@ from lapilli.quantize.image_scale import (
     normalisation_notes,
 )
 from lapilli.quantize.lower import Lowered
-from lapilli.quantize.options import QuantizeOptions, check_options, weight_bits
+from lapilli.quantize.options import QuantizeOptions, channels_together, check_options, weight_bits
 from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
@@ -92,7 +92,15 @@ def quantize(
     stock = options.get("target") == "stock"
     bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
     chosen = largest_fits if options.get("weight_scale") == "max" else least_squares
-    fitted = fit(prepared.merged, prepared.plan, image, bits, stock=stock, chosen=chosen)
+    fitted = fit(
+        prepared.merged,
+        prepared.plan,
+        image,
+        bits,
+        stock=stock,
+        chosen=chosen,
+        together=channels_together(options),
+    )
     graph = fuse_wiring(fitted.lowered.graph)
     answers = graph.types[graph.outputs[0]].shape[-1]
     names = tuple(options.get("classes") or map(str, range(answers)))

@@ -101,6 +101,9 @@ def quantize(
     weight_scale: Annotated[
         str, typer.Option(help="mse: the nearest weights; max: nothing is cut off.")
     ] = "mse",
+    scales: Annotated[
+        str, typer.Option(help="tensor, channel, or group:N: what has a scale of its own.")
+    ] = "tensor",
     input_bits: Annotated[int, typer.Option(min=2, max=16, help="Bits of a pixel.")] = 8,
     target: Annotated[
         str, typer.Option(help="lava, or stock: only states of stock neurons and portable NIR.")
@@ -138,6 +141,7 @@ def quantize(
         weight_bits=weight_bits,
         layer_bits=bits_of_layers(layer_bits or []),
         weight_scale=weight_scale,
+        scales=scales,
         input_bits=input_bits,
         target=target,
         layout=layout,

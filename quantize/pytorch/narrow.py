@@ -95,7 +95,7 @@ def narrow(
     """Make layers of a quantized module compute in float32, where the graph's bounds allow it.
 
     None does in a module that has parameters of its own, uses a layer twice, runs step by step,
-    or multiplies by constants that are no powers of two.
+    multiplies by constants that are no powers of two, or has a scale for each channel.
     """
     layers = _layers(module, captured, plan, units, lowered)
     if layers is None:
@@ -159,7 +159,8 @@ def _layers(
     scales = [s for unit in units.values() for s in (unit.weight_scale, unit.output_scale)]
     scales += [s for _, n in lowered.neurons.values() for s in (n.scale, n.unit)]
     scales += [fire.rule.output_scale for fire in fires]
-    if not (has_exact_constants(captured) and all(map(_is_power_of_two, scales))):
+    has_factors = any(unit.factors for unit in units.values())
+    if has_factors or not (has_exact_constants(captured) and all(map(_is_power_of_two, scales))):
         return None
     found: dict[str, tuple[str, str]] = {}
     for node, name in lowered.synapses.items():

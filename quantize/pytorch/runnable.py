@@ -55,9 +55,7 @@ def runnable(
     holder = quantized_module(captured, replace(plan, units={}), units, neurons)
     weights = {}
     for name, unit in units.items():
-        real = unit.weight.array * float(unit.weight_scale)
-        bias = unit.bias.array * float(unit.output_scale)
-        weights[name] = (torch.from_numpy(real), torch.from_numpy(bias))
+        weights[name] = torch.from_numpy(unit.real_weight), torch.from_numpy(unit.real_bias)
     norms = frozenset(u.norm for u in plan.units.values() if u.norm is not None)
     captured_forward = Program(captured, holder, weights, norms)
     signature = Signature(per_sample=captured.signature.per_sample)
@@ -85,8 +83,8 @@ def _reasons(
     for name, unit in units.items():
         op, path = _synapse(captured, name), captured.calls[name].path or ROOT
         if name in settable:
-            first = held.setdefault(op.weight, (unit.weight, unit.weight_scale))
-            if first != (unit.weight, unit.weight_scale):
+            mine = unit.weight, unit.weight_scale, unit.factors
+            if held.setdefault(op.weight, mine) != mine:
                 text = (
                     f"{op.weight} is used at two scales; in PyTorch, the captured program runs in "
                     "place of the author's forward"
@@ -103,7 +101,6 @@ def _reasons(
 
 def _is_exact(captured: Captured, op: program.Synapse, unit: IntegerUnit) -> bool:
     """Whether rounding changed nothing, as in an average pool's kernel of ones."""
-    weight = unit.weight.array * float(unit.weight_scale)
-    bias = unit.bias.array * float(unit.output_scale)
+    weight, bias = unit.real_weight, unit.real_bias
     given = np.zeros_like(bias) if op.bias is None else captured.array(op.bias)
     return np.array_equal(weight, captured.array(op.weight)) and np.array_equal(bias, given)
