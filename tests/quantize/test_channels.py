@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from lapilli.deploy.comparison.compare import compare_recordings  # noqa: E402
 from lapilli.deploy.surveys.coverage import integers as encoded  # noqa: E402
+from lapilli.export.native import load_network, save_network  # noqa: E402
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import MismatchError, QuantizeError, RecipeError  # noqa: E402
 from lapilli.ir.network import Network  # noqa: E402
@@ -59,13 +61,15 @@ def _factors(made: Quantized) -> dict[str, tuple[int, ...]]:
     return {record.path: record.factors for record in recipe.synapses}
 
 
-def _again(made: Quantized, model: nn.Module) -> Quantized:
-    return replace(made, reference=reference_of(made.network, model))
+def _again(made: Quantized, model: nn.Module, folder: Path) -> Quantized:
+    save_network(made.network, folder / "net.lapilli")
+    network = load_network(folder / "net.lapilli")
+    return replace(made, network=network, reference=reference_of(network, model))
 
 
 @pytest.mark.parametrize("bits", [8, 3])
 @pytest.mark.parametrize("scales", ["channel", "group:2"])
-def test_every_value_is_exact_and_comes_back(scales: str, bits: int) -> None:
+def test_every_value_is_exact_and_comes_back(scales: str, bits: int, tmp_path: Path) -> None:
     model = _uneven(tiny())
     made = quantize(model, images(), weight_bits=bits, scales=scales)
     factors = _factors(made)
@@ -78,7 +82,7 @@ def test_every_value_is_exact_and_comes_back(scales: str, bits: int) -> None:
                   if isinstance(n.op, ops.Neuron)]  # fmt: skip
     assert (4, 1, 1) in thresholds
     assert compare(made, images(40, seed=2)) > 1000
-    assert compare(_again(made, model), images(40, seed=2)) > 1000
+    assert compare(_again(made, model, tmp_path), images(40, seed=2)) > 1000
 
 
 @pytest.mark.parametrize("name", _FAMILIES)
