@@ -66,14 +66,14 @@ class Rows:
 
 
 def channel_scales(
-    members: Mapping[str, Rows], *, together: int = 1, finer: int = _FINER
+    members: Mapping[str, Rows], *, together: int = 1, quarters: int = 0
 ) -> ChannelScales:
     """Choose a scale for each channel, and for each unit a power of two in it.
 
     Args:
         members: the units of a group; each has as many channels.
         together: so many neighbouring channels get one scale.
-        finer: how many scales are tried below the one that holds the largest weight.
+        quarters: of a doubling, by which all scales are coarser than those chosen.
     """
     exponents = _exponents(members)
     shifts = {name: float(2 ** exponents[name]) for name in members}
@@ -84,9 +84,9 @@ def channel_scales(
         tops = np.ones_like(tops)
     largest = _above(np.where(tops > 0, tops, tops.max()))
     largest = largest.clip(largest.max() - _STEPS * (_SPAN - 2))
-    tried = largest - np.arange(finer + 1)[:, None]  # (finer + 1, groups of channels)
+    tried = largest - np.arange(_FINER + 1)[:, None]  # (scales, groups of channels)
     errors = [_error(members, shifts, _value(some), starts) for some in tried]
-    best = largest - np.argmin(errors, axis=0)
+    best = largest - np.argmin(errors, axis=0) + quarters * _STEPS // 4
     best = best.clip(best.max() - _STEPS * _SPAN)
     wide = np.repeat(best, together)[: len(next(iter(members.values())).weight)]
     lowest = int(wide.min()) // _STEPS

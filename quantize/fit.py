@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, neuron_bounds
@@ -49,15 +50,27 @@ class Fitted:
     notes: tuple[Note, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """How the scales of weights are chosen.
+
+    Attributes:
+        chosen: finds the power of two of a unit's weights.
+        together: so many neighbouring output channels have a scale of their own, where neurons can
+            tell them apart; 0: all channels have one.
+        coarser: group of units -> how much coarser its scales are than those chosen, or finer
+            where negative: in doublings, or in quarters of one where channels have a scale each.
+        stock: weights give up bits before a neuron takes a state that stock neurons do not have.
+    """
+
+    chosen: ChooseScale = largest_fits
+    together: int = 0
+    coarser: Mapping[str, int] = field(default_factory=dict)
+    stock: bool = False
+
+
 def fit(
-    captured: Captured,
-    plan: Plan,
-    image: TensorType,
-    bits: Mapping[str, int],
-    *,
-    stock: bool = False,
-    chosen: ChooseScale = largest_fits,
-    together: int = 0,
+    captured: Captured, plan: Plan, image: TensorType, bits: Mapping[str, int], scaling: Scaling
 ) -> Fitted:
     """Round, lower, and give up what must be, until all states fit.
 
@@ -66,18 +79,19 @@ def fit(
         plan: its units and groups.
         image: type of one step of the input.
         bits: of the weights of each unit.
-        stock: weights give up bits before a neuron takes a state that stock neurons do not have.
-        chosen: finds the scale of weights.
-        together: so many neighbouring output channels have a scale of their own, where neurons can
-            tell them apart; 0: all channels have one.
+        scaling: how their scales are chosen.
 
     Raises:
         RangeError: a state that does not fit even with 2-bit weights.
     """
     folded = {name: fold(captured, unit) for name, unit in plan.units.items()}
-    own = {name: chosen(unit.weight, bits[name]) for name, unit in folded.items()}
-    apart = _scales_apart(plan, folded, bits, together) if together else {}
-    fitting = _Fitting(captured, plan, image, bits, stock)
+    own = {
+        name: scaling.chosen(unit.weight, bits[name])
+        * Fraction(2) ** scaling.coarser.get(plan.groups[name], 0)
+        for name, unit in folded.items()
+    }
+    apart = _scales_apart(plan, folded, bits, scaling) if scaling.together else {}
+    fitting = _Fitting(captured, plan, image, bits, scaling.stock)
     units: Mapping[str, IntegerUnit] = {}
     while True:
         units = round_units(plan, folded, bits, own, fitting.given_up, apart, units)
@@ -87,7 +101,7 @@ def fit(
             else binary_log(largest_fits(folded[name].weight, bits[name]) / abs(unit.weight_scale))
             for name, unit in units.items()
         }
-        if stock and not fitting.given_up and fitting.take_coarsest_units(units):
+        if scaling.stock and not fitting.given_up and fitting.take_coarsest_units(units):
             continue
         factors = neuron_factors(plan, units)
         lowered = lower(captured, units, image, fitting.coarse, factors)
@@ -96,7 +110,7 @@ def fit(
 
 
 def _scales_apart(
-    plan: Plan, folded: Mapping[str, Folded], bits: Mapping[str, int], together: int
+    plan: Plan, folded: Mapping[str, Folded], bits: Mapping[str, int], scaling: Scaling
 ) -> dict[str, ChannelScales]:
     """A scale for each channel, of each group that may have them."""
     members: dict[str, dict[str, Rows]] = {group: {} for group in sorted(plan.channels.groups)}
@@ -105,7 +119,12 @@ def _scales_apart(
             weight = folded[name].weight
             gain = abs(float(plan.units[name].input_scale / plan.ratios[name]))
             members[group][name] = Rows(weight.reshape(len(weight), -1), gain, bits[name])
-    return {group: channel_scales(rows, together=together) for group, rows in members.items()}
+    return {
+        group: channel_scales(
+            rows, together=scaling.together, quarters=scaling.coarser.get(group, 0)
+        )
+        for group, rows in members.items()
+    }
 
 
 @dataclass(slots=True)

@@ -10,11 +10,12 @@ from typing_extensions import Unpack
 from lapilli.ir.bounds import NeuronBounds
 from lapilli.ir.certificate import certify
 from lapilli.ir.errors import QuantizeError
-from lapilli.ir.network import Network
+from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.passes.wiring import fuse_wiring
 from lapilli.ir.recipe import Note, NoteKind
+from lapilli.ir.types import TensorType
 from lapilli.model.capture.signature import Signature
-from lapilli.quantize.fit import Fitted, fit
+from lapilli.quantize.fit import Fitted, Scaling, fit
 from lapilli.quantize.health import Health, examine
 from lapilli.quantize.image_scale import (
     image_scale,
@@ -28,6 +29,7 @@ from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.recipe import recipe
+from lapilli.quantize.trials import Trials, least_mismatch
 from lapilli.quantize.weights import largest_fits, least_squares
 
 _EXAMINED = 16  # images of the calibration on which float and integers are compared
@@ -79,28 +81,13 @@ def quantize(
         QuantizeError: a layer has no integer form.
         RangeError: a state does not fit 24 bits, whatever is given up.
     """
-    check_options(options)
-    layout = options.get("layout", "BCHW")
-    if calibration.ndim != len(layout) or not len(calibration):
-        axes = ", ".join(["count", *("T" if "T" in layout else ""), "C", "H", "W"])
-        raise QuantizeError("image", f"calibration must be ({axes}), got {calibration.shape}")
+    source, prepared, image = begin(model, calibration, options)
     calibration = calibration.cpu()
-    source = input_quantizer(calibration, options)
-    sample = tuple(calibration.shape[1:])
-    prepared = prepare(model, sample, image_scale(source), options)
-    image = image_type(source, sample[-3:], counts=options.get("counts", False))
-    stock = options.get("target") == "stock"
     bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
-    chosen = largest_fits if options.get("weight_scale") == "max" else least_squares
-    fitted = fit(
-        prepared.merged,
-        prepared.plan,
-        image,
-        bits,
-        stock=stock,
-        chosen=chosen,
-        together=channels_together(options),
-    )
+    scaling = scaling_of(options)
+    if options.get("weight_scale") == "spikes":
+        scaling = least_mismatch(Trials(prepared, source, image, calibration), bits, scaling)
+    fitted = fit(prepared.merged, prepared.plan, image, bits, scaling)
     graph = fuse_wiring(fitted.lowered.graph)
     answers = graph.types[graph.outputs[0]].shape[-1]
     names = tuple(options.get("classes") or map(str, range(answers)))
@@ -122,6 +109,35 @@ def quantize(
         recipe=made,
     )
     return Quantized(network, reference, certify(graph), notes, health, prepared.captured.signature)
+
+
+def begin(
+    model: nn.Module, calibration: Tensor, options: QuantizeOptions
+) -> tuple[InputQuantizer, Prepared, TensorType]:
+    """Choose the scale of the images and capture the model: what comes before any weight.
+
+    Raises:
+        CaptureError, QuantizeError: see `quantize`.
+    """
+    check_options(options)
+    layout = options.get("layout", "BCHW")
+    if calibration.ndim != len(layout) or not len(calibration):
+        axes = ", ".join(["count", *("T" if "T" in layout else ""), "C", "H", "W"])
+        raise QuantizeError("image", f"calibration must be ({axes}), got {calibration.shape}")
+    source = input_quantizer(calibration.cpu(), options)
+    sample = tuple(calibration.shape[1:])
+    prepared = prepare(model, sample, image_scale(source), options)
+    image = image_type(source, sample[-3:], counts=options.get("counts", False))
+    return source, prepared, image
+
+
+def scaling_of(options: QuantizeOptions) -> Scaling:
+    """How the scales of weights are chosen, before any is tried."""
+    return Scaling(
+        chosen=largest_fits if options.get("weight_scale") == "max" else least_squares,
+        together=channels_together(options),
+        stock=options.get("target") == "stock",
+    )
 
 
 def _notes(prepared: Prepared, fitted: Fitted, why: tuple[Note, ...]) -> tuple[Note, ...]:

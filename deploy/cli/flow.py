@@ -22,10 +22,13 @@ from lapilli.model.capture.signature import Signature
 from lapilli.model.families.presets import PRESETS, normalisation
 from lapilli.model.families.table import Config, configuration, family_of
 from lapilli.model.loading.checkpoint import Checkpoint, build, load_checkpoint
-from lapilli.model.loading.preprocess import Preprocessing, right
+from lapilli.model.loading.preprocess import Preprocessing, Shown, right
 from lapilli.model.loading.strict import Module, events
 from lapilli.quantize import Quantized, quantize
+from lapilli.quantize.frontier import Point, Progress, frontier
 from lapilli.quantize.options import QuantizeOptions
+
+_TRIED = 128  # images on which bits are shared out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,19 +160,36 @@ def quantize_model(
         NormalisationError: nothing says how its images were normalised.
         CaptureError, QuantizeError, RangeError: see `quantize`.
     """
-    if options.get("counts"):
-        images = events(calibration.pixels)
-    else:
-        calibration.require_pixels()
-        known = model.normalisation()
-        images = known.normalise(calibration.pixels)
-        options["mean"], options["std"] = known.mean, known.std
-        options["classes"] = options.get("classes") or known.classes or None
+    images = _shown(model, calibration, options)
     made = quantize(model.module, images, examined=examined, **options)
     if made.network.recipe is None:
         return made
     recipe = replace(made.network.recipe, model=model.made_from, images=calibration.facts())
     return replace(made, network=replace(made.network, recipe=recipe))
+
+
+def frontier_of(
+    model: Model, calibration: Images, *, progress: Progress, **options: Unpack[QuantizeOptions]
+) -> list[Point]:
+    """Share out bits among a model's layers; see `lapilli.quantize.frontier`.
+
+    Raises:
+        NormalisationError: nothing says how its images were normalised.
+        CaptureError, QuantizeError, RangeError: see `quantize`.
+    """
+    images = _shown(model, calibration, options)
+    return frontier(model.module, images, images=_TRIED, progress=progress, **options)
+
+
+def _shown(model: Model, calibration: Images, options: QuantizeOptions) -> Shown:
+    """The images as the model takes them; what is known of them is put into the options."""
+    if options.get("counts"):
+        return events(calibration.pixels)
+    calibration.require_pixels()
+    known = model.normalisation()
+    options["mean"], options["std"] = known.mean, known.std
+    options["classes"] = options.get("classes") or known.classes or None
+    return known.normalise(calibration.pixels)
 
 
 def normalised_as(model: Model, network: Network) -> Model:

@@ -98,8 +98,19 @@ def quantize(
         list[str] | None,
         typer.Option(help="Bits of one layer, or of all inside of a module: PATH=BITS; repeat."),
     ] = None,
+    most_kib: Annotated[
+        float | None,
+        typer.Option(min=0, help="Share out 2 to 8 bits so that all weights take so many KiB."),
+    ] = None,
+    most_drop: Annotated[
+        float | None,
+        typer.Option(min=0, help="So that at most so many percent of answers are not float's."),
+    ] = None,
     weight_scale: Annotated[
-        str, typer.Option(help="mse: the nearest weights; max: nothing is cut off.")
+        str,
+        typer.Option(
+            help="mse: the nearest weights; max: nothing is cut off; spikes: the nearest network."
+        ),
     ] = "mse",
     scales: Annotated[
         str, typer.Option(help="tensor, channel, or group:N: what has a scale of its own.")
@@ -114,7 +125,9 @@ def quantize(
     need("torch")
     from lapilli.deploy.cli import flow
     from lapilli.deploy.cli import images as image_files
+    from lapilli.deploy.cli.bits import shared_bits
     from lapilli.model.neurons.described import parse_neurons
+    from lapilli.quantize.options import QuantizeOptions
 
     images = calibration_of(model, calibration)
     to_stream = check_outputs([output], [Path(model), *([checkpoint] if checkpoint else [])])
@@ -134,10 +147,7 @@ def quantize(
         unused=unused,
     )
     opened = open_model(model, asked, training.pixels.shape[-3])
-    quantized = flow.quantize_model(
-        opened,
-        training,
-        examined=_EXAMINED,
+    options = QuantizeOptions(
         weight_bits=weight_bits,
         layer_bits=bits_of_layers(layer_bits or []),
         weight_scale=weight_scale,
@@ -150,6 +160,11 @@ def quantize(
         neurons=parse_neurons(neuron) if neuron else None,
         per_sample=per_sample,
     )
+    if most_kib is not None or most_drop is not None:
+        options["layer_bits"] = shared_bits(
+            opened, training, most_kib=most_kib, most_drop=most_drop, quiet=as_json, **options
+        )
+    quantized = flow.quantize_model(opened, training, examined=_EXAMINED, **options)
     _write(quantized, opened, training, output, to_stream=to_stream, as_json=as_json)
 
 

@@ -13,9 +13,24 @@ from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.agreement import check_agreement
 from lapilli.quantize.pytorch.narrow import narrow
 from lapilli.quantize.pytorch.reference import PyTorchReference
-from lapilli.quantize.pytorch.runnable import runnable
+from lapilli.quantize.pytorch.runnable import Runnable, runnable
 from lapilli.quantize.shiftmax import set_shiftmaxes
 from lapilli.quantize.weights import IntegerUnit
+
+
+def quantized_runnable(
+    prepared: Prepared, units: Mapping[str, IntegerUnit], lowered: Lowered
+) -> Runnable:
+    """Put integers into the author's module, or into the program where that cannot hold them.
+
+    Raises:
+        QuantizeError: the captured program would have to read a membrane.
+    """
+    runs = runnable(prepared.merged, prepared.plan, units, lowered.neurons)
+    set_shiftmaxes(runs.module, lowered.shiftmaxes)
+    if not runs.why:
+        narrow(runs.module, prepared.merged, prepared.plan, units, lowered)
+    return runs
 
 
 def assemble(
@@ -31,12 +46,9 @@ def assemble(
         QuantizeError: the captured program would have to read a membrane.
         MismatchError: the captured program is not the author's forward.
     """
-    runs = runnable(prepared.merged, prepared.plan, units, lowered.neurons)
-    set_shiftmaxes(runs.module, lowered.shiftmaxes)
+    runs = quantized_runnable(prepared, units, lowered)
     if runs.why:
         check_agreement(prepared.captured)
-    else:
-        narrow(runs.module, prepared.merged, prepared.plan, units, lowered)
     reference = PyTorchReference(
         module=runs.module,
         image_scale=image_scale(source),
