@@ -15,6 +15,7 @@ STATE_BITS = 24  # u and v; u wraps and v saturates silently beyond
 THRESHOLD_BITS = 17  # vth, unsigned
 BIAS_BITS = 13  # bias_mant, signed
 MESSAGE_BITS = 32  # between processes of Lava's simulator, signed
+_MOST_BITS = 62  # of a number that is shifted, so that what lies above it fits 64 bits, too
 TIE = 1 << ops.LOIHI_FRACTION_BITS  # Loihi fires on v > vth * 64
 
 
@@ -83,6 +84,9 @@ def with_fraction_bits(op: ops.Neuron, T: int, bits: int) -> ops.Neuron | None:
     if finest < 0:  # it truncates: only itself
         return op if more == 0 and not np.any(op.threshold.array % TIE != 1) else None
     if finest + more < 0:
+        return None
+    largest = max(op.threshold.range.magnitude, op.bias.range.magnitude, op.reset_by)
+    if largest.bit_length() + more > _MOST_BITS:
         return None
     unit = 1 << (finest + more)
     reached = _shifted(-(-op.threshold.array >> finest) << finest, more)

@@ -47,7 +47,10 @@ def decay(a: IntArray, d: int) -> IntArray:
     >>> decay(np.array([-3, 3]), 2048).tolist()
     [-1, 1]
     """
-    return np.asarray(np.sign(a) * ((np.abs(a) * (ops.DECAY_ONE - d)) >> 12), np.int64)
+    kept, size = ops.DECAY_ONE - d, np.abs(a)
+    # |a| in two parts, whose products stay in 64 bits, whatever a is: the one product would wrap.
+    high, low = size >> ops.DECAY_BITS, size & (ops.DECAY_ONE - 1)
+    return np.asarray(np.sign(a) * (high * kept + (low * kept >> ops.DECAY_BITS)), np.int64)
 
 
 def shifted(x: IntArray, bits: int) -> IntArray:
