@@ -1,4 +1,4 @@
-"""Make every state fit Loihi's registers: first a coarser state, then fewer weight bits.
+"""Make every state fit the registers of a target: first a coarser state, then fewer weight bits.
 
 Neurons are settled in topological order, and what is decided for one depends on nothing but
 the weights that feed it. So one look at the graph settles all neurons that share no weights
@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lapilli.ir import ops
-from lapilli.ir.bounds import NeuronBounds, neuron_bounds
+from lapilli.ir.bounds import neuron_bounds
+from lapilli.ir.certificate import Need, first_beyond, neuron_needs, node_needs
 from lapilli.ir.errors import RangeError
-from lapilli.ir.loihi import MESSAGE_BITS, unsupported_state
 from lapilli.ir.recipe import Note, NoteKind
+from lapilli.ir.targets.lava import LAVA
+from lapilli.ir.targets.target import Register, Target
 from lapilli.ir.types import Kind, TensorType
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured, neuron_of
@@ -53,7 +55,7 @@ def fit(
     image: TensorType,
     bits: Mapping[str, int],
     *,
-    stock: bool = False,
+    target: Target = LAVA,
     chosen: ChooseScale = largest_fits,
 ) -> Fitted:
     """Round, lower, and give up what must be, until all states fit.
@@ -63,7 +65,7 @@ def fit(
         plan: its units and groups.
         image: type of one step of the input.
         bits: of the weights of each unit.
-        stock: weights give up bits before a neuron takes a state that stock neurons do not have.
+        target: what must hold all numbers.
         chosen: finds the scale of weights.
 
     Raises:
@@ -71,7 +73,7 @@ def fit(
     """
     folded = {name: fold(captured, unit) for name, unit in plan.units.items()}
     own = {name: chosen(unit.weight, bits[name]) for name, unit in folded.items()}
-    fitting = _Fitting(captured, plan, image, bits, stock)
+    fitting = _Fitting(captured, plan, image, bits, target)
     units: Mapping[str, IntegerUnit] = {}
     while True:
         units = round_units(plan, folded, bits, own, fitting.given_up, units)
@@ -79,7 +81,7 @@ def fit(
             name: binary_log(largest_fits(folded[name].weight, bits[name]) / abs(unit.weight_scale))
             for name, unit in units.items()
         }
-        if stock and not fitting.given_up and fitting.take_coarsest_units(units):
+        if target.stock and not fitting.given_up and fitting.take_coarsest_units(units):
             continue
         lowered = lower(captured, units, image, fitting.coarse)
         if not fitting.changes(lowered):
@@ -100,7 +102,7 @@ class _Fitting:
     plan: Plan
     image: TensorType
     bits: Mapping[str, int]
-    stock: bool
+    target: Target
     spare: Mapping[str, int] = field(default_factory=dict)
     coarse: dict[tuple[str, int], StateFormat] = field(default_factory=dict)
     given_up: dict[str, int] = field(default_factory=dict)
@@ -128,14 +130,19 @@ class _Fitting:
             groups = self._feeding(call.name)
             if groups & unsettled:
                 unsettled |= groups
-            elif bounds := self._beyond(name, call, neuron, currents[name]):
-                self._need(groups, call, bounds)
-                unsettled |= self._give_up(groups, f"the state of {name} fits")
-            elif _is_long(currents[name]) and self._can_give(groups):
+            elif beyond := self._beyond(name, call, neuron, currents[name]):
+                self._need(groups, call, beyond)
+                unsettled |= self._give_up(groups, f"the {beyond.register.value} of {name} fits")
+            elif self._is_long(currents[name]) and self._can_give(groups):
                 unsettled |= self._give_up(groups, f"the current of {name} fits")
         answer, groups = graph.outputs[0], self._feeding(self.captured.output)
-        if _is_long(graph.types[answer]) and not groups & unsettled and self._can_give(groups):
+        if self._is_long(graph.types[answer]) and not groups & unsettled and self._can_give(groups):
             unsettled |= self._give_up(groups, f"the value of {answer} fits")
+        for name, unit in lowered.synapses.items():
+            groups = {self.plan.groups[unit]}
+            beyond = first_beyond(node_needs(graph, graph[name], self.target))
+            if beyond and not groups & unsettled and self._can_give(groups):
+                unsettled |= self._give_up(groups, f"{beyond.register.value} of {name} fit")
         return bool(unsettled) or self.coarse != before
 
     def _feeding(self, call: str) -> set[str]:
@@ -143,16 +150,16 @@ class _Fitting:
 
     def _beyond(
         self, name: str, call: Call, neuron: IntegerNeuron, current: TensorType
-    ) -> NeuronBounds | None:
+    ) -> Need | None:
         """What leaves the registers, if anything does even with a coarse state."""
         T, fire = self.captured.T, neuron_of(call)
-        stock = self.stock and bool(self.plan.feeds[call.name])  # weights could give up bits
+        stock = self.target.stock and bool(self.plan.feeds[call.name])  # weights could give up bits
         key = (fire.module, fire.call)
         lowest = 0 if key in self._read() else -32  # a membrane that is read keeps its unit
-        while bounds := _beyond(name, neuron, current, T):
+        while beyond := _beyond(name, neuron, current, T, self.target):
             form = next_coarser(neuron, fire.rule, T, stock=stock, lowest=lowest)
             if form is None:
-                return bounds
+                return beyond
             self.coarse[key] = form
             neuron = integer_neuron(fire.rule, neuron.scale, T, form)
         return None
@@ -166,10 +173,15 @@ class _Fitting:
             if isinstance(op, program.Membrane)
         }
 
-    def _need(self, groups: set[str], call: Call, bounds: NeuronBounds) -> None:
+    def _need(self, groups: set[str], call: Call, beyond: Need) -> None:
         if not self._can_give(groups):
-            (beyond,) = unsupported_state(bounds)
-            raise RangeError(bounds.name, f"{beyond.reason}; {self._advice(call)}")
+            problem = beyond.problem(self.target)
+            raise RangeError(beyond.node, f"{problem}; {self._advice(call)}")
+
+    def _is_long(self, x: TensorType) -> bool:
+        """Whether a value, such as a message of Lava's, does not fit."""
+        limit = self.target.limits.get(Register.VALUE)
+        return limit is not None and limit.holds(x.range) is False
 
     def _can_give(self, groups: set[str]) -> bool:
         return min(map(self._bits_left, groups), default=_FEWEST_BITS) > _FEWEST_BITS
@@ -222,13 +234,8 @@ class _Fitting:
         return notes
 
 
-def _is_long(x: TensorType) -> bool:
-    """Whether a value leaves a message of Lava's."""
-    return x.range.magnitude >= 1 << (MESSAGE_BITS - 1)
-
-
-def _beyond(name: str, neuron: IntegerNeuron, x: TensorType, T: int) -> NeuronBounds | None:
+def _beyond(name: str, neuron: IntegerNeuron, x: TensorType, T: int, target: Target) -> Need | None:
     if not isinstance(neuron.op, ops.Neuron):
         return None
     bounds = neuron_bounds(name, neuron.op, x, T)
-    return bounds if unsupported_state(bounds) else None
+    return first_beyond(neuron_needs(neuron.op, bounds, target))

@@ -31,7 +31,8 @@ import numpy as np
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import fraction_loss
-from lapilli.ir.loihi import STATE_BITS, TIE
+from lapilli.ir.loihi import TIE
+from lapilli.ir.targets.lava import STATE
 from lapilli.ir.tensor import IntTensor
 from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule
 from lapilli.quantize.staircase import staircase
@@ -244,7 +245,7 @@ def _span(rule: NeuronRule, unit: Fraction, bits: int) -> int:
     if rule.v_rest.denominator & (rule.v_rest.denominator - 1):
         return _FLOAT_BITS + 1
     finest = Fraction(1, max(step.denominator, rule.v_rest.denominator))
-    return int((abs(rule.v_rest) + step * 2**STATE_BITS) / finest).bit_length()
+    return int((abs(rule.v_rest) + step * 2**STATE.bits) / finest).bit_length()
 
 
 def _rounds(scale: Fraction) -> str:
@@ -252,7 +253,7 @@ def _rounds(scale: Fraction) -> str:
     if scale.denominator & (scale.denominator - 1):
         return f"its currents are multiples of 1/{scale.denominator}, which floats round"
     odd = scale.numerator // (scale.numerator & -scale.numerator)
-    if odd.bit_length() + STATE_BITS > _FLOAT_BITS - ops.LOIHI_FRACTION_BITS:
+    if odd.bit_length() + STATE.bits > _FLOAT_BITS - ops.LOIHI_FRACTION_BITS:
         return f"its currents are multiples of {float(scale):.6g}, which floats round"
     return ""
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from lapilli.ir.bounds import NeuronBounds
-from lapilli.ir.certificate import certify
+from lapilli.ir.certificate import certify, summary
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.network import Network
 from lapilli.ir.passes.wiring import fuse_wiring
 from lapilli.ir.recipe import Note, NoteKind
+from lapilli.ir.targets.table import NAMES, named
 from lapilli.model.capture.signature import Signature
 from lapilli.quantize.fit import Fitted, fit
 from lapilli.quantize.health import Health, examine
@@ -77,7 +78,7 @@ def quantize(
     Raises:
         CaptureError: the module cannot be captured, or a neuron is not what its rule says.
         QuantizeError: a layer has no integer form.
-        RangeError: a state does not fit 24 bits, whatever is given up.
+        RangeError: a number does not fit the target's registers, whatever is given up.
     """
     check_options(options)
     layout = options.get("layout", "BCHW")
@@ -89,10 +90,10 @@ def quantize(
     sample = tuple(calibration.shape[1:])
     prepared = prepare(model, sample, image_scale(source), options)
     image = image_type(source, sample[-3:], counts=options.get("counts", False))
-    stock = options.get("target") == "stock"
+    target = named(options.get("target") or NAMES[0])
     bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
     chosen = largest_fits if options.get("weight_scale") == "max" else least_squares
-    fitted = fit(prepared.merged, prepared.plan, image, bits, stock=stock, chosen=chosen)
+    fitted = fit(prepared.merged, prepared.plan, image, bits, target=target, chosen=chosen)
     graph = fuse_wiring(fitted.lowered.graph)
     answers = graph.types[graph.outputs[0]].shape[-1]
     names = tuple(options.get("classes") or map(str, range(answers)))
@@ -105,7 +106,11 @@ def quantize(
         *health.notes,
         *_notes(prepared, fitted, why),
     )
-    made = recipe(prepared.captured, prepared.plan, fitted.units, fitted.lowered, options, notes)
+    made = replace(
+        recipe(prepared.captured, prepared.plan, fitted.units, fitted.lowered, options, notes),
+        target=target.name,
+        certificate=summary(graph, target),
+    )
     network = Network(
         graph=graph,
         input=source,

@@ -65,9 +65,9 @@ MUTANTS = (
     Mutant("ir/bounds.py", "v = _after_reset(op, h)", "v = h", _CERTIFICATE),
     Mutant("ir/bounds.py", "h = _decayed(v, op.dv) + u + op.bias.range", "h = _decayed(v, op.dv) + u", _CERTIFICATE),
     Mutant("ir/bounds.py", "loss = max(fraction_loss(op.du), fraction_loss(op.dv)) * (T - 1)", "loss = max(fraction_loss(op.du), fraction_loss(op.dv))", _CERTIFICATE),
-    Mutant("ir/loihi.py", "if max(bounds.u.magnitude, bounds.v.magnitude) < 1 << (STATE_BITS - 1):", "if bounds.v.magnitude < 1 << (STATE_BITS - 1):", f"{_CERTIFICATE} tests/quantize/test_registers.py"),
+    Mutant("ir/certificate.py", "Register.STATE: bounds.u | bounds.v | bounds.after,", "Register.STATE: bounds.v | bounds.after,", f"{_CERTIFICATE} tests/quantize/test_registers.py"),
     Mutant("ir/loihi.py", "if np.any(tied <= reached - unit):", "if np.any(tied < reached - unit):", _CERTIFICATE),
-    Mutant("ir/loihi.py", "elif vth >= 1 << THRESHOLD_BITS:", "elif vth > 1 << THRESHOLD_BITS:", f"{_CERTIFICATE} tests/simulators/test_lava_stock_registers.py"),
+    Mutant("ir/targets/target.py", "return values.magnitude <= self.largest", "return values.magnitude <= self.largest + 1", f"{_CERTIFICATE} tests/simulators/test_lava_stock_registers.py"),
     # ---- ir: graphs and passes ----
     Mutant("ir/graph.py", "if node.name in found and not stop(node):", "if node.name in found:", f"{_IR} tests/simulators/test_lava_stock.py"),
     Mutant("ir/graph.py", 'raise GraphError(node.name, "name is used twice")', "pass", "tests/ir/test_graph.py"),
