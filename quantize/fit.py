@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds
 from lapilli.ir.certificate import Need, first_beyond, neuron_needs, node_needs
@@ -83,9 +85,10 @@ def fit(
         }
         if target.stock and not fitting.given_up and fitting.take_coarsest_units(units):
             continue
-        lowered = lower(captured, units, image, fitting.coarse)
+        lowered = lower(captured, units, image, fitting.coarse, state_bits=target.state_bits)
         if not fitting.changes(lowered):
-            return Fitted(folded, units, lowered, tuple(fitting.notes()))
+            rounded = [] if target.gives_up else _rounded_notes(plan, folded, units)
+            return Fitted(folded, units, lowered, (*fitting.notes(), *rounded))
 
 
 @dataclass(slots=True)
@@ -158,10 +161,11 @@ class _Fitting:
         lowest = 0 if key in self._read() else -32  # a membrane that is read keeps its unit
         while beyond := _beyond(name, neuron, current, T, self.target):
             form = next_coarser(neuron, fire.rule, T, stock=stock, lowest=lowest)
-            if form is None:
+            if form is None or not self.target.gives_up:
                 return beyond
             self.coarse[key] = form
-            neuron = integer_neuron(fire.rule, neuron.scale, T, form)
+            bits = self.target.state_bits
+            neuron = integer_neuron(fire.rule, neuron.scale, T, form, state_bits=bits)
         return None
 
     def _read(self) -> set[tuple[str, int]]:
@@ -184,6 +188,8 @@ class _Fitting:
         return limit is not None and limit.holds(x.range) is False
 
     def _can_give(self, groups: set[str]) -> bool:
+        if not self.target.gives_up:
+            return False
         return min(map(self._bits_left, groups), default=_FEWEST_BITS) > _FEWEST_BITS
 
     def _give_up(self, groups: set[str], what: str) -> set[str]:
@@ -204,6 +210,8 @@ class _Fitting:
         return [unit for unit, leader in self.plan.groups.items() if leader == group]
 
     def _advice(self, call: Call) -> str:
+        if not self.target.gives_up:
+            return "take fewer (weight_bits, input_bits): nothing is given up here"
         hears_image = any(self._is_of_image(unit) for unit in self.plan.feeds[call.name])
         if hears_image and self.image.kind is Kind.COUNTS:
             return f"its input counts up to {self.image.range.hi} events: take shorter frames"
@@ -239,3 +247,15 @@ def _beyond(name: str, neuron: IntegerNeuron, x: TensorType, T: int, target: Tar
         return None
     bounds = neuron_bounds(name, neuron.op, x, T)
     return first_beyond(neuron_needs(neuron.op, bounds, target))
+
+
+def _rounded_notes(
+    plan: Plan, folded: Mapping[str, Folded], units: Mapping[str, IntegerUnit]
+) -> list[Note]:
+    """Say what is not the trained parameter bit for bit, where nothing should be rounded."""
+    return [
+        Note(NoteKind.WEIGHT_BITS, plan.units[name].path, "weights or biases are rounded")
+        for name, unit in units.items()
+        if not np.array_equal(unit.weight.array * float(unit.weight_scale), folded[name].weight)
+        or not np.array_equal(unit.bias.array * float(unit.output_scale), folded[name].bias)
+    ]

@@ -13,6 +13,7 @@ import numpy as np
 from lapilli.ir import ops
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.graph import Graph
+from lapilli.ir.targets.lava import STATE
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import Kind, TensorType
 from lapilli.model.capture import program
@@ -53,14 +54,18 @@ def lower(
     units: Mapping[str, IntegerUnit],
     image: TensorType,
     coarse: Mapping[tuple[str, int], StateFormat] = MappingProxyType({}),
+    *,
+    state_bits: int = STATE.bits,
 ) -> Lowered:
     """Emit one node after the other; neurons in `coarse`, path and number of the call, so small.
+
+    Where they are in no such form, their registers have `state_bits`.
 
     Raises:
         QuantizeError: an operator that has no integer form here; names its module.
         GraphError: what it built is not accumulate-only.
     """
-    lowering = _ProgramLowering(captured, units, image, coarse)
+    lowering = _ProgramLowering(captured, units, image, coarse, state_bits)
     for call in captured.calls.values():
         lowering.visit(call)
     return lowering.finish()
@@ -75,11 +80,13 @@ class _ProgramLowering:
         units: Mapping[str, IntegerUnit],
         image: TensorType,
         coarse: Mapping[tuple[str, int], StateFormat],
+        state_bits: int,
     ) -> None:
         self.captured = captured
         self.units = units
         self.image = image
         self.coarse = coarse
+        self.state_bits = state_bits
         self.build = ScaledBuilder(captured.T)
         self.values: dict[str, ScaledValue] = {}
         self.neurons: dict[str, tuple[Call, IntegerNeuron]] = {}
@@ -107,7 +114,10 @@ class _ProgramLowering:
                 LOGITS, ops.Reshape(shape=self.build.types[value.node].shape), value.node
             )
         else:
-            self.build.emit(LOGITS, ops.Readout(), value.node)
+            try:
+                self.build.emit(LOGITS, ops.Readout(), value.node)
+            except ValueError as error:
+                raise QuantizeError(self.captured.output, str(error)) from error
             scale /= self.captured.T
         return Lowered(
             self.build.built(LOGITS), self.neurons, self.synapses, self.shiftmaxes, scale
@@ -241,7 +251,8 @@ class _ProgramLowering:
             raise ValueError("a neuron after the mean, or the last step, over time")
         x = compared(x)
         form = self.coarse.get((fire.module, fire.call))
-        return x, integer_neuron(fire.rule, x.scale, self.captured.T, form)
+        T, bits = self.captured.T, self.state_bits
+        return x, integer_neuron(fire.rule, x.scale, T, form, state_bits=bits)
 
     def _reduce(self, name: str, op: program.Sum, x: ScaledValue) -> ScaledValue:
         shape = self.build.types[x.node].shape

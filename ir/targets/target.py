@@ -113,6 +113,7 @@ class Target:
         about: a sentence.
         limits: by register; what has none is limited by what it is made of.
         weight_bits, input_bits: most that `quantize` makes of a weight, and of a pixel.
+        gives_up: whether states and weights give up bits so that all fits, or it is refused.
         stock: weights give up bits before a neuron takes a state that stock neurons do not have.
     """
 
@@ -121,4 +122,13 @@ class Target:
     limits: Mapping[Register, Limit | Unknown]
     weight_bits: int = 8
     input_bits: int = 16
+    gives_up: bool = True
     stock: bool = False
+
+    @property
+    def state_bits(self) -> int:
+        """Bits of a state, its sign among them."""
+        limit = self.limits[Register.STATE]
+        if isinstance(limit, Unknown):
+            raise TypeError(f"nobody says how wide a state of {self.name} is")
+        return limit.bits

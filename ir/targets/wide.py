@@ -22,4 +22,5 @@ WIDE = Target(
     },
     weight_bits=24,
     input_bits=24,
+    gives_up=False,
 )
