@@ -68,8 +68,8 @@ def needs(graph: Graph, target: Target) -> tuple[Need, ...]:
 def node_needs(graph: Graph, node: Node, target: Target) -> Iterator[Need]:
     """What one node needs of the registers that a target has."""
     found = {Register.VALUE: graph.types[node.name].range}
-    if isinstance(node.op, ops.Weighted):
-        found[Register.WEIGHT] = node.op.weight.mantissa.range
+    if isinstance(node.op, ops.Weighted) and Register.WEIGHT in target.limits:
+        found[Register.WEIGHT] = node.op.weight.range.shifted(-node.op.weight.exponent)
     if Register.SUM in target.limits:  # takes a look at every weight
         most = partial_sum(graph, node)
         found[Register.SUM] = IntRange(-most, most)

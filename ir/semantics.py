@@ -17,6 +17,7 @@ from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray
 
 _LOWEST = np.iinfo(np.int64).min
+_ONE_PRODUCT = 1 << (63 - ops.DECAY_BITS)  # a state below it, times DECAY_ONE, has 63 bits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,9 +49,12 @@ def decay(a: IntArray, d: int) -> IntArray:
     [-1, 1]
     """
     kept, size = ops.DECAY_ONE - d, np.abs(a)
-    # |a| in two parts, whose products stay in 64 bits, whatever a is: the one product would wrap.
-    high, low = size >> ops.DECAY_BITS, size & (ops.DECAY_ONE - 1)
-    return np.asarray(np.sign(a) * (high * kept + (low * kept >> ops.DECAY_BITS)), np.int64)
+    if int(size.max(initial=0)) < _ONE_PRODUCT:
+        size = size * kept >> ops.DECAY_BITS
+    else:  # one product would wrap; those of the state's two parts do not, at any width
+        high, low = size >> ops.DECAY_BITS, size & (ops.DECAY_ONE - 1)
+        size = high * kept + (low * kept >> ops.DECAY_BITS)
+    return np.asarray(np.sign(a) * size, np.int64)
 
 
 def shifted(x: IntArray, bits: int) -> IntArray:
