@@ -159,6 +159,10 @@ class Recipe:
             mean over T is the answer.
         notes: what is not the author's module bit for bit, and warnings.
         images: how the images of the calibration were read: format, resize, crop, binning.
+        target: what holds every number of the network, by name: `ir.targets`. Empty of what an
+            older lapilli made: nothing is promised, nothing is asked.
+        certificate: of each of the target's registers by name, the most bits that were proved to
+            be needed. What is proved anew may be less, never more.
     """
 
     model: Mapping[str, Json]
@@ -171,3 +175,5 @@ class Recipe:
     per_step: bool
     notes: tuple[Note, ...]
     images: Mapping[str, Json] = field(default_factory=dict)
+    target: str = ""
+    certificate: Mapping[str, Json] = field(default_factory=dict)

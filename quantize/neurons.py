@@ -32,13 +32,15 @@ import numpy as np
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import fraction_loss
-from lapilli.ir.loihi import STATE_BITS, TIE
+from lapilli.ir.loihi import TIE
+from lapilli.ir.targets.lava import STATE
 from lapilli.ir.tensor import IntTensor
 from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule, Thresholds
 from lapilli.quantize.staircase import staircase
 
 INSTEAD = "the integer neuron also replaces the float neuron in the PyTorch reference"
-_MOST_FRACTION_BITS = 9  # beyond, 24-bit registers have no room for the current itself
+_CURRENT_BITS = 15  # of a state, that a current needs at least: the others may be fraction bits
+_MOST_FRACTION_BITS = 26  # beyond Loihi's 6: the graph's neuron takes 32
 _ENOUGH_UNITS = 128  # of a threshold, so that Loihi's grid of 64 moves it by 0.4 % at most
 _ENOUGH_STATE = 1024  # of a threshold, so that a bit lost at each step moves it less
 _FLOAT_BITS = 53  # of float64
@@ -90,6 +92,8 @@ def integer_neuron(
     T: int,
     form: StateFormat | None = None,
     factors: IntTensor | None = None,
+    *,
+    state_bits: int = STATE.bits,
 ) -> IntegerNeuron:
     """Integers for a neuron.
 
@@ -100,16 +104,17 @@ def integer_neuron(
         form: for the state; by default as much as keeps the trained threshold exactly.
         factors: for each channel, how many times as large its scale is. Its state counts in units
             so much larger, and its threshold is so much smaller a number of them.
+        state_bits: that a register has.
     """
     odd = _largest_odd(factors)
     if isinstance(rule, StaircaseRule):
-        why = _rounds(scale * odd)
+        why = _rounds(scale * odd, state_bits)
         note = f"{INSTEAD}: {why}" if why else ""
         made = IntegerNeuron(
             op=staircase(rule, scale, factors), scale=scale, unit=scale, exact=not why, note=note
         )
     else:
-        made = _of_membrane(_in_channels(rule, factors), scale, T, form, odd)
+        made = _of_membrane(_in_channels(rule, factors), scale, T, form, odd, state_bits)
     return replace(made, factors=factors)
 
 
@@ -133,14 +138,19 @@ def _in_channels(rule: NeuronRule, factors: IntTensor | None) -> NeuronRule:
 
 
 def _of_membrane(
-    rule: NeuronRule, scale: Fraction, T: int, form: StateFormat | None, odd: int
+    rule: NeuronRule,
+    scale: Fraction,
+    T: int,
+    form: StateFormat | None,
+    odd: int,
+    state_bits: int,
 ) -> IntegerNeuron:
     given = form
     dv, du = _register(rule.decay), _register(rule.current_decay)
     lost = max(fraction_loss(dv), fraction_loss(du)) * (T - 1)
     unit = rule.gain * scale
     below = _bits_below_one(rule.reset_by / unit)
-    why = _inexact(rule, scale, lost, below, odd)
+    why = _inexact(rule, scale, lost, below, odd, state_bits)
     if form and not why and rule.reset is ops.Reset.BY_SUBTRACTION:
         why = f"its soft reset would need {lost + below} bits below Loihi's in its state"
     if form and form.loihi_threshold and not why and len(rule.thetas) != 1:
@@ -261,39 +271,44 @@ def _in_state(value: Fraction, unit: Fraction, bits: int) -> Fraction:
     return scaled
 
 
-def _inexact(rule: NeuronRule, scale: Fraction, lost: int, below: int, odd: int) -> str:
-    """Why floats, or 24 bits, cannot follow this neuron exactly; empty if they can."""
+def _inexact(
+    rule: NeuronRule, scale: Fraction, lost: int, below: int, odd: int, state_bits: int
+) -> str:
+    """Why floats, or so many bits, cannot follow this neuron exactly; empty if they can."""
+    most = min(state_bits - _CURRENT_BITS, _MOST_FRACTION_BITS)
     for name, kept in (("decay", rule.decay), ("current_decay", rule.current_decay)):
         if (kept * ops.DECAY_ONE).denominator != 1:
             return f"{name} {float(kept):.6g} is no multiple of 1/{ops.DECAY_ONE}"
-    if lost > _MOST_FRACTION_BITS:
+    if lost > most:
         return f"its decay moves {lost} bits below the unit"
-    if below < 0 or lost + below > _MOST_FRACTION_BITS:
+    if below < 0 or lost + below > most:
         return f"a spike subtracts {float(rule.reset_by):g}, off the grid of its state"
-    if why := _rounds(scale * odd):
+    if why := _rounds(scale * odd, state_bits):
         return why
-    if why := _rounds(rule.gain * scale * odd):
+    if why := _rounds(rule.gain * scale * odd, state_bits):
         return f"its input is multiplied by {float(rule.gain):g}, which floats round"
-    if _span(rule, rule.gain * scale, ops.LOIHI_FRACTION_BITS + lost + below) > _FLOAT_BITS:
+    bits = ops.LOIHI_FRACTION_BITS + lost + below
+    if _span(rule, rule.gain * scale, bits, state_bits) > _FLOAT_BITS:
         return f"it rests at {float(rule.v_rest):g}, and floats round what is added to that"
     return ""
 
 
-def _span(rule: NeuronRule, unit: Fraction, bits: int) -> int:
+def _span(rule: NeuronRule, unit: Fraction, bits: int, state_bits: int) -> int:
     """Bits from the largest membrane, the resting potential in it, down to its finest step."""
     step = unit / 2**bits
     if rule.v_rest.denominator & (rule.v_rest.denominator - 1):
         return _FLOAT_BITS + 1
     finest = Fraction(1, max(step.denominator, rule.v_rest.denominator))
-    return int((abs(rule.v_rest) + step * 2**STATE_BITS) / finest).bit_length()
+    return int((abs(rule.v_rest) + step * 2**state_bits) / finest).bit_length()
 
 
-def _rounds(scale: Fraction) -> str:
+def _rounds(scale: Fraction, state_bits: int) -> str:
     """Why floats cannot hold multiples of `scale`; empty if they can."""
     if scale.denominator & (scale.denominator - 1):
         return f"its currents are multiples of 1/{scale.denominator}, which floats round"
     odd = scale.numerator // (scale.numerator & -scale.numerator)
-    if odd.bit_length() + STATE_BITS > _FLOAT_BITS - ops.LOIHI_FRACTION_BITS:
+    # A power of two rounds nothing, whatever it multiplies.
+    if odd > 1 and odd.bit_length() + state_bits > _FLOAT_BITS - ops.LOIHI_FRACTION_BITS:
         return f"its currents are multiples of {float(scale):.6g}, which floats round"
     return ""
 

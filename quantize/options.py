@@ -9,10 +9,10 @@ from typing import TypedDict
 
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.recipe import Json
+from lapilli.ir.targets.table import NAMES, named
 from lapilli.model.neurons.adapters import Description
 from lapilli.model.neurons.described import rule_text
 
-TARGETS = ("lava", "stock")
 SCALES = ("mse", "max", "spikes")
 _GROUP = re.compile(r"group:([1-9][0-9]{0,5})")
 
@@ -21,7 +21,7 @@ class QuantizeOptions(TypedDict, total=False):
     """How a model becomes integers. Each key may be left out, or None.
 
     Attributes:
-        weight_bits: 2 to 8, sign included; 8 by default.
+        weight_bits: 2 to 8, sign included, or to 24 for the targets float32 and wide; 8 by default.
         layer_bits: of single layers, by the path of a linear map or of a module around it.
         weight_scale: which power of two: "mse" (the default), by which the rounded weights lie
             nearest to themselves, "max", the finest that holds the largest, or "spikes": of the
@@ -30,11 +30,13 @@ class QuantizeOptions(TypedDict, total=False):
         scales: "tensor" (the default): one power of two for all weights of a layer; "channel": one
             scale m * 2**-e for each output channel, or "group:N" for N neighbours of them, wherever
             the neurons behind can hold a threshold for each.
-        input_bits: of a quantized pixel, sign included, 2 to 16; 8 by default.
-        target: "lava" (the default): neurons may have any state of 24 bits. "stock": only states
-            that Loihi's stock neurons and portable NIR have, as long as floats follow them;
-            where one does not fit, the weights in front of it give up bits. All weights of a
-            residual stream are then bytes in one unit.
+        input_bits: of a quantized pixel, sign included, 2 to 16, or to 24 for the target wide; 8 by
+            default.
+        target: what must hold every number, by name (`ir.targets`). "lava" (the default): neurons
+            may have any state of 24 bits. "stock": only states that Loihi's stock neurons and
+            portable NIR have, as long as floats follow them; where one does not fit, the weights
+            in front of it give up bits. All weights of a residual stream are then bytes in one
+            unit. "loihi1", "loihi2", "float32", "wide": docs/targets.md.
         mean: with which the images were normalised (of pixel / 255), one per channel, so that
             the network can take raw images; 0 by default.
         std: likewise; 1 by default.
@@ -78,14 +80,20 @@ def check_options(options: Mapping[str, object]) -> None:
     single = options.get("layer_bits") or {}
     if not isinstance(single, Mapping):
         raise QuantizeError("image", "layer_bits takes paths and their bits")
-    asked = [(options.get("weight_bits", 8), 8), (options.get("input_bits", 8), 16)]
-    for bits, most in [*asked, *((bits, 8) for bits in single.values())]:
-        if not isinstance(bits, int) or not 2 <= bits <= most:
-            raise QuantizeError("image", "weights take 2 to 8 bits, the input 2 to 16")
-    for name, known in (("target", TARGETS), ("weight_scale", SCALES)):
+    for name, known in (("target", NAMES), ("weight_scale", SCALES)):
         if (value := options.get(name) or known[0]) not in known:
             raise QuantizeError("image", f"there is no {name} {value!r}: {' or '.join(known)}")
-    if channels_together(options) and options.get("target") == "stock":
+    target = named(str(options.get("target") or NAMES[0]))
+    weights = [options.get("weight_bits", 8), *single.values()]
+    pixels = [options.get("input_bits", 8)]
+    for asked, most in ((weights, target.weight_bits), (pixels, target.input_bits)):
+        if not all(isinstance(bits, int) and 2 <= bits <= most for bits in asked):
+            raise QuantizeError(
+                "image",
+                f"for {target.name}, weights take 2 to {target.weight_bits} bits, the input 2 to "
+                f"{target.input_bits}; more take the target wide",
+            )
+    if channels_together(options) and target.stock:
         text = "stock neurons have one threshold for all channels: take scales 'tensor'"
         raise QuantizeError("image", text)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from lapilli.ir.bounds import NeuronBounds
-from lapilli.ir.certificate import certify
+from lapilli.ir.certificate import certify, summary
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.passes.wiring import fuse_wiring
 from lapilli.ir.recipe import Note, NoteKind
+from lapilli.ir.targets.table import NAMES, named
 from lapilli.ir.types import TensorType
 from lapilli.model.capture.signature import Signature
 from lapilli.quantize.fit import Fitted, Scaling, fit
@@ -79,12 +80,13 @@ def quantize(
     Raises:
         CaptureError: the module cannot be captured, or a neuron is not what its rule says.
         QuantizeError: a layer has no integer form.
-        RangeError: a state does not fit 24 bits, whatever is given up.
+        RangeError: a number does not fit the target's registers, whatever is given up.
     """
     source, prepared, image = begin(model, calibration, options)
     calibration = calibration.cpu()
     bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
     scaling = scaling_of(options)
+    target = scaling.target
     if options.get("weight_scale") == "spikes":
         scaling = least_mismatch(Trials(prepared, source, image, calibration), bits, scaling)
     fitted = fit(prepared.merged, prepared.plan, image, bits, scaling)
@@ -100,7 +102,11 @@ def quantize(
         *health.notes,
         *_notes(prepared, fitted, why),
     )
-    made = recipe(prepared.captured, prepared.plan, fitted.units, fitted.lowered, options, notes)
+    made = replace(
+        recipe(prepared.captured, prepared.plan, fitted.units, fitted.lowered, options, notes),
+        target=target.name,
+        certificate=summary(graph, target),
+    )
     network = Network(
         graph=graph,
         input=source,
@@ -136,7 +142,7 @@ def scaling_of(options: QuantizeOptions) -> Scaling:
     return Scaling(
         chosen=largest_fits if options.get("weight_scale") == "max" else least_squares,
         together=channels_together(options),
-        stock=options.get("target") == "stock",
+        target=named(options.get("target") or NAMES[0]),
     )
 
 

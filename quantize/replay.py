@@ -14,6 +14,7 @@ from lapilli.ir.errors import RecipeError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import NEAREST, Recipe, SynapseRecord
+from lapilli.ir.targets.table import NAMES, named
 from lapilli.model.capture import program
 from lapilli.model.capture.program import neuron_of
 from lapilli.model.neurons.adapters import Description, described_classes
@@ -73,8 +74,8 @@ def reference_of(
         raise RecipeError("was made from a model that answers otherwise than this one")
     _check_rules(made, prepared, other_parameters=other_parameters)
     units = _units(made, network.graph, prepared)
-    factors = neuron_factors(prepared.plan, units)
-    lowered = lower(prepared.merged, units, image, _formats(made), factors)
+    factors, bits = neuron_factors(prepared.plan, units), named(made.target or NAMES[0]).state_bits
+    lowered = lower(prepared.merged, units, image, _formats(made), factors, state_bits=bits)
     _check_names(made, lowered)
     reference, _ = assemble(prepared, units, lowered, network.graph, network.input)
     return reference

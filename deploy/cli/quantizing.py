@@ -35,6 +35,7 @@ from lapilli.deploy.cli.options import (
     numbers,
 )
 from lapilli.deploy.cli.outputs import STANDARD_OUTPUT, check_outputs, destination
+from lapilli.ir.targets.table import NAMES
 
 if TYPE_CHECKING:
     from lapilli.deploy.cli.flow import Model
@@ -92,7 +93,7 @@ def quantize(
         bool, typer.Option(help="Where state leaks between samples, take batches of one.")
     ] = False,
     weight_bits: Annotated[
-        int, typer.Option("--weight-bits", "--bits", min=2, max=8, help="Bits of a weight.")
+        int, typer.Option("--weight-bits", "--bits", min=2, max=24, help="Bits of a weight.")
     ] = 8,
     layer_bits: Annotated[
         list[str] | None,
@@ -115,10 +116,10 @@ def quantize(
     scales: Annotated[
         str, typer.Option(help="tensor, channel, or group:N: what has a scale of its own.")
     ] = "tensor",
-    input_bits: Annotated[int, typer.Option(min=2, max=16, help="Bits of a pixel.")] = 8,
+    input_bits: Annotated[int, typer.Option(min=2, max=24, help="Bits of a pixel.")] = 8,
     target: Annotated[
-        str, typer.Option(help="lava, or stock: only states of stock neurons and portable NIR.")
-    ] = "lava",
+        str, typer.Option(help=f"What must hold every number: {', '.join(NAMES)}.")
+    ] = NAMES[0],
     as_json: AsJson = False,
 ) -> None:
     """Turn a checkpoint, or a model of your own, into an integer graph."""

@@ -243,3 +243,39 @@ def test_planted_factors_are_found() -> None:
     short = _spoiled(made, lambda factors: factors[1:])
     with pytest.raises(RecipeError, match="7 scales of channels of 'fc'"):
         reference_of(short, model)
+
+
+class _Sliced(nn.Module):
+    """Half of the channels, and a soft reset."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(6, 6), nn.Linear(6 if how == "soft" else 3, 3)
+        self.how, self.lif = how, LIF(2.0, 0.4)
+        self.soft: Any = None
+        if how == "soft":
+            import snntorch
+
+            self.soft = snntorch.Leaky(beta=0.5, reset_mechanism="subtract")
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.fc(images.unsqueeze(0).repeat(2, 1, 1, 1, 1).flatten(2))
+        if self.soft is None:
+            logits: Tensor = self.head(self.lif(x[..., 3:])).mean(0)
+            return logits
+        mem, spikes = self.soft.init_leaky(), []
+        for step in x:
+            s, mem = self.soft(step, mem)
+            spikes.append(s)
+        logits = self.head(torch.stack(spikes)).mean(0)
+        return logits
+
+
+@pytest.mark.parametrize("how", ["sliced", "soft"])
+def test_what_keeps_one_scale(how: str) -> None:
+    torch.manual_seed(0)
+    if how == "soft":
+        pytest.importorskip("snntorch")
+    model = _uneven(_Sliced(how)).eval()
+    made = quantize(model, torch.randn(30, 1, 2, 3) * 2, scales="channel")
+    assert not any(_factors(made).values())
