@@ -267,8 +267,7 @@ class _Sliced(nn.Module):
         for step in x:
             s, mem = self.soft(step, mem)
             spikes.append(s)
-        logits = self.head(torch.stack(spikes)).mean(0)
-        return logits
+        return self.head(torch.stack(spikes)).mean(0)
 
 
 @pytest.mark.parametrize("how", ["sliced", "soft"])
