@@ -13,6 +13,7 @@ from lapilli.ir.errors import QuantizeError
 from lapilli.ir.network import Network
 from lapilli.ir.passes.wiring import fuse_wiring
 from lapilli.ir.recipe import Note, NoteKind
+from lapilli.ir.types import TensorType
 from lapilli.model.capture.signature import Signature
 from lapilli.quantize.fit import Fitted, fit
 from lapilli.quantize.health import Health, examine
@@ -89,10 +90,7 @@ def quantize(
     sample = tuple(calibration.shape[1:])
     prepared = prepare(model, sample, image_scale(source), options)
     image = image_type(source, sample[-3:], counts=options.get("counts", False))
-    stock = options.get("target") == "stock"
-    bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
-    chosen = largest_fits if options.get("weight_scale") == "max" else least_squares
-    fitted = fit(prepared.merged, prepared.plan, image, bits, stock=stock, chosen=chosen)
+    fitted = integers(prepared, image, options)
     graph = fuse_wiring(fitted.lowered.graph)
     answers = graph.types[graph.outputs[0]].shape[-1]
     names = tuple(options.get("classes") or map(str, range(answers)))
@@ -114,6 +112,14 @@ def quantize(
         recipe=made,
     )
     return Quantized(network, reference, certify(graph), notes, health, prepared.captured.signature)
+
+
+def integers(prepared: Prepared, image: TensorType, options: QuantizeOptions) -> Fitted:
+    """Choose the integers of a prepared model; see `fit`."""
+    stock = options.get("target") == "stock"
+    bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
+    chosen = largest_fits if options.get("weight_scale") == "max" else least_squares
+    return fit(prepared.merged, prepared.plan, image, bits, stock=stock, chosen=chosen)
 
 
 def _notes(prepared: Prepared, fitted: Fitted, why: tuple[Note, ...]) -> tuple[Note, ...]:

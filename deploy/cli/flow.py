@@ -166,6 +166,11 @@ def quantize_model(
         options["mean"], options["std"] = known.mean, known.std
         options["classes"] = options.get("classes") or known.classes or None
     made = quantize(model.module, images, examined=examined, **options)
+    return with_origin(made, model, calibration)
+
+
+def with_origin(made: Quantized, model: Model, calibration: Images) -> Quantized:
+    """Write into the recipe which model it was, and which images calibrated."""
     if made.network.recipe is None:
         return made
     recipe = replace(made.network.recipe, model=model.made_from, images=calibration.facts())
