@@ -9,10 +9,12 @@ straight through the rounding to the author's parameters. So there is nothing to
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
@@ -22,9 +24,11 @@ from lapilli.ir.errors import QuantizeError
 from lapilli.ir.graph import Graph
 from lapilli.ir.passes.wiring import fuse_wiring
 from lapilli.model.capture import program
+from lapilli.model.capture.program import Captured
 from lapilli.model.capture.signature import Signature
 from lapilli.model.families.layers import Units
 from lapilli.model.neurons.adapters import adapter_of, reset_states
+from lapilli.quantize.finetuning.chains import Chain, chain_of
 from lapilli.quantize.finetuning.neurons import (
     add_surrogates,
     make_trainable,
@@ -33,10 +37,11 @@ from lapilli.quantize.finetuning.neurons import (
 from lapilli.quantize.finetuning.straight_through import straight_through
 from lapilli.quantize.fit import Fitted
 from lapilli.quantize.image_scale import image_scale, image_type, input_quantizer, quantized_images
+from lapilli.quantize.merging.merge import merge
 from lapilli.quantize.options import QuantizeOptions
 from lapilli.quantize.pipeline import integers
 from lapilli.quantize.plan import Unit
-from lapilli.quantize.preparation import prepare
+from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.integer_neuron import StandIn
 from lapilli.quantize.pytorch.runnable import runnable
 from lapilli.quantize.shiftmax import set_shiftmaxes
@@ -67,12 +72,10 @@ class FakeQuantized(nn.Module):
         self._prepared = prepare(module, sample, image_scale(self._source), options)
         self._shown = calibration[:_SHOWN]
         self.module = self._prepared.captured.module
-        self._units = {
-            name: unit
-            for name, unit in self._prepared.plan.units.items()
-            if not self._is_constant(self._synapse(name))
-        }
         _check_precision(self.module)
+        units = self._prepared.plan.units
+        self._units = {n: u for n, u in units.items() if not self._is_constant(self._synapse(n))}
+        self._chains = _chains(self._prepared, units.keys() - self._units.keys())
         self.requantize()
 
     @property
@@ -96,22 +99,31 @@ class FakeQuantized(nn.Module):
         Raises:
             QuantizeError, RangeError: see `__init__`.
         """
-        prepared = self._prepared
+        self._prepared = prepared = replace(self._prepared, merged=self._merged())
         self._fitted: Fitted = integers(prepared, self._image, self._options)
         lowered = self._fitted.lowered
-        runs = runnable(prepared.merged, prepared.plan, self._fitted.units, lowered.neurons)
+        alone = {n: u for n, u in self._fitted.units.items() if n not in self._chains}
+        plan = replace(prepared.plan, units={n: prepared.plan.units[n] for n in alone})
+        runs = runnable(prepared.merged, plan, alone, lowered.neurons)
         if runs.why:
             raise QuantizeError(
                 runs.why[0].path,
-                "its weights are computed from several parameters, and fine-tuning rounds each "
-                "parameter by itself; fold such layers in the module first",
+                "its weights are computed from parameters, or used at two scales, and have no "
+                "gradient here; fold them in the module first",
             )
         set_shiftmaxes(runs.module, lowered.shiftmaxes)
         running = runs.module.to(_precision(self.module)).requires_grad_(requires_grad=False)
         make_trainable(running)
+        self._running_chains = {n: chain.installed(running) for n, chain in self._chains.items()}
         self._running = (learning(running),)  # no child: its parameters are not trained
+        for name, chain in self._running_chains.items():
+            folded = fold(prepared.merged, prepared.plan.units[name])
+            dtype = _precision(self.module)
+            chain.exact = _real(folded.weight, 1.0, dtype), _real(folded.bias, 1.0, dtype)
         with torch.enable_grad(), without_gradient(running) as found:
             self(self._shown)
+        for chain in self._running_chains.values():
+            chain.exact = None
         add_surrogates(running, found)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -121,6 +133,7 @@ class FakeQuantized(nn.Module):
         tensors: dict[str, Tensor] = {}
         for name, unit in self._units.items():
             tensors.update(self._rounded(name, unit))
+        tensors.update(self._merged_and_rounded())
         self._rest()
         logits = self.signature.logits(
             partial(functional_call, self.running, tensors), _laid_out(x)
@@ -153,16 +166,32 @@ class FakeQuantized(nn.Module):
         constants = self._prepared.merged.constants
         return op.weight in constants or op.bias in constants
 
-    def _integers(self, name: str, unit: Unit) -> IntegerUnit:
+    def _merged(self) -> Captured:
+        """The program with the parameters as they are now."""
+        return merge(self._prepared.captured) if self._chains else self._prepared.merged
+
+    def _integers(self, name: str, merged: Captured) -> IntegerUnit:
         """What `quantize` makes of a unit's parameters as they are now, on the chosen scales."""
-        chosen = self._fitted.units[name]
+        chosen, unit = self._fitted.units[name], self._prepared.plan.units[name]
         scales = chosen.weight_scale, chosen.output_scale
-        folded = fold(self._prepared.merged, unit)
-        return round_unit(unit, folded, *scales, chosen.exponent, chosen.bits)
+        return round_unit(unit, fold(merged, unit), *scales, chosen.exponent, chosen.bits)
+
+    def _merged_and_rounded(self) -> dict[str, Tensor]:
+        """Give chains their integers; return the real parameters of their layers by name."""
+        merged, dtype = self._merged(), _precision(self.module)
+        given: dict[str, Tensor] = {}
+        for name, chain in self._running_chains.items():
+            made = self._integers(name, merged)
+            chain.weight = _laid_out(_real(made.weight.array, float(made.weight_scale), dtype))
+            chain.bias = _real(made.bias.array, float(made.output_scale), dtype)
+            for layer in chain.chain.layers:
+                own = self.module.get_submodule(layer).named_parameters(recurse=False)
+                given.update({f"{layer}.{leaf}": parameter for leaf, parameter in own})
+        return given
 
     def _rounded(self, name: str, unit: Unit) -> dict[str, Tensor]:
         """The parameters of a unit by name, rounded; batch norm's are those of a shift."""
-        op, made = self._synapse(name), self._integers(name, unit)
+        op, made = self._synapse(name), self._integers(name, self._prepared.merged)
         dtype = _precision(self.module)
         weight, bias = self._folded(op, unit)
         whole = _laid_out(_real(made.weight.array, float(made.weight_scale), dtype))
@@ -216,7 +245,17 @@ def learning(module: nn.Module) -> nn.Module:
     return module
 
 
-def _real(whole: npt.NDArray[np.int64], scale: float, dtype: torch.dtype) -> Tensor:
+def _chains(prepared: Prepared, names: Iterable[str]) -> dict[str, Chain]:
+    """Layers in a row, by the unit that they merge to."""
+    found = {n: chain_of(prepared.captured, prepared.merged, n) for n in sorted(names)}
+    chains = {name: chain for name, chain in found.items() if chain is not None}
+    used = Counter(layer for chain in chains.values() for layer in chain.layers)
+    if twice := [layer for layer, times in used.items() if times > 1]:
+        raise QuantizeError(twice[0], "is used twice, and has no gradient here")
+    return chains
+
+
+def _real(whole: npt.NDArray[Any], scale: float, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(whole * scale).to(dtype)
 
 

@@ -155,10 +155,10 @@ def test_it_learns_what_rounding_had_lost() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["spike-driven gesture", "qkformer bsa", "e-spikeformer"],
+    ["spikformer dvs", "e-spikeformer bsa", "meta-spikeformer"],
 )
 def test_the_forward_is_that_of_the_graph_and_every_family_learns(name: str) -> None:
-    """Integer neurons that stand in, ternary ones, levels, a Shiftmax, frames of events."""
+    """Integer neurons that stand in, ternary ones, levels, a Shiftmax, frames, merged layers."""
     config, size = SMALL[name]
     images = trial_images(config, size)
     layout = "BTCHW" if images.ndim == 5 else "BCHW"
@@ -310,15 +310,46 @@ def test_planted_a_weight_that_moves_after_the_last_look_is_caught() -> None:
 class Merged(nn.Module):
     """Two linear maps in a row: one synapse."""
 
-    def __init__(self) -> None:
+    def __init__(self, norm: bool = False) -> None:
         super().__init__()
-        self.one, self.two, self.lif = nn.Linear(16, 8), nn.Linear(8, 8), LIF()
+        self.one, self.two, self.lif = nn.Linear(16, 8), nn.Linear(8, 8), LIF(v_threshold=0.25)
+        self.norm = nn.BatchNorm1d(8) if norm else nn.Identity()
         self.head = nn.Linear(8, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.two(self.one(x.flatten(1))).expand(4, -1, -1)
+        x = self.norm(self.two(self.one(x.flatten(1)))).expand(4, -1, -1)
         y: Tensor = self.head(self.lif(x).mean(0))
         return y
+
+
+class Computed(Merged):
+    """A weight that is computed from a parameter."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.linear(x.flatten(1), 2 * self.one.weight).expand(4, -1, -1)
+        y: Tensor = self.head(self.lif(x).mean(0))
+        return y
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_linear_maps_in_a_row_learn_as_the_one_that_they_become(norm: bool) -> None:
+    model = Merged(norm).eval()
+    made = fake(model)
+    require_equal_spikes(made, _KNOWN.normalise(split().images[:8]))
+    done = tune(model, 4)
+    assert not torch.equal(done.module.one.weight, model.one.weight)
+    assert not torch.equal(done.module.two.weight, model.two.weight)
+    assert done.epochs[-1].loss < done.epochs[0].loss
+    merged = [n.op for n in done.quantized.network.graph.nodes if isinstance(n.op, ops.Linear)]
+    assert [op.weight.shape for op in merged] == [(8, 16), (3, 8)]
+
+
+def test_planted_layers_that_are_not_their_map_are_caught() -> None:
+    made = fake(Merged().eval())
+    (chain,) = made._running_chains.values()
+    chain.exact = chain.weight, chain.bias + 0.1
+    with pytest.raises(QuantizeError, match="layer 'one': its layers alone are not"):
+        made(_KNOWN.normalise(split().images[:8]))
 
 
 class Steps(nn.Module):
@@ -375,7 +406,7 @@ def test_refusals_before_any_time_is_spent(
 @pytest.mark.parametrize(
     ("model", "error", "reason"),
     [
-        (Merged, QuantizeError, "layer 'one'.*several parameters"),
+        (Computed, QuantizeError, "its weights are computed from parameters"),
         (Steps, QuantizeError, "layer 'lif'.*runs step by step"),
         (lambda: tiny().to(torch.bfloat16), QuantizeError, "call .float"),
     ],
