@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -34,6 +33,7 @@ from lapilli.quantize.finetuning.neurons import (
     make_trainable,
     without_gradient,
 )
+from lapilli.quantize.finetuning.rounding import Rounded, rounded
 from lapilli.quantize.finetuning.straight_through import straight_through
 from lapilli.quantize.fit import Fitted
 from lapilli.quantize.image_scale import image_scale, image_type, input_quantizer, quantized_images
@@ -45,7 +45,7 @@ from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.integer_neuron import StandIn
 from lapilli.quantize.pytorch.runnable import runnable
 from lapilli.quantize.shiftmax import set_shiftmaxes
-from lapilli.quantize.weights import IntegerUnit, fold, norm_module, round_unit
+from lapilli.quantize.weights import FloatArray, fold, norm_module
 
 _SHOWN = 4  # images of the calibration by which neurons without a gradient are found
 
@@ -119,7 +119,7 @@ class FakeQuantized(nn.Module):
         for name, chain in self._running_chains.items():
             folded = fold(prepared.merged, prepared.plan.units[name])
             dtype = _precision(self.module)
-            chain.exact = _real(folded.weight, 1.0, dtype), _real(folded.bias, 1.0, dtype)
+            chain.exact = _tensor(folded.weight, dtype), _tensor(folded.bias, dtype)
         with torch.enable_grad(), without_gradient(running) as found:
             self(self._shown)
         for chain in self._running_chains.values():
@@ -170,11 +170,10 @@ class FakeQuantized(nn.Module):
         """The program with the parameters as they are now."""
         return merge(self._prepared.captured) if self._chains else self._prepared.merged
 
-    def _integers(self, name: str, merged: Captured) -> IntegerUnit:
+    def _integers(self, name: str, merged: Captured) -> Rounded:
         """What `quantize` makes of a unit's parameters as they are now, on the chosen scales."""
-        chosen, unit = self._fitted.units[name], self._prepared.plan.units[name]
-        scales = chosen.weight_scale, chosen.output_scale
-        return round_unit(unit, fold(merged, unit), *scales, chosen.exponent, chosen.bits)
+        unit = self._prepared.plan.units[name]
+        return rounded(unit, fold(merged, unit), self._fitted.units[name])
 
     def _merged_and_rounded(self) -> dict[str, Tensor]:
         """Give chains their integers; return the real parameters of their layers by name."""
@@ -182,8 +181,8 @@ class FakeQuantized(nn.Module):
         given: dict[str, Tensor] = {}
         for name, chain in self._running_chains.items():
             made = self._integers(name, merged)
-            chain.weight = _laid_out(_real(made.weight.array, float(made.weight_scale), dtype))
-            chain.bias = _real(made.bias.array, float(made.output_scale), dtype)
+            chain.weight = _laid_out(_tensor(made.weight, dtype))
+            chain.bias = _tensor(made.bias, dtype)
             for layer in chain.chain.layers:
                 own = self.module.get_submodule(layer).named_parameters(recurse=False)
                 given.update({f"{layer}.{leaf}": parameter for leaf, parameter in own})
@@ -194,14 +193,14 @@ class FakeQuantized(nn.Module):
         op, made = self._synapse(name), self._integers(name, self._prepared.merged)
         dtype = _precision(self.module)
         weight, bias = self._folded(op, unit)
-        whole = _laid_out(_real(made.weight.array, float(made.weight_scale), dtype))
+        whole = _laid_out(_tensor(made.weight, dtype))
         # Beyond the largest integer nothing is gained by growing: there the gradient ends.
-        half = abs(float(made.weight_scale)) * 2**made.exponent / 2
-        inside = (weight.detach() - whole).abs() <= half * (1 + 2**-10)
+        half = _tensor(made.step, dtype) * ((1 + 2**-10) / 2)
+        inside = (weight.detach() - whole).abs() <= half
         given = {op.weight: straight_through(weight, whole, inside)}
         if bias is None:
             return given
-        shift = straight_through(bias, _real(made.bias.array, float(made.output_scale), dtype))
+        shift = straight_through(bias, _tensor(made.bias, dtype))
         if unit.norm is None:
             given[str(op.bias)] = shift
             return given
@@ -255,8 +254,8 @@ def _chains(prepared: Prepared, names: Iterable[str]) -> dict[str, Chain]:
     return chains
 
 
-def _real(whole: npt.NDArray[Any], scale: float, dtype: torch.dtype) -> Tensor:
-    return torch.from_numpy(whole * scale).to(dtype)
+def _tensor(values: FloatArray, dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(values).to(dtype)
 
 
 def _laid_out(x: Tensor) -> Tensor:
