@@ -36,6 +36,7 @@ from lapilli.quantize import quantize  # noqa: E402
 from lapilli.quantize.finetuning import finetune  # noqa: E402
 from lapilli.quantize.finetuning.fake_quantized import FakeQuantized  # noqa: E402
 from lapilli.quantize.finetuning.neurons import surrogate_spikes  # noqa: E402
+from lapilli.quantize.finetuning.straight_through import straight_through  # noqa: E402
 from lapilli.quantize.finetuning.tuning import require_trained  # noqa: E402
 from lapilli.quantize.image_scale import quantized_images  # noqa: E402
 from lapilli.quantize.options import QuantizeOptions  # noqa: E402
@@ -243,6 +244,27 @@ def test_a_step_has_the_gradient_of_a_sigmoid() -> None:
     levels = surrogate_spikes(StaircaseRule(levels=1, norm=1), x)
     (grad,) = torch.autograd.grad(levels.sum(), x)
     assert grad.tolist() == [[float(0 <= v <= 1) for v in x[0].tolist()]]
+
+
+def test_a_gradient_goes_straight_through_where_it_passes() -> None:
+    real = torch.tensor([0.1, 0.6, 3.0], requires_grad=True)
+    whole = torch.tensor([0.0, 1.0, 1.0])
+    given = straight_through(real, whole, torch.tensor([True, True, False]))
+    assert torch.equal(given, whole)
+    (given * torch.tensor([2.0, 3.0, 4.0])).sum().backward()
+    assert real.grad is not None
+    assert real.grad.tolist() == [2.0, 3.0, 0.0]
+
+
+def test_weights_beyond_the_largest_integer_do_not_grow() -> None:
+    model = tiny()
+    made = fake(model)
+    with torch.no_grad():
+        model.fc.weight[0, 0] *= 1000  # after the scale was chosen
+    made(_KNOWN.normalise(split().images[:32])).square().sum().backward()
+    assert model.fc.weight.grad is not None
+    assert float(model.fc.weight.grad[0, 0]) == 0
+    assert float(model.fc.weight.grad[0].abs().max()) > 0
 
 
 def test_the_same_seed_the_same_parameters_and_a_cut_run_goes_on() -> None:
