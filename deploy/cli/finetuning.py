@@ -40,7 +40,6 @@ from lapilli.ir.errors import InputError
 
 if TYPE_CHECKING:
     from lapilli.model.fit import Epoch
-    from lapilli.model.loading.strict import Module
 
 
 def finetune(
@@ -113,7 +112,6 @@ def finetune(
 ) -> None:
     """Train a model in the integers that it will become, and write a checkpoint each epoch."""
     need("torch")
-    from lapilli.deploy.cli import flow
     from lapilli.deploy.cli import images as image_files
     from lapilli.deploy.cli.finetuning_start import Run
     from lapilli.deploy.cli.training_start import halves
@@ -121,7 +119,6 @@ def finetune(
     from lapilli.export.native import save_network
     from lapilli.model import fit
     from lapilli.model.neurons.described import parse_neurons
-    from lapilli.quantize.finetuning import finetune as tune
 
     read = [Path(model), *([checkpoint] if checkpoint else [])]
     if output.suffix != ".safetensors":
@@ -142,10 +139,8 @@ def finetune(
         pythonpath=pythonpath,
         unused=unused,
     )
-    opened = open_model(model, asked, training.images.shape[1])
-    calibrating = images.first(min(calibration_count or len(training.images), len(training.images)))
     run = Run.of(
-        opened,
+        open_model(model, asked, training.images.shape[1]),
         {
             "weight_bits": weight_bits,
             "layer_bits": bits_of_layers(layer_bits or []),
@@ -155,40 +150,29 @@ def finetune(
             "result": index_or_key(result),
             "neurons": parse_neurons(neuron) if neuron else None,
         },
-        calibrating,
+        images.first(min(calibration_count or len(training.images), len(training.images))),
     )
-    resumed, done = run.resumed(resume) if resume else (None, 0)
     fit.begin(seed, threads)
 
-    def after(module: Module, epoch: Epoch) -> None:
-        write_atomic(output, run.saved(module, epoch.number))
+    def write(data: bytes, epoch: Epoch) -> None:
+        write_atomic(output, data)
         if not as_json:
             typer.echo(epoch_line(epoch, epochs, len(training.images), hold_out))
 
-    tuned = tune(
-        opened.module,
-        training.images,
-        training.labels,
-        training=fit.Options(
-            epochs=epochs,
-            batch=batch,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            shift=shift,
-            flip=flip,
-            seed=seed,
-        ),
-        held_out=held_out,
-        calibration=len(calibrating.pixels),
-        resumed=resumed,
-        done=done,
-        after=after,
-        **run.options,
+    how = fit.Options(
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        shift=shift,
+        flip=flip,
+        seed=seed,
     )
+    tuned = run.tuned(training, held_out, how, resume, write)
     if network:
-        save_network(flow.with_origin(tuned.quantized, opened, calibrating).network, network)
+        save_network(tuned.quantized.network, network)
     if as_json:
         told = [asdict(epoch) for epoch in tuned.epochs]
         print_json({"output": str(output), "network": network and str(network), "epochs": told})
     elif not tuned.epochs:
-        typer.echo(f"{resume}: {done} epochs are done; more --epochs would go on")
+        typer.echo(f"{resume}: {epochs} epochs are done; more --epochs would go on")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lapilli.deploy.cli.flow import Model
+from lapilli.deploy.cli.flow import Model, with_origin
 from lapilli.deploy.cli.image_set import Images
 from lapilli.ir.errors import CheckpointError
 from lapilli.ir.recipe import Json
 from lapilli.model.families.table import Config, configuration
+from lapilli.model.fit import Epoch, Options, Split
 from lapilli.model.loading.checkpoint import checkpoint_bytes, load_checkpoint
 from lapilli.model.loading.strict import Module, load_strictly
 from lapilli.model.neurons.copies import copied
+from lapilli.quantize.finetuning import FineTuned, finetune
 from lapilli.quantize.options import QuantizeOptions, as_json, check_options
 from lapilli.quantize.recipe import parameter_digest
 
@@ -47,6 +49,36 @@ class Run:
         options["mean"], options["std"] = known.mean, known.std
         options["classes"] = known.classes or None
         return cls(model=model, options=options, calibration=calibration)
+
+    def tuned(
+        self,
+        training: Split,
+        held_out: Split | None,
+        options: Options,
+        resume: Path | None,
+        write: Callable[[bytes, Epoch], None],
+    ) -> FineTuned:
+        """Train, from the model in float or from `resume`, and give each epoch's checkpoint.
+
+        Raises:
+            CheckpointError: see `resumed`.
+            InputError, CaptureError, QuantizeError, RangeError: see `quantize.finetuning`.
+        """
+        resumed, done = self.resumed(resume) if resume else (None, 0)
+        made = finetune(
+            self.model.module,
+            training.images,
+            training.labels,
+            training=options,
+            held_out=held_out,
+            calibration=len(self.calibration.pixels),
+            resumed=resumed,
+            done=done,
+            after=lambda module, epoch: write(self.saved(module, epoch.number), epoch),
+            **self.options,
+        )
+        quantized = with_origin(made.quantized, self.model, self.calibration)
+        return replace(made, quantized=quantized)
 
     def resumed(self, resume: Path) -> tuple[Module, int]:
         """Load what an earlier part has come to, and how many epochs it has done.
