@@ -5,7 +5,7 @@ Each call imports what it needs when it is called; the others stay unloaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lapilli.export.nir.check.check import Finding
+    from lapilli.model.fit import Epoch, Options, Split
+    from lapilli.quantize.finetuning import FineTuned
     from lapilli.quantize.options import QuantizeOptions
     from lapilli.quantize.pipeline import Quantized
 
@@ -53,6 +55,56 @@ def quantize_model(
     from lapilli.quantize import quantize
 
     return quantize(model, images, **options)
+
+
+def finetune(
+    model: nn.Module,
+    images: Pixels,
+    labels: npt.NDArray[np.int64],
+    *,
+    training: Options | None = None,
+    held_out: Split | None = None,
+    calibration: int | None = None,
+    resumed: nn.Module | None = None,
+    done: int = 0,
+    after: Callable[[nn.Module, Epoch], None] | None = None,
+    **options: Unpack[QuantizeOptions],
+) -> FineTuned:
+    """Train a module further in the integers that it will become.
+
+    Args:
+        model: trained in float, in evaluation mode; never changed.
+        images: training images, bytes (count, C, H, W), or (count, T, C, H, W).
+        labels: (count,) numbers of classes.
+        training: `lapilli.model.fit.Options`; 10 epochs by default.
+        held_out: `lapilli.model.fit.Split`, on which right answers of the integers are counted.
+        calibration: how many of the first images calibrate; all by default.
+        resumed: what an earlier run on this `model` has come to.
+        done: the epochs that it has done.
+        after: called after each epoch with the module as it is, in which to save it.
+        options: of `quantize_model`; `mean` and `std` normalise the images.
+
+    Returns:
+        The module with its trained parameters, and what `quantize_model` makes of it.
+
+    Raises:
+        InputError: images and labels that do not fit each other or the model.
+        CaptureError, QuantizeError, RangeError: the model has no integers, or cannot learn so.
+    """
+    from lapilli.quantize.finetuning import finetune as tune
+
+    return tune(
+        model,
+        images,
+        labels,
+        training=training,
+        held_out=held_out,
+        calibration=calibration,
+        resumed=resumed,
+        done=done,
+        after=after,
+        **options,
+    )
 
 
 def save(network: Network, path: str | Path) -> None:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from lapilli.model.families.lif import LIF
 from lapilli.model.neurons.adapters import reset_states
 
 Prepare = Callable[[npt.NDArray[np.uint8]], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of images, logits and labels: a number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +110,7 @@ def fit(
     *,
     held_out: Split | None = None,
     done: int = 0,
+    loss: Loss | None = None,
 ) -> Iterator[Epoch]:
     """Train `model` in place, from epoch `done`; after each epoch the caller may save it.
 
@@ -118,7 +121,9 @@ def fit(
         options: how to train.
         held_out: images to count right answers on.
         done: epochs that earlier runs have done.
+        loss: of a batch; cross entropy with `options.label_smoothing` by default.
     """
+    loss = loss or partial(cross_entropy, options)
     lay_out(model, torch.channels_last)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
@@ -138,7 +143,7 @@ def fit(
                 group["lr"] = rate
             images = augmented(training.images[chosen], options, generator)
             labels = torch.from_numpy(training.labels[chosen])
-            total += _step(model, optimiser, _laid_out(prepare(images)), labels, options)
+            total += _step(model, optimiser, _laid_out(prepare(images)), labels, options, loss)
         seconds = time.process_time() - start
         right = None if held_out is None else count_right(model, held_out, prepare)
         yield Epoch(number=epoch + 1, loss=total / per_epoch, right=right, cpu_seconds=seconds)
@@ -151,15 +156,22 @@ def _step(
     images: Tensor,
     labels: Tensor,
     options: Options,
+    loss: Loss,
 ) -> float:
     reset_states(model)
     with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
         logits = model(images)
-    loss = functional.cross_entropy(logits.float(), labels, label_smoothing=options.label_smoothing)
+    value = loss(images, logits.float(), labels)
     optimiser.zero_grad()
-    loss.backward()
+    value.backward()
     optimiser.step()
-    return float(loss.detach())
+    return float(value.detach())
+
+
+def cross_entropy(options: Options, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over a batch, of smoothed labels."""
+    del images
+    return functional.cross_entropy(logits, labels, label_smoothing=options.label_smoothing)
 
 
 def lay_out(model: nn.Module, layout: torch.memory_format) -> None:

@@ -5,7 +5,7 @@ scale), `weights` (fold and round), `neurons` (thresholds and the tie rule), `sh
 two for weights), `lower` (the graph, by `scaled_builder`), `fit` (until it fits Loihi's registers),
 `merging` (linear maps in a row), `pytorch` (the same integers in PyTorch), `health` and
 `image_statistics` (is it any good?), `recipe` (how it was made), `pipeline` (all of it), `replay`
-(PyTorch's side again, from a file).
+(PyTorch's side again, from a file), `finetuning` (training that knows its integers).
 """
 
 from lapilli.quantize.pipeline import Quantized as Quantized

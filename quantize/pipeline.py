@@ -84,9 +84,9 @@ def quantize(
     """
     source, prepared, image = begin(model, calibration, options)
     calibration = calibration.cpu()
-    bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
     scaling = scaling_of(options)
     target = scaling.target
+    bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
     if options.get("weight_scale") == "spikes":
         scaling = least_mismatch(Trials(prepared, source, image, calibration), bits, scaling)
     fitted = fit(prepared.merged, prepared.plan, image, bits, scaling)
@@ -144,6 +144,12 @@ def scaling_of(options: QuantizeOptions) -> Scaling:
         together=channels_together(options),
         target=named(options.get("target") or NAMES[0]),
     )
+
+
+def integers(prepared: Prepared, image: TensorType, options: QuantizeOptions) -> Fitted:
+    """Choose the integers of a prepared model by its weights alone; see `fit`."""
+    bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
+    return fit(prepared.merged, prepared.plan, image, bits, scaling_of(options))
 
 
 def _notes(prepared: Prepared, fitted: Fitted, why: tuple[Note, ...]) -> tuple[Note, ...]:

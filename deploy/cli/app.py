@@ -17,6 +17,7 @@ from lapilli.deploy.cli.comparing import compare
 from lapilli.deploy.cli.conformance import conformance
 from lapilli.deploy.cli.doctor import examine, fix, need
 from lapilli.deploy.cli.files import AsJson
+from lapilli.deploy.cli.finetuning import finetune
 from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.cli.quantizing import quantize
 from lapilli.deploy.cli.running import run
@@ -29,6 +30,7 @@ app.command("import")(cli_exchange.import_nir)
 app.command()(cli_exchange.golden)
 for command in (
     train,
+    finetune,
     quantize,
     run,
     compare,

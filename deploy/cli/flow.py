@@ -162,6 +162,11 @@ def quantize_model(
     """
     images = _shown(model, calibration, options)
     made = quantize(model.module, images, examined=examined, **options)
+    return with_origin(made, model, calibration)
+
+
+def with_origin(made: Quantized, model: Model, calibration: Images) -> Quantized:
+    """Write into the recipe which model it was, and which images calibrated."""
     if made.network.recipe is None:
         return made
     recipe = replace(made.network.recipe, model=model.made_from, images=calibration.facts())

@@ -121,14 +121,15 @@ def train(
         write_atomic(output, made.saved(epoch.number))
         told.append(epoch)
         if not as_json:
-            typer.echo(_line(epoch, epochs, len(training.images), hold_out))
+            typer.echo(epoch_line(epoch, epochs, len(training.images), hold_out))
     if as_json:
         print_json({"output": str(output), "epochs": [asdict(epoch) for epoch in told]})
     elif not told:
         typer.echo(f"{resume}: {made.epochs} epochs are done; more --epochs would go on")
 
 
-def _line(epoch: Epoch, epochs: int, images: int, held_out: int) -> str:
+def epoch_line(epoch: Epoch, epochs: int, images: int, held_out: int) -> str:
+    """Tell what an epoch gave."""
     told = f"epoch {epoch.number} of {epochs}: loss {epoch.loss:.4f}"
     if epoch.right is not None:
         share = 100 * epoch.right / held_out

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from lapilli.model.capture.axes import Dims, Factor, anonymous
@@ -46,8 +46,8 @@ class Signature:
         )
         return (*first, *anonymous(*shape[len(named) :]))
 
-    def logits(self, module: nn.Module, images: Tensor) -> Tensor:
-        """Call with images (B, ...), T second if they have time; return (B, classes)."""
+    def logits(self, module: Callable[[Tensor], Any], images: Tensor) -> Tensor:
+        """Call a module with images (B, ...), T second if they have time; return (B, classes)."""
         if not self.per_sample:
             return self._answer(module(self._arranged(images)))
         return torch.cat([self._answer(module(self._arranged(one[None]))) for one in images])

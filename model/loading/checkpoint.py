@@ -17,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lapilli.ir.errors import CheckpointError
+from lapilli.ir.recipe import Json
 from lapilli.model.families.table import (
     FAMILIES,
     Config,
@@ -64,6 +65,7 @@ class Checkpoint:
         entry: of which entry of the file the parameters are; empty where it has no other.
         others: entries that hold parameters, too, and were not taken.
         epochs: how many `lapilli train` has done; 0 where the file says nothing.
+        finetuning: what `lapilli finetune` says of its run; None where it has not written the file.
     """
 
     path: Path
@@ -73,6 +75,7 @@ class Checkpoint:
     entry: str = ""
     others: tuple[str, ...] = ()
     epochs: int = 0
+    finetuning: Mapping[str, Json] | None = None
 
     @property
     def family(self) -> str | None:
@@ -88,7 +91,11 @@ def save_checkpoint(
 
 
 def checkpoint_bytes(
-    model: nn.Module, config: Config | None, preprocessing: Preprocessing, epochs: int = 0
+    model: nn.Module,
+    config: Config | None,
+    preprocessing: Preprocessing,
+    epochs: int = 0,
+    finetuning: Mapping[str, Json] | None = None,
 ) -> bytes:
     """Return a `.safetensors` file of parameters and what is known of them.
 
@@ -97,6 +104,7 @@ def checkpoint_bytes(
         config: of which it was made; None for a class that is not one of our families.
         preprocessing: how its images were normalised.
         epochs: how many it was trained for; left out where 0.
+        finetuning: what a run of fine-tuning needs to go on.
     """
     metadata = {"preprocessing": json.dumps(asdict(preprocessing), sort_keys=True)}
     if config is not None:
@@ -104,6 +112,8 @@ def checkpoint_bytes(
         metadata["config"] = json.dumps(asdict(config), sort_keys=True)
     if epochs:
         metadata["epochs"] = str(epochs)
+    if finetuning is not None:
+        metadata["finetuning"] = json.dumps(finetuning, sort_keys=True)
     return save({k: v.contiguous() for k, v in model.state_dict().items()}, metadata)
 
 
@@ -191,11 +201,14 @@ def _load_safetensors(path: Path, key: str | None) -> Checkpoint:
         raise CheckpointError(path, f"unknown family {family!r}; known: {sorted(FAMILIES)}")
     try:
         epochs = int(metadata.get("epochs", "0"))
+        told = metadata.get("finetuning")
+        finetuning = None if told is None else dict(json.loads(told))
         if family is None:
-            return Checkpoint(path, state, epochs=epochs)
+            return Checkpoint(path, state, epochs=epochs, finetuning=finetuning)
         config = configuration(family, json.loads(metadata["config"]))
         stored = {k: tuple(v) for k, v in json.loads(metadata["preprocessing"]).items()}
-        return Checkpoint(path, state, config, Preprocessing(**stored), epochs=epochs)
+        known = Preprocessing(**stored)
+        return Checkpoint(path, state, config, known, epochs=epochs, finetuning=finetuning)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(path, f"its metadata cannot be read ({error})") from error
 

@@ -53,7 +53,7 @@ BASES: dict[str, list[list[str]]] = {
     ],
 }
 # They build environments or take half a minute and more: spoiled only where no work is done.
-SLOW = ("demo", "doctor", "train")
+SLOW = ("demo", "doctor", "train", "finetune")
 LONG = "9" * 400
 BAD = [
     "",

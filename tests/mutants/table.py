@@ -38,6 +38,7 @@ _FILE = (
 _QUANTIZE = "tests/quantize/test_neurons.py tests/quantize/test_thresholds.py tests/quantize/test_quantize.py"
 _REPLAY, _HEALTH = "tests/quantize/test_replay.py", "tests/quantize/test_health.py"
 _LAVA = "tests/simulators/test_lava.py"
+_FINETUNING = "tests/quantize/test_finetuning.py"
 _VALIDATE = "tests/deploy/test_validate.py"
 _FAST = "tests/simulators/test_fast.py"
 _NIR = "tests/export/test_nir_ops.py tests/export/test_nir.py"
@@ -152,6 +153,11 @@ MUTANTS = (
     # ---- quantize ----
     Mutant("quantize/neurons.py", "math.floor(t) if rule.strict else math.ceil(t) - 1", "math.ceil(t) - 1", _QUANTIZE),
     Mutant("quantize/staircase.py", "if level % 2 and not rule.half_up", "if level % 2", f"{_QUANTIZE} tests/model/test_integer_spikes.py"),
+    Mutant("quantize/finetuning/straight_through.py", "grad = grad * ctx.passes", "pass", _FINETUNING),
+    Mutant("quantize/finetuning/fake_quantized.py", "* float(image_scale(self._source))", "* (1.0 + float(image_scale(self._source)))", _FINETUNING),
+    Mutant("quantize/finetuning/tuning.py", "        fake.requantize()\n", "", _FINETUNING),
+    Mutant("quantize/finetuning/chains.py", "return straight_through(real, self._map(x, self.weight, self.bias))", "return real", _FINETUNING),
+    Mutant("quantize/finetuning/neurons.py", "return straight_through(real, spikes.to(x.dtype))", "return real", _FINETUNING),
     Mutant("quantize/weights.py", "bias = np.rint(folded.bias / float(output_scale))", "bias = np.floor(folded.bias / float(output_scale))", f"{_QUANTIZE} tests/quantize/test_folding.py"),
     Mutant("ir/tensor.py", "return (together & -together).bit_length() - 1 if together else 0", "return 0", "tests/quantize/test_fit.py"),
     Mutant("quantize/weights.py", "scales[group] = min(scales.get(group", "scales[group] = max(scales.get(group", "tests/quantize/test_fit.py"),

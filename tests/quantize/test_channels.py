@@ -267,7 +267,8 @@ class _Sliced(nn.Module):
         for step in x:
             s, mem = self.soft(step, mem)
             spikes.append(s)
-        return self.head(torch.stack(spikes)).mean(0)
+        soft: Tensor = self.head(torch.stack(spikes)).mean(0)
+        return soft
 
 
 @pytest.mark.parametrize("how", ["sliced", "soft"])

@@ -1,0 +1,134 @@
+"""Where a run of fine-tuning starts: options, the model in float, what an earlier run has done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lapilli.deploy.cli.flow import Model, with_origin
+from lapilli.deploy.cli.image_set import Images
+from lapilli.ir.errors import CheckpointError
+from lapilli.ir.recipe import Json
+from lapilli.model.families.table import Config, configuration
+from lapilli.model.fit import Epoch, Options, Split
+from lapilli.model.loading.checkpoint import checkpoint_bytes, load_checkpoint
+from lapilli.model.loading.strict import Module, load_strictly
+from lapilli.model.neurons.copies import copied
+from lapilli.quantize.finetuning import FineTuned, finetune
+from lapilli.quantize.options import QuantizeOptions, as_json, check_options
+from lapilli.quantize.recipe import parameter_digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run of fine-tuning, as its checkpoints remember it.
+
+    Attributes:
+        model: in float, from which every part of the run starts.
+        options: of `quantize`, normalisation and names of classes among them.
+        calibration: the images that calibrate.
+    """
+
+    model: Model
+    options: QuantizeOptions
+    calibration: Images
+
+    @classmethod
+    def of(cls, model: Model, options: QuantizeOptions, calibration: Images) -> Run:
+        """Complete the options by what is known of the model's images.
+
+        Raises:
+            NormalisationError: nothing says how they were normalised.
+            QuantizeError: options that make no sense.
+        """
+        check_options(options)
+        calibration.require_pixels()
+        known = model.normalisation()
+        options["mean"], options["std"] = known.mean, known.std
+        options["classes"] = known.classes or None
+        return cls(model=model, options=options, calibration=calibration)
+
+    def tuned(
+        self,
+        training: Split,
+        held_out: Split | None,
+        options: Options,
+        resume: Path | None,
+        write: Callable[[bytes, Epoch], None],
+    ) -> FineTuned:
+        """Train, from the model in float or from `resume`, and give each epoch's checkpoint.
+
+        Raises:
+            CheckpointError: see `resumed`.
+            InputError, CaptureError, QuantizeError, RangeError: see `quantize.finetuning`.
+        """
+        resumed, done = self.resumed(resume) if resume else (None, 0)
+        made = finetune(
+            self.model.module,
+            training.images,
+            training.labels,
+            training=options,
+            held_out=held_out,
+            calibration=len(self.calibration.pixels),
+            resumed=resumed,
+            done=done,
+            after=lambda module, epoch: write(self.saved(module, epoch.number), epoch),
+            **self.options,
+        )
+        quantized = with_origin(made.quantized, self.model, self.calibration)
+        return replace(made, quantized=quantized)
+
+    def resumed(self, resume: Path) -> tuple[Module, int]:
+        """Load what an earlier part has come to, and how many epochs it has done.
+
+        Raises:
+            CheckpointError: it is no file of `finetune`, or that of another run.
+        """
+        checkpoint = load_checkpoint(resume)
+        if checkpoint.finetuning is None:
+            raise CheckpointError(resume, "was not written by `lapilli finetune`")
+        told, mine = dict(checkpoint.finetuning), dict(self._told())
+        epochs = told.pop("epochs", None)
+        for name, value in mine.items():
+            if told.get(name) != value:
+                raise CheckpointError(
+                    resume,
+                    f"is of a run with other {name}: {_shown(told.get(name), value)}; go on as "
+                    "it began, or begin anew without --resume",
+                )
+        if not isinstance(epochs, int):
+            raise CheckpointError(resume, "does not say how many epochs were done")
+        return load_strictly(copied(self.model.module), checkpoint), epochs
+
+    def saved(self, module: Module, epochs: int) -> bytes:
+        """Return the checkpoint as a file, after so many epochs."""
+        told = {**self._told(), "epochs": epochs}
+        return checkpoint_bytes(module, self._config(), self.model.normalisation(), 0, told)
+
+    def _told(self) -> Mapping[str, Json]:
+        """What two parts of one run have in common."""
+        return {
+            "options": as_json(self.options),
+            "calibration": {
+                "count": len(self.calibration.pixels),
+                "sha256": self.calibration.facts()["sha256"],
+            },
+            "parameters in float": parameter_digest(self.model.module),
+        }
+
+    def _config(self) -> Config | None:
+        told = self.model.made_from.get("config")
+        if not isinstance(told, str):
+            return None  # a class of the user's own
+        fields = json.loads(told)
+        return configuration(fields.pop("family"), fields)
+
+
+def _shown(theirs: Json, mine: Json) -> str:
+    """Where two values differ, by name where they have names."""
+    if not isinstance(theirs, dict) or not isinstance(mine, dict):
+        return f"{theirs}, not {mine}"
+    names = sorted(n for n in theirs.keys() | mine.keys() if theirs.get(n) != mine.get(n))
+    return ", ".join(f"{name} {theirs.get(name)}, not {mine.get(name)}" for name in names)
