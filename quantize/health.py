@@ -22,7 +22,6 @@ from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.copies import copied
 from lapilli.quantize.fit import Fitted
 from lapilli.quantize.image_scale import quantized_images
-from lapilli.quantize.image_statistics import first_norm
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan
@@ -79,23 +78,20 @@ def examine(
 ) -> Health:
     """Look at the weights, and run float and integers on up to `most` images of the calibration."""
     captured, plan, lowered = prepared.captured, prepared.plan, fitted.lowered
-    chosen = np.linspace(0, len(calibration) - 1, min(most, len(calibration))).astype(int)
-    numbers = tuple(dict.fromkeys(chosen.tolist()))
+    numbers = chosen_images(len(calibration), most)
     images = calibration[list(numbers)]
     zeroed = {
         node: _zeroed(fitted.folded[name].weight, fitted.units[name].weight.array)
         for node, name in lowered.synapses.items()
     }
     module = copied(captured.module)  # whatever its forward leaves behind stays here
-    with first_norm(captured, plan, module) as seen:
-        in_float = _run(module, captured.signature, lowered, images)
+    in_float = _run(module, captured.signature, lowered, images)
     integers = torch.from_numpy(quantized_images(source, images).astype(np.float64))
     in_integers = _run(
         reference.module, reference.signature, lowered, integers * float(reference.image_scale)
     )
     rates = {node: Rates(rate, in_integers.rates[node]) for node, rate in in_float.rates.items()}
     notes = [
-        *(note for path, moments in seen.items() for note in moments.notes(path)),
         *_weight_notes(plan, fitted.folded, lowered, zeroed),
         *_rate_notes(rates),
         *_answer_notes(in_integers.logits, images),
@@ -108,6 +104,12 @@ def examine(
         tuple(in_integers.logits.argmax(-1).tolist()),
         tuple(notes),
     )
+
+
+def chosen_images(count: int, most: int) -> tuple[int, ...]:
+    """Numbers of at most so many of `count` images, spread over all of them."""
+    chosen = np.linspace(0, count - 1, min(most, count)).astype(int)
+    return tuple(dict.fromkeys(chosen.tolist()))
 
 
 def _zeroed(real: np.ndarray, integers: np.ndarray) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import TypedDict
 
@@ -13,6 +14,7 @@ from lapilli.model.neurons.described import rule_text
 
 TARGETS = ("lava", "stock")
 SCALES = ("mse", "max")
+_NO_LAYER = "is no linear map, nor a module around one, to give bits to"
 
 
 class QuantizeOptions(TypedDict, total=False):
@@ -68,15 +70,33 @@ def check_options(options: Mapping[str, object]) -> None:
     if odd := sorted(options.keys() - QuantizeOptions.__annotations__.keys()):
         raise TypeError(f"quantize has no argument {odd[0]!r}")
     single = options.get("layer_bits") or {}
-    if not isinstance(single, Mapping):
+    if not isinstance(single, Mapping) or not all(isinstance(path, str) for path in single):
         raise QuantizeError("image", "layer_bits takes paths and their bits")
     asked = [(options.get("weight_bits", 8), 8), (options.get("input_bits", 8), 16)]
     for bits, most in [*asked, *((bits, 8) for bits in single.values())]:
         if not isinstance(bits, int) or not 2 <= bits <= most:
-            raise QuantizeError("image", "weights take 2 to 8 bits, the input 2 to 16")
+            text = f"weights take 2 to 8 bits, the input 2 to 16, not {bits!r}"
+            raise QuantizeError("image", text)
     for name, known in (("target", TARGETS), ("weight_scale", SCALES)):
         if (value := options.get(name) or known[0]) not in known:
             raise QuantizeError("image", f"there is no {name} {value!r}: {' or '.join(known)}")
+
+
+def check_layers(options: QuantizeOptions, paths: Iterable[str]) -> None:
+    """Refuse bits for what is no module at all, before the model is looked at.
+
+    Args:
+        options: `layer_bits` is read.
+        paths: of all modules of the model.
+
+    Raises:
+        QuantizeError: a path that is none of them.
+    """
+    known = set(paths)
+    for path in sorted(set(options.get("layer_bits") or {}) - known):
+        near = difflib.get_close_matches(path, sorted(known), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise QuantizeError(path, f"{_NO_LAYER}{hint}")
 
 
 def weight_bits(options: QuantizeOptions, paths: Mapping[str, str]) -> dict[str, int]:
@@ -92,7 +112,7 @@ def weight_bits(options: QuantizeOptions, paths: Mapping[str, str]) -> dict[str,
     single, others = options.get("layer_bits") or {}, options.get("weight_bits", 8)
     inside = {name: [p for p in single if _is_within(path, p)] for name, path in paths.items()}
     if odd := sorted(set(single) - {p for found in inside.values() for p in found}):
-        raise QuantizeError(odd[0], "is no linear map, nor a module around one, to give bits to")
+        raise QuantizeError(odd[0], _NO_LAYER)
     return {
         name: single[max(found, key=len)] if found else others for name, found in inside.items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -14,16 +15,18 @@ from lapilli.ir.network import Network
 from lapilli.ir.passes.wiring import fuse_wiring
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture.signature import Signature
+from lapilli.quantize.calibration import calibration_notes, check_calibration
 from lapilli.quantize.fit import Fitted, fit
-from lapilli.quantize.health import Health, examine
-from lapilli.quantize.image_scale import (
-    image_scale,
-    image_type,
-    input_quantizer,
-    normalisation_notes,
-)
+from lapilli.quantize.health import Health, chosen_images, examine
+from lapilli.quantize.image_scale import image_scale, image_type, input_quantizer
+from lapilli.quantize.image_statistics import image_statistics
 from lapilli.quantize.lower import Lowered
-from lapilli.quantize.options import QuantizeOptions, check_options, weight_bits
+from lapilli.quantize.options import (
+    QuantizeOptions,
+    check_layers,
+    check_options,
+    weight_bits,
+)
 from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
@@ -59,6 +62,7 @@ def quantize(
     calibration: Tensor,
     *,
     examined: int = _EXAMINED,
+    warn: Callable[[Note], None] | None = None,
     **options: Unpack[QuantizeOptions],
 ) -> Quantized:
     """Turn a trained spiking transformer into integers.
@@ -69,6 +73,8 @@ def quantize(
         calibration: normalised *training* images (count, C, H, W), to choose the input scale;
             (count, T, C, H, W) for a layout with time.
         examined: on how many of them float and integers are compared, for warnings.
+        warn: called with what speaks against the calibration, before anything takes time; it is
+            among the notes, too.
         options: see `QuantizeOptions`.
 
     Returns:
@@ -80,14 +86,17 @@ def quantize(
         RangeError: a state does not fit 24 bits, whatever is given up.
     """
     check_options(options)
-    layout = options.get("layout", "BCHW")
-    if calibration.ndim != len(layout) or not len(calibration):
-        axes = ", ".join(["count", *("T" if "T" in layout else ""), "C", "H", "W"])
-        raise QuantizeError("image", f"calibration must be ({axes}), got {calibration.shape}")
+    check_calibration(calibration, options)
+    check_layers(options, (path for path, _ in model.named_modules(remove_duplicate=False)))
     calibration = calibration.cpu()
     source = input_quantizer(calibration, options)
+    early = calibration_notes(calibration, options)
+    _tell(early, warn)
     sample = tuple(calibration.shape[1:])
     prepared = prepare(model, sample, image_scale(source), options)
+    images = calibration[list(chosen_images(len(calibration), examined))]
+    unlike = image_statistics(prepared.captured, images)
+    _tell(unlike, warn)
     image = image_type(source, sample[-3:], counts=options.get("counts", False))
     stock = options.get("target") == "stock"
     bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
@@ -101,7 +110,8 @@ def quantize(
     reference, why = assemble(prepared, fitted.units, fitted.lowered, graph, source)
     health = examine(prepared, fitted, reference, source, calibration, examined)
     notes = (
-        *normalisation_notes(calibration, options),
+        *early,
+        *unlike,
         *health.notes,
         *_notes(prepared, fitted, why),
     )
@@ -114,6 +124,12 @@ def quantize(
         recipe=made,
     )
     return Quantized(network, reference, certify(graph), notes, health, prepared.captured.signature)
+
+
+def _tell(notes: list[Note], warn: Callable[[Note], None] | None) -> None:
+    if warn is not None:
+        for note in notes:
+            warn(note)
 
 
 def _notes(prepared: Prepared, fitted: Fitted, why: tuple[Note, ...]) -> tuple[Note, ...]:

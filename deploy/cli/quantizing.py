@@ -39,6 +39,7 @@ from lapilli.deploy.cli.outputs import STANDARD_OUTPUT, check_outputs, destinati
 if TYPE_CHECKING:
     from lapilli.deploy.cli.flow import Model
     from lapilli.deploy.cli.image_set import Images
+    from lapilli.ir.recipe import Note
     from lapilli.quantize.pipeline import Quantized
 
 _ModelSource = Annotated[
@@ -109,11 +110,25 @@ def quantize(
 ) -> None:
     """Turn a checkpoint, or a model of your own, into an integer graph."""
     need("torch")
-    from lapilli.deploy.cli import flow
+    from lapilli.deploy.cli import flow, report
     from lapilli.deploy.cli import images as image_files
     from lapilli.model.neurons.described import parse_neurons
+    from lapilli.quantize.options import QuantizeOptions, check_options
 
     images = calibration_of(model, calibration)
+    options = QuantizeOptions(
+        weight_bits=weight_bits,
+        layer_bits=bits_of_layers(layer_bits or []),
+        weight_scale=weight_scale,
+        input_bits=input_bits,
+        target=target,
+        layout=layout,
+        counts=counts,
+        result=index_or_key(result),
+        neurons=parse_neurons(neuron) if neuron else None,
+        per_sample=per_sample,
+    )
+    check_options(options)  # before images are read, which can take long
     to_stream = check_outputs([output], [Path(model), *([checkpoint] if checkpoint else [])])
     how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
     training = image_files.training_images(images, how, calibration_count)
@@ -131,22 +146,16 @@ def quantize(
         unused=unused,
     )
     opened = open_model(model, asked, training.pixels.shape[-3])
-    quantized = flow.quantize_model(
-        opened,
-        training,
-        examined=_EXAMINED,
-        weight_bits=weight_bits,
-        layer_bits=bits_of_layers(layer_bits or []),
-        weight_scale=weight_scale,
-        input_bits=input_bits,
-        target=target,
-        layout=layout,
-        counts=counts,
-        result=index_or_key(result),
-        neurons=parse_neurons(neuron) if neuron else None,
-        per_sample=per_sample,
-    )
+    told: list[Note] = []  # what is said at once is not said again at the end
+
+    def warn(note: Note) -> None:
+        told.append(note)
+        report.print_warnings([] if as_json else [note], err=True)
+
+    quantized = flow.quantize_model(opened, training, examined=_EXAMINED, warn=warn, **options)
     _write(quantized, opened, training, output, to_stream=to_stream, as_json=as_json)
+    left = [note for note in quantized.notes if note not in told]
+    report.print_warnings([] if as_json else left, err=True)
 
 
 def _write(
@@ -177,4 +186,3 @@ def _write(
     else:
         shown = {k: v for k, v in facts.items() if k != "weights_zeroed"}  # a row for each synapse
         report.print_facts(str(output), shown, err=err)
-        report.print_warnings(quantized.notes, err=True)
