@@ -30,10 +30,10 @@ from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, record
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.weights import Folded
 
-_NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is not the layer
+NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is not the layer
 _HUGE = 1e6  # times the median of a synapse's weights: one weight takes all the bits
 _PIXELS = 1 << 18  # shown at a time
-_SATURATED = 0.999  # of all events that a neuron can send
+SATURATED = 0.999  # of all events that a neuron can send
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def _weight_notes(
         weight, path = np.abs(folded[name].weight), plan.units[name].path
         if not weight.any():
             notes.append(Note(NoteKind.UNUSUAL_WEIGHTS, path, "all its weights are 0"))
-        elif zeroed[node] >= _NEARLY_ALL:
+        elif zeroed[node] >= NEARLY_ALL:
             text = f"{zeroed[node]:.1%} of its weights became 0: the layer is lost"
             notes.append(Note(NoteKind.LOST_WEIGHTS, path, text))
         median = float(np.median(weight[weight > 0])) if weight.any() else 0.0
@@ -196,7 +196,7 @@ def _rate_notes(rates: Mapping[str, Rates]) -> list[Note]:
         if rate.in_float > 0 and rate.in_integers == 0:
             text = f"fires {rate.in_float:.2%} in float and never in integers"
             notes.append(Note(NoteKind.SILENT, node, text))
-        if rate.in_float < _SATURATED <= rate.in_integers:
+        if rate.in_float < SATURATED <= rate.in_integers:
             text = f"fires {rate.in_float:.2%} in float and always in integers"
             notes.append(Note(NoteKind.SATURATED, node, text))
     return notes

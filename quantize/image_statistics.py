@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -120,16 +120,16 @@ class _Moments:
 def _listening(moments: Sequence[_Moments], *, whole: bool) -> Iterator[None]:
     """Add up what batch norms are given; end a forward once all were, or let it be `whole`."""
 
-    def listen(one: _Moments, given: Tensor) -> None:
-        one.add(given)
-        one.heard = True
-        if not whole and all(other.heard for other in moments):
-            raise _EnoughHeardError
+    def listener(one: _Moments) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def listen(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            one.add(args[0].detach())
+            one.heard = True
+            if not whole and all(other.heard for other in moments):
+                raise _EnoughHeardError
 
-    hooks = [
-        one.norm.register_forward_pre_hook(lambda _, args, one=one: listen(one, args[0].detach()))
-        for one in moments
-    ]
+        return listen
+
+    hooks = [one.norm.register_forward_pre_hook(listener(one)) for one in moments]
     try:
         yield
     finally:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 NAMES = {
     "Graph", "LapilliError", "Network", "Recording", "Report", "check_nir", "compare",
-    "export_net", "export_nir", "export_onnx", "import_nir", "inspect", "load", "quantize_model",
-    "run", "save",
+    "export_net", "export_nir", "export_onnx", "import_nir", "inspect", "load",
+    "quantization_report", "quantize_model", "run", "save",
 }  # fmt: skip
 
 

@@ -106,6 +106,12 @@ def quantize(
     target: Annotated[
         str, typer.Option(help="lava, or stock: only states of stock neurons and portable NIR.")
     ] = "lava",
+    report_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="Write what happened to each layer as well: .html, .md or .json."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a checkpoint, or a model of your own, into an integer graph."""
@@ -129,7 +135,12 @@ def quantize(
         per_sample=per_sample,
     )
     check_options(options)  # before images are read, which can take long
-    to_stream = check_outputs([output], [Path(model), *([checkpoint] if checkpoint else [])])
+    outputs = [output, *([report_file] if report_file else [])]
+    to_stream = check_outputs(outputs, [Path(model), *([checkpoint] if checkpoint else [])])
+    if report_file:
+        from lapilli.deploy.report.pages import writer
+
+        writer(report_file)  # refuses a suffix now
     how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
     training = image_files.training_images(images, how, calibration_count)
     asked = ModelOptions(
@@ -156,6 +167,10 @@ def quantize(
     _write(quantized, opened, training, output, to_stream=to_stream, as_json=as_json)
     left = [note for note in quantized.notes if note not in told]
     report.print_warnings([] if as_json else left, err=True)
+    if report_file:
+        from lapilli.deploy.cli.quantization import write_report
+
+        write_report(quantized, opened, training, report_file, quiet=as_json)
 
 
 def _write(
