@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,19 +47,25 @@ class Program(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W), or (B, T, C, H, W), to logits (B, classes)."""
+        return finished(self.steps(images))
+
+    def steps(self, images: Tensor) -> Generator[None, None, Tensor]:
+        """The same from neuron to neuron: stops behind each, and returns the logits at the end."""
         timed = "T" in self.captured.signature.layout
         given = images.transpose(0, 1) if timed else images[None]
         values: dict[str, Tensor] = {}
         left = Counter(i for call in self.captured.calls.values() for i in call.inputs)
         for call in self.captured.calls.values():
-            args = [values[i] for i in call.inputs]
-            values[call.name] = (
-                given if isinstance(call.op, program.Input) else self._value(call, args)
-            )
+            is_input = isinstance(call.op, program.Input)
+            value = given if is_input else self._value(call, [values[i] for i in call.inputs])
+            values[call.name] = value
             left.subtract(call.inputs)
             for read in set(call.inputs):
                 if not left[read] and read != self.captured.output:
                     del values[read]
+            del value
+            if isinstance(call.op, program.Neuron):
+                yield
         logits = values[self.captured.output]
         return logits.mean(0) if self.captured.signature.per_step else logits[0]
 
@@ -143,6 +149,16 @@ class Program(nn.Module):
 
     def _constant(self, name: str) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(self.captured.constants[name]))
+
+
+def finished(steps: Generator[None, None, Tensor]) -> Tensor:
+    """Go to the end of `Program.steps`, and return the logits."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            logits: Tensor = end.value
+            return logits
 
 
 def _synapse(op: program.Synapse, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
