@@ -161,7 +161,7 @@ def _run(module: nn.Module, signature: Signature, lowered: Lowered, images: Tens
     few = 1 if signature.per_sample else max(1, _PIXELS * len(images) // images.numel())
     for some in images.to(dtype).split(few):
         events = _Events()
-        with torch.no_grad(), recorder(module, paths, events):
+        with torch.no_grad(), recorder(module, paths, events, membranes=False):
             logits.append(signature.logits(module, some).double().numpy())
         for node, (fire, neuron) in firing.items():
             most = float(fire.rule.output_scale) * _most(neuron)
@@ -180,10 +180,15 @@ def _weight_notes(
         elif zeroed[node] >= NEARLY_ALL:
             text = f"{zeroed[node]:.1%} of its weights became 0: the layer is lost"
             notes.append(Note(NoteKind.LOST_WEIGHTS, path, text))
-        median = float(np.median(weight[weight > 0])) if weight.any() else 0.0
-        if median and float(weight.max()) > _HUGE * median:
+        largest = float(weight.max())
+        small = np.count_nonzero(weight < largest / _HUGE) - np.count_nonzero(weight == 0)
+        if small and 2 * small >= np.count_nonzero(weight):  # else the median is not so small
+            median = float(np.median(weight[weight > 0]))
+        else:
+            median = largest
+        if largest > _HUGE * median:
             text = (
-                f"its largest weight is {float(weight.max()):.3g}, its median {median:.3g}: "
+                f"its largest weight is {largest:.3g}, its median {median:.3g}: "
                 "one weight decides the scale of all"
             )
             notes.append(Note(NoteKind.UNUSUAL_WEIGHTS, path, text))

@@ -4,6 +4,9 @@ Both run in float64 with parameters of four bits, on images of four bits: then n
 and no sum is rounded, the order of summation cannot matter, and equal means equal. Only a
 constant that floats cannot hold, such as an average over 49, rounds after all: then spikes
 are equal, and currents as near as float64 is.
+
+They run in step: when a neuron of the author's has fired, the program comes as far, both are
+compared, and nothing of either is kept.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lapilli.ir.errors import MismatchError
 from lapilli.model.capture import program
@@ -45,7 +49,12 @@ def check_agreement(captured: Captured) -> None:
     asked = captured.signature
     shape = ((captured.T,) if "T" in asked.layout else ()) + step_shape(image.dims)
     again = capture(
-        coarse, shape, layout=asked.layout, per_sample=asked.per_sample, leaf=asked.leaf
+        coarse,
+        shape,
+        layout=asked.layout,
+        per_sample=asked.per_sample,
+        leaf=asked.leaf,
+        repeatable=True,
     )
     weights = {
         c.name: _weights(again, c.op)
@@ -79,8 +88,9 @@ def _compare(captured: Captured, module: nn.Module, ours: Program, images: Tenso
 
     with (
         torch.no_grad(),
-        recorder(ours, paths, _Side(pairs=pairs)),
-        recorder(module, paths, _Side(pairs=pairs, then=follow)),
+        _RowByRow(),
+        recorder(ours, paths, _Side(pairs=pairs), membranes=False),
+        recorder(module, paths, _Side(pairs=pairs, then=follow), membranes=False),
     ):
         expected = captured.signature.logits(module, images)
         got = finished(steps)
@@ -136,6 +146,18 @@ class _Side(NeuronRecorder):
         self.made[path] += 1
         self.pairs.add(key, call)
         self.then(key)
+
+
+class _RowByRow(TorchFunctionMode):
+    """Convolves images one by one: float64's convolution copies every window of all it is given."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
+    ) -> Any:
+        if func is torch.conv2d and args[0].ndim == 4 and args[0].dtype is torch.float64:
+            rows, *others = args
+            return torch.cat([func(row, *others, **(kwargs or {})) for row in rows.split(1)])
+        return func(*args, **(kwargs or {}))
 
 
 def _with_own_states(module: nn.Module) -> nn.Module:

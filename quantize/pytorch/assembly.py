@@ -13,7 +13,7 @@ from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.agreement import check_agreement
 from lapilli.quantize.pytorch.narrow import narrow
 from lapilli.quantize.pytorch.reference import PyTorchReference
-from lapilli.quantize.pytorch.runnable import runnable
+from lapilli.quantize.pytorch.runnable import author_runnable, program_runnable, reasons
 from lapilli.quantize.shiftmax import set_shiftmaxes
 from lapilli.quantize.weights import IntegerUnit
 
@@ -31,12 +31,15 @@ def assemble(
         QuantizeError: the captured program would have to read a membrane.
         MismatchError: the captured program is not the author's forward.
     """
-    runs = runnable(prepared.merged, prepared.plan, units, lowered.neurons)
-    set_shiftmaxes(runs.module, lowered.shiftmaxes)
-    if runs.why:
-        check_agreement(prepared.captured)
+    merged, plan = prepared.merged, prepared.plan
+    if why := reasons(merged, plan, units):
+        check_agreement(prepared.captured)  # before there are weights anew: both take memory
+        runs = program_runnable(merged, plan, units, lowered.neurons)
+        set_shiftmaxes(runs.module, lowered.shiftmaxes)
     else:
-        narrow(runs.module, prepared.merged, prepared.plan, units, lowered)
+        runs = author_runnable(merged, plan, units, lowered.neurons)
+        set_shiftmaxes(runs.module, lowered.shiftmaxes)
+        narrow(runs.module, merged, plan, units, lowered)
     reference = PyTorchReference(
         module=runs.module,
         image_scale=image_scale(source),
@@ -46,4 +49,4 @@ def assemble(
         logits=graph.outputs[0],
         signature=runs.signature,
     )
-    return reference, runs.why
+    return reference, why
