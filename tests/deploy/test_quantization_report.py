@@ -207,8 +207,11 @@ def _with_weight(made: Quantized, name: str) -> Quantized:
 
 @pytest.mark.parametrize(("layer", "shows"), [("fc", "lif1"), ("b", "lif3"), ("head", "logits")])
 def test_a_wrong_integer_shows(made: Quantized, model: Tiny, layer: str, shows: str) -> None:
-    found = lp.quantization_report(_with_weight(made, layer), model, pixels())
-    assert found.mismatches > 0
+    faulty = _with_weight(made, layer)
+    found = lp.quantization_report(faulty, model, pixels())
+    (compared,) = lp.compare(faulty, pixels(), on="reference").comparisons
+    assert found.mismatches == compared.mismatches > 0
+    assert found.compared == compared.compared
     assert found.first_wrong == shows
     wrong = [row.node for row in found.suspicious if row.state == "wrong"]
     assert wrong[:1] == ([] if shows == "logits" else [shows])
