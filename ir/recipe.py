@@ -37,6 +37,7 @@ class NoteKind(enum.Enum):
     SILENT = "silent"
     SATURATED = "saturated"
     SAME_ANSWER = "same answer"
+    CALIBRATION = "calibration"
     NORMALISATION = "normalisation"
     CLIPPED = "clipped"
 
@@ -48,6 +49,7 @@ WARNINGS = frozenset(
         NoteKind.SILENT,
         NoteKind.SATURATED,
         NoteKind.SAME_ANSWER,
+        NoteKind.CALIBRATION,
         NoteKind.NORMALISATION,
         NoteKind.CLIPPED,
     }

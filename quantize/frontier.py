@@ -63,8 +63,8 @@ def frontier(
     Raises:
         CaptureError, QuantizeError, RangeError: see `quantize`.
     """
-    source, prepared, image = begin(model, calibration, options)
-    trials = Trials(prepared, source, image, calibration.cpu(), most=images)
+    begun = begin(model, calibration, options)
+    trials = Trials(begun.prepared, begun.source, begun.image, calibration.cpu(), most=images)
     search = _Search(trials, scaling_of(options), progress)
     return search.points()
 

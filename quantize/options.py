@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import TypedDict
 
@@ -15,6 +16,7 @@ from lapilli.model.neurons.described import rule_text
 
 SCALES = ("mse", "max", "spikes")
 _GROUP = re.compile(r"group:([1-9][0-9]{0,5})")
+_NO_LAYER = "is no linear map, nor a module around one, to give bits to"
 
 
 class QuantizeOptions(TypedDict, total=False):
@@ -78,7 +80,7 @@ def check_options(options: Mapping[str, object]) -> None:
     if odd := sorted(options.keys() - QuantizeOptions.__annotations__.keys()):
         raise TypeError(f"quantize has no argument {odd[0]!r}")
     single = options.get("layer_bits") or {}
-    if not isinstance(single, Mapping):
+    if not isinstance(single, Mapping) or not all(isinstance(path, str) for path in single):
         raise QuantizeError("image", "layer_bits takes paths and their bits")
     for name, known in (("target", NAMES), ("weight_scale", SCALES)):
         if (value := options.get(name) or known[0]) not in known:
@@ -87,11 +89,11 @@ def check_options(options: Mapping[str, object]) -> None:
     weights = [options.get("weight_bits", 8), *single.values()]
     pixels = [options.get("input_bits", 8)]
     for asked, most in ((weights, target.weight_bits), (pixels, target.input_bits)):
-        if not all(isinstance(bits, int) and 2 <= bits <= most for bits in asked):
+        if unfit := [b for b in asked if not isinstance(b, int) or not 2 <= b <= most]:
             raise QuantizeError(
                 "image",
                 f"for {target.name}, weights take 2 to {target.weight_bits} bits, the input 2 to "
-                f"{target.input_bits}; more take the target wide",
+                f"{target.input_bits}, not {unfit[0]!r}; more take the target wide",
             )
     if channels_together(options) and target.stock:
         text = "stock neurons have one threshold for all channels: take scales 'tensor'"
@@ -113,6 +115,23 @@ def channels_together(options: Mapping[str, object]) -> int:
     return int(found[1])
 
 
+def check_layers(options: QuantizeOptions, paths: Iterable[str]) -> None:
+    """Refuse bits for what is no module at all, before the model is looked at.
+
+    Args:
+        options: `layer_bits` is read.
+        paths: of all modules of the model.
+
+    Raises:
+        QuantizeError: a path that is none of them.
+    """
+    known = set(paths)
+    for path in sorted(set(options.get("layer_bits") or {}) - known):
+        near = difflib.get_close_matches(path, sorted(known), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise QuantizeError(path, f"{_NO_LAYER}{hint}")
+
+
 def weight_bits(options: QuantizeOptions, paths: Mapping[str, str]) -> dict[str, int]:
     """Bits of the weights of each linear map.
 
@@ -126,7 +145,7 @@ def weight_bits(options: QuantizeOptions, paths: Mapping[str, str]) -> dict[str,
     single, others = options.get("layer_bits") or {}, options.get("weight_bits", 8)
     inside = {name: [p for p in single if _is_within(path, p)] for name, path in paths.items()}
     if odd := sorted(set(single) - {p for found in inside.values() for p in found}):
-        raise QuantizeError(odd[0], "is no linear map, nor a module around one, to give bits to")
+        raise QuantizeError(odd[0], _NO_LAYER)
     return {
         name: single[max(found, key=len)] if found else others for name, found in inside.items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -16,16 +17,19 @@ from lapilli.ir.recipe import Note, NoteKind
 from lapilli.ir.targets.table import NAMES, named
 from lapilli.ir.types import TensorType
 from lapilli.model.capture.signature import Signature
+from lapilli.quantize.calibration import calibration_notes, check_calibration
 from lapilli.quantize.fit import Fitted, Scaling, fit
-from lapilli.quantize.health import Health, examine
-from lapilli.quantize.image_scale import (
-    image_scale,
-    image_type,
-    input_quantizer,
-    normalisation_notes,
-)
+from lapilli.quantize.health import Health, chosen_images, examine
+from lapilli.quantize.image_scale import image_scale, image_type, input_quantizer
+from lapilli.quantize.image_statistics import image_statistics
 from lapilli.quantize.lower import Lowered
-from lapilli.quantize.options import QuantizeOptions, channels_together, check_options, weight_bits
+from lapilli.quantize.options import (
+    QuantizeOptions,
+    channels_together,
+    check_layers,
+    check_options,
+    weight_bits,
+)
 from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
@@ -62,6 +66,7 @@ def quantize(
     calibration: Tensor,
     *,
     examined: int = _EXAMINED,
+    warn: Callable[[Note], None] | None = None,
     **options: Unpack[QuantizeOptions],
 ) -> Quantized:
     """Turn a trained spiking transformer into integers.
@@ -72,6 +77,8 @@ def quantize(
         calibration: normalised *training* images (count, C, H, W), to choose the input scale;
             (count, T, C, H, W) for a layout with time.
         examined: on how many of them float and integers are compared, for warnings.
+        warn: called with what speaks against the calibration, before anything takes time; it is
+            among the notes, too.
         options: see `QuantizeOptions`.
 
     Returns:
@@ -82,8 +89,12 @@ def quantize(
         QuantizeError: a layer has no integer form.
         RangeError: a number does not fit the target's registers, whatever is given up.
     """
-    source, prepared, image = begin(model, calibration, options)
+    begun = begin(model, calibration, options, warn)
+    source, prepared, image = begun.source, begun.prepared, begun.image
     calibration = calibration.cpu()
+    images = calibration[list(chosen_images(len(calibration), examined))]
+    unlike = image_statistics(prepared.captured, images)
+    _tell(unlike, warn)
     scaling = scaling_of(options)
     target = scaling.target
     bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
@@ -98,7 +109,8 @@ def quantize(
     reference, why = assemble(prepared, fitted.units, fitted.lowered, graph, source)
     health = examine(prepared, fitted, reference, source, calibration, examined)
     notes = (
-        *normalisation_notes(calibration, options),
+        *begun.notes,
+        *unlike,
         *health.notes,
         *_notes(prepared, fitted, why),
     )
@@ -117,24 +129,44 @@ def quantize(
     return Quantized(network, reference, certify(graph), notes, health, prepared.captured.signature)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Begun:
+    """What is known before any weight is looked at.
+
+    Attributes:
+        source: how images become integers; image: the type of one step of them.
+        prepared: the model as a program.
+        notes: what speaks against the calibration.
+    """
+
+    source: InputQuantizer
+    image: TensorType
+    prepared: Prepared
+    notes: list[Note]
+
+
 def begin(
-    model: nn.Module, calibration: Tensor, options: QuantizeOptions
-) -> tuple[InputQuantizer, Prepared, TensorType]:
-    """Choose the scale of the images and capture the model: what comes before any weight.
+    model: nn.Module,
+    calibration: Tensor,
+    options: QuantizeOptions,
+    warn: Callable[[Note], None] | None = None,
+) -> Begun:
+    """Check what was given, choose the scale of the images and capture the model.
 
     Raises:
         CaptureError, QuantizeError: see `quantize`.
     """
     check_options(options)
-    layout = options.get("layout", "BCHW")
-    if calibration.ndim != len(layout) or not len(calibration):
-        axes = ", ".join(["count", *("T" if "T" in layout else ""), "C", "H", "W"])
-        raise QuantizeError("image", f"calibration must be ({axes}), got {calibration.shape}")
-    source = input_quantizer(calibration.cpu(), options)
+    check_calibration(calibration, options)
+    check_layers(options, (path for path, _ in model.named_modules(remove_duplicate=False)))
+    calibration = calibration.cpu()
+    source = input_quantizer(calibration, options)
+    notes = calibration_notes(calibration, options)
+    _tell(notes, warn)
     sample = tuple(calibration.shape[1:])
     prepared = prepare(model, sample, image_scale(source), options)
     image = image_type(source, sample[-3:], counts=options.get("counts", False))
-    return source, prepared, image
+    return Begun(source, image, prepared, notes)
 
 
 def scaling_of(options: QuantizeOptions) -> Scaling:
@@ -150,6 +182,12 @@ def integers(prepared: Prepared, image: TensorType, options: QuantizeOptions) ->
     """Choose the integers of a prepared model by its weights alone; see `fit`."""
     bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
     return fit(prepared.merged, prepared.plan, image, bits, scaling_of(options))
+
+
+def _tell(notes: list[Note], warn: Callable[[Note], None] | None) -> None:
+    if warn is not None:
+        for note in notes:
+            warn(note)
 
 
 def _notes(prepared: Prepared, fitted: Fitted, why: tuple[Note, ...]) -> tuple[Note, ...]:

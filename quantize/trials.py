@@ -24,6 +24,7 @@ from lapilli.quantize.image_scale import image_scale, quantized_images
 from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.assembly import quantized_runnable
 from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, recorder
+from lapilli.quantize.pytorch.runnable import reasons
 
 _IMAGES = 64  # of the calibration, that every choice is tried on, at most
 _AT_A_TIME = 16
@@ -87,7 +88,8 @@ class Trials:
 
     def score(self, fitted: Fitted) -> Score:
         """Run integers on the images, and compare every spike with float's."""
-        runs = quantized_runnable(self.prepared, fitted.units, fitted.lowered)
+        program = bool(reasons(self.prepared.merged, self.prepared.plan, fitted.units))
+        runs = quantized_runnable(self.prepared, fitted.units, fitted.lowered, program=program)
         run = self._run(runs.module, runs.signature, self._given)
         pairs = list(zip(self._float.spikes, run.spikes, strict=True))
         differ = sum(int((mine != theirs).sum()) for mine, theirs in pairs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from lapilli.deploy.cli.image_set import Images
 from lapilli.deploy.cli.taken import taken_from
 from lapilli.ir.errors import CheckpointError, LapilliError
 from lapilli.ir.network import Network
-from lapilli.ir.recipe import Json
+from lapilli.ir.recipe import Json, Note
 from lapilli.model.capture.signature import Signature
 from lapilli.model.families.presets import PRESETS, normalisation
 from lapilli.model.families.table import Config, configuration, family_of
@@ -152,16 +152,23 @@ def checkpoint_model(checkpoint: Checkpoint) -> Model:
 
 
 def quantize_model(
-    model: Model, calibration: Images, *, examined: int = 16, **options: Unpack[QuantizeOptions]
+    model: Model,
+    calibration: Images,
+    *,
+    examined: int = 16,
+    warn: Callable[[Note], None] | None = None,
+    **options: Unpack[QuantizeOptions],
 ) -> Quantized:
     """Quantize a model with images as files hold them, and write down which model it was.
+
+    `examined` and `warn` are those of `quantize`.
 
     Raises:
         NormalisationError: nothing says how its images were normalised.
         CaptureError, QuantizeError, RangeError: see `quantize`.
     """
     images = _shown(model, calibration, options)
-    made = quantize(model.module, images, examined=examined, **options)
+    made = quantize(model.module, images, examined=examined, warn=warn, **options)
     return with_origin(made, model, calibration)
 
 

@@ -8,10 +8,13 @@ is, so that all values of a *zone*, what operators of no module connect, have on
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 
 import numpy as np
+import torch
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import finest_bit, neuron_bounds
@@ -22,6 +25,14 @@ from lapilli.model.neurons.rule import NeuronRule, Rule
 from lapilli.quantize.neurons import IntegerNeuron
 
 LARGEST = 1 << SIGNIFICAND.bits  # up to here, every integer is a float32
+_FLAGS = threading.Lock()  # PyTorch's flags are the process's
+
+
+@contextmanager
+def no_transform() -> Iterator[None]:
+    """Switch off NNPACK, whose convolutions are transforms; oneDNN is asked for the direct ones."""
+    with _FLAGS, torch.backends.nnpack.flags(enabled=False):
+        yield
 
 
 def narrow_nodes(graph: Graph, modules: Collection[str]) -> frozenset[str]:

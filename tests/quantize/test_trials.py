@@ -32,8 +32,8 @@ _PATHS = {"conv", "fc", "a", "b", "head"}
 
 @pytest.fixture(scope="module")
 def trials() -> Trials:
-    source, prepared, image = begin(tiny(), images(), {"input_bits": 5})
-    return Trials(prepared, source, image, images())
+    begun = begin(tiny(), images(), {"input_bits": 5})
+    return Trials(begun.prepared, begun.source, begun.image, images())
 
 
 def _fitted(trials: Trials, bits: int, scaling: Scaling | None = None) -> Fitted:
