@@ -6,8 +6,8 @@ output channel has one), `weights` (fold and round), `neurons` (thresholds and t
 `shiftmax` (powers of two for weights), `lower` (the graph, by `scaled_builder`), `fit` (until it
 fits a target's registers), `merging` (linear maps in a row), `pytorch` (the same integers in
 PyTorch), `health` and `image_statistics` (is it any good?), `trials` and `frontier` (which choice
-is better?), `recipe` (how it was made), `pipeline` (all of it), `replay` (PyTorch's side again, from a
-file), `finetuning` (training that knows its integers).
+is better?), `recipe` (how it was made), `pipeline` (all of it), `replay` (PyTorch's side again, of
+a file), `finetuning` (training that knows its integers).
 """
 
 from lapilli.quantize.pipeline import Quantized as Quantized

@@ -53,7 +53,8 @@ class IntegerUnit:
 
     def _real(self, integers: IntTensor, scale: Fraction) -> FloatArray:
         units = integers.array * along_channels(self.factors, integers.array.ndim)
-        return np.asarray(units * float(scale.numerator) / float(scale.denominator))
+        real = units * float(scale.numerator) / float(scale.denominator)
+        return np.asarray(real, np.float64)
 
 
 def neuron_factors(plan: Plan, units: Mapping[str, IntegerUnit]) -> dict[str, IntTensor]:
