@@ -231,6 +231,14 @@ def test_neurons_with_and_without_a_gradient(
     assert done.epochs[-1].loss < done.epochs[0].loss
 
 
+def test_an_integer_neuron_fires_whatever_the_float_one_inside_does() -> None:
+    made = fake(Net(LIF(tau=1.5, v_threshold=0.25)).eval())
+    inside = made.running.get_submodule("lif.own.module")
+    assert isinstance(inside, LIF)
+    inside.v_threshold = 100.0
+    require_equal_spikes(made, _KNOWN.normalise(split().images[:6]))
+
+
 def test_a_step_has_the_gradient_of_a_sigmoid() -> None:
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)[None].requires_grad_()
     rule = replace(_RULE, v_threshold=Fraction(1, 2))
