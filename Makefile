@@ -6,7 +6,7 @@ ARGS   ?=
 # `make demo TORCH_BACKEND=cpu`: PyTorch without the gigabytes of CUDA that pip takes on Linux.
 TORCH_BACKEND ?=
 
-.PHONY: demo test test-long random-graphs fuzz monkey mutants lava-dl lint format adapters coverage accuracy runtimes sizes train soak lava-dl-full clean
+.PHONY: demo test test-long random-graphs fuzz monkey mutants lava-dl lint format adapters coverage accuracy runtimes sizes targets train soak lava-dl-full clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make accuracy docs/accuracy.md anew: floats beside integers, every family (about 4 minutes)"
 	@echo "make runtimes docs/runtimes.md anew: every family through other people's importers (about 20 minutes)"
 	@echo "make sizes    docs/sizes.md anew: the largest published models (about 5 minutes)"
+	@echo "make targets  docs/targets.md anew: widths, their sources, and how loose proofs are (a minute)"
 	@echo "make train    reproduce the two shipped checkpoints (about 5 minutes on 2 cores)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt frameworks.txt
@@ -107,6 +108,9 @@ accuracy: $(VENV)/.installed
 
 runtimes: $(VENV)/.installed
 	$(BIN)/python -m lapilli.deploy.surveys.runtimes docs/runtimes.md
+
+targets: $(VENV)/.installed
+	$(BIN)/python -m lapilli.deploy.surveys.targets docs/targets.md
 
 sizes: $(VENV)/.installed
 	$(BIN)/python -m lapilli.deploy.surveys.sizes docs/sizes.md

@@ -21,11 +21,13 @@ from lapilli.export.nir.write.flavour import Flavour
 from lapilli.ir.errors import InputError, MismatchError
 from lapilli.ir.network import Network
 from lapilli.ir.recording import Recording
+from lapilli.ir.types import Kind
 from lapilli.simulators.protocol import Executable, Simulator
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from lapilli.deploy.report.layers import QuantizationReport
     from lapilli.export.nir.check.check import Finding
     from lapilli.model.fit import Epoch, Options, Split
     from lapilli.quantize.finetuning import FineTuned
@@ -270,6 +272,35 @@ def compare(
     simulators = [_simulator(one) for one in several]
     others = {s.name: s.compile(network.graph) for s in simulators}
     return Report(tuple(compare_all(network, expected, others, images, batch=batch)))
+
+
+def quantization_report(
+    made: Quantized, model: nn.Module, images: Pixels, *, on: On = "reference"
+) -> QuantizationReport:
+    """Measure what integers did to each layer: bits, histograms, rates, spikes unlike float's.
+
+    Args:
+        made: what `quantize_model` returned.
+        model: that it was made from.
+        images: (count, C, H, W) of bytes, or (count, T, C, H, W).
+        on: the simulator that runs the graph beside PyTorch.
+
+    Returns:
+        Data; `deploy.report.pages.page` makes HTML, Markdown or JSON of it.
+
+    Raises:
+        InputError: images that do not fit, or none.
+    """
+    from lapilli.deploy.report.measure import report_on
+    from lapilli.model.loading.preprocess import Preprocessing
+    from lapilli.model.loading.strict import events
+
+    network = made.network
+    mean, std = (tuple(map(float, v)) for v in (network.input.mean, network.input.std))
+    counts = network.graph.types[network.graph.inputs[0]].kind is Kind.COUNTS
+    normalise = Preprocessing(mean=mean, std=std, classes=network.classes).normalise
+    prepare = events if counts else normalise
+    return report_on(made, model, images, prepare=prepare, on=_simulator(on))
 
 
 def inspect(path: str | Path) -> Mapping[str, Any]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from lapilli.ir import ops
-from lapilli.ir.semantics import decay
 from lapilli.ir.types import IntRange, TensorType
 
 
@@ -72,8 +69,13 @@ def _overlap(r: IntRange, lo: int, hi: int) -> IntRange | None:
 
 
 def _decayed(r: IntRange, d: int) -> IntRange:
-    lo, hi = decay(np.array([r.lo, r.hi]), d).tolist()
-    return IntRange(lo, hi)
+    return IntRange(_decay(r.lo, d), _decay(r.hi, d))
+
+
+def _decay(a: int, d: int) -> int:
+    """`semantics.decay` in Python's integers, which are of any length: a proof must not wrap."""
+    kept = abs(a) * (ops.DECAY_ONE - d) >> ops.DECAY_BITS
+    return kept if a >= 0 else -kept
 
 
 def trailing_zeros(value: int) -> int:
@@ -84,7 +86,7 @@ def trailing_zeros(value: int) -> int:
 def fraction_loss(d: int) -> int:
     """Bits that one decay moves below the unit: 1 for a half, 12 at most, 0 for all or none."""
     kept = ops.DECAY_ONE - d
-    return 0 if kept == 0 else 12 - trailing_zeros(kept)
+    return 0 if kept == 0 else ops.DECAY_BITS - trailing_zeros(kept)
 
 
 def finest_bit(op: ops.Neuron, T: int) -> int:

@@ -8,6 +8,7 @@ from typing_extensions import assert_never
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds
+from lapilli.ir.targets.wide import STATE
 from lapilli.ir.types import BINARY, TERNARY, IntRange, Kind, TensorType
 
 
@@ -227,7 +228,11 @@ def _check_neuron(op: ops.Neuron, x: TensorType, T: int) -> None:
     v = (u + op.bias.range.magnitude) * _steps_kept(op.dv, T)
     if v >= op.threshold.range.lo:  # it can fire
         v += op.reset_by * _steps_kept(op.dv, T)
-    _need(v < 1 << 51, f"its state can grow to {v.bit_length()} bits; 64-bit arithmetic takes 51")
+    if v > STATE.largest:  # nearer, and slower, only where it matters
+        proven = neuron_bounds("", op, x, T)
+        v = (proven.u | proven.v | proven.after).magnitude
+    grows = f"its state can grow to {STATE.needed(IntRange(-v, v))} bits"
+    _need(v <= STATE.largest, f"{grows}; 64-bit arithmetic takes {STATE.bits}: take fewer bits")
 
 
 def _check_broadcast(name: str, shape: tuple[int, ...], x: TensorType) -> None:

@@ -9,12 +9,10 @@ import numpy as np
 from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, finest_bit
 from lapilli.ir.errors import Unsupported
+from lapilli.ir.targets.loihi1 import BIAS, STATE, THRESHOLD
 from lapilli.ir.tensor import IntArray, IntTensor
 
-STATE_BITS = 24  # u and v; u wraps and v saturates silently beyond
-THRESHOLD_BITS = 17  # vth, unsigned
-BIAS_BITS = 13  # bias_mant, signed
-MESSAGE_BITS = 32  # between processes of Lava's simulator, signed
+_MOST_BITS = 62  # of a number that is shifted, so that what lies above it fits 64 bits, too
 TIE = 1 << ops.LOIHI_FRACTION_BITS  # Loihi fires on v > vth * 64
 
 
@@ -26,17 +24,16 @@ def unsupported(op: ops.Neuron, bounds: NeuronBounds) -> tuple[Unsupported, ...]
         bounds: of its state over a sample; its name is the node's.
     """
     reasons = []
-    vth = int(op.threshold.array.max()) >> ops.LOIHI_FRACTION_BITS
     if op.threshold.array.size != 1:
         reasons.append("one threshold per neuron; a stock population has one for all")
     elif (theta := int(op.threshold.array.ravel()[0])) % TIE != 1:
         reasons.append(f"threshold {theta} is not 64 * vth + 1, so that >= and > would differ")
-    elif vth >= 1 << THRESHOLD_BITS:
-        reasons.append(f"vth {vth} needs more than {THRESHOLD_BITS} bits")
-    if op.bias.range.magnitude >= 1 << (BIAS_BITS - 1):
-        reasons.append(f"bias up to {op.bias.range.magnitude} needs more than {BIAS_BITS} bits")
-    if unsupported_state(bounds):
-        reasons.append(f"state needs {_bits_beyond(bounds)} bits, there are {STATE_BITS}")
+    elif not THRESHOLD.holds(op.threshold.range):
+        reasons.append(f"vth {theta // TIE} needs more than {THRESHOLD.bits} bits")
+    if not BIAS.holds(op.bias.range):
+        reasons.append(f"bias up to {op.bias.range.magnitude} needs more than {BIAS.bits} bits")
+    if fault := state_fault(bounds):
+        reasons.append(fault)
     found = tuple(Unsupported(bounds.name, reason) for reason in reasons)
     return (*found, *unsupported_dynamics(bounds.name, op))
 
@@ -53,21 +50,12 @@ def unsupported_dynamics(name: str, op: ops.Neuron) -> tuple[Unsupported, ...]:
     return tuple(Unsupported(name, reason) for reason in reasons)
 
 
-def unsupported_state(bounds: NeuronBounds) -> tuple[Unsupported, ...]:
-    """Which of Loihi's 24 bits the state of a neuron could leave; empty if it fits."""
-    if max(bounds.u.magnitude, bounds.v.magnitude) < 1 << (STATE_BITS - 1):
-        return ()
+def state_fault(bounds: NeuronBounds) -> str | None:
+    """Why Loihi's 24 bits do not hold the state of a neuron; None if they do."""
     state = bounds.u | bounds.v
-    reason = (
-        f"its state can reach [{state.lo}, {state.hi}] and needs {_bits_beyond(bounds)} "
-        f"bits; Loihi's registers have {STATE_BITS}"
-    )
-    return (Unsupported(bounds.name, reason),)
-
-
-def _bits_beyond(bounds: NeuronBounds) -> int:
-    """Bits of a state that does not fit: -2**23 would, and Loihi's register stops before it."""
-    return max(STATE_BITS + 1, bounds.state_bits)
+    if STATE.holds(state):
+        return None
+    return f"state needs {STATE.needed(state)} bits, there are {STATE.bits}"
 
 
 def with_fraction_bits(op: ops.Neuron, T: int, bits: int) -> ops.Neuron | None:
@@ -83,6 +71,9 @@ def with_fraction_bits(op: ops.Neuron, T: int, bits: int) -> ops.Neuron | None:
     if finest < 0:  # it truncates: only itself
         return op if more == 0 and not np.any(op.threshold.array % TIE != 1) else None
     if finest + more < 0:
+        return None
+    largest = max(op.threshold.range.magnitude, op.bias.range.magnitude, op.reset_by)
+    if largest.bit_length() + more > _MOST_BITS:
         return None
     unit = 1 << (finest + more)
     reached = _shifted(-(-op.threshold.array >> finest) << finest, more)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapilli.ir.canonical import canonical
+from lapilli.ir.certificate import check_promised
 from lapilli.ir.errors import InputError
 from lapilli.ir.graph import Graph
 from lapilli.ir.recipe import Recipe
@@ -63,6 +64,11 @@ class Network:
         logit_scale: a real logit is the integer at the last step times this.
         classes: names of the answers, in the order of the logits.
         recipe: how it was made; None of a network that was imported, or that an older file holds.
+
+    A network that exists fits the target that its recipe names: construction proves it anew.
+
+    Raises:
+        RangeError: it does not; names the node, the bits needed and the bits there.
     """
 
     graph: Graph
@@ -70,6 +76,10 @@ class Network:
     logit_scale: Fraction
     classes: tuple[str, ...]
     recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        if self.recipe is not None:
+            check_promised(self.graph, self.recipe.target, self.recipe.certificate)
 
     @property
     def digest(self) -> str:

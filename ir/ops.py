@@ -15,7 +15,8 @@ from typing import TypeAlias, get_args
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import TensorType
 
-DECAY_ONE = 4096  # decays are integers in 1/4096, as in Loihi's registers
+DECAY_BITS = 12
+DECAY_ONE = 1 << DECAY_BITS  # decays are integers in 1/4096, as in Loihi's registers
 LOIHI_FRACTION_BITS = 6  # Loihi shifts synaptic input left by 6 before it integrates
 MOST_EVENTS = 16  # in one step, of a value that gates another: a spike, or a few in a burst
 

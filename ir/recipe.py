@@ -37,6 +37,7 @@ class NoteKind(enum.Enum):
     SILENT = "silent"
     SATURATED = "saturated"
     SAME_ANSWER = "same answer"
+    CALIBRATION = "calibration"
     NORMALISATION = "normalisation"
     CLIPPED = "clipped"
 
@@ -48,6 +49,7 @@ WARNINGS = frozenset(
         NoteKind.SILENT,
         NoteKind.SATURATED,
         NoteKind.SAME_ANSWER,
+        NoteKind.CALIBRATION,
         NoteKind.NORMALISATION,
         NoteKind.CLIPPED,
     }
@@ -89,6 +91,8 @@ class SynapseRecord:
         exponent: weights are the nearest multiples of 2**exponent.
         bits: that a weight has beside it, sign included, and what is larger is cut off; 0 if
             nothing is.
+        factors: how many times as large both scales of each output channel are; empty if all are
+            the same.
     """
 
     node: str
@@ -98,6 +102,7 @@ class SynapseRecord:
     output_scale: Fraction
     exponent: int = 0
     bits: int = 0
+    factors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +161,10 @@ class Recipe:
             mean over T is the answer.
         notes: what is not the author's module bit for bit, and warnings.
         images: how the images of the calibration were read: format, resize, crop, binning.
+        target: what holds every number of the network, by name: `ir.targets`. Empty of what an
+            older lapilli made: nothing is promised, nothing is asked.
+        certificate: of each of the target's registers by name, the most bits that were proved to
+            be needed. What is proved anew may be less, never more.
     """
 
     model: Mapping[str, Json]
@@ -168,3 +177,5 @@ class Recipe:
     per_step: bool
     notes: tuple[Note, ...]
     images: Mapping[str, Json] = field(default_factory=dict)
+    target: str = ""
+    certificate: Mapping[str, Json] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray
 
 _LOWEST = np.iinfo(np.int64).min
+_ONE_PRODUCT = 1 << (63 - ops.DECAY_BITS)  # a state below it, times DECAY_ONE, has 63 bits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +48,13 @@ def decay(a: IntArray, d: int) -> IntArray:
     >>> decay(np.array([-3, 3]), 2048).tolist()
     [-1, 1]
     """
-    return np.asarray(np.sign(a) * ((np.abs(a) * (ops.DECAY_ONE - d)) >> 12), np.int64)
+    kept, size = ops.DECAY_ONE - d, np.abs(a)
+    if int(size.max(initial=0)) < _ONE_PRODUCT:
+        size = size * kept >> ops.DECAY_BITS
+    else:  # one product would wrap; those of the state's two parts do not, at any width
+        high, low = size >> ops.DECAY_BITS, size & (ops.DECAY_ONE - 1)
+        size = high * kept + (low * kept >> ops.DECAY_BITS)
+    return np.asarray(np.sign(a) * size, np.int64)
 
 
 def shifted(x: IntArray, bits: int) -> IntArray:

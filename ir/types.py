@@ -93,7 +93,8 @@ class TensorType:
 
     def __post_init__(self) -> None:
         if self.range.magnitude >> 63:
-            raise ValueError(f"[{self.range.lo}, {self.range.hi}] leaves 64-bit integers")
+            needs = f"[{self.range.lo}, {self.range.hi}] needs {self.range.bits} bits"
+            raise ValueError(f"{needs} and leaves 64-bit integers")
         inside = {Kind.SPIKES: TERNARY, Kind.COUNTS: IntRange(0, max(0, self.range.hi))}
         allowed = inside.get(self.kind)
         if allowed and not (self.range.lo in allowed and self.range.hi in allowed):

@@ -1,4 +1,4 @@
-"""Make every state fit Loihi's registers: first a coarser state, then fewer weight bits.
+"""Make every state fit the registers of a target: first a coarser state, then fewer weight bits.
 
 Neurons are settled in topological order, and what is decided for one depends on nothing but
 the weights that feed it. So one look at the graph settles all neurons that share no weights
@@ -9,15 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
 
 from lapilli.ir import ops
-from lapilli.ir.bounds import NeuronBounds, neuron_bounds
+from lapilli.ir.bounds import neuron_bounds
+from lapilli.ir.certificate import Need, first_beyond, neuron_needs, node_needs
 from lapilli.ir.errors import RangeError
-from lapilli.ir.loihi import MESSAGE_BITS, unsupported_state
 from lapilli.ir.recipe import Note, NoteKind
+from lapilli.ir.targets.lava import LAVA
+from lapilli.ir.targets.target import Register, Target
 from lapilli.ir.types import Kind, TensorType
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured, neuron_of
+from lapilli.quantize.channel_scales import ChannelScales, Rows, channel_scales
 from lapilli.quantize.lower import Lowered, lower
 from lapilli.quantize.neurons import IntegerNeuron, StateFormat, integer_neuron, next_coarser
 from lapilli.quantize.plan import Plan
@@ -28,6 +34,7 @@ from lapilli.quantize.weights import (
     binary_log,
     fold,
     largest_fits,
+    neuron_factors,
     round_units,
 )
 
@@ -47,14 +54,27 @@ class Fitted:
     notes: tuple[Note, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """How the scales of weights are chosen.
+
+    Attributes:
+        chosen: finds the power of two of a unit's weights.
+        together: so many neighbouring output channels have a scale of their own, where neurons can
+            tell them apart; 0: all channels have one.
+        coarser: group of units -> how much coarser its scales are than those chosen, or finer
+            where negative: in doublings, or in quarters of one where channels have a scale each.
+        target: what must hold all numbers.
+    """
+
+    chosen: ChooseScale = largest_fits
+    together: int = 0
+    coarser: Mapping[str, int] = field(default_factory=dict)
+    target: Target = LAVA
+
+
 def fit(
-    captured: Captured,
-    plan: Plan,
-    image: TensorType,
-    bits: Mapping[str, int],
-    *,
-    stock: bool = False,
-    chosen: ChooseScale = largest_fits,
+    captured: Captured, plan: Plan, image: TensorType, bits: Mapping[str, int], scaling: Scaling
 ) -> Fitted:
     """Round, lower, and give up what must be, until all states fit.
 
@@ -63,27 +83,53 @@ def fit(
         plan: its units and groups.
         image: type of one step of the input.
         bits: of the weights of each unit.
-        stock: weights give up bits before a neuron takes a state that stock neurons do not have.
-        chosen: finds the scale of weights.
+        scaling: how their scales are chosen.
 
     Raises:
         RangeError: a state that does not fit even with 2-bit weights.
     """
     folded = {name: fold(captured, unit) for name, unit in plan.units.items()}
-    own = {name: chosen(unit.weight, bits[name]) for name, unit in folded.items()}
-    fitting = _Fitting(captured, plan, image, bits, stock)
+    own = {
+        name: scaling.chosen(unit.weight, bits[name])
+        * Fraction(2) ** scaling.coarser.get(plan.groups[name], 0)
+        for name, unit in folded.items()
+    }
+    apart = _scales_apart(plan, folded, bits, scaling) if scaling.together else {}
+    fitting = _Fitting(captured, plan, image, bits, scaling.target)
     units: Mapping[str, IntegerUnit] = {}
     while True:
-        units = round_units(plan, folded, bits, own, fitting.given_up, units)
+        units = round_units(plan, folded, bits, own, fitting.given_up, apart, units)
         fitting.spare = fitting.spare or {
-            name: binary_log(largest_fits(folded[name].weight, bits[name]) / abs(unit.weight_scale))
+            name: unit.exponent
+            if unit.factors
+            else binary_log(largest_fits(folded[name].weight, bits[name]) / abs(unit.weight_scale))
             for name, unit in units.items()
         }
-        if stock and not fitting.given_up and fitting.take_coarsest_units(units):
+        if scaling.target.stock and not fitting.given_up and fitting.take_coarsest_units(units):
             continue
-        lowered = lower(captured, units, image, fitting.coarse)
+        factors, bits_there = neuron_factors(plan, units), scaling.target.state_bits
+        lowered = lower(captured, units, image, fitting.coarse, factors, state_bits=bits_there)
         if not fitting.changes(lowered):
-            return Fitted(folded, units, lowered, tuple(fitting.notes()))
+            rounded = [] if scaling.target.gives_up else _rounded_notes(plan, folded, units)
+            return Fitted(folded, units, lowered, (*fitting.notes(), *rounded))
+
+
+def _scales_apart(
+    plan: Plan, folded: Mapping[str, Folded], bits: Mapping[str, int], scaling: Scaling
+) -> dict[str, ChannelScales]:
+    """A scale for each channel, of each group that may have them."""
+    members: dict[str, dict[str, Rows]] = {group: {} for group in sorted(plan.channels.groups)}
+    for name, group in plan.groups.items():
+        if group in members:
+            weight = folded[name].weight
+            gain = abs(float(plan.units[name].input_scale / plan.ratios[name]))
+            members[group][name] = Rows(weight.reshape(len(weight), -1), gain, bits[name])
+    return {
+        group: channel_scales(
+            rows, together=scaling.together, quarters=scaling.coarser.get(group, 0)
+        )
+        for group, rows in members.items()
+    }
 
 
 @dataclass(slots=True)
@@ -100,7 +146,7 @@ class _Fitting:
     plan: Plan
     image: TensorType
     bits: Mapping[str, int]
-    stock: bool
+    target: Target
     spare: Mapping[str, int] = field(default_factory=dict)
     coarse: dict[tuple[str, int], StateFormat] = field(default_factory=dict)
     given_up: dict[str, int] = field(default_factory=dict)
@@ -128,14 +174,19 @@ class _Fitting:
             groups = self._feeding(call.name)
             if groups & unsettled:
                 unsettled |= groups
-            elif bounds := self._beyond(name, call, neuron, currents[name]):
-                self._need(groups, call, bounds)
-                unsettled |= self._give_up(groups, f"the state of {name} fits")
-            elif _is_long(currents[name]) and self._can_give(groups):
+            elif beyond := self._beyond(name, call, neuron, currents[name]):
+                self._need(groups, call, beyond)
+                unsettled |= self._give_up(groups, f"the {beyond.register.value} of {name} fits")
+            elif self._is_long(currents[name]) and self._can_give(groups):
                 unsettled |= self._give_up(groups, f"the current of {name} fits")
         answer, groups = graph.outputs[0], self._feeding(self.captured.output)
-        if _is_long(graph.types[answer]) and not groups & unsettled and self._can_give(groups):
+        if self._is_long(graph.types[answer]) and not groups & unsettled and self._can_give(groups):
             unsettled |= self._give_up(groups, f"the value of {answer} fits")
+        for name, unit in lowered.synapses.items():
+            groups = {self.plan.groups[unit]}
+            beyond = first_beyond(node_needs(graph, graph[name], self.target))
+            if beyond and not groups & unsettled and self._can_give(groups):
+                unsettled |= self._give_up(groups, f"{beyond.register.value} of {name} fit")
         return bool(unsettled) or self.coarse != before
 
     def _feeding(self, call: str) -> set[str]:
@@ -143,18 +194,21 @@ class _Fitting:
 
     def _beyond(
         self, name: str, call: Call, neuron: IntegerNeuron, current: TensorType
-    ) -> NeuronBounds | None:
+    ) -> Need | None:
         """What leaves the registers, if anything does even with a coarse state."""
         T, fire = self.captured.T, neuron_of(call)
-        stock = self.stock and bool(self.plan.feeds[call.name])  # weights could give up bits
+        stock = self.target.stock and bool(self.plan.feeds[call.name])  # weights could give up bits
         key = (fire.module, fire.call)
         lowest = 0 if key in self._read() else -32  # a membrane that is read keeps its unit
-        while bounds := _beyond(name, neuron, current, T):
+        while beyond := _beyond(name, neuron, current, T, self.target):
             form = next_coarser(neuron, fire.rule, T, stock=stock, lowest=lowest)
-            if form is None:
-                return bounds
+            if form is None or not self.target.gives_up:
+                return beyond
             self.coarse[key] = form
-            neuron = integer_neuron(fire.rule, neuron.scale, T, form)
+            bits = self.target.state_bits
+            neuron = integer_neuron(
+                fire.rule, neuron.scale, T, form, neuron.factors, state_bits=bits
+            )
         return None
 
     def _read(self) -> set[tuple[str, int]]:
@@ -166,12 +220,19 @@ class _Fitting:
             if isinstance(op, program.Membrane)
         }
 
-    def _need(self, groups: set[str], call: Call, bounds: NeuronBounds) -> None:
+    def _need(self, groups: set[str], call: Call, beyond: Need) -> None:
         if not self._can_give(groups):
-            (beyond,) = unsupported_state(bounds)
-            raise RangeError(bounds.name, f"{beyond.reason}; {self._advice(call)}")
+            problem = beyond.problem(self.target)
+            raise RangeError(beyond.node, f"{problem}; {self._advice(call)}")
+
+    def _is_long(self, x: TensorType) -> bool:
+        """Whether a value, such as a message of Lava's, does not fit."""
+        limit = self.target.limits.get(Register.VALUE)
+        return limit is not None and limit.holds(x.range) is False
 
     def _can_give(self, groups: set[str]) -> bool:
+        if not self.target.gives_up:
+            return False
         return min(map(self._bits_left, groups), default=_FEWEST_BITS) > _FEWEST_BITS
 
     def _give_up(self, groups: set[str], what: str) -> set[str]:
@@ -192,6 +253,8 @@ class _Fitting:
         return [unit for unit, leader in self.plan.groups.items() if leader == group]
 
     def _advice(self, call: Call) -> str:
+        if not self.target.gives_up:
+            return "take fewer (weight_bits, input_bits): nothing is given up here"
         hears_image = any(self._is_of_image(unit) for unit in self.plan.feeds[call.name])
         if hears_image and self.image.kind is Kind.COUNTS:
             return f"its input counts up to {self.image.range.hi} events: take shorter frames"
@@ -222,13 +285,20 @@ class _Fitting:
         return notes
 
 
-def _is_long(x: TensorType) -> bool:
-    """Whether a value leaves a message of Lava's."""
-    return x.range.magnitude >= 1 << (MESSAGE_BITS - 1)
-
-
-def _beyond(name: str, neuron: IntegerNeuron, x: TensorType, T: int) -> NeuronBounds | None:
+def _beyond(name: str, neuron: IntegerNeuron, x: TensorType, T: int, target: Target) -> Need | None:
     if not isinstance(neuron.op, ops.Neuron):
         return None
     bounds = neuron_bounds(name, neuron.op, x, T)
-    return bounds if unsupported_state(bounds) else None
+    return first_beyond(neuron_needs(neuron.op, bounds, target))
+
+
+def _rounded_notes(
+    plan: Plan, folded: Mapping[str, Folded], units: Mapping[str, IntegerUnit]
+) -> list[Note]:
+    """Say what is not the trained parameter bit for bit, where nothing should be rounded."""
+    return [
+        Note(NoteKind.WEIGHT_BITS, plan.units[name].path, "weights or biases are rounded")
+        for name, unit in units.items()
+        if not np.array_equal(unit.weight.array * float(unit.weight_scale), folded[name].weight)
+        or not np.array_equal(unit.bias.array * float(unit.output_scale), folded[name].bias)
+    ]

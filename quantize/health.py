@@ -22,7 +22,6 @@ from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.copies import copied
 from lapilli.quantize.fit import Fitted
 from lapilli.quantize.image_scale import quantized_images
-from lapilli.quantize.image_statistics import first_norm
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan
@@ -31,10 +30,10 @@ from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, record
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.weights import Folded
 
-_NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is not the layer
+NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is not the layer
 _HUGE = 1e6  # times the median of a synapse's weights: one weight takes all the bits
 _PIXELS = 1 << 18  # shown at a time
-_SATURATED = 0.999  # of all events that a neuron can send
+SATURATED = 0.999  # of all events that a neuron can send
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +78,20 @@ def examine(
 ) -> Health:
     """Look at the weights, and run float and integers on up to `most` images of the calibration."""
     captured, plan, lowered = prepared.captured, prepared.plan, fitted.lowered
-    chosen = np.linspace(0, len(calibration) - 1, min(most, len(calibration))).astype(int)
-    numbers = tuple(dict.fromkeys(chosen.tolist()))
+    numbers = chosen_images(len(calibration), most)
     images = calibration[list(numbers)]
     zeroed = {
         node: _zeroed(fitted.folded[name].weight, fitted.units[name].weight.array)
         for node, name in lowered.synapses.items()
     }
     module = copied(captured.module)  # whatever its forward leaves behind stays here
-    with first_norm(captured, plan, module) as seen:
-        in_float = _run(module, captured.signature, lowered, images)
+    in_float = _run(module, captured.signature, lowered, images)
     integers = torch.from_numpy(quantized_images(source, images).astype(np.float64))
     in_integers = _run(
         reference.module, reference.signature, lowered, integers * float(reference.image_scale)
     )
     rates = {node: Rates(rate, in_integers.rates[node]) for node, rate in in_float.rates.items()}
     notes = [
-        *(note for path, moments in seen.items() for note in moments.notes(path)),
         *_weight_notes(plan, fitted.folded, lowered, zeroed),
         *_rate_notes(rates),
         *_answer_notes(in_integers.logits, images),
@@ -108,6 +104,12 @@ def examine(
         tuple(in_integers.logits.argmax(-1).tolist()),
         tuple(notes),
     )
+
+
+def chosen_images(count: int, most: int) -> tuple[int, ...]:
+    """Numbers of at most so many of `count` images, spread over all of them."""
+    chosen = np.linspace(0, count - 1, min(most, count)).astype(int)
+    return tuple(dict.fromkeys(chosen.tolist()))
 
 
 def _zeroed(real: np.ndarray, integers: np.ndarray) -> float:
@@ -159,7 +161,7 @@ def _run(module: nn.Module, signature: Signature, lowered: Lowered, images: Tens
     few = 1 if signature.per_sample else max(1, _PIXELS * len(images) // images.numel())
     for some in images.to(dtype).split(few):
         events = _Events()
-        with torch.no_grad(), recorder(module, paths, events):
+        with torch.no_grad(), recorder(module, paths, events, membranes=False):
             logits.append(signature.logits(module, some).double().numpy())
         for node, (fire, neuron) in firing.items():
             most = float(fire.rule.output_scale) * _most(neuron)
@@ -175,13 +177,18 @@ def _weight_notes(
         weight, path = np.abs(folded[name].weight), plan.units[name].path
         if not weight.any():
             notes.append(Note(NoteKind.UNUSUAL_WEIGHTS, path, "all its weights are 0"))
-        elif zeroed[node] >= _NEARLY_ALL:
+        elif zeroed[node] >= NEARLY_ALL:
             text = f"{zeroed[node]:.1%} of its weights became 0: the layer is lost"
             notes.append(Note(NoteKind.LOST_WEIGHTS, path, text))
-        median = float(np.median(weight[weight > 0])) if weight.any() else 0.0
-        if median and float(weight.max()) > _HUGE * median:
+        largest = float(weight.max())
+        small = np.count_nonzero(weight < largest / _HUGE) - np.count_nonzero(weight == 0)
+        if small and 2 * small >= np.count_nonzero(weight):  # else the median is not so small
+            median = float(np.median(weight[weight > 0]))
+        else:
+            median = largest
+        if largest > _HUGE * median:
             text = (
-                f"its largest weight is {float(weight.max()):.3g}, its median {median:.3g}: "
+                f"its largest weight is {largest:.3g}, its median {median:.3g}: "
                 "one weight decides the scale of all"
             )
             notes.append(Note(NoteKind.UNUSUAL_WEIGHTS, path, text))
@@ -194,7 +201,7 @@ def _rate_notes(rates: Mapping[str, Rates]) -> list[Note]:
         if rate.in_float > 0 and rate.in_integers == 0:
             text = f"fires {rate.in_float:.2%} in float and never in integers"
             notes.append(Note(NoteKind.SILENT, node, text))
-        if rate.in_float < _SATURATED <= rate.in_integers:
+        if rate.in_float < SATURATED <= rate.in_integers:
             text = f"fires {rate.in_float:.2%} in float and always in integers"
             notes.append(Note(NoteKind.SATURATED, node, text))
     return notes

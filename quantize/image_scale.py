@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.network import InputQuantizer
-from lapilli.ir.recipe import Note, NoteKind
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.quantize.options import QuantizeOptions
 
@@ -58,20 +57,6 @@ def quantized_images(
     return np.clip(np.rint(scaled), source.lo, source.hi).astype(np.int64)
 
 
-def normalisation_notes(calibration: Tensor, options: QuantizeOptions) -> list[Note]:
-    """Warn of images that pixel / 255 cannot be, where no normalisation is given."""
-    if options.get("counts") or options.get("mean") is not None:
-        return []
-    low, high = float(calibration.min()), float(calibration.max())
-    if low >= 0 and high <= 1:
-        return []
-    text = (
-        f"the calibration images lie in [{low:.3g}, {high:.3g}], which pixel / 255 never does, and "
-        "neither mean nor std is given: the network would take raw images for normalised ones"
-    )
-    return [Note(NoteKind.NORMALISATION, "image", text)]
-
-
 def _event_quantizer(
     calibration: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> InputQuantizer:
@@ -97,10 +82,9 @@ def _pixel_quantizer(
 ) -> InputQuantizer:
     """The finest power of two that holds the largest calibration pixel."""
     largest = float(calibration.abs().max())
-    if not np.isfinite(largest) or largest == 0:
-        raise QuantizeError("image", f"calibration images reach {largest}; are they images?")
     channels = calibration.shape[-3]
-    if not (len(mean) == len(std) == channels and min(std) > 0):
+    fits = len(mean) == len(std) == channels and np.isfinite([*mean, *std]).all()
+    if not (fits and min(std) > 0):
         raise QuantizeError("image", f"needs one mean and one positive std for {channels} channels")
     top = (1 << (bits - 1)) - 1
     exponent = int(np.floor(np.log2(top / largest)))

@@ -13,6 +13,7 @@ import numpy as np
 from lapilli.ir import ops
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.graph import Graph
+from lapilli.ir.targets.lava import STATE
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import Kind, TensorType
 from lapilli.model.capture import program
@@ -53,14 +54,25 @@ def lower(
     units: Mapping[str, IntegerUnit],
     image: TensorType,
     coarse: Mapping[tuple[str, int], StateFormat] = MappingProxyType({}),
+    factors: Mapping[str, IntTensor] = MappingProxyType({}),
+    *,
+    state_bits: int = STATE.bits,
 ) -> Lowered:
-    """Emit one node after the other; neurons in `coarse`, path and number of the call, so small.
+    """Emit one node after the other.
+
+    Args:
+        captured: the program.
+        units: its linear maps in integers.
+        image: type of one step of the input.
+        coarse: path and number of a neuron's call -> its state, where that must be so small.
+        factors: call of a neuron -> how many times as large the scale of each channel is.
+        state_bits: of a neuron's registers, where it is not in `coarse`.
 
     Raises:
         QuantizeError: an operator that has no integer form here; names its module.
         GraphError: what it built is not accumulate-only.
     """
-    lowering = _ProgramLowering(captured, units, image, coarse)
+    lowering = _ProgramLowering(captured, units, image, coarse, factors, state_bits)
     for call in captured.calls.values():
         lowering.visit(call)
     return lowering.finish()
@@ -75,11 +87,15 @@ class _ProgramLowering:
         units: Mapping[str, IntegerUnit],
         image: TensorType,
         coarse: Mapping[tuple[str, int], StateFormat],
+        factors: Mapping[str, IntTensor],
+        state_bits: int,
     ) -> None:
         self.captured = captured
         self.units = units
         self.image = image
         self.coarse = coarse
+        self.factors = factors
+        self.state_bits = state_bits
         self.build = ScaledBuilder(captured.T)
         self.values: dict[str, ScaledValue] = {}
         self.neurons: dict[str, tuple[Call, IntegerNeuron]] = {}
@@ -107,7 +123,10 @@ class _ProgramLowering:
                 LOGITS, ops.Reshape(shape=self.build.types[value.node].shape), value.node
             )
         else:
-            self.build.emit(LOGITS, ops.Readout(), value.node)
+            try:
+                self.build.emit(LOGITS, ops.Readout(), value.node)
+            except ValueError as error:
+                raise QuantizeError(self.captured.output, str(error)) from error
             scale /= self.captured.T
         return Lowered(
             self.build.built(LOGITS), self.neurons, self.synapses, self.shiftmaxes, scale
@@ -204,7 +223,7 @@ class _ProgramLowering:
         op = call.op
         if not isinstance(op, program.Neuron):
             raise TypeError(f"{call.name} is no neuron")
-        x, neuron = self._integer_neuron(op, x)
+        x, neuron = self._integer_neuron(op, x, self.factors.get(call.name))
         node = self.build.emit(op.module, neuron.op, x.node)
         self.neurons[node] = (call, neuron)
         return ScaledValue(node, op.rule.output_scale)
@@ -235,13 +254,14 @@ class _ProgramLowering:
         return ScaledValue(node, neuron.unit / (1 << bits), finer=bits)
 
     def _integer_neuron(
-        self, fire: program.Neuron, x: ScaledValue
+        self, fire: program.Neuron, x: ScaledValue, factors: IntTensor | None = None
     ) -> tuple[ScaledValue, IntegerNeuron]:
         if x.over != "steps":
             raise ValueError("a neuron after the mean, or the last step, over time")
         x = compared(x)
         form = self.coarse.get((fire.module, fire.call))
-        return x, integer_neuron(fire.rule, x.scale, self.captured.T, form)
+        T, bits = self.captured.T, self.state_bits
+        return x, integer_neuron(fire.rule, x.scale, T, form, factors, state_bits=bits)
 
     def _reduce(self, name: str, op: program.Sum, x: ScaledValue) -> ScaledValue:
         shape = self.build.types[x.node].shape

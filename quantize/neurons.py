@@ -14,8 +14,9 @@ lost, and the threshold rounded to 64 * vth + 1 on both sides before anything is
 threshold of few units, where sums of spikes meet it exactly, keeps its value instead, with no
 bit below the finest: a state that no stock register can compare, but the same spikes. With
 a soft reset, whose amount is the threshold in most frameworks and would leave its grid, the
-integer neuron itself takes the float one's place, with six fraction bits, on both sides. So
-it does where thresholds differ from neuron to neuron. An integer neuron on both sides may lose
+integer neuron itself takes the float one's place, with six fraction bits, on both sides.
+Thresholds that differ from neuron to neuron are never rounded: their coarser state keeps them,
+too. An integer neuron on both sides may lose
 bits: it gives up one after the other, down to a shift of its input to the right, as long as
 that moves the threshold less than 8-bit weights do.
 """
@@ -24,20 +25,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import fraction_loss
-from lapilli.ir.loihi import STATE_BITS, TIE
+from lapilli.ir.loihi import TIE
+from lapilli.ir.targets.lava import STATE
 from lapilli.ir.tensor import IntTensor
-from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule
+from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule, Thresholds
 from lapilli.quantize.staircase import staircase
 
 INSTEAD = "the integer neuron also replaces the float neuron in the PyTorch reference"
-_MOST_FRACTION_BITS = 9  # beyond, 24-bit registers have no room for the current itself
+_CURRENT_BITS = 15  # of a state, that a current needs at least: the others may be fraction bits
+_MOST_FRACTION_BITS = 26  # beyond Loihi's 6: the graph's neuron takes 32
 _ENOUGH_UNITS = 128  # of a threshold, so that Loihi's grid of 64 moves it by 0.4 % at most
 _ENOUGH_STATE = 1024  # of a threshold, so that a bit lost at each step moves it less
 _FLOAT_BITS = 53  # of float64
@@ -69,6 +72,8 @@ class IntegerNeuron:
         v_threshold: what the author's neuron must compare with, if it had to be rounded.
         format: of a state that had to be coarser; None if it keeps all that it needs.
         note: a sentence about what changed; empty if nothing did.
+        factors: how many times as large `scale` and `unit` are for each channel, of a shape that
+            broadcasts against the current; None if they are the same for all.
     """
 
     op: ops.Firing
@@ -78,10 +83,17 @@ class IntegerNeuron:
     v_threshold: Fraction | None = None
     format: StateFormat | None = None
     note: str = ""
+    factors: IntTensor | None = None
 
 
 def integer_neuron(
-    rule: Rule, scale: Fraction, T: int, form: StateFormat | None = None
+    rule: Rule,
+    scale: Fraction,
+    T: int,
+    form: StateFormat | None = None,
+    factors: IntTensor | None = None,
+    *,
+    state_bits: int = STATE.bits,
 ) -> IntegerNeuron:
     """Integers for a neuron.
 
@@ -90,21 +102,58 @@ def integer_neuron(
         scale: a real input is an integer times this, which is positive.
         T: time steps.
         form: for the state; by default as much as keeps the trained threshold exactly.
+        factors: for each channel, how many times as large its scale is. Its state counts in units
+            so much larger, and its threshold is so much smaller a number of them.
+        state_bits: that a register has.
     """
-    given = form
+    odd = _largest_odd(factors)
     if isinstance(rule, StaircaseRule):
-        why = _rounds(scale)
+        why = _rounds(scale * odd, state_bits)
         note = f"{INSTEAD}: {why}" if why else ""
-        steps = staircase(rule, scale)
-        return IntegerNeuron(op=steps, scale=scale, unit=scale, exact=not why, note=note)
+        made = IntegerNeuron(
+            op=staircase(rule, scale, factors), scale=scale, unit=scale, exact=not why, note=note
+        )
+    else:
+        made = _of_membrane(_in_channels(rule, factors), scale, T, form, odd, state_bits)
+    return replace(made, factors=factors)
+
+
+def _largest_odd(factors: IntTensor | None) -> int:
+    """Of the factors, without their powers of two: what they add to the bits of a scale."""
+    return max((m // (m & -m) for m in factors.array.ravel().tolist()), default=1) if factors else 1
+
+
+def _in_channels(rule: NeuronRule, factors: IntTensor | None) -> NeuronRule:
+    """The same neuron, its thresholds in numbers of units that differ from channel to channel.
+
+    Raises:
+        ValueError: it rests, or is reset by an amount, that would differ as well.
+    """
+    if factors is None:
+        return rule
+    if rule.v_rest or rule.reset is ops.Reset.BY_SUBTRACTION:
+        raise ValueError("has a resting potential or a soft reset: one scale for all channels")
+    thetas = np.array(rule.thetas, object).reshape(rule.shape) / factors.array.astype(object)
+    return replace(rule, v_threshold=Thresholds(tuple(thetas.ravel().tolist()), thetas.shape))
+
+
+def _of_membrane(
+    rule: NeuronRule,
+    scale: Fraction,
+    T: int,
+    form: StateFormat | None,
+    odd: int,
+    state_bits: int,
+) -> IntegerNeuron:
+    given = form
     dv, du = _register(rule.decay), _register(rule.current_decay)
     lost = max(fraction_loss(dv), fraction_loss(du)) * (T - 1)
     unit = rule.gain * scale
     below = _bits_below_one(rule.reset_by / unit)
-    why = _inexact(rule, scale, lost, below)
+    why = _inexact(rule, scale, lost, below, odd, state_bits)
     if form and not why and rule.reset is ops.Reset.BY_SUBTRACTION:
         why = f"its soft reset would need {lost + below} bits below Loihi's in its state"
-    if form and not why and len(rule.thetas) != 1:
+    if form and form.loihi_threshold and not why and len(rule.thetas) != 1:
         why = f"its thresholds differ, and its state would need {lost + below} bits below Loihi's"
     if form and not why and form.fraction_bits < lost:
         why = f"its decay moves {lost} bits below the unit"
@@ -128,13 +177,14 @@ def integer_neuron(
         vth = [math.floor(t) if rule.strict else math.ceil(t) - 1 for t in thetas]
         op = _neuron(rule, list(map(_tie, vth)), unit, bits)
         return IntegerNeuron(op=op, scale=scale, unit=unit)
-    bits, (theta,) = form.fraction_bits, rule.thetas
+    bits = form.fraction_bits
     if not form.loihi_threshold:
-        kept = _in_state(theta, unit, bits)
-        threshold = max(1, math.floor(kept) + 1 if rule.strict else math.ceil(kept))
+        kept = [_in_state(theta, unit, bits) for theta in rule.thetas]
+        reached = [max(1, math.floor(k) + 1 if rule.strict else math.ceil(k)) for k in kept]
         note = f"{bits} fraction bits: exact, but no stock Loihi neuron, which shifts by 6"
-        op = _neuron(rule, [threshold], unit, bits)
+        op = _neuron(rule, reached, unit, bits)
         return IntegerNeuron(op=op, scale=scale, unit=unit, format=given, note=note)
+    (theta,) = rule.thetas
     rounded = max(0, round(_in_state(theta, unit, bits) / TIE))
     v_threshold = rule.v_rest + (rounded * TIE + (0 if rule.strict else 1)) * unit / 2**bits
     change = float((v_threshold - rule.v_rest) / theta - 1)
@@ -182,11 +232,12 @@ def _exact_forms(
     """Coarser states that lose no bit, the larger first."""
     dv, du = _register(rule.decay), _register(rule.current_decay)
     lost = max(fraction_loss(dv), fraction_loss(du)) * (T - 1)
-    if rule.reset is ops.Reset.BY_SUBTRACTION or len(rule.thetas) != 1:
+    many = neuron.factors is not None or len(rule.thetas) != 1
+    if rule.reset is ops.Reset.BY_SUBTRACTION or (many and stock):
         return [StateFormat(ops.LOIHI_FRACTION_BITS)]
     coarse = StateFormat(max(ops.LOIHI_FRACTION_BITS, lost))
     small = StateFormat(lost, loihi_threshold=False)
-    tall = rule.thetas[0] > _ENOUGH_UNITS * neuron.unit
+    tall = not many and rule.thetas[0] > _ENOUGH_UNITS * neuron.unit
     return [*([coarse] if tall else []), *([] if stock else [small])]
 
 
@@ -220,39 +271,44 @@ def _in_state(value: Fraction, unit: Fraction, bits: int) -> Fraction:
     return scaled
 
 
-def _inexact(rule: NeuronRule, scale: Fraction, lost: int, below: int) -> str:
-    """Why floats, or 24 bits, cannot follow this neuron exactly; empty if they can."""
+def _inexact(
+    rule: NeuronRule, scale: Fraction, lost: int, below: int, odd: int, state_bits: int
+) -> str:
+    """Why floats, or so many bits, cannot follow this neuron exactly; empty if they can."""
+    most = min(state_bits - _CURRENT_BITS, _MOST_FRACTION_BITS)
     for name, kept in (("decay", rule.decay), ("current_decay", rule.current_decay)):
         if (kept * ops.DECAY_ONE).denominator != 1:
             return f"{name} {float(kept):.6g} is no multiple of 1/{ops.DECAY_ONE}"
-    if lost > _MOST_FRACTION_BITS:
+    if lost > most:
         return f"its decay moves {lost} bits below the unit"
-    if below < 0 or lost + below > _MOST_FRACTION_BITS:
+    if below < 0 or lost + below > most:
         return f"a spike subtracts {float(rule.reset_by):g}, off the grid of its state"
-    if why := _rounds(scale):
+    if why := _rounds(scale * odd, state_bits):
         return why
-    if why := _rounds(rule.gain * scale):
+    if why := _rounds(rule.gain * scale * odd, state_bits):
         return f"its input is multiplied by {float(rule.gain):g}, which floats round"
-    if _span(rule, rule.gain * scale, ops.LOIHI_FRACTION_BITS + lost + below) > _FLOAT_BITS:
+    bits = ops.LOIHI_FRACTION_BITS + lost + below
+    if _span(rule, rule.gain * scale, bits, state_bits) > _FLOAT_BITS:
         return f"it rests at {float(rule.v_rest):g}, and floats round what is added to that"
     return ""
 
 
-def _span(rule: NeuronRule, unit: Fraction, bits: int) -> int:
+def _span(rule: NeuronRule, unit: Fraction, bits: int, state_bits: int) -> int:
     """Bits from the largest membrane, the resting potential in it, down to its finest step."""
     step = unit / 2**bits
     if rule.v_rest.denominator & (rule.v_rest.denominator - 1):
         return _FLOAT_BITS + 1
     finest = Fraction(1, max(step.denominator, rule.v_rest.denominator))
-    return int((abs(rule.v_rest) + step * 2**STATE_BITS) / finest).bit_length()
+    return int((abs(rule.v_rest) + step * 2**state_bits) / finest).bit_length()
 
 
-def _rounds(scale: Fraction) -> str:
+def _rounds(scale: Fraction, state_bits: int) -> str:
     """Why floats cannot hold multiples of `scale`; empty if they can."""
     if scale.denominator & (scale.denominator - 1):
         return f"its currents are multiples of 1/{scale.denominator}, which floats round"
     odd = scale.numerator // (scale.numerator & -scale.numerator)
-    if odd.bit_length() + STATE_BITS > _FLOAT_BITS - ops.LOIHI_FRACTION_BITS:
+    # A power of two rounds nothing, whatever it multiplies.
+    if odd > 1 and odd.bit_length() + state_bits > _FLOAT_BITS - ops.LOIHI_FRACTION_BITS:
         return f"its currents are multiples of {float(scale):.6g}, which floats round"
     return ""
 

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import TypedDict
 
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.recipe import Json
+from lapilli.ir.targets.table import NAMES, named
 from lapilli.model.neurons.adapters import Description
 from lapilli.model.neurons.described import rule_text
 
-TARGETS = ("lava", "stock")
-SCALES = ("mse", "max")
+SCALES = ("mse", "max", "spikes")
+_GROUP = re.compile(r"group:([1-9][0-9]{0,5})")
+_NO_LAYER = "is no linear map, nor a module around one, to give bits to"
 
 
 class QuantizeOptions(TypedDict, total=False):
     """How a model becomes integers. Each key may be left out, or None.
 
     Attributes:
-        weight_bits: 2 to 8, sign included; 8 by default.
+        weight_bits: 2 to 8, sign included, or to 24 for the targets float32 and wide; 8 by default.
         layer_bits: of single layers, by the path of a linear map or of a module around it.
         weight_scale: which power of two: "mse" (the default), by which the rounded weights lie
-            nearest to themselves, or "max", the finest that holds the largest.
-        input_bits: of a quantized pixel, sign included, 2 to 16; 8 by default.
-        target: "lava" (the default): neurons may have any state of 24 bits. "stock": only states
-            that Loihi's stock neurons and portable NIR have, as long as floats follow them;
-            where one does not fit, the weights in front of it give up bits. All weights of a
-            residual stream are then bytes in one unit.
+            nearest to themselves, "max", the finest that holds the largest, or "spikes": of the
+            first and those beside it, layer by layer, the one by which spikes and logits differ
+            least from float's on up to 64 images of the calibration: two more runs a layer.
+        scales: "tensor" (the default): one power of two for all weights of a layer; "channel": one
+            scale m * 2**-e for each output channel, or "group:N" for N neighbours of them, wherever
+            the neurons behind can hold a threshold for each.
+        input_bits: of a quantized pixel, sign included, 2 to 16, or to 24 for the target wide; 8 by
+            default.
+        target: what must hold every number, by name (`ir.targets`). "lava" (the default): neurons
+            may have any state of 24 bits. "stock": only states that Loihi's stock neurons and
+            portable NIR have, as long as floats follow them; where one does not fit, the weights
+            in front of it give up bits. All weights of a residual stream are then bytes in one
+            unit. "loihi1", "loihi2", "float32", "wide": docs/targets.md.
         mean: with which the images were normalised (of pixel / 255), one per channel, so that
             the network can take raw images; 0 by default.
         std: likewise; 1 by default.
@@ -46,6 +57,7 @@ class QuantizeOptions(TypedDict, total=False):
     weight_bits: int
     layer_bits: Mapping[str, int] | None
     weight_scale: str | None
+    scales: str | None
     input_bits: int
     target: str | None
     mean: Sequence[float] | None
@@ -68,15 +80,56 @@ def check_options(options: Mapping[str, object]) -> None:
     if odd := sorted(options.keys() - QuantizeOptions.__annotations__.keys()):
         raise TypeError(f"quantize has no argument {odd[0]!r}")
     single = options.get("layer_bits") or {}
-    if not isinstance(single, Mapping):
+    if not isinstance(single, Mapping) or not all(isinstance(path, str) for path in single):
         raise QuantizeError("image", "layer_bits takes paths and their bits")
-    asked = [(options.get("weight_bits", 8), 8), (options.get("input_bits", 8), 16)]
-    for bits, most in [*asked, *((bits, 8) for bits in single.values())]:
-        if not isinstance(bits, int) or not 2 <= bits <= most:
-            raise QuantizeError("image", "weights take 2 to 8 bits, the input 2 to 16")
-    for name, known in (("target", TARGETS), ("weight_scale", SCALES)):
+    for name, known in (("target", NAMES), ("weight_scale", SCALES)):
         if (value := options.get(name) or known[0]) not in known:
             raise QuantizeError("image", f"there is no {name} {value!r}: {' or '.join(known)}")
+    target = named(str(options.get("target") or NAMES[0]))
+    weights = [options.get("weight_bits", 8), *single.values()]
+    pixels = [options.get("input_bits", 8)]
+    for asked, most in ((weights, target.weight_bits), (pixels, target.input_bits)):
+        if unfit := [b for b in asked if not isinstance(b, int) or not 2 <= b <= most]:
+            raise QuantizeError(
+                "image",
+                f"for {target.name}, weights take 2 to {target.weight_bits} bits, the input 2 to "
+                f"{target.input_bits}, not {unfit[0]!r}; more take the target wide",
+            )
+    if channels_together(options) and target.stock:
+        text = "stock neurons have one threshold for all channels: take scales 'tensor'"
+        raise QuantizeError("image", text)
+
+
+def channels_together(options: Mapping[str, object]) -> int:
+    """How many neighbouring output channels share a scale; 0: all of them.
+
+    Raises:
+        QuantizeError: no such `scales`.
+    """
+    asked = options.get("scales") or "tensor"
+    if asked in ("tensor", "channel"):
+        return int(asked == "channel")
+    found = _GROUP.fullmatch(asked) if isinstance(asked, str) else None
+    if not found:
+        raise QuantizeError("image", f"there are no scales {asked!r}: tensor, channel or group:N")
+    return int(found[1])
+
+
+def check_layers(options: QuantizeOptions, paths: Iterable[str]) -> None:
+    """Refuse bits for what is no module at all, before the model is looked at.
+
+    Args:
+        options: `layer_bits` is read.
+        paths: of all modules of the model.
+
+    Raises:
+        QuantizeError: a path that is none of them.
+    """
+    known = set(paths)
+    for path in sorted(set(options.get("layer_bits") or {}) - known):
+        near = difflib.get_close_matches(path, sorted(known), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise QuantizeError(path, f"{_NO_LAYER}{hint}")
 
 
 def weight_bits(options: QuantizeOptions, paths: Mapping[str, str]) -> dict[str, int]:
@@ -92,7 +145,7 @@ def weight_bits(options: QuantizeOptions, paths: Mapping[str, str]) -> dict[str,
     single, others = options.get("layer_bits") or {}, options.get("weight_bits", 8)
     inside = {name: [p for p in single if _is_within(path, p)] for name, path in paths.items()}
     if odd := sorted(set(single) - {p for found in inside.values() for p in found}):
-        raise QuantizeError(odd[0], "is no linear map, nor a module around one, to give bits to")
+        raise QuantizeError(odd[0], _NO_LAYER)
     return {
         name: single[max(found, key=len)] if found else others for name, found in inside.items()
     }

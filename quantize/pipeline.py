@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from lapilli.ir.bounds import NeuronBounds
-from lapilli.ir.certificate import certify
+from lapilli.ir.certificate import certify, summary
 from lapilli.ir.errors import QuantizeError
-from lapilli.ir.network import Network
+from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.passes.wiring import fuse_wiring
 from lapilli.ir.recipe import Note, NoteKind
+from lapilli.ir.targets.table import NAMES, named
 from lapilli.ir.types import TensorType
 from lapilli.model.capture.signature import Signature
-from lapilli.quantize.fit import Fitted, fit
-from lapilli.quantize.health import Health, examine
-from lapilli.quantize.image_scale import (
-    image_scale,
-    image_type,
-    input_quantizer,
-    normalisation_notes,
-)
+from lapilli.quantize.calibration import calibration_notes, check_calibration
+from lapilli.quantize.fit import Fitted, Scaling, fit
+from lapilli.quantize.health import Health, chosen_images, examine
+from lapilli.quantize.image_scale import image_scale, image_type, input_quantizer
+from lapilli.quantize.image_statistics import image_statistics
 from lapilli.quantize.lower import Lowered
-from lapilli.quantize.options import QuantizeOptions, check_options, weight_bits
+from lapilli.quantize.options import (
+    QuantizeOptions,
+    channels_together,
+    check_layers,
+    check_options,
+    weight_bits,
+)
 from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.recipe import recipe
+from lapilli.quantize.trials import Trials, least_mismatch
 from lapilli.quantize.weights import largest_fits, least_squares
 
 _EXAMINED = 16  # images of the calibration on which float and integers are compared
@@ -60,6 +66,7 @@ def quantize(
     calibration: Tensor,
     *,
     examined: int = _EXAMINED,
+    warn: Callable[[Note], None] | None = None,
     **options: Unpack[QuantizeOptions],
 ) -> Quantized:
     """Turn a trained spiking transformer into integers.
@@ -70,6 +77,8 @@ def quantize(
         calibration: normalised *training* images (count, C, H, W), to choose the input scale;
             (count, T, C, H, W) for a layout with time.
         examined: on how many of them float and integers are compared, for warnings.
+        warn: called with what speaks against the calibration, before anything takes time; it is
+            among the notes, too.
         options: see `QuantizeOptions`.
 
     Returns:
@@ -78,19 +87,20 @@ def quantize(
     Raises:
         CaptureError: the module cannot be captured, or a neuron is not what its rule says.
         QuantizeError: a layer has no integer form.
-        RangeError: a state does not fit 24 bits, whatever is given up.
+        RangeError: a number does not fit the target's registers, whatever is given up.
     """
-    check_options(options)
-    layout = options.get("layout", "BCHW")
-    if calibration.ndim != len(layout) or not len(calibration):
-        axes = ", ".join(["count", *("T" if "T" in layout else ""), "C", "H", "W"])
-        raise QuantizeError("image", f"calibration must be ({axes}), got {calibration.shape}")
+    begun = begin(model, calibration, options, warn)
+    source, prepared, image = begun.source, begun.prepared, begun.image
     calibration = calibration.cpu()
-    source = input_quantizer(calibration, options)
-    sample = tuple(calibration.shape[1:])
-    prepared = prepare(model, sample, image_scale(source), options)
-    image = image_type(source, sample[-3:], counts=options.get("counts", False))
-    fitted = integers(prepared, image, options)
+    images = calibration[list(chosen_images(len(calibration), examined))]
+    unlike = image_statistics(prepared.captured, images)
+    _tell(unlike, warn)
+    scaling = scaling_of(options)
+    target = scaling.target
+    bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
+    if options.get("weight_scale") == "spikes":
+        scaling = least_mismatch(Trials(prepared, source, image, calibration), bits, scaling)
+    fitted = fit(prepared.merged, prepared.plan, image, bits, scaling)
     graph = fuse_wiring(fitted.lowered.graph)
     answers = graph.types[graph.outputs[0]].shape[-1]
     names = tuple(options.get("classes") or map(str, range(answers)))
@@ -99,11 +109,16 @@ def quantize(
     reference, why = assemble(prepared, fitted.units, fitted.lowered, graph, source)
     health = examine(prepared, fitted, reference, source, calibration, examined)
     notes = (
-        *normalisation_notes(calibration, options),
+        *begun.notes,
+        *unlike,
         *health.notes,
         *_notes(prepared, fitted, why),
     )
-    made = recipe(prepared.captured, prepared.plan, fitted.units, fitted.lowered, options, notes)
+    made = replace(
+        recipe(prepared.captured, prepared.plan, fitted.units, fitted.lowered, options, notes),
+        target=target.name,
+        certificate=summary(graph, target),
+    )
     network = Network(
         graph=graph,
         input=source,
@@ -114,12 +129,65 @@ def quantize(
     return Quantized(network, reference, certify(graph), notes, health, prepared.captured.signature)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Begun:
+    """What is known before any weight is looked at.
+
+    Attributes:
+        source: how images become integers; image: the type of one step of them.
+        prepared: the model as a program.
+        notes: what speaks against the calibration.
+    """
+
+    source: InputQuantizer
+    image: TensorType
+    prepared: Prepared
+    notes: list[Note]
+
+
+def begin(
+    model: nn.Module,
+    calibration: Tensor,
+    options: QuantizeOptions,
+    warn: Callable[[Note], None] | None = None,
+) -> Begun:
+    """Check what was given, choose the scale of the images and capture the model.
+
+    Raises:
+        CaptureError, QuantizeError: see `quantize`.
+    """
+    check_options(options)
+    check_calibration(calibration, options)
+    check_layers(options, (path for path, _ in model.named_modules(remove_duplicate=False)))
+    calibration = calibration.cpu()
+    source = input_quantizer(calibration, options)
+    notes = calibration_notes(calibration, options)
+    _tell(notes, warn)
+    sample = tuple(calibration.shape[1:])
+    prepared = prepare(model, sample, image_scale(source), options)
+    image = image_type(source, sample[-3:], counts=options.get("counts", False))
+    return Begun(source, image, prepared, notes)
+
+
+def scaling_of(options: QuantizeOptions) -> Scaling:
+    """How the scales of weights are chosen, before any is tried."""
+    return Scaling(
+        chosen=largest_fits if options.get("weight_scale") == "max" else least_squares,
+        together=channels_together(options),
+        target=named(options.get("target") or NAMES[0]),
+    )
+
+
 def integers(prepared: Prepared, image: TensorType, options: QuantizeOptions) -> Fitted:
-    """Choose the integers of a prepared model; see `fit`."""
-    stock = options.get("target") == "stock"
+    """Choose the integers of a prepared model by its weights alone; see `fit`."""
     bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
-    chosen = largest_fits if options.get("weight_scale") == "max" else least_squares
-    return fit(prepared.merged, prepared.plan, image, bits, stock=stock, chosen=chosen)
+    return fit(prepared.merged, prepared.plan, image, bits, scaling_of(options))
+
+
+def _tell(notes: list[Note], warn: Callable[[Note], None] | None) -> None:
+    if warn is not None:
+        for note in notes:
+            warn(note)
 
 
 def _notes(prepared: Prepared, fitted: Fitted, why: tuple[Note, ...]) -> tuple[Note, ...]:

@@ -19,6 +19,7 @@ from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_axes, step_shape
 from lapilli.model.capture.program import Call, Captured, ancestors
 from lapilli.model.neurons.rule import NeuronRule
+from lapilli.quantize.channels import Channels, channel_axis, channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,14 @@ class Plan:
         ratios: unit -> its output scale by that of its group; 1 unless what is added has a
             constant in front.
         feeds: call of a neuron, or of the answer -> units whose currents it takes.
+        channels: groups whose channels may have a scale each.
     """
 
     units: Mapping[str, Unit]
     groups: Mapping[str, str]
     ratios: Mapping[str, Fraction]
     feeds: Mapping[str, frozenset[str]]
+    channels: Channels
 
 
 def plan(captured: Captured, image_scale: Fraction) -> Plan:
@@ -77,7 +80,8 @@ def plan(captured: Captured, image_scale: Fraction) -> Plan:
     groups = {unit: leader for unit, (leader, _) in found.items()}
     turned = planner.turned()
     ratios = {u: -ratio if leader in turned else ratio for u, (leader, ratio) in found.items()}
-    return Plan(planner.units, groups, ratios, planner.feeds)
+    apart = channels(captured, groups)
+    return Plan(planner.units, groups, ratios, planner.feeds, apart)
 
 
 class _ScalePlanner:
@@ -289,7 +293,6 @@ def synapse_of(captured: Captured, norm: Call) -> str:
 def _channel_numbers(synapse: Call) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """The output channel of each element of one time step."""
     shape = step_shape(synapse.dims)
-    conv = isinstance(synapse.op, program.Synapse) and synapse.op.space > 0
-    axis = 0 if conv and step_axes(synapse.dims)[0] is None else 1 if conv else len(shape) - 1
+    axis = channel_axis(synapse)
     numbers = np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))])
     return np.broadcast_to(numbers, shape)

@@ -39,6 +39,7 @@ def recipe(
             output_scale=units[name].output_scale,
             exponent=units[name].exponent,
             bits=units[name].bits,
+            factors=units[name].factors,
         )
         for node, name in lowered.synapses.items()
     )

@@ -14,6 +14,7 @@ from lapilli.ir.errors import RecipeError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import NEAREST, Recipe, SynapseRecord
+from lapilli.ir.targets.table import NAMES, named
 from lapilli.model.capture import program
 from lapilli.model.capture.program import neuron_of
 from lapilli.model.neurons.adapters import Description, described_classes
@@ -26,7 +27,14 @@ from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.recipe import parameter_digest, uses_of
-from lapilli.quantize.weights import Folded, IntegerUnit, fold, round_unit
+from lapilli.quantize.weights import (
+    Folded,
+    IntegerUnit,
+    along_channels,
+    fold,
+    neuron_factors,
+    round_unit,
+)
 
 
 def reference_of(
@@ -66,7 +74,8 @@ def reference_of(
         raise RecipeError("was made from a model that answers otherwise than this one")
     _check_rules(made, prepared, other_parameters=other_parameters)
     units = _units(made, network.graph, prepared)
-    lowered = lower(prepared.merged, units, image, _formats(made))
+    factors, bits = neuron_factors(prepared.plan, units), named(made.target or NAMES[0]).state_bits
+    lowered = lower(prepared.merged, units, image, _formats(made), factors, state_bits=bits)
     _check_names(made, lowered)
     reference, _ = assemble(prepared, units, lowered, network.graph, network.input)
     return reference
@@ -147,7 +156,9 @@ def _units(made: Recipe, graph: Graph, prepared: Prepared) -> dict[str, IntegerU
             raise RecipeError(f"was made from a model without the linear map {unit.path!r}")
         folded = fold(prepared.merged, unit)
         scales = record.weight_scale, record.output_scale
-        nearest = round_unit(unit, folded, *scales, record.exponent, record.bits)
+        if record.factors and len(record.factors) != len(folded.bias):
+            raise RecipeError(f"holds {len(record.factors)} scales of channels of {unit.path!r}")
+        nearest = round_unit(unit, folded, *scales, record.exponent, record.bits, record.factors)
         if made.rounding.method == NEAREST:
             units[name] = nearest
         else:
@@ -172,7 +183,8 @@ def _from_file(
     if not isinstance(held, ops.Weighted) or not isinstance(op, program.Synapse):
         raise RecipeError(f"holds no synapse {record.node!r}, which its recipe names")
     weight = unspread(held.weight, op, nearest.weight.shape)
-    exact = folded.weight / float(record.weight_scale)
+    exact = folded.weight / along_channels(record.factors, folded.weight.ndim)
+    exact = exact / float(record.weight_scale)
     worst = np.abs(weight.array - exact).max(initial=0)
     if worst > float(bound):
         raise RecipeError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias, cast
@@ -12,9 +12,10 @@ import numpy.typing as npt
 from torch import nn
 
 from lapilli.ir.errors import QuantizeError
-from lapilli.ir.tensor import IntTensor
+from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Captured
+from lapilli.quantize.channel_scales import ChannelScales
 from lapilli.quantize.plan import Plan, Unit
 
 FloatArray = npt.NDArray[np.float64]
@@ -28,7 +29,8 @@ class IntegerUnit:
 
     The bias is in output units. Both scales are exact; weight_scale is a power of two. Weights are
     multiples of 2**exponent, in a stream whose unit is finer than they need, and have `bits` beside
-    it, if that is not 0.
+    it, if that is not 0. Where there are `factors`, one for each output channel, both scales of a
+    channel are so many times as large.
     """
 
     weight: IntTensor
@@ -37,6 +39,42 @@ class IntegerUnit:
     output_scale: Fraction
     exponent: int = 0
     bits: int = 0
+    factors: tuple[int, ...] = ()
+
+    @property
+    def real_weight(self) -> FloatArray:
+        """Weights as PyTorch holds them."""
+        return self._real(self.weight, self.weight_scale)
+
+    @property
+    def real_bias(self) -> FloatArray:
+        """Biases as PyTorch holds them."""
+        return self._real(self.bias, self.output_scale)
+
+    def _real(self, integers: IntTensor, scale: Fraction) -> FloatArray:
+        units = integers.array * along_channels(self.factors, integers.array.ndim)
+        real = units * float(scale.numerator) / float(scale.denominator)
+        return np.asarray(real, np.float64)
+
+
+def neuron_factors(plan: Plan, units: Mapping[str, IntegerUnit]) -> dict[str, IntTensor]:
+    """Find how many times as large the scale of each channel is, by call of a neuron.
+
+    Returns:
+        Of each neuron whose channels have a scale each, in a shape that broadcasts against its
+        current.
+    """
+    found = {}
+    for call, shape in plan.channels.shapes.items():
+        factors = units[min(plan.feeds[call])].factors
+        if factors:
+            found[call] = IntTensor.of(np.reshape(factors, shape))
+    return found
+
+
+def along_channels(factors: Sequence[int], axes: int) -> IntArray:
+    """Factors of the first of so many axes, to multiply by; 1 where there are none."""
+    return np.array(factors or [1], np.int64).reshape(-1, *[1] * (axes - 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +119,7 @@ def round_units(
     bits: Mapping[str, int],
     own: Mapping[str, Fraction],
     lowered: Mapping[str, int],
+    apart: Mapping[str, ChannelScales],
     before: Mapping[str, IntegerUnit] | None = None,
 ) -> dict[str, IntegerUnit]:
     """Integers for every unit, of the power of two that is chosen for its weights.
@@ -94,6 +133,7 @@ def round_units(
         bits: of the weights of each unit, sign included; the range is symmetric.
         own: the scale that the weights of each unit would take alone: `largest_fits` or another.
         lowered: group -> how much coarser its output scale is, in bits, so that a state fits.
+        apart: group -> its scales, where each channel has one; `own` is not asked there.
         before: an earlier result; units whose scales are the same are taken from it.
 
     Raises:
@@ -106,8 +146,11 @@ def round_units(
         members = [unit for name, unit in plan.units.items() if plan.groups[name] == group]
         for unit in members:
             inputs[unit.call] = _input_scale(plan, unit, scales)
-            alone = abs(inputs[unit.call]) * own[unit.call]
-            finest[unit.call] = alone / abs(plan.ratios[unit.call])
+            if (chosen := apart.get(group)) is not None:
+                finest[unit.call] = chosen.unit * 2 ** chosen.exponents[unit.call]
+            else:
+                alone = abs(inputs[unit.call]) * own[unit.call]
+                finest[unit.call] = alone / abs(plan.ratios[unit.call])
             scales[group] = min(scales.get(group, finest[unit.call]), finest[unit.call])
         scales[group] *= 2 ** lowered.get(group, 0)
     units = {}
@@ -120,7 +163,9 @@ def round_units(
             units[name] = known
         else:
             scaled = weight_scale, output_scale, exponent, bits[name]
-            units[name] = round_unit(unit, folded[name], *scaled)
+            chosen = apart.get(plan.groups[name])
+            factors = chosen.factors if chosen else ()
+            units[name] = round_unit(unit, folded[name], *scaled, factors)
     return units
 
 
@@ -147,10 +192,12 @@ def round_unit(
     output_scale: Fraction,
     exponent: int = 0,
     bits: int = 0,
+    factors: tuple[int, ...] = (),
 ) -> IntegerUnit:
     """Take the nearest integers to a unit's weights and biases by these scales.
 
     Weights are the nearest multiples of 2**exponent that have so many bits, if any are given.
+    Factors multiply both scales of an output channel.
 
     Raises:
         QuantizeError: the scale of the weights is no power of two.
@@ -160,10 +207,12 @@ def round_unit(
             unit.path,
             f"shares a residual stream, but not its input scale {output_scale / weight_scale}",
         )
-    mantissa = _rounded(folded.weight, weight_scale * 2**exponent, bits).astype(np.int64)
-    bias = np.rint(folded.bias / float(output_scale)).astype(np.int64)
+    each = folded.weight / along_channels(factors, folded.weight.ndim)
+    mantissa = _rounded(each, weight_scale * 2**exponent, bits).astype(np.int64)
+    shifts = folded.bias / along_channels(factors, 1)
+    bias = np.rint(shifts / float(output_scale)).astype(np.int64)
     weight = IntTensor(mantissa << exponent)
-    return IntegerUnit(weight, IntTensor(bias), weight_scale, output_scale, exponent, bits)
+    return IntegerUnit(weight, IntTensor(bias), weight_scale, output_scale, exponent, bits, factors)
 
 
 def _rounded(weight: FloatArray, scale: Fraction, bits: int) -> FloatArray:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NAMES = {
     "Graph", "LapilliError", "Network", "Recording", "Report", "check_nir", "compare",
     "export_net", "export_nir", "export_onnx", "finetune", "import_nir", "inspect", "load",
-    "quantize_model", "run", "save",
+    "quantization_report", "quantize_model", "run", "save",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from lapilli.deploy.cli.frame import print_json as print_json
 from lapilli.deploy.cli.frame import printable
 from lapilli.deploy.cli.outputs import check_outputs, destination
 from lapilli.export.nir.write.flavour import Flavour
+from lapilli.ir.targets.table import NAMES, named
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 NetworkFile = Annotated[Path, typer.Argument(help="A .lapilli file.")]
@@ -42,11 +43,26 @@ def inspect(
     key: Annotated[
         str | None, typer.Option(help="Of a checkpoint with several sets of parameters: which.")
     ] = None,
+    certificate: Annotated[
+        str, typer.Option(help="Of a .lapilli file: what each node needs of this target's bits.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Say what a file is, and what to run next; runs no code of the file."""
     from lapilli.deploy.cli import report
 
+    if certificate:
+        from lapilli.deploy.cli import certificates
+        from lapilli.export.native import load_network
+
+        if certificate not in NAMES:
+            raise typer.BadParameter(f"{certificate!r} is none of {', '.join(NAMES)}")
+        held = certificates.certificate_facts(load_network(file).graph, named(certificate))
+        if as_json:
+            print_json(held)
+        else:
+            certificates.print_certificate(held)
+        return
     if latency:
         need("scipy")
         from lapilli.deploy.cli.latency import lava_latencies

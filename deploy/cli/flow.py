@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -17,15 +17,18 @@ from lapilli.deploy.cli.image_set import Images
 from lapilli.deploy.cli.taken import taken_from
 from lapilli.ir.errors import CheckpointError, LapilliError
 from lapilli.ir.network import Network
-from lapilli.ir.recipe import Json
+from lapilli.ir.recipe import Json, Note
 from lapilli.model.capture.signature import Signature
 from lapilli.model.families.presets import PRESETS, normalisation
 from lapilli.model.families.table import Config, configuration, family_of
 from lapilli.model.loading.checkpoint import Checkpoint, build, load_checkpoint
-from lapilli.model.loading.preprocess import Preprocessing, right
+from lapilli.model.loading.preprocess import Preprocessing, Shown, right
 from lapilli.model.loading.strict import Module, events
 from lapilli.quantize import Quantized, quantize
+from lapilli.quantize.frontier import Point, Progress, frontier
 from lapilli.quantize.options import QuantizeOptions
+
+_TRIED = 128  # images on which bits are shared out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,23 +152,23 @@ def checkpoint_model(checkpoint: Checkpoint) -> Model:
 
 
 def quantize_model(
-    model: Model, calibration: Images, *, examined: int = 16, **options: Unpack[QuantizeOptions]
+    model: Model,
+    calibration: Images,
+    *,
+    examined: int = 16,
+    warn: Callable[[Note], None] | None = None,
+    **options: Unpack[QuantizeOptions],
 ) -> Quantized:
     """Quantize a model with images as files hold them, and write down which model it was.
+
+    `examined` and `warn` are those of `quantize`.
 
     Raises:
         NormalisationError: nothing says how its images were normalised.
         CaptureError, QuantizeError, RangeError: see `quantize`.
     """
-    if options.get("counts"):
-        images = events(calibration.pixels)
-    else:
-        calibration.require_pixels()
-        known = model.normalisation()
-        images = known.normalise(calibration.pixels)
-        options["mean"], options["std"] = known.mean, known.std
-        options["classes"] = options.get("classes") or known.classes or None
-    made = quantize(model.module, images, examined=examined, **options)
+    images = _shown(model, calibration, options)
+    made = quantize(model.module, images, examined=examined, warn=warn, **options)
     return with_origin(made, model, calibration)
 
 
@@ -175,6 +178,30 @@ def with_origin(made: Quantized, model: Model, calibration: Images) -> Quantized
         return made
     recipe = replace(made.network.recipe, model=model.made_from, images=calibration.facts())
     return replace(made, network=replace(made.network, recipe=recipe))
+
+
+def frontier_of(
+    model: Model, calibration: Images, *, progress: Progress, **options: Unpack[QuantizeOptions]
+) -> list[Point]:
+    """Share out bits among a model's layers; see `lapilli.quantize.frontier`.
+
+    Raises:
+        NormalisationError: nothing says how its images were normalised.
+        CaptureError, QuantizeError, RangeError: see `quantize`.
+    """
+    images = _shown(model, calibration, options)
+    return frontier(model.module, images, images=_TRIED, progress=progress, **options)
+
+
+def _shown(model: Model, calibration: Images, options: QuantizeOptions) -> Shown:
+    """The images as the model takes them; what is known of them is put into the options."""
+    if options.get("counts"):
+        return events(calibration.pixels)
+    calibration.require_pixels()
+    known = model.normalisation()
+    options["mean"], options["std"] = known.mean, known.std
+    options["classes"] = options.get("classes") or known.classes or None
+    return known.normalise(calibration.pixels)
 
 
 def normalised_as(model: Model, network: Network) -> Model:

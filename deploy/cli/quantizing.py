@@ -35,10 +35,12 @@ from lapilli.deploy.cli.options import (
     numbers,
 )
 from lapilli.deploy.cli.outputs import STANDARD_OUTPUT, check_outputs, destination
+from lapilli.ir.targets.table import NAMES
 
 if TYPE_CHECKING:
     from lapilli.deploy.cli.flow import Model
     from lapilli.deploy.cli.image_set import Images
+    from lapilli.ir.recipe import Note
     from lapilli.quantize.pipeline import Quantized
 
 _ModelSource = Annotated[
@@ -92,29 +94,70 @@ def quantize(
         bool, typer.Option(help="Where state leaks between samples, take batches of one.")
     ] = False,
     weight_bits: Annotated[
-        int, typer.Option("--weight-bits", "--bits", min=2, max=8, help="Bits of a weight.")
+        int, typer.Option("--weight-bits", "--bits", min=2, max=24, help="Bits of a weight.")
     ] = 8,
     layer_bits: Annotated[
         list[str] | None,
         typer.Option(help="Bits of one layer, or of all inside of a module: PATH=BITS; repeat."),
     ] = None,
+    most_kib: Annotated[
+        float | None,
+        typer.Option(min=0, help="Share out 2 to 8 bits so that all weights take so many KiB."),
+    ] = None,
+    most_drop: Annotated[
+        float | None,
+        typer.Option(min=0, help="So that at most so many percent of answers are not float's."),
+    ] = None,
     weight_scale: Annotated[
-        str, typer.Option(help="mse: the nearest weights; max: nothing is cut off.")
+        str,
+        typer.Option(
+            help="mse: the nearest weights; max: nothing is cut off; spikes: the nearest network."
+        ),
     ] = "mse",
-    input_bits: Annotated[int, typer.Option(min=2, max=16, help="Bits of a pixel.")] = 8,
+    scales: Annotated[
+        str, typer.Option(help="tensor, channel, or group:N: what has a scale of its own.")
+    ] = "tensor",
+    input_bits: Annotated[int, typer.Option(min=2, max=24, help="Bits of a pixel.")] = 8,
     target: Annotated[
-        str, typer.Option(help="lava, or stock: only states of stock neurons and portable NIR.")
-    ] = "lava",
+        str, typer.Option(help=f"What must hold every number: {', '.join(NAMES)}.")
+    ] = NAMES[0],
+    report_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="Write what happened to each layer as well: .html, .md or .json."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a checkpoint, or a model of your own, into an integer graph."""
     need("torch")
-    from lapilli.deploy.cli import flow
+    from lapilli.deploy.cli import flow, report
     from lapilli.deploy.cli import images as image_files
+    from lapilli.deploy.cli.bits import shared_bits
     from lapilli.model.neurons.described import parse_neurons
+    from lapilli.quantize.options import QuantizeOptions, check_options
 
     images = calibration_of(model, calibration)
-    to_stream = check_outputs([output], [Path(model), *([checkpoint] if checkpoint else [])])
+    options = QuantizeOptions(
+        weight_bits=weight_bits,
+        layer_bits=bits_of_layers(layer_bits or []),
+        weight_scale=weight_scale,
+        scales=scales,
+        input_bits=input_bits,
+        target=target,
+        layout=layout,
+        counts=counts,
+        result=index_or_key(result),
+        neurons=parse_neurons(neuron) if neuron else None,
+        per_sample=per_sample,
+    )
+    check_options(options)  # before images are read, which can take long
+    outputs = [output, *([report_file] if report_file else [])]
+    to_stream = check_outputs(outputs, [Path(model), *([checkpoint] if checkpoint else [])])
+    if report_file:
+        from lapilli.deploy.report.pages import writer
+
+        writer(report_file)  # refuses a suffix now
     how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
     training = image_files.training_images(images, how, calibration_count)
     asked = ModelOptions(
@@ -131,22 +174,24 @@ def quantize(
         unused=unused,
     )
     opened = open_model(model, asked, training.pixels.shape[-3])
-    quantized = flow.quantize_model(
-        opened,
-        training,
-        examined=_EXAMINED,
-        weight_bits=weight_bits,
-        layer_bits=bits_of_layers(layer_bits or []),
-        weight_scale=weight_scale,
-        input_bits=input_bits,
-        target=target,
-        layout=layout,
-        counts=counts,
-        result=index_or_key(result),
-        neurons=parse_neurons(neuron) if neuron else None,
-        per_sample=per_sample,
-    )
+    if most_kib is not None or most_drop is not None:
+        options["layer_bits"] = shared_bits(
+            opened, training, most_kib=most_kib, most_drop=most_drop, quiet=as_json, **options
+        )
+    told: list[Note] = []  # what is said at once is not said again at the end
+
+    def warn(note: Note) -> None:
+        told.append(note)
+        report.print_warnings([] if as_json else [note], err=True)
+
+    quantized = flow.quantize_model(opened, training, examined=_EXAMINED, warn=warn, **options)
     _write(quantized, opened, training, output, to_stream=to_stream, as_json=as_json)
+    left = [note for note in quantized.notes if note not in told]
+    report.print_warnings([] if as_json else left, err=True)
+    if report_file:
+        from lapilli.deploy.cli.quantization import write_report
+
+        write_report(quantized, opened, training, report_file, quiet=as_json)
 
 
 def _write(
@@ -177,4 +222,3 @@ def _write(
     else:
         shown = {k: v for k, v in facts.items() if k != "weights_zeroed"}  # a row for each synapse
         report.print_facts(str(output), shown, err=err)
-        report.print_warnings(quantized.notes, err=True)

@@ -12,13 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from lapilli.deploy.cli.certificates import held_lines, there
 from lapilli.deploy.cli.frame import printable
 from lapilli.ir import ops
 from lapilli.ir.certificate import certify
 from lapilli.ir.graph import Graph
-from lapilli.ir.loihi import STATE_BITS
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import Note
+from lapilli.ir.targets.table import NAMES, named
+from lapilli.ir.targets.target import Register
 from lapilli.ir.tensor import IntArray
 from lapilli.simulators.lava.shared.legality import unsupported_by_lif
 
@@ -192,7 +194,8 @@ def network_facts(network: Network) -> dict[str, Any]:
     """What `inspect` says of a graph file."""
     graph = network.graph
     synapses = [n.op for n in graph.nodes if isinstance(n.op, ops.Linear | ops.Conv2d)]
-    bounds = certify(graph)
+    bounds, recipe = certify(graph), network.recipe
+    made_for = named(recipe.target if recipe and recipe.target else NAMES[0])
     return {
         "kind": "network",
         "digest": network.digest,
@@ -204,7 +207,9 @@ def network_facts(network: Network) -> dict[str, Any]:
         "input": list(graph.types[graph.inputs[0]].shape),
         "classes": list(network.classes),
         "state_bits": max((b.state_bits for b in bounds), default=0),
-        "state_bits_there": STATE_BITS,
+        "state_bits_there": there(made_for, Register.STATE),
+        "target": recipe.target if recipe and recipe.target else "none promised",
+        "certificate": held_lines(graph, made_for),
         "truncates": [b.name for b in bounds if b.truncates],
         "simulator_only": _simulator_only(graph),
     }

@@ -10,7 +10,7 @@ from typing import Any
 from lapilli.deploy.validation.layers import Row
 from lapilli.deploy.validation.plan import Plan
 from lapilli.deploy.validation.store import Store
-from lapilli.ir.loihi import STATE_BITS
+from lapilli.ir.targets.lava import STATE
 
 _SIDES = ("float", "pytorch", "integer")
 _SUMS = (
@@ -125,7 +125,7 @@ def _layer(row: Row) -> dict[str, Any]:
     if row["lowest"] is not None:
         largest = max(abs(row["lowest"]), abs(row["highest"]))
         facts["largest_state"] = largest
-        facts["headroom"] = 1 - largest / ((1 << (STATE_BITS - 1)) - 1)  # of Loihi's register
+        facts["headroom"] = 1 - largest / STATE.largest  # of Loihi's register
     return facts
 
 

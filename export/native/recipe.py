@@ -53,6 +53,10 @@ def _each(kind: type[Any]) -> _Read:
     return read
 
 
+def _integers(value: object, where: str) -> tuple[int, ...]:
+    return tuple(integer(item, where) for item in items(value, where))
+
+
 def _or_none(read: _Read) -> _Read:
     return lambda value, where: None if value is None else read(value, where)
 
@@ -85,6 +89,7 @@ _READERS: Mapping[str, _Read] = {
     "bool": boolean,
     "Fraction": fraction,
     "int | None": _or_none(integer),
+    "tuple[int, ...]": _integers,
     "bool | None": _or_none(boolean),
     "Fraction | None": _or_none(fraction),
     "NoteKind": _note_kind,

@@ -17,18 +17,19 @@ from lapilli.export.net.delays import delayed, per_synapse
 from lapilli.export.net.reader import NetFile, NetLayer, read_net
 from lapilli.export.net.registers import weight_fault
 from lapilli.ir import ops
-from lapilli.ir.certificate import check_registers
-from lapilli.ir.errors import FormatError, GraphError
+from lapilli.ir.certificate import certify
+from lapilli.ir.errors import FormatError, GraphError, RangeError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.loihi import BIAS_BITS, THRESHOLD_BITS, TIE
+from lapilli.ir.loihi import TIE, state_fault
 from lapilli.ir.network import InputQuantizer, Network
+from lapilli.ir.targets.loihi1 import BIAS, THRESHOLD
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
 _MOST_STEPS = 1 << 16
 _MOST_ANSWERS = 1 << 16
-_MOST_VTH = (1 << THRESHOLD_BITS) - 1
-_BIAS = IntRange(-(1 << (BIAS_BITS - 1)), (1 << (BIAS_BITS - 1)) - 1)
+_MOST_VTH = THRESHOLD.largest // TIE
+_BIAS = IntRange(-BIAS.largest - 1, BIAS.largest)
 
 
 def network_from_net(
@@ -93,7 +94,9 @@ class _ChainReader:
         elif not isinstance(last.op, ops.Readout):
             raise MalformedError(f"{last.name}: is last, and has no neurons")
         graph = Graph(tuple(self.nodes), (self.nodes[-1].name,), self.T)
-        check_registers(graph)
+        for bounds in certify(graph):
+            if fault := state_fault(bounds):
+                raise RangeError(bounds.name, fault)
         if (answers := math.prod(self.shape)) > _MOST_ANSWERS:
             raise MalformedError(
                 f"{last.name}: {answers} answers; at most {_MOST_ANSWERS} are read"

@@ -8,12 +8,13 @@ import numpy as np
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, neuron_bounds
-from lapilli.ir.loihi import BIAS_BITS, STATE_BITS, THRESHOLD_BITS, TIE, with_fraction_bits
+from lapilli.ir.loihi import TIE, state_fault, with_fraction_bits
+from lapilli.ir.targets.loihi1 import BIAS, THRESHOLD
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange, Kind, TensorType
 
-_MOST_VTH = (1 << THRESHOLD_BITS) - 1
-_MOST_BIAS = (1 << (BIAS_BITS - 1)) - 1
+_MOST_VTH = THRESHOLD.largest // TIE
+_MOST_BIAS = BIAS.largest
 _MOST_MOVED = 7  # bits of which a weight of 1 takes 8
 
 
@@ -114,13 +115,13 @@ def neuron_faults(
     given = max(bounds.current.hi, -bounds.current.lo - 1)  # of 13 bits in two's complement
     most = given if whole else int(np.abs(bias).max())
     if most + op.bias.range.magnitude // TIE > _MOST_BIAS:
-        faults.append(f"a bias beyond {_MOST_BIAS}, which are {BIAS_BITS} bits")
+        faults.append(f"a bias beyond {_MOST_BIAS}, which are {BIAS.bits} bits")
     if op.du != ops.DECAY_ONE and (whole or np.any(bias)):
         faults.append("a constant in a current that decays; a bias in netx drives the membrane")
     if whole and np.any(op.bias.array):
         faults.append("a bias beside the input, which netx gives as the bias")
-    if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
-        faults.append(f"state needs {max(25, bounds.state_bits)} bits, there are {STATE_BITS}")
+    if fault := state_fault(bounds):
+        faults.append(fault)
     return tuple(faults)
 
 
@@ -130,7 +131,7 @@ def readout_faults(proven: IntRange, bias: IntArray) -> tuple[str, ...]:
     if proven.magnitude > _MOST_VTH:
         faults.append(f"sums in [{proven.lo}, {proven.hi}]; a membrane holds {_MOST_VTH}")
     if int(np.abs(bias).max()) > _MOST_BIAS:
-        faults.append(f"a bias beyond {_MOST_BIAS}, which are {BIAS_BITS} bits")
+        faults.append(f"a bias beyond {_MOST_BIAS}, which are {BIAS.bits} bits")
     return tuple(faults)
 
 

@@ -34,9 +34,10 @@ from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.loihi import THRESHOLD_BITS, with_fraction_bits
+from lapilli.ir.loihi import TIE, with_fraction_bits
 from lapilli.ir.network import Network
 from lapilli.ir.semantics import evaluate
+from lapilli.ir.targets.loihi1 import THRESHOLD
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import Kind
 
@@ -284,7 +285,7 @@ def _write_neuron(group: Any, op: ops.Op) -> None:
         neuron["vThMant"] = int(op.threshold.array.ravel()[0]) >> ops.LOIHI_FRACTION_BITS
     else:  # adds up, and never reaches a threshold that is proven to be out of reach
         neuron["iDecay"], neuron["vDecay"] = ops.DECAY_ONE, 0
-        neuron["vThMant"] = (1 << THRESHOLD_BITS) - 1
+        neuron["vThMant"] = THRESHOLD.largest // TIE
 
 
 def _transform(network: Network) -> dict[str, int]:

@@ -49,6 +49,7 @@ def capture(
     output: int | str | None = None,
     per_sample: bool = False,
     leaf: int | None = None,
+    repeatable: bool = False,
 ) -> Captured:
     """Capture `model`, called with one batch of images.
 
@@ -61,6 +62,7 @@ def capture(
         leaf: the same by number, in a walk through everything that is returned.
         per_sample: accept neurons that integrate over T*B, and take what they do with
             batches of one for what is meant.
+        repeatable: it was shown before that it remembers nothing from call to call.
 
     Raises:
         CaptureError: an operator or a stateful module that is not known, time or batch that
@@ -76,7 +78,8 @@ def capture(
     check_not_scripted(model)
     model, notes = on_torch(on_cpu(model))
     _check_mode(model)
-    notes += check_repeatable(model, signature, image_shape, output, leaf)
+    if not repeatable:
+        notes += check_repeatable(model, signature, image_shape, output, leaf)
     forms = _answer_forms(model, signature, image_shape)
     for batch in _batch_sizes(model, image_shape):
         images = torch.zeros(signature.images(image_shape, batch), dtype=_dtype(model))

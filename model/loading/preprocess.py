@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.adapters import reset_states
+
+Shown: TypeAlias = Tensor  # images as a model takes them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

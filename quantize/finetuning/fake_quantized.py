@@ -43,7 +43,7 @@ from lapilli.quantize.pipeline import integers
 from lapilli.quantize.plan import Unit
 from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.integer_neuron import StandIn
-from lapilli.quantize.pytorch.runnable import runnable
+from lapilli.quantize.pytorch.runnable import author_runnable, reasons
 from lapilli.quantize.shiftmax import set_shiftmaxes
 from lapilli.quantize.weights import FloatArray, fold, norm_module
 
@@ -104,13 +104,13 @@ class FakeQuantized(nn.Module):
         lowered = self._fitted.lowered
         alone = {n: u for n, u in self._fitted.units.items() if n not in self._chains}
         plan = replace(prepared.plan, units={n: prepared.plan.units[n] for n in alone})
-        runs = runnable(prepared.merged, plan, alone, lowered.neurons)
-        if runs.why:
+        if why := reasons(prepared.merged, plan, alone):
             raise QuantizeError(
-                runs.why[0].path,
+                why[0].path,
                 "its weights are computed from parameters, or used at two scales, and have no "
                 "gradient here; fold them in the module first",
             )
+        runs = author_runnable(prepared.merged, plan, alone, lowered.neurons)
         set_shiftmaxes(runs.module, lowered.shiftmaxes)
         running = runs.module.to(_precision(self.module)).requires_grad_(requires_grad=False)
         make_trainable(running)

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from lapilli.quantize.plan import Unit
-from lapilli.quantize.weights import FloatArray, Folded, IntegerUnit, round_unit
+from lapilli.quantize.weights import (
+    FloatArray,
+    Folded,
+    IntegerUnit,
+    along_channels,
+    round_unit,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,9 +33,7 @@ class Rounded:
 def rounded(unit: Unit, folded: Folded, chosen: IntegerUnit) -> Rounded:
     """Round what a unit's parameters are now, on the scales that were chosen for it."""
     scales = chosen.weight_scale, chosen.output_scale
-    made = round_unit(unit, folded, *scales, chosen.exponent, chosen.bits)
-    return Rounded(
-        np.asarray(made.weight.array * float(made.weight_scale), np.float64),
-        np.asarray(made.bias.array * float(made.output_scale), np.float64),
-        np.array(abs(float(made.weight_scale)) * 2**made.exponent, np.float64),
-    )
+    made = round_unit(unit, folded, *scales, chosen.exponent, chosen.bits, chosen.factors)
+    step = abs(float(made.weight_scale)) * 2**made.exponent
+    each = along_channels(made.factors, made.weight.array.ndim)
+    return Rounded(made.real_weight, made.real_bias, np.asarray(each * step, np.float64))

@@ -83,6 +83,8 @@ def finetune(
     training = training or fit.Options(epochs=10, learning_rate=LEARNING_RATE)
     if training.bfloat16:
         raise InputError("integers are trained in float32: bfloat16 would round them")
+    if options.get("weight_scale") == "spikes":
+        raise InputError("scales are found anew after each epoch, by weights alone: mse or max")
     split = Split(images, np.asarray(labels))
     _check(split, "images")
     prepare = preparation(options, images.shape[-3])

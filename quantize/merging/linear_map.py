@@ -162,14 +162,17 @@ def _spread(kernel: FloatArray, stride: tuple[int, int]) -> FloatArray:
 def _chained(first: FloatArray, second: FloatArray, groups: int) -> FloatArray:
     """Full convolution of both kernels, summed over the channels between, group by group."""
     middle, each = first.shape[:2]
+    if groups == 1 and second.shape[2:] == (1, 1):  # one product of matrices, not a product a row
+        whole = second.reshape(-1, middle) @ first.reshape(middle, -1)
+        return whole.reshape(-1, *first.shape[1:])
     maps = torch.from_numpy(first).reshape(groups, middle // groups, each, *first.shape[2:])
     maps = maps.transpose(1, 2)  # (groups, in of a group, middle of a group, kh, kw)
     turned = torch.from_numpy(second[:, :, ::-1, ::-1].copy())
     turned = turned.reshape(groups, -1, *turned.shape[1:])
     margin = (second.shape[2] - 1, second.shape[3] - 1)
     kernels = [functional.conv2d(m, k, padding=margin) for m, k in zip(maps, turned, strict=True)]
-    whole = torch.stack(kernels).transpose(1, 2)  # (groups, out of a group, in of a group, ...)
-    return np.asarray(whole.reshape(-1, each, *whole.shape[3:]).numpy(), np.float64)
+    stacked = torch.stack(kernels).transpose(1, 2)  # (groups, out of a group, in of a group, ...)
+    return np.asarray(stacked.reshape(-1, each, *stacked.shape[3:]).numpy(), np.float64)
 
 
 def added(a: LinearMap, b: LinearMap) -> LinearMap:

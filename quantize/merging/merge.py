@@ -60,6 +60,7 @@ class _Fuser:
         self.captured = captured
         self.calls = dict(captured.calls)
         self.uses = Counter(i for call in captured.calls.values() for i in call.inputs)
+        self.unread = self.uses.copy()  # what is still to be visited of them
         self.maps: dict[str, LinearValue] = {}
         self.must_fuse: set[str] = set()  # calls that only a merged map can replace
         self.currents: set[str] = set()  # values that are currents
@@ -107,6 +108,10 @@ class _Fuser:
             for name in call.inputs:
                 if self.uses[name] == 1:
                     self.maps.pop(name, None)
+        self.unread.subtract(call.inputs)
+        for name in call.inputs:
+            if not self.unread[name] and name not in self.must_fuse:
+                self.maps.pop(name, None)
 
     def _synapse(self, call: Call, op: program.Synapse, inner: LinearValue | None) -> None:
         bias = None if op.bias is None else self.captured.array(op.bias)

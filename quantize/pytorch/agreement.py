@@ -4,18 +4,26 @@ Both run in float64 with parameters of four bits, on images of four bits: then n
 and no sum is rounded, the order of summation cannot matter, and equal means equal. Only a
 constant that floats cannot hold, such as an average over 49, rounds after all: then spikes
 are equal, and currents as near as float64 is.
+
+They run in step: when a neuron of the author's has fired, the program comes as far, both are
+compared, and nothing of either is kept.
 """
 
 from __future__ import annotations
 
+import copy
+import gc
+import itertools
 import math
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lapilli.ir.errors import MismatchError
 from lapilli.model.capture import program
@@ -24,15 +32,16 @@ from lapilli.model.capture.capture import capture
 from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import adapter_of
 from lapilli.model.neurons.copies import copied
-from lapilli.quantize.pytorch.interpreter import Program
+from lapilli.quantize.pytorch.interpreter import Program, finished
 from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, recorder
 
 _LARGEST = 7  # of a parameter in units of its own power of two
 _SAMPLES = 2
+_END = object()
 
 
 def check_agreement(captured: Captured) -> None:
-    """Run both once.
+    """Run both once, in step: what a neuron is given and answers is compared and let go of.
 
     Raises:
         MismatchError: a neuron's input or spikes, or the logits differ: a bug of ours.
@@ -42,54 +51,126 @@ def check_agreement(captured: Captured) -> None:
     asked = captured.signature
     shape = ((captured.T,) if "T" in asked.layout else ()) + step_shape(image.dims)
     again = capture(
-        coarse, shape, layout=asked.layout, per_sample=asked.per_sample, leaf=asked.leaf
+        coarse,
+        shape,
+        layout=asked.layout,
+        per_sample=asked.per_sample,
+        leaf=asked.leaf,
+        repeatable=True,
     )
+    gc.collect()  # what tracing leaves behind is held by cycles
     weights = {
         c.name: _weights(again, c.op)
         for c in again.calls.values()
         if isinstance(c.op, program.Synapse)
     }
-    captured_forward = Program(again, coarse, weights).eval()
+    captured_forward = Program(again, _with_own_states(coarse), weights).eval()
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 8, (_SAMPLES, *shape), generator=generator).double() / 8
-    equal = torch.equal if has_exact_constants(again) else _near
-    fires = [c.op for c in again.calls.values() if isinstance(c.op, program.Neuron)]
-    paths = {fire.module for fire in fires}
     for some in images.split(1 if asked.per_sample else _SAMPLES):
-        with torch.no_grad(), recorder(coarse, paths) as theirs:
-            expected = again.signature.logits(coarse, some)
-        with (
-            torch.no_grad(),
-            recorder(captured_forward, paths, _Equal(theirs=theirs, equal=equal)) as ours,
-        ):
-            got = captured_forward(some)
-        for fire in fires:
-            ours.trace(fire)  # was compared
-        if not equal(expected, got):
-            raise MismatchError("the program's logits are not those of the author's forward")
+        _compare(again, coarse, captured_forward, some)
+
+
+def _compare(captured: Captured, module: nn.Module, ours: Program, images: Tensor) -> None:
+    """Run the author's module and the program on the same images, neuron by neuron.
+
+    Raises:
+        MismatchError: see `check_agreement`.
+    """
+    fires = [c.op for c in captured.calls.values() if isinstance(c.op, program.Neuron)]
+    paths = {fire.module for fire in fires}
+    wanted = {(fire.module, n) for fire in fires for n in fire.steps or (fire.call,)}
+    equal = torch.equal if has_exact_constants(captured) else _near
+    pairs = _Pairs(equal=equal, wanted=wanted)
+    steps = ours.steps(images)
+
+    def follow(key: tuple[str, int]) -> None:
+        """Let the program come as far as the author's forward is."""
+        while key in pairs.waiting and next(steps, _END) is not _END:
+            pass
+
+    with (
+        torch.no_grad(),
+        _RowByRow(),
+        recorder(ours, paths, _Side(pairs=pairs), membranes=False),
+        recorder(module, paths, _Side(pairs=pairs, then=follow), membranes=False),
+    ):
+        expected = captured.signature.logits(module, images)
+        got = finished(steps)
+    if left := sorted(wanted - pairs.compared):
+        raise MismatchError(f"{left[0][0]}: the program, or the author's forward, never calls it")
+    if not equal(expected, got):
+        raise MismatchError("the program's logits are not those of the author's forward")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Equal(NeuronRecorder):
-    """Compares call for call with what was recorded before, and lets go of both."""
+class _Pairs:
+    """Calls of neurons, by path and number, that one side has made and the other not yet.
 
-    theirs: NeuronRecorder
+    Attributes:
+        equal: says whether two currents are.
+        wanted: calls that the program makes; the author's others lead to no answer.
+        waiting: what the first side saw; compared: calls that both have made.
+    """
+
     equal: Callable[[Tensor, Tensor], bool]
+    wanted: set[tuple[str, int]]
+    waiting: dict[tuple[str, int], NeuronCall] = field(default_factory=dict)
+    compared: set[tuple[str, int]] = field(default_factory=set)
 
-    def add(self, path: str, call: NeuronCall) -> None:
-        """Compare one call.
+    def add(self, key: tuple[str, int], call: NeuronCall) -> None:
+        """Keep a call for the other side, or compare it with the other side's.
 
         Raises:
             MismatchError: a current or a spike differs.
         """
-        done = self.calls.setdefault(path, [])
-        theirs = self.theirs.calls[path][len(done)]
-        near = self.equal(theirs.current, call.current)
-        if not (near and torch.equal(theirs.spikes, call.spikes)):
-            raise MismatchError(f"{path}: the program is not the author's forward")
-        nothing = NeuronCall(torch.empty(0), torch.empty(0))
-        self.theirs.calls[path][len(done)] = nothing
-        done.append(nothing)
+        if key not in self.wanted:
+            return
+        other = self.waiting.pop(key, None)
+        if other is None:
+            self.waiting[key] = NeuronCall(call.current, call.spikes)
+            return
+        if not (self.equal(other.current, call.current) and torch.equal(other.spikes, call.spikes)):
+            raise MismatchError(f"{key[0]}: the program is not the author's forward")
+        self.compared.add(key)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Side(NeuronRecorder):
+    """Counts the calls of one side's neurons, and keeps none of them."""
+
+    pairs: _Pairs
+    then: Callable[[tuple[str, int]], None] = lambda _: None
+    made: Counter[str] = field(default_factory=Counter)
+
+    def add(self, path: str, call: NeuronCall) -> None:
+        """Pair one call with the other side's."""
+        key = (path, self.made[path])
+        self.made[path] += 1
+        self.pairs.add(key, call)
+        self.then(key)
+
+
+class _RowByRow(TorchFunctionMode):
+    """Convolves images one by one: float64's convolution copies every window of all it is given."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
+    ) -> Any:
+        if func is torch.conv2d and args[0].ndim == 4 and args[0].dtype is torch.float64:
+            rows, *others = args
+            results = (func(row, *others, **(kwargs or {})) for row in rows.split(1))
+            first = next(results)
+            whole = first.new_empty((len(rows), *first.shape[1:]))
+            for number, result in enumerate(itertools.chain([first], results)):
+                whole[number : number + 1] = result
+            return whole
+        return func(*args, **(kwargs or {}))
+
+
+def _with_own_states(module: nn.Module) -> nn.Module:
+    """A copy that shares all parameters, and whose neurons remember apart."""
+    return copy.deepcopy(module, {id(p): p for p in module.parameters()})
 
 
 def has_exact_constants(captured: Captured) -> bool:

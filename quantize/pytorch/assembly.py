@@ -13,9 +13,29 @@ from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.agreement import check_agreement
 from lapilli.quantize.pytorch.narrow import narrow
 from lapilli.quantize.pytorch.reference import PyTorchReference
-from lapilli.quantize.pytorch.runnable import runnable
+from lapilli.quantize.pytorch.runnable import (
+    Runnable,
+    author_runnable,
+    program_runnable,
+    reasons,
+)
 from lapilli.quantize.shiftmax import set_shiftmaxes
 from lapilli.quantize.weights import IntegerUnit
+
+
+def quantized_runnable(
+    prepared: Prepared, units: Mapping[str, IntegerUnit], lowered: Lowered, *, program: bool
+) -> Runnable:
+    """Put integers into the author's module, or into the program where that cannot hold them."""
+    merged, plan = prepared.merged, prepared.plan
+    if program:
+        runs = program_runnable(merged, plan, units, lowered.neurons)
+    else:
+        runs = author_runnable(merged, plan, units, lowered.neurons)
+    set_shiftmaxes(runs.module, lowered.shiftmaxes)
+    if not program:
+        narrow(runs.module, merged, plan, units, lowered)
+    return runs
 
 
 def assemble(
@@ -31,12 +51,10 @@ def assemble(
         QuantizeError: the captured program would have to read a membrane.
         MismatchError: the captured program is not the author's forward.
     """
-    runs = runnable(prepared.merged, prepared.plan, units, lowered.neurons)
-    set_shiftmaxes(runs.module, lowered.shiftmaxes)
-    if runs.why:
-        check_agreement(prepared.captured)
-    else:
-        narrow(runs.module, prepared.merged, prepared.plan, units, lowered)
+    why = reasons(prepared.merged, prepared.plan, units)
+    if why:
+        check_agreement(prepared.captured)  # before there are weights anew: both take memory
+    runs = quantized_runnable(prepared, units, lowered, program=bool(why))
     reference = PyTorchReference(
         module=runs.module,
         image_scale=image_scale(source),
@@ -46,4 +64,4 @@ def assemble(
         logits=graph.outputs[0],
         signature=runs.signature,
     )
-    return reference, runs.why
+    return reference, why

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError
 from lapilli.ir.semantics import Fired, State, evaluate, integrate
-from lapilli.ir.tensor import IntArray
+from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.model.capture import program
 from lapilli.model.capture.opaque_step import MEMBRANE, SPIKES
 from lapilli.model.neurons.rule import Adapter
@@ -25,8 +25,13 @@ from lapilli.quantize.neurons import IntegerNeuron
 _BLOCK = 1 << 15  # values at a time, so that what is between a float and its integer stays in cache
 
 
-def on_grid(name: str, values: npt.NDArray[np.floating[Any]], scale: Fraction) -> IntArray:
-    """The integers n with value == n * scale, exactly.
+def on_grid(
+    name: str,
+    values: npt.NDArray[np.floating[Any]],
+    scale: Fraction,
+    factors: IntTensor | None = None,
+) -> IntArray:
+    """The integers n with value == n * scale, exactly; n * scale * factor where there are factors.
 
     A scale that floats cannot hold (an average over 49) was rounded wherever PyTorch computed
     with it: a few thousand sums of 24-bit integers err by less than 2**-12 of a unit, which
@@ -35,6 +40,8 @@ def on_grid(name: str, values: npt.NDArray[np.floating[Any]], scale: Fraction) -
     Raises:
         MismatchError: a value that is none.
     """
+    if factors is not None:
+        return _on_grids(name, values, scale, factors)
     ratio = float(scale.denominator) / float(scale.numerator)
     unit = float(scale.numerator) / float(scale.denominator)
     near = _is_rounded(scale)
@@ -52,6 +59,22 @@ def on_grid(name: str, values: npt.NDArray[np.floating[Any]], scale: Fraction) -
             if not on:
                 _refuse(name, values, scale)
     return integers
+
+
+def _on_grids(
+    name: str, values: npt.NDArray[np.floating[Any]], scale: Fraction, factors: IntTensor
+) -> IntArray:
+    """Channel by channel: the last axes of `values` broadcast against the factors."""
+    axis = values.ndim - factors.array.ndim
+    found = np.empty(values.shape, np.int64)
+    for given, taken, factor in zip(
+        np.moveaxis(values, axis, 0),
+        np.moveaxis(found, axis, 0),
+        factors.array.ravel().tolist(),
+        strict=True,
+    ):
+        taken[...] = on_grid(name, given, scale * factor)
+    return found
 
 
 def _refuse(name: str, values: npt.NDArray[np.floating[Any]], scale: Fraction) -> NoReturn:
@@ -81,13 +104,15 @@ class _Running:
     def step(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Spikes and membrane before reset of one time step, in real units."""
         name, op = self.fire.module, self.neuron.op
-        current = on_grid(f"the current of {name}", x.detach().numpy(), self.neuron.scale)
+        neuron = self.neuron
+        current = on_grid(
+            f"the current of {name}", x.detach().numpy(), neuron.scale, neuron.factors
+        )
         if not isinstance(op, ops.Neuron):
             return self._real(evaluate(op, (current,)), self.fire.rule.output_scale), x
         fired: Fired = integrate(op, current, self.state or State.zeros(current.shape))
         self.state = fired.state
-        unit = self.neuron.unit / Fraction(2) ** op.fraction_bits
-        return self._real(fired.spikes, Fraction(1)), self._real(fired.membrane, unit)
+        return self._real(fired.spikes, Fraction(1)), self._membrane(fired.membrane)
 
     def after_reset(self) -> Tensor:
         """What the latest step has left of the membrane, in real units.
@@ -97,7 +122,7 @@ class _Running:
         """
         if self.state is None or not isinstance(self.neuron.op, ops.Neuron):
             raise TypeError(f"{self.fire.module} has no membrane")
-        return self._real(self.state.v, self.neuron.unit / 2**self.neuron.op.fraction_bits)
+        return self._membrane(self.state.v)
 
     def trace(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """All steps, from rest."""
@@ -107,6 +132,13 @@ class _Running:
         steps = [self.step(current) for current in x]
         self.state = None
         return torch.stack([s for s, _ in steps]), torch.stack([h for _, h in steps])
+
+    def _membrane(self, v: IntArray) -> Tensor:
+        neuron = self.neuron
+        if not isinstance(neuron.op, ops.Neuron):
+            raise TypeError(f"{self.fire.module} has no membrane")
+        units = v if neuron.factors is None else v * neuron.factors.array
+        return self._real(units, neuron.unit / Fraction(2) ** neuron.op.fraction_bits)
 
     def _real(self, integers: IntArray, unit: Fraction) -> Tensor:
         return torch.from_numpy(integers * float(unit.numerator) / float(unit.denominator))

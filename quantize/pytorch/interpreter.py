@@ -2,16 +2,16 @@
 
 The author's forward cannot run with parameters that are not its own. This one computes the
 program operator by operator, on values (T, B, *step) of all time steps at once; its neurons
-are the author's. `agrees` shows that it is the author's forward: with parameters of so few
-bits that no sum can round, both are equal bit for bit.
+are the author's, its linear maps float32 where that rounds nothing. `agreement` shows that it is
+the author's forward: with parameters of so few bits that no sum can round, both are equal bit for
+bit.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Generator, Mapping
 
 import numpy as np
 import torch
@@ -21,14 +21,15 @@ from torch.nn import functional
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import from_steps, has, step_axes, step_shape, to_steps
 from lapilli.model.capture.program import Call, Captured
+from lapilli.quantize.pytorch.exact_map import ExactMap
 
 
 class Program(nn.Module):
     """A captured program as a module, its neurons under the author's paths.
 
     Attributes:
-        weights: by call of a linear map, its weight and bias; the batch norms behind those in
-            `folded` are part of them.
+        maps: the linear maps by their calls; the batch norms behind those in `folded` are part of
+            them.
     """
 
     def __init__(
@@ -42,24 +43,36 @@ class Program(nn.Module):
         for name, child in neurons.named_children():
             self.add_module(name, child)
         self.captured = captured
-        self.weights = dict(weights)
+        self.maps = {name: self._map(name, *held) for name, held in weights.items()}
         self.folded = folded
+
+    def _map(self, name: str, weight: Tensor, bias: Tensor | None) -> ExactMap:
+        call = self.captured.calls[name]
+        if not isinstance(call.op, program.Synapse):
+            raise TypeError(f"{name} is no linear map")
+        return ExactMap.of(call.op, call.path or name, weight, bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W), or (B, T, C, H, W), to logits (B, classes)."""
+        return finished(self.steps(images))
+
+    def steps(self, images: Tensor) -> Generator[None, None, Tensor]:
+        """The same from neuron to neuron: stops behind each, and returns the logits at the end."""
         timed = "T" in self.captured.signature.layout
         given = images.transpose(0, 1) if timed else images[None]
         values: dict[str, Tensor] = {}
         left = Counter(i for call in self.captured.calls.values() for i in call.inputs)
         for call in self.captured.calls.values():
-            args = [values[i] for i in call.inputs]
-            values[call.name] = (
-                given if isinstance(call.op, program.Input) else self._value(call, args)
-            )
+            is_input = isinstance(call.op, program.Input)
+            value = given if is_input else self._value(call, [values[i] for i in call.inputs])
+            values[call.name] = value
             left.subtract(call.inputs)
             for read in set(call.inputs):
                 if not left[read] and read != self.captured.output:
                     del values[read]
+            del value
+            if isinstance(call.op, program.Neuron):
+                yield
         logits = values[self.captured.output]
         return logits.mean(0) if self.captured.signature.per_step else logits[0]
 
@@ -67,8 +80,8 @@ class Program(nn.Module):
         x = args[0]
         shape = step_shape(call.dims)
         match call.op:
-            case program.Synapse() as op:
-                return _synapse(op, x, *self.weights[call.name])
+            case program.Synapse():
+                return self.maps[call.name](x)
             case program.BatchNorm() as op:
                 return x if call.name in self.folded else self._normalised(call, op, x)
             case program.Affine(factor=factor, shift=shift):
@@ -130,7 +143,9 @@ class Program(nn.Module):
         rank = len(step_shape(call.dims))
         axis = step_axes(call.dims)[1]
         along = [-1 if a == axis else 1 for a in range(rank)]
-        return x * factor.reshape(along) + shift.reshape(along)
+        y = x * factor.reshape(along)
+        y += shift.reshape(along)
+        return y
 
     def _padded(self, op: program.Pad, x: Tensor) -> Tensor:
         (top, left), (bottom, right) = op.before, op.after
@@ -145,15 +160,14 @@ class Program(nn.Module):
         return torch.from_numpy(np.ascontiguousarray(self.captured.constants[name]))
 
 
-def _synapse(op: program.Synapse, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if not op.space:
-        return functional.linear(x, weight, bias)
-    rows = x.flatten(0, 1)
-    last = op.space
-    stride, padding, dilation = op.stride[:last], op.padding[:last], op.dilation[:last]
-    convolve: Any = functional.conv1d if last == 1 else functional.conv2d
-    y: Tensor = convolve(rows, weight, bias, stride, padding, dilation, op.groups)
-    return y.reshape(*x.shape[:2], *y.shape[1:])
+def finished(steps: Generator[None, None, Tensor]) -> Tensor:
+    """Go to the end of `Program.steps`, and return the logits."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            logits: Tensor = end.value
+            return logits
 
 
 def _reduced(op: program.Sum, x: Tensor) -> Tensor:

@@ -11,10 +11,8 @@ float64, bit for bit.
 from __future__ import annotations
 
 import copy
-import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 import torch
@@ -27,13 +25,12 @@ from lapilli.quantize.lower import Lowered
 from lapilli.quantize.plan import Plan
 from lapilli.quantize.pytorch.agreement import has_exact_constants
 from lapilli.quantize.pytorch.integer_neuron import StandIn, on_grid
-from lapilli.quantize.pytorch.precision import is_narrow_neuron, narrow_nodes
+from lapilli.quantize.pytorch.precision import is_narrow_neuron, narrow_nodes, no_transform
 from lapilli.quantize.pytorch.quantized_module import known_adapter
 from lapilli.quantize.weights import IntegerUnit
 
 _SYNAPSES = (nn.Linear, nn.Conv1d, nn.Conv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-_FLAGS = threading.Lock()  # PyTorch's flags are the process's
 
 
 class NarrowLayer:
@@ -64,19 +61,13 @@ class NarrowLayer:
             on_grid(f"{self.path}.{name}", tensor.numpy(), self.grids[name])
             twins[name].copy_(tensor)
         forward = type(self.own).forward  # not a call: hooks are the author's layer's alone
-        with _no_transform():
+        with no_transform():
             y: Tensor = forward(self.twin, x.float())
         if x.shape not in self.checked:
             if not torch.equal(y.double(), forward(self.own, x.double())):
                 raise MismatchError(f"{self.path}: PyTorch's float32 rounds what float64 does not")
             self.checked.add(x.shape)
         return y
-
-
-@contextmanager
-def _no_transform() -> Iterator[None]:
-    with _FLAGS, torch.backends.nnpack.flags(enabled=False):
-        yield
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -95,7 +86,7 @@ def narrow(
     """Make layers of a quantized module compute in float32, where the graph's bounds allow it.
 
     None does in a module that has parameters of its own, uses a layer twice, runs step by step,
-    or multiplies by constants that are no powers of two.
+    multiplies by constants that are no powers of two, or has a scale for each channel.
     """
     layers = _layers(module, captured, plan, units, lowered)
     if layers is None:
@@ -159,7 +150,8 @@ def _layers(
     scales = [s for unit in units.values() for s in (unit.weight_scale, unit.output_scale)]
     scales += [s for _, n in lowered.neurons.values() for s in (n.scale, n.unit)]
     scales += [fire.rule.output_scale for fire in fires]
-    if not (has_exact_constants(captured) and all(map(_is_power_of_two, scales))):
+    has_factors = any(unit.factors for unit in units.values())
+    if has_factors or not (has_exact_constants(captured) and all(map(_is_power_of_two, scales))):
         return None
     found: dict[str, tuple[str, str]] = {}
     for node, name in lowered.synapses.items():

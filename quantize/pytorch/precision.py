@@ -8,19 +8,31 @@ is, so that all values of a *zone*, what operators of no module connect, have on
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 
 import numpy as np
+import torch
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import finest_bit, neuron_bounds
-from lapilli.ir.graph import Graph, Node
+from lapilli.ir.graph import Graph
+from lapilli.ir.partial_sums import partial_sum
+from lapilli.ir.targets.float32 import SIGNIFICAND
 from lapilli.model.neurons.rule import NeuronRule, Rule
 from lapilli.quantize.neurons import IntegerNeuron
 
-LARGEST = 1 << 24  # up to here, every integer is a float32
+LARGEST = 1 << SIGNIFICAND.bits  # up to here, every integer is a float32
+_FLAGS = threading.Lock()  # PyTorch's flags are the process's
+
+
+@contextmanager
+def no_transform() -> Iterator[None]:
+    """Switch off NNPACK, whose convolutions are transforms; oneDNN is asked for the direct ones."""
+    with _FLAGS, torch.backends.nnpack.flags(enabled=False):
+        yield
 
 
 def narrow_nodes(graph: Graph, modules: Collection[str]) -> frozenset[str]:
@@ -46,9 +58,8 @@ def narrow_nodes(graph: Graph, modules: Collection[str]) -> frozenset[str]:
     wide = {
         leader(node.name)
         for node in graph.nodes
-        if isinstance(node.op, ops.Input)  # PyTorch is given float64
-        or (most := largest(graph, node)) is None
-        or most * (graph.T if node.name in averaged else 1) > LARGEST
+        if isinstance(node.op, ops.Input | ops.ShiftSum)  # PyTorch is given float64
+        or partial_sum(graph, node) * (graph.T if node.name in averaged else 1) > LARGEST
     }
     return frozenset(name for name in zone if leader(name) not in wide)
 
@@ -64,29 +75,6 @@ def _averaged(graph: Graph) -> frozenset[str]:
             if not isinstance(graph[name].op, ops.Stateful) or name in graph.outputs:
                 waiting += graph[name].inputs
     return frozenset(n for n in found if not isinstance(graph[n].op, ops.Stateful))
-
-
-def largest(graph: Graph, node: Node) -> int | None:
-    """The magnitude that no partial sum of a node exceeds, in its unit; None if it is no sum."""
-    given = [graph.types[name] for name in node.inputs]
-    magnitudes = [t.range.magnitude for t in given]
-    match node.op:
-        case ops.Linear(weight=w, bias=b) | ops.Conv2d(weight=w, bias=b):
-            rows = np.abs(w.array).sum(axis=tuple(range(1, w.array.ndim)))
-            each = zip(rows.tolist(), np.abs(b.array).tolist(), strict=True)
-            return max(int(row) * magnitudes[0] + int(bias) for row, bias in each)
-        case ops.SpikeMatmul():
-            return magnitudes[0] * magnitudes[1] * given[0].shape[-1]
-        case ops.Gate():
-            return magnitudes[0] * magnitudes[1]
-        case ops.Sum(axes=axes):
-            return magnitudes[0] * math.prod(given[0].shape[a] for a in axes)
-        case ops.Add():
-            return sum(magnitudes)
-        case ops.ShiftSum():
-            return None
-        case _:
-            return graph.types[node.name].range.magnitude
 
 
 def is_narrow_neuron(name: str, graph: Graph, rule: Rule, neuron: IntegerNeuron) -> bool:

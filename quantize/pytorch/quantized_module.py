@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lapilli.ir.tensor import IntArray
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured, neuron_of
 from lapilli.model.neurons.adapters import adapter_of
@@ -19,7 +17,7 @@ from lapilli.model.neurons.rule import Adapter
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan
 from lapilli.quantize.pytorch.integer_neuron import StandIn
-from lapilli.quantize.weights import IntegerUnit, norm_module
+from lapilli.quantize.weights import FloatArray, IntegerUnit, norm_module
 
 
 def quantized_module(
@@ -37,15 +35,15 @@ def quantized_module(
             if not isinstance(op, program.Synapse):
                 raise TypeError(f"{name} is no linear map")
             integers = units[name]
-            _set(module.get_parameter(op.weight), integers.weight.array, integers.weight_scale)
+            _set(module.get_parameter(op.weight), integers.real_weight)
             if unit.norm is None and op.bias is None:
                 continue
-            bias = integers.bias.array
+            bias = integers.real_bias
             if op.bias is not None:
                 own = bias if unit.norm is None else np.zeros_like(bias)
-                _set(module.get_parameter(op.bias), own, integers.output_scale)
+                _set(module.get_parameter(op.bias), own)
             if unit.norm is not None:
-                _make_shift(norm_module(target, unit), bias, integers.output_scale)
+                _make_shift(norm_module(target, unit), bias)
     _set_neurons(module, [(neuron_of(call), neuron) for call, neuron in neurons.values()])
     return module
 
@@ -70,12 +68,11 @@ def _set_neurons(
         setattr(module.get_submodule(parent), leaf, stand_in)
 
 
-def _set(parameter: Tensor, integers: IntArray, scale: Fraction) -> None:
-    real = integers * float(scale.numerator) / float(scale.denominator)
+def _set(parameter: Tensor, real: FloatArray) -> None:
     parameter.copy_(torch.from_numpy(real))
 
 
-def _make_shift(norm: Any, bias: IntArray, scale: Fraction) -> None:
+def _make_shift(norm: Any, bias: FloatArray) -> None:
     """Batch norm as y = x + b: with variance 1, eps 0 and weight 1 every step is exact."""
     norm.eps = 0.0
     norm.running_var.fill_(1)
@@ -83,9 +80,9 @@ def _make_shift(norm: Any, bias: IntArray, scale: Fraction) -> None:
     if norm.weight is not None:
         norm.weight.fill_(1)
     if norm.bias is not None:
-        _set(norm.bias, bias, scale)
+        _set(norm.bias, bias)
     else:
-        _set(norm.running_mean, -bias, scale)
+        _set(norm.running_mean, -bias)
 
 
 def known_adapter(module: nn.Module) -> Adapter:

@@ -72,14 +72,18 @@ class NeuronRecorder:
 
 @contextmanager
 def recorder(
-    module: nn.Module, paths: Iterable[str], into: NeuronRecorder | None = None
+    module: nn.Module,
+    paths: Iterable[str],
+    into: NeuronRecorder | None = None,
+    *,
+    membranes: bool = True,
 ) -> Iterator[NeuronRecorder]:
-    """Record the neurons at `paths`, which are reset before and after."""
+    """Record the neurons at `paths`, which are reset before and after; their membranes, or not."""
     into = into or NeuronRecorder()
     neurons = {path: module.get_submodule(path) for path in sorted(paths)}
     with ExitStack() as stack:
         for path, neuron in neurons.items():
-            traces = stack.enter_context(_watching(neuron))
+            traces = stack.enter_context(_watching(neuron)) if membranes else []
             record = _recording(into, path, traces)
             hook = neuron.register_forward_hook(record, prepend=True)  # before one that casts
             stack.callback(hook.remove)

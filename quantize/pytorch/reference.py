@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lapilli.ir import ops
 from lapilli.ir.errors import InputError, MismatchError
 from lapilli.ir.recording import Recording
-from lapilli.ir.tensor import IntArray
+from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import to_steps
 from lapilli.model.capture.program import Call, neuron_of
@@ -115,13 +115,12 @@ class PyTorchReference:
                     raise MismatchError(f"{name}: the traced spikes are not those of its forward")
             rule = fire.rule
             values[name] = steps.integers(s, rule.output_scale)
-            currents[name] = steps.integers(x, neuron.scale)
+            currents[name] = steps.integers(x, neuron.scale, neuron.factors)
             if isinstance(rule, NeuronRule) and isinstance(neuron.op, ops.Neuron):
                 if neuron.exact:
                     h = h - float(rule.v_rest)
-                membranes[name] = steps.integers(
-                    h, neuron.unit / Fraction(2) ** neuron.op.fraction_bits
-                )
+                unit = neuron.unit / Fraction(2) ** neuron.op.fraction_bits
+                membranes[name] = steps.integers(h, unit, neuron.factors)
         answers = on_grid(self.logits, logits, self.logit_scale)
         shown = values.setdefault(self.logits, answers[None])  # or a membrane, of all steps
         if not np.array_equal(shown[-1], answers):
@@ -149,9 +148,11 @@ class _Steps:
     call: Call
     batch: int
 
-    def integers(self, values: Tensor, scale: Fraction) -> IntArray:
+    def integers(
+        self, values: Tensor, scale: Fraction, factors: IntTensor | None = None
+    ) -> IntArray:
         array: npt.NDArray[np.floating[Any]] = values.detach().numpy()
-        return on_grid(self.name, to_steps(array, self.call.dims, self.batch), scale)
+        return on_grid(self.name, to_steps(array, self.call.dims, self.batch), scale, factors)
 
 
 def _joined(recordings: list[Recording]) -> Recording:

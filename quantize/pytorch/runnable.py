@@ -1,21 +1,23 @@
-"""Which module runs on PyTorch's side: the author's own, or the captured program."""
+"""Which module runs on PyTorch's side: the author's own, or the captured program, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lapilli.ir.errors import ROOT, QuantizeError
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured
 from lapilli.model.capture.signature import Signature
+from lapilli.model.neurons.adapters import adapter_of
 from lapilli.quantize.neurons import IntegerNeuron
-from lapilli.quantize.plan import Plan
+from lapilli.quantize.plan import Plan, Unit
+from lapilli.quantize.pytorch.integer_neuron import StandIn
 from lapilli.quantize.pytorch.interpreter import Program
 from lapilli.quantize.pytorch.quantized_module import quantized_module
 from lapilli.quantize.weights import IntegerUnit
@@ -23,45 +25,84 @@ from lapilli.quantize.weights import IntegerUnit
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runnable:
-    """A module with quantized parameters, how it is called, and why it is not the author's."""
+    """A module with quantized parameters, and how it is called."""
 
     module: nn.Module
     signature: Signature
-    why: tuple[Note, ...]
 
 
-def runnable(
+def reasons(captured: Captured, plan: Plan, units: Mapping[str, IntegerUnit]) -> tuple[Note, ...]:
+    """Say why the program must run in place of the author's forward; nothing where it need not.
+
+    Raises:
+        QuantizeError: the program would have to read a membrane.
+    """
+    why = _reasons(captured, units, _settable(captured, plan))
+    read = [
+        c.op.neuron.module for c in captured.calls.values() if isinstance(c.op, program.Membrane)
+    ]
+    if why and read:
+        raise QuantizeError(
+            read[0], f"its membrane is read, which takes the author's own forward; but {why[0]}"
+        )
+    return why
+
+
+def author_runnable(
     captured: Captured,
     plan: Plan,
     units: Mapping[str, IntegerUnit],
     neurons: Mapping[str, tuple[Call, IntegerNeuron]],
 ) -> Runnable:
-    """The author's module where all weights are parameters of it, else the program.
+    """The author's module, where all weights are parameters of it."""
+    own = replace(plan, units=_settable(captured, plan))
+    return Runnable(quantized_module(captured, own, units, neurons), captured.signature)
 
-    Raises:
-        QuantizeError: the program would have to read a membrane.
-    """
-    settable = {n: u for n, u in plan.units.items() if not _is_derived(captured, n)}
-    why = _reasons(captured, units, settable)
-    if not why:
-        module = quantized_module(captured, replace(plan, units=settable), units, neurons)
-        return Runnable(module, captured.signature, ())
-    if read := [
-        c.op.neuron.module for c in captured.calls.values() if isinstance(c.op, program.Membrane)
-    ]:
-        raise QuantizeError(
-            read[0], f"its membrane is read, which takes the author's own forward; but {why[0]}"
-        )
+
+def program_runnable(
+    captured: Captured,
+    plan: Plan,
+    units: Mapping[str, IntegerUnit],
+    neurons: Mapping[str, tuple[Call, IntegerNeuron]],
+) -> Runnable:
+    """The captured program with quantized weights, and the author's neurons in it."""
     holder = quantized_module(captured, replace(plan, units={}), units, neurons)
-    weights = {}
-    for name, unit in units.items():
-        real = unit.weight.array * float(unit.weight_scale)
-        bias = unit.bias.array * float(unit.output_scale)
-        weights[name] = (torch.from_numpy(real), torch.from_numpy(bias))
+    _drop_weights(holder)
     norms = frozenset(u.norm for u in plan.units.values() if u.norm is not None)
-    captured_forward = Program(captured, holder, weights, norms)
+    captured_forward = Program(captured, holder, _RealWeights(units), norms)
     signature = Signature(per_sample=captured.signature.per_sample)
-    return Runnable(captured_forward.eval(), signature, why)
+    return Runnable(captured_forward.eval(), signature)
+
+
+def _settable(captured: Captured, plan: Plan) -> dict[str, Unit]:
+    return {name: unit for name, unit in plan.units.items() if not _is_derived(captured, name)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _RealWeights(Mapping[str, tuple[Tensor, Tensor | None]]):
+    """Weight and bias of each unit in real numbers, made when it is asked for."""
+
+    units: Mapping[str, IntegerUnit]
+
+    def __getitem__(self, name: str) -> tuple[Tensor, Tensor | None]:
+        unit = self.units[name]
+        return torch.from_numpy(unit.real_weight), torch.from_numpy(unit.real_bias)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.units)
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+
+def _drop_weights(holder: nn.Module) -> None:
+    """Forget the parameters of all that is no neuron: the program has the weights."""
+    neurons = [m for m in holder.modules() if isinstance(m, StandIn) or adapter_of(m) is not None]
+    kept = {id(part) for neuron in neurons for part in neuron.modules()}
+    for module in holder.modules():
+        if id(module) not in kept:
+            for name, _ in list(module.named_parameters(recurse=False)):
+                setattr(module, name, None)
 
 
 def _synapse(captured: Captured, name: str) -> program.Synapse:
@@ -85,8 +126,8 @@ def _reasons(
     for name, unit in units.items():
         op, path = _synapse(captured, name), captured.calls[name].path or ROOT
         if name in settable:
-            first = held.setdefault(op.weight, (unit.weight, unit.weight_scale))
-            if first != (unit.weight, unit.weight_scale):
+            mine = unit.weight, unit.weight_scale, unit.factors
+            if held.setdefault(op.weight, mine) != mine:
                 text = (
                     f"{op.weight} is used at two scales; in PyTorch, the captured program runs in "
                     "place of the author's forward"
@@ -103,7 +144,6 @@ def _reasons(
 
 def _is_exact(captured: Captured, op: program.Synapse, unit: IntegerUnit) -> bool:
     """Whether rounding changed nothing, as in an average pool's kernel of ones."""
-    weight = unit.weight.array * float(unit.weight_scale)
-    bias = unit.bias.array * float(unit.output_scale)
+    weight, bias = unit.real_weight, unit.real_bias
     given = np.zeros_like(bias) if op.bias is None else captured.array(op.bias)
     return np.array_equal(weight, captured.array(op.weight)) and np.array_equal(bias, given)

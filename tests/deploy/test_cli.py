@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -80,6 +81,18 @@ def test_inspect_of_a_network_without_torch(folder: Path) -> None:
     assert told["T"] == 4
     assert told["weight_bits"] == 8
     assert told["state_bits"] <= told["state_bits_there"] == 24
+    assert told["target"] == "lava"
+    assert any(re.match(r"state: 2\d of 24 \(", line) for line in told["certificate"])
+
+
+def test_a_certificate_node_by_node(folder: Path) -> None:
+    asked = ("inspect", "net.lapilli", "--certificate", "loihi2")
+    told = facts(lapilli(*asked, "--json", cwd=folder, torch=False))
+    assert told["holds"]
+    assert told["unknown"] == ["input of one step", "threshold", "bias"]
+    assert {row["there"] for row in told["rows"]} == {8, 24, 32, None}
+    shown = lapilli(*asked, cwd=folder, torch=False).stdout
+    assert "loihi2 holds every number; unknown: input of one step, threshold, bias" in shown
 
 
 def test_commands_that_need_torch_say_so(folder: Path) -> None:

@@ -263,7 +263,7 @@ def test_what_is_too_wide_is_refused_by_name() -> None:
         to_binary_neurons(tried.graph)
     assert str(caught.value) == (
         "a graph of binary neurons cannot take this graph:\n"
-        "  y: its state can grow to 57 bits; 64-bit arithmetic takes 51"
+        "  y: its state can grow to 58 bits; 64-bit arithmetic takes 52: take fewer bits"
     )
     for widest in (
         replace(TRIED["one column"], scores=IntRange(-(1 << 41), (1 << 41) - 1)),

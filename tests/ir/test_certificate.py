@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import NeuronBounds, fraction_loss, neuron_bounds, trailing_zeros
-from lapilli.ir.certificate import certify, check_registers
+from lapilli.ir.certificate import certify, check_target
 from lapilli.ir.errors import RangeError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.loihi import TIE, unsupported
 from lapilli.ir.semantics import State, decay, integrate
+from lapilli.ir.targets.lava import LAVA
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import attention_block, neuron_case
@@ -221,10 +222,10 @@ def _driven(weight: int, **options: object) -> Graph:
 def test_a_state_beyond_the_registers_is_refused(weight: int, bits: int | None) -> None:
     graph = _driven(weight)
     if bits is None:
-        check_registers(graph)
+        check_target(graph, LAVA)
         return
     with pytest.raises(RangeError, match=rf"layer\.lif.*needs {bits} bits.*have 24") as caught:
-        check_registers(graph)
+        check_target(graph, LAVA)
     assert caught.value.node == "layer.lif"
     assert str(weight << 6) in str(caught.value)
 
@@ -235,12 +236,12 @@ def test_a_current_beyond_the_registers_is_refused() -> None:
     assert bounds.u.magnitude == 1 << 23
     assert bounds.v.magnitude < 1 << 23
     with pytest.raises(RangeError, match=r"layer\.lif"):
-        check_registers(graph)
+        check_target(graph, LAVA)
 
 
 def test_a_graph_that_fits_is_certified_neuron_by_neuron() -> None:
     graph = attention_block()
-    check_registers(graph)
+    check_target(graph, LAVA)
     assert [b.name for b in certify(graph)] == list(graph.neurons)
 
 

@@ -74,7 +74,11 @@ def test_single_layers_have_bits_of_their_own() -> None:
     ("options", "why"),
     [
         ({"layer_bits": {"nowhere": 4}}, "'nowhere': is no linear map"),
-        ({"layer_bits": {"fc": 9}}, "weights take 2 to 8 bits"),
+        ({"layer_bits": {"headd": 4}}, r"'headd': is no linear map.*; did you mean 'head'\?"),
+        ({"layer_bits": {"lif1": 4}}, "'lif1': is no linear map"),
+        ({"layer_bits": {"fc": 9}}, "weights take 2 to 8 bits, the input 2 to 16, not 9"),
+        ({"layer_bits": {"fc": 4.0}}, r"not 4\.0"),
+        ({"layer_bits": {3: 4}}, "layer_bits takes paths"),
         ({"layer_bits": 4}, "layer_bits takes paths"),
         ({"weight_scale": "mean"}, "no weight_scale 'mean': mse or max"),
         ({"target": "brain"}, "no target 'brain': lava or stock"),

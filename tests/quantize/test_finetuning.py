@@ -96,22 +96,25 @@ def require_equal_spikes(fake: FakeQuantized, images: Tensor) -> int:
         assert not isinstance(call.op, program.Membrane)
         sent = spikes / float(fires[node].rule.output_scale)
         assert np.array_equal(sent, got.values[node]), node
-        assert np.array_equal(np.rint(current / float(neuron.scale)), got.currents[node]), node
+        each = 1 if neuron.factors is None else neuron.factors.array
+        found = np.rint(current / (float(neuron.scale) * each))
+        assert np.array_equal(found, got.currents[node]), node
         assert got.values[node].any(), node
     real = got.values[graph.outputs[0]][-1] * float(fake._fitted.lowered.logit_scale)
     assert logits.numpy() == pytest.approx(real, rel=1e-6)
     return len(neurons)
 
 
-def test_what_was_trained_is_what_quantize_makes_of_the_parameters() -> None:
+@pytest.mark.parametrize("scales", ["tensor", "channel"])
+def test_what_was_trained_is_what_quantize_makes_of_the_parameters(scales: str) -> None:
     model = tiny()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    done = tune(model, calibration=40)
+    done = tune(model, calibration=40, scales=scales)
 
     assert [epoch.number for epoch in done.epochs] == [1, 2]
     again = Tiny().eval()
     again.load_state_dict(done.module.state_dict())  # the author's class, the author's names
-    options = QuantizeOptions(mean=_KNOWN.mean, std=_KNOWN.std, weight_bits=3)
+    options = QuantizeOptions(mean=_KNOWN.mean, std=_KNOWN.std, weight_bits=3, scales=scales)
     made = quantize(again, _KNOWN.normalise(split().images[:40]), **options)
     trained = FakeQuantized(again, _KNOWN.normalise(split().images[:40]), options)
     units = trained._fitted.units
@@ -216,8 +219,9 @@ def spikingjelly() -> nn.Module:
         (spikingjelly, {}),  # its own surrogate
         (Blind, {"neurons": {"Blind": _RULE}}),  # none: ours
         (lambda: LIF(tau=1.5, v_threshold=0.25), {}),  # an integer neuron stands in
+        (lambda: LIF(tau=1.5, v_threshold=0.25), {"scales": "channel"}),
     ],
-    ids=["surrogate of a framework", "none", "integer neuron"],
+    ids=["surrogate of a framework", "none", "integer neuron", "scales of channels"],
 )
 def test_neurons_with_and_without_a_gradient(
     neuron: Callable[[], nn.Module], options: dict[str, Any]
@@ -415,6 +419,7 @@ _NEGATIVE = np.array([0, 1, -1, 2])
         (images(4, labels=np.arange(4)), {}, InputError, "label 3 is none of the model's"),
         (images(4, labels=_NEGATIVE), {}, InputError, "label -1 is none"),
         (split(4), {"held_out": images(4, labels=np.arange(4))}, InputError, "held_out: label 3"),
+        (split(4), {"weight_scale": "spikes"}, InputError, "by weights alone"),
         (split(4), {"weight_bits": 1}, QuantizeError, "weights take 2 to 8 bits"),
         (split(4), {"layer_bits": {"nowhere": 3}}, QuantizeError, "is no linear map"),
         (split(4), {"mean": (0.1, 0.2)}, InputError, "one mean and one std"),

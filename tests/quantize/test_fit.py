@@ -15,9 +15,10 @@ from torch import Tensor, nn  # noqa: E402
 
 import lapilli.quantize.fit as fitting  # noqa: E402
 from lapilli.ir import ops  # noqa: E402
-from lapilli.ir.certificate import check_registers  # noqa: E402
+from lapilli.ir.certificate import check_target  # noqa: E402
 from lapilli.ir.errors import RangeError  # noqa: E402
 from lapilli.ir.recipe import NoteKind  # noqa: E402
+from lapilli.ir.targets.lava import LAVA  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.quantize.lower import Lowered  # noqa: E402
@@ -62,7 +63,7 @@ def test_all_at_once_decide_as_one_after_the_other(
 
     monkeypatch.setattr(fitting._Fitting, "_give_up", counted)
     made = crowded(tokens)
-    check_registers(made.network.graph)
+    check_target(made.network.graph, LAVA)
     assert (rounds["at once"] > 1) == (tokens > 16)
 
     class _OneByOne(fitting._Fitting):
@@ -96,7 +97,7 @@ def test_what_was_given_up_is_said() -> None:
 def test_a_neuron_gives_up_bits_before_the_weights_of_a_stream() -> None:
     made = crowded(300, target="lava")
     graph = made.network.graph
-    check_registers(graph)
+    check_target(graph, LAVA)
     assert not [note for note in made.notes if note.kind is NoteKind.WEIGHT_BITS]
     for name in ("first", "second", "third"):
         op = graph[name].op
@@ -174,7 +175,8 @@ def test_an_image_of_too_many_bits_is_named() -> None:
 
 def test_too_many_events_are_named() -> None:
     torch.manual_seed(0)
-    frames = torch.full((2, 1, 64, 64), 200.0)
+    frames = torch.randint(0, 201, (2, 1, 64, 64)).float()
+    frames[0, 0, 0, 0] = 200
     with pytest.raises(RangeError, match=r"'lif'.*counts up to 200 events: take shorter frames"):
         quantize(Pictures(4096).eval(), frames, counts=True, target="stock")
 

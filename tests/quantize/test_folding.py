@@ -85,7 +85,7 @@ def _own(folded: Mapping[str, Folded]) -> dict[str, Fraction]:
 
 def test_a_residual_group_shares_its_scale() -> None:
     captured, made, folded = _parameters(tiny())
-    units = round_units(made, folded, dict.fromkeys(folded, 8), _own(folded), {})
+    units = round_units(made, folded, dict.fromkeys(folded, 8), _own(folded), {}, {})
     a, b, conv, fc, head = (_unit(made, p) for p in ("a", "b", "conv", "fc", "head"))
     assert made.groups[a] == made.groups[b] == a
     assert {made.groups[n] for n in (conv, fc, head)} == {conv, fc, head}
@@ -106,7 +106,9 @@ def test_a_residual_group_shares_its_scale() -> None:
 def test_weights_and_biases_are_the_nearest_integers() -> None:
     _, made, folded = _parameters(tiny())
     compared = 0
-    for name, unit in round_units(made, folded, dict.fromkeys(folded, 8), _own(folded), {}).items():
+    for name, unit in round_units(
+        made, folded, dict.fromkeys(folded, 8), _own(folded), {}, {}
+    ).items():
         for integers, real, scale, step in (
             (unit.weight.array, folded[name].weight, unit.weight_scale, 2**unit.exponent),
             (unit.bias.array, folded[name].bias, unit.output_scale, 1),

@@ -15,6 +15,7 @@ from torch import Tensor, nn  # noqa: E402
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import MismatchError, QuantizeError  # noqa: E402
 from lapilli.ir.recipe import NoteKind  # noqa: E402
+from lapilli.model.capture import program  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
@@ -248,8 +249,6 @@ def test_kernels_compose_as_their_convolutions() -> None:
     with torch.no_grad():
         forms = []
         for conv in (first, second):
-            from lapilli.model.capture import program
-
             op = program.Synapse(weight="w", bias="b", space=2, stride=conv.stride,  # type: ignore[arg-type]
                          padding=conv.padding, groups=2)  # type: ignore[arg-type]  # fmt: skip
             forms.append(as_linear_map(op, conv.weight.numpy(), conv.bias.numpy()))  # type: ignore[union-attr]
@@ -273,4 +272,48 @@ def test_the_program_is_the_authors_forward_bit_for_bit(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(agreement, "Program", Wrong)
     with pytest.raises(MismatchError, match="not the author's forward"):
+        check_agreement(captured)
+
+
+def test_a_neuron_is_compared_when_both_sides_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than one neuron's values wait, however deep the model is."""
+    torch.manual_seed(0)
+    captured = capture(build(RepConv(4)), (1, 7, 7))
+    most, compared = [], []
+
+    class Watched(agreement._Pairs):
+        def add(self, key: tuple[str, int], call: Any) -> None:
+            super().add(key, call)
+            most.append(len(self.waiting))
+            compared.append(len(self.compared))
+
+    monkeypatch.setattr(agreement, "_Pairs", Watched)
+    check_agreement(captured)
+    neurons = sum(isinstance(c.op, program.Neuron) for c in captured.calls.values())
+    assert neurons > 1
+    assert max(most) == 1
+    assert compared[-1] == neurons
+
+
+@pytest.mark.parametrize("wrong", ["spikes", "logits", "lost"])
+def test_every_way_to_differ_is_found(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    torch.manual_seed(0)
+    captured = capture(build(RepConv(4)), (1, 7, 7))
+
+    class Wrong(Program):
+        def _value(self, call: Any, args: list[Tensor]) -> Tensor:
+            off = 1e-9 if wrong == "logits" and call.name == self.captured.output else 0.0
+            y: Tensor = super()._value(call, args) + off
+            return y
+
+        def _fired(self, call: Any, path: str, x: Tensor) -> Tensor:
+            if wrong == "lost":
+                return x * 0
+            spikes: Tensor = super()._fired(call, path, 1 - x if wrong == "spikes" else x)
+            return spikes
+
+    monkeypatch.setattr(agreement, "Program", Wrong)
+    problem = {"spikes": "is not the author's forward", "logits": "logits are not those",
+               "lost": "never calls it"}[wrong]  # fmt: skip
+    with pytest.raises(MismatchError, match=problem):
         check_agreement(captured)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -27,6 +28,15 @@ pytestmark = pytest.mark.torch
         (torch.zeros(5, 1, 4, 4), r"calibration images reach 0\.0; are they images"),
         (torch.full((5, 1, 4, 4), torch.nan), "calibration images reach nan"),
         (torch.full((5, 1, 4, 4), -torch.inf), "calibration images reach inf"),
+        (torch.zeros(2, 1, 0, 4), r"calibration must be .* got .*2, 1, 0, 4"),
+        (torch.full((5, 1, 4, 4), 0.5), r"reach 0\.5; .* Every pixel of all 5 is the same"),
+        (
+            torch.eye(4)[None, None].repeat(3, 1, 1, 1).index_fill(0, torch.tensor([2]), torch.nan),
+            "reach nan, first in image 2",
+        ),
+        (torch.zeros(5, 1, 4, 4, dtype=torch.complex64), "real numbers, got torch.complex64"),
+        (torch.zeros(5, 1, 4, 4, dtype=torch.bool), "real numbers, got torch.bool"),
+        (np.zeros((5, 1, 4, 4)), "is no tensor: ndarray"),
     ],
 )
 def test_calibration_that_says_nothing(calibration: Tensor, problem: str) -> None:
@@ -43,7 +53,11 @@ def test_bits_out_of_range(options: dict[str, int]) -> None:
         quantize(tiny(), images(), **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("options", [{"mean": (0.1, 0.2)}, {"std": (0.5, 0.5)}, {"std": (0.0,)}])
+@pytest.mark.parametrize(
+    "options",
+    [{"mean": (0.1, 0.2)}, {"std": (0.5, 0.5)}, {"std": (0.0,)}, {"std": (float("nan"),)},
+     {"mean": (float("inf"),)}],
+)  # fmt: skip
 def test_normalisation_that_does_not_fit(options: dict[str, tuple[float, ...]]) -> None:
     with pytest.raises(QuantizeError, match="one mean and one positive std"):
         quantize(tiny(), images(), **options)  # type: ignore[arg-type]

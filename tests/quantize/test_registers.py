@@ -11,8 +11,9 @@ from networks.tiny import integers  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir import ops  # noqa: E402
-from lapilli.ir.certificate import check_registers  # noqa: E402
+from lapilli.ir.certificate import check_target  # noqa: E402
 from lapilli.ir.errors import RangeError  # noqa: E402
+from lapilli.ir.targets.lava import LAVA  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
@@ -51,7 +52,7 @@ def test_a_wide_layer_is_made_to_fit(
     tokens: int, weight: int, fraction_bits: int, rounded: bool
 ) -> None:
     made = _wide(tokens)
-    check_registers(made.network.graph)
+    check_target(made.network.graph, LAVA)
     fc, lif = (made.network.graph[n].op for n in ("fc", "wide_lif"))
     assert isinstance(fc, ops.Linear)
     assert isinstance(lif, ops.Neuron)

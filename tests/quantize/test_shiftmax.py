@@ -13,10 +13,11 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir import ops  # noqa: E402
-from lapilli.ir.certificate import check_registers  # noqa: E402
+from lapilli.ir.certificate import check_target  # noqa: E402
 from lapilli.ir.errors import MismatchError  # noqa: E402
 from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.ir.semantics import evaluate  # noqa: E402
+from lapilli.ir.targets.lava import LAVA  # noqa: E402
 from lapilli.model.families.lif import LIF, TernaryLIF  # noqa: E402
 from lapilli.model.neurons.shiftmax import Shiftmax  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
@@ -91,7 +92,7 @@ def test_bipolar_attention_is_exact(
     (note,) = (n for n in quantized.notes if n.kind is NoteKind.SHIFTMAX)
     assert note.path == "shiftmax"
     assert f"weights below 2**-{_node(quantized).reach} are left out" in note.text
-    check_registers(quantized.network.graph)
+    check_target(quantized.network.graph, LAVA)
 
 
 def _integers(quantized: Quantized, images: Tensor) -> Any:
@@ -190,7 +191,7 @@ def test_a_short_register_takes_fewer_weight_bits(
 ) -> None:
     torch.manual_seed(0)
     quantized = quantize(Heavy(tokens).eval(), images, target="stock")
-    check_registers(quantized.network.graph)
+    check_target(quantized.network.graph, LAVA)
     v = quantized.network.graph["v"].op
     assert isinstance(v, ops.Linear)
     assert v.weight.range.magnitude == weight

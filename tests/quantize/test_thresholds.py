@@ -71,8 +71,8 @@ def _thresholds(made: Quantized) -> list[Any]:
     return [op.threshold.array for op in used if isinstance(op, ops.Neuron)]
 
 
-# Of 8-bit pixels, the first layer's state is too fine for 24 bits.
-@pytest.mark.parametrize(("beta", "bits", "both_sides"), [(0.5, 5, 0), (0.5, 8, 1), (0.9, 8, 2)])
+# Of 8-bit pixels, the first layer's state is too fine for 24 bits, and takes the small one.
+@pytest.mark.parametrize(("beta", "bits", "both_sides"), [(0.5, 5, 0), (0.5, 8, 0), (0.9, 8, 2)])
 @pytest.mark.parametrize("mechanism", ["zero", "none"])
 def test_learned_thresholds_are_exact(
     beta: float, bits: int, both_sides: int, mechanism: str, exact_on: Callable[..., int]
@@ -139,7 +139,13 @@ def test_a_state_that_does_not_fit_takes_the_integer_neuron() -> None:
     rule = NeuronRule(decay=Fraction(1, 2), gain=Fraction(1), v_threshold=each)
     fine = integer_neuron(rule, Fraction(1, 64), _T)
     assert fine.exact
-    assert next_coarser(fine, rule, _T) == StateFormat(6)
+    assert next_coarser(fine, rule, _T, stock=True) == StateFormat(6)
+    form = next_coarser(fine, rule, _T)
+    assert form == StateFormat(_T - 1, loihi_threshold=False)
+    small = integer_neuron(rule, Fraction(1, 64), _T, form)
+    assert small.exact
+    assert isinstance(small.op, ops.Neuron)
+    assert small.op.threshold.array.tolist() == [64 << (_T - 1), 3 * 64 << (_T - 1)]
     coarse = integer_neuron(rule, Fraction(1, 64), _T, StateFormat(6))
     assert not coarse.exact
     assert "its thresholds differ" in coarse.note

@@ -23,9 +23,10 @@ from lapilli.export.malformed import MalformedError
 from lapilli.export.nir.read.reader import Floats, NirNode
 from lapilli.ir import ops
 from lapilli.ir.bounds import fraction_loss
+from lapilli.ir.targets.float32 import SIGNIFICAND
 from lapilli.ir.tensor import IntTensor
 
-FLOAT32 = 24  # bits of a significand: what frameworks add without rounding
+FLOAT32 = SIGNIFICAND.bits  # bits of a significand: what frameworks add without rounding
 _MOST_FRACTION_BITS = 32
 _EXTREME = Fraction(1 << 64)
 

@@ -30,6 +30,7 @@ from lapilli.ir import ops
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.passes.binary.thresholds import OR
+from lapilli.ir.targets.float32 import SIGNIFICAND
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import BINARY, IntRange
 
@@ -209,7 +210,9 @@ def _partial_sum_bounds(bias: IntArray, weight: IntArray, bounds: IntRange) -> I
 def _rounded(name: str, need: int) -> list[Unsupported]:
     if need < nir_portable.EXACT:
         return []
-    reason = f"its sums can need {need.bit_length()} bits; float32 is exact up to 24"
+    reason = (
+        f"its sums can need {need.bit_length()} bits; float32 is exact up to {SIGNIFICAND.bits}"
+    )
     return [Unsupported(name, reason)]
 
 

@@ -26,9 +26,10 @@ from lapilli.export.nir.write.dialect import NirDraft, Part
 from lapilli.export.nir.write.placement import NotRepresentableError
 from lapilli.export.nir.write.routing import need_few
 from lapilli.ir import ops
+from lapilli.ir.targets.float32 import SIGNIFICAND
 from lapilli.ir.tensor import IntArray, IntTensor
 
-EXACT: int = 1 << 24  # float32 holds every integer up to here
+EXACT: int = 1 << SIGNIFICAND.bits  # float32 holds every integer up to here
 FLOAT: str = "float32"
 FLATTENS: bool = False
 

@@ -6,14 +6,15 @@ from lapilli.ir import loihi, ops
 from lapilli.ir.certificate import certify
 from lapilli.ir.errors import Unsupported
 from lapilli.ir.graph import Graph
+from lapilli.ir.targets.lava import MESSAGE
 
 
 def unsupported(graph: Graph) -> tuple[Unsupported, ...]:
     """Every reason why Lava cannot run `graph`; empty if it can."""
     return tuple(
-        Unsupported(name, f"value in [{r.lo}, {r.hi}]; messages have {loihi.MESSAGE_BITS} bits")
+        Unsupported(name, f"value in [{r.lo}, {r.hi}]; messages have {MESSAGE.bits} bits")
         for name, r in ((node.name, graph.types[node.name].range) for node in graph.nodes)
-        if r.magnitude >= 1 << (loihi.MESSAGE_BITS - 1)
+        if not MESSAGE.holds(r)
     )
 
 

@@ -17,7 +17,7 @@ from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
-from lapilli.ir.loihi import STATE_BITS, with_fraction_bits
+from lapilli.ir.loihi import state_fault, with_fraction_bits
 from lapilli.ir.passes.binary import origin, to_binary_neurons
 from lapilli.ir.passes.binary.thresholds import OR
 from lapilli.ir.tensor import IntArray
@@ -122,9 +122,8 @@ class _Mapping:
         self.current_bits = max(self.current_bits, (sent | IntRange(-1, 0)).bits)
         kind = TensorType(self.graph.types[name].shape, current, Kind.GRADED)
         bounds = neuron_bounds(name, op, kind, self.graph.T)
-        if max(bounds.u.magnitude, bounds.v.magnitude) >= 1 << (STATE_BITS - 1):
-            bits = max(STATE_BITS + 1, bounds.state_bits)
-            self._unsupported(name, f"state needs {bits} bits, there are {STATE_BITS}")
+        if fault := state_fault(bounds):
+            self._unsupported(name, fault)
         try:
             biases(_moved(op), self.driven[name].constant << more, self._shape(name))
         except OverflowError as error:

@@ -9,7 +9,8 @@ import numpy as np
 from lapilli.ir import ops
 from lapilli.ir.bounds import trailing_zeros
 from lapilli.ir.errors import Unsupported
-from lapilli.ir.loihi import BIAS_BITS, THRESHOLD_BITS, TIE, unsupported_dynamics
+from lapilli.ir.loihi import TIE, unsupported_dynamics
+from lapilli.ir.targets.loihi1 import BIAS, THRESHOLD
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.simulators.lava.stock.network import Registers
 
@@ -25,8 +26,9 @@ def unsupported(name: str, op: ops.Neuron) -> tuple[Unsupported, ...]:
     theta = op.threshold.array
     if wrong := sorted({int(t) for t in theta.ravel() if t % TIE != 1}):
         reasons.append(f"threshold {wrong[0]} is not 64 * vth + 1, so that >= and > would differ")
-    if (most := int(theta.max()) // TIE) >= 1 << THRESHOLD_BITS:
-        reasons.append(f"vth {most} needs more than {THRESHOLD_BITS} bits")
+    if not THRESHOLD.holds(op.threshold.range):
+        most = op.threshold.range.hi // TIE
+        reasons.append(f"vth {most} needs more than {THRESHOLD.bits} bits")
     found = tuple(Unsupported(name, reason) for reason in reasons)
     return (*unsupported_dynamics(name, op), *found)
 
@@ -74,7 +76,9 @@ def biases(
         if both is None:
             rest[i], both = c, _bias_register(bias)
         if both is None:
-            raise OverflowError(f"bias {bias} needs more than 13 bits and an exponent of 7")
+            raise OverflowError(
+                f"bias {bias} needs more than {BIAS.bits} bits and an exponent of 7"
+            )
         mantissa[i], exponent[i] = both
     return mantissa, exponent, rest
 
@@ -82,5 +86,4 @@ def biases(
 def _bias_register(value: int) -> tuple[int, int] | None:
     exponent = min(_MOST_BIAS_EXPONENT, trailing_zeros(value)) if value else 0
     mantissa = value >> exponent
-    limit = 1 << (BIAS_BITS - 1)
-    return (mantissa, exponent) if -limit <= mantissa < limit else None
+    return (mantissa, exponent) if -BIAS.largest - 1 <= mantissa <= BIAS.largest else None

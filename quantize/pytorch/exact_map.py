@@ -1,0 +1,108 @@
+"""A linear map of a program, in float32 where none of its sums is rounded, else in float64.
+
+float32 holds every integer up to 2^24. Where what is given are whole numbers, as spikes and counts
+are, and the weights multiples of a power of two, a sum is exact in whatever order if the magnitudes
+of all its terms stay below that: weights of eight bits nearly always do. PyTorch's convolutions
+take a quarter of the time then, and no copy of every window. No transform may do them (Winograd,
+FFT), which multiply by fractions: of the first result of every shape, the row that heard most is
+compared with float64's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lapilli.ir.errors import MismatchError
+from lapilli.model.capture import program
+from lapilli.quantize.pytorch.precision import LARGEST, no_transform
+
+_WEIGHT_BITS = 8  # of the largest: multiples of less than its 2**-7 are left to float64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExactMap:
+    """One linear map or convolution with its weights.
+
+    Attributes:
+        op: which; weights and biases under its names are not read.
+        path: for messages.
+        kernel: the weights in float64; or whole numbers in float32, times `unit` the weights.
+        unit: a power of two; 1 in float64.
+        bias: in float64.
+        most: the largest sum of magnitudes of the weights of a row, in units.
+        checked: shapes of which a result was compared with that of float64.
+    """
+
+    op: program.Synapse
+    path: str
+    kernel: Tensor
+    unit: float
+    bias: Tensor | None
+    most: float
+    checked: set[torch.Size] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, op: program.Synapse, path: str, weight: Tensor, bias: Tensor | None) -> ExactMap:
+        """Take float64 weights, in the narrower form where they are whole numbers of few bits."""
+        largest = float(weight.abs().max()) if weight.numel() else 0.0
+        _, exponent = torch.frexp(torch.tensor(largest, dtype=torch.float64))
+        unit = 2.0 ** (int(exponent) - _WEIGHT_BITS)
+        whole = weight / unit
+        # A depthwise one may be a transform on other machines, and costs little.
+        if op.groups > 1 or not largest or not torch.equal(whole, whole.round()):
+            return cls(op, path, weight, 1.0, bias, 0.0)
+        most = float(whole.abs().flatten(1).sum(1).max())
+        return cls(op, path, whole.float(), unit, bias, most)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Values (T, B, *step) to values, float64.
+
+        Raises:
+            MismatchError: float32 rounds on this machine.
+        """
+        rows = x.flatten(0, 1) if self.op.space else x
+        if self.kernel.dtype is torch.float64:
+            y = self._applied(rows, self.kernel, self.bias)
+        elif not self._is_narrow(rows):
+            y = self._applied(rows, self.kernel.double() * self.unit, self.bias)
+        else:
+            y = self._narrow(rows)
+        return y.reshape(*x.shape[:2], *y.shape[1:]) if self.op.space else y
+
+    def _is_narrow(self, x: Tensor) -> bool:
+        magnitude = float(x.abs().max()) if x.numel() else 0.0
+        return magnitude * self.most <= LARGEST and torch.equal(x, x.round())
+
+    def _narrow(self, x: Tensor) -> Tensor:
+        with no_transform():
+            sums = self._applied(x.float(), self.kernel, None)
+        if x.shape not in self.checked:
+            self._check(x, sums)
+        y = sums.double()
+        y *= self.unit
+        return y if self.bias is None else y.add_(self.bias.reshape(-1, *[1] * self.op.space))
+
+    def _check(self, x: Tensor, sums: Tensor) -> None:
+        """Compare the row that hears most with float64; silence would show nothing."""
+        heard = x.flatten(1).abs().sum(1)
+        row = int(heard.argmax())
+        exact = self._applied(x[row : row + 1], self.kernel.double(), None)
+        if not torch.equal(sums[row : row + 1].double(), exact):
+            raise MismatchError(f"{self.path}: PyTorch's float32 rounds what float64 does not")
+        if heard[row] > 0:
+            self.checked.add(x.shape)
+
+    def _applied(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        op = self.op
+        if not op.space:
+            return functional.linear(x, weight, bias)
+        last = op.space
+        stride, padding, dilation = op.stride[:last], op.padding[:last], op.dilation[:last]
+        convolve: Any = functional.conv1d if last == 1 else functional.conv2d
+        y: Tensor = convolve(x, weight, bias, stride, padding, dilation, op.groups)
+        return y

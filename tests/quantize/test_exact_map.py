@@ -1,0 +1,122 @@
+"""A captured program's linear maps: float32 where nothing is rounded, and the bits of float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402, N812
+from torch import Tensor  # noqa: E402
+
+from lapilli.ir.errors import MismatchError  # noqa: E402
+from lapilli.model.capture import program  # noqa: E402
+from lapilli.quantize.pytorch.exact_map import ExactMap  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+def _op(space: int, groups: int = 1) -> program.Synapse:
+    return program.Synapse(
+        weight="w", bias="b", space=space, padding=(1, 1) if space else (0, 0), groups=groups
+    )
+
+
+def _drawn(*shape: int, seed: int = 0, most: int = 127) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    drawn: Tensor = torch.randint(-most, most + 1, shape, generator=generator).double()
+    return drawn
+
+
+_SHAPES = {
+    0: ((5, 7), (2, 3, 4, 7)),
+    1: ((5, 7, 3), (2, 3, 7, 6)),
+    2: ((5, 7, 3, 3), (2, 3, 7, 6, 6)),
+}
+
+
+def _by_torch(space: int, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if not space:
+        return F.linear(x, weight, bias)
+    convolve: Any = F.conv1d if space == 1 else F.conv2d
+    y: Tensor = convolve(x.flatten(0, 1), weight, bias, padding=1)
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+@pytest.mark.parametrize("space", [0, 1, 2])
+@pytest.mark.parametrize("scale", [2.0**-9, 1.0, 2.0**20])
+def test_whole_numbers_give_the_bits_of_float64(space: int, scale: float) -> None:
+    shape, given = _SHAPES[space]
+    weight, bias = _drawn(*shape) * scale, _drawn(shape[0], seed=1) * scale
+    made = ExactMap.of(_op(space), "here", weight, bias)
+    assert made.kernel.dtype is torch.float32
+    x = (_drawn(*given, seed=2) > 60).double()
+    for _ in range(2):  # checked the first time, trusted the second
+        assert torch.equal(made(x), _by_torch(space, x, weight, bias))
+    assert made(x).dtype is torch.float64
+    assert len(made.checked) == 1
+
+
+@pytest.mark.parametrize("space", [0, 1, 2])
+def test_what_is_no_whole_number_stays_in_float64(space: int) -> None:
+    shape, given = _SHAPES[space]
+    weight, bias = _drawn(*shape), _drawn(shape[0], seed=1)
+    made = ExactMap.of(_op(space), "here", weight, bias)
+    x = _drawn(*given, seed=2) / 3
+    assert torch.equal(made(x), _by_torch(space, x, weight, bias))
+    assert not made.checked
+    real = ExactMap.of(_op(space), "here", weight + 1 / 3, bias)
+    assert real.kernel.dtype is torch.float64
+
+
+@pytest.mark.parametrize(("beyond", "narrow"), [(0, True), (1, False)])
+def test_the_bound_is_the_last_integer_that_float32_holds(beyond: int, narrow: bool) -> None:
+    weight = torch.tensor([[-127.0, 1.0], [3.0, 0.0]]).double()
+    made = ExactMap.of(_op(0), "here", weight, None)
+    assert made.most * made.unit == 128
+    x = torch.tensor([[[2.0**24 / 2 / 128 + beyond, -1.0]]]).double()  # in units of a half
+    assert made.unit == 0.5
+    assert torch.equal(made(x), F.linear(x, weight))
+    assert bool(made.checked) == narrow
+
+
+def test_depthwise_stays_in_float64_and_nothing_is_nothing() -> None:
+    weight = _drawn(4, 1, 3, 3)
+    assert ExactMap.of(_op(2, groups=4), "here", weight, None).kernel.dtype is torch.float64
+    silent = ExactMap.of(_op(0), "here", torch.zeros(2, 3).double(), None)
+    assert torch.equal(silent(torch.ones(1, 1, 3).double()), torch.zeros(1, 1, 2).double())
+
+
+def test_a_float32_that_rounds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a convolution by a transform would."""
+    exact = ExactMap._applied
+
+    def rounding(self: ExactMap, x: Tensor, weight: Tensor, bias: Any) -> Tensor:
+        y = exact(self, x, weight, bias)
+        return y * (1 + 2.0**-23) if y.dtype is torch.float32 else y
+
+    monkeypatch.setattr(ExactMap, "_applied", rounding)
+    made = ExactMap.of(_op(2), "here", _drawn(5, 7, 3, 3), None)
+    with pytest.raises(MismatchError, match="here: PyTorch's float32 rounds"):
+        made(torch.ones(2, 3, 7, 6, 6).double())
+
+
+def test_silence_vouches_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ExactMap.of(_op(2), "here", _drawn(5, 7, 3, 3), None)
+    x = torch.zeros(2, 3, 7, 6, 6).double()
+    made(x)
+    assert not made.checked
+    x[1, 2] = 1  # one row of six that hears something
+    compared = []
+    exact = ExactMap._applied
+
+    def counted(self: ExactMap, x: Tensor, weight: Tensor, bias: Any) -> Tensor:
+        compared.append((len(x), x.dtype, bool(x.any())))
+        return exact(self, x, weight, bias)
+
+    monkeypatch.setattr(ExactMap, "_applied", counted)
+    made(x)
+    assert compared == [(6, torch.float32, True), (1, torch.float64, True)]
+    assert len(made.checked) == 1
