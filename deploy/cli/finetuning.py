@@ -37,6 +37,7 @@ from lapilli.deploy.cli.options import (
 )
 from lapilli.deploy.cli.training import epoch_line
 from lapilli.ir.errors import InputError
+from lapilli.ir.targets.table import NAMES
 
 if TYPE_CHECKING:
     from lapilli.model.fit import Epoch
@@ -95,10 +96,13 @@ def finetune(
     weight_scale: Annotated[
         str, typer.Option(help="mse: the nearest weights; max: nothing is cut off.")
     ] = "mse",
+    scales: Annotated[
+        str, typer.Option(help="tensor, channel, or group:N: what has a scale of its own.")
+    ] = "tensor",
     input_bits: Annotated[int, typer.Option(min=2, max=16, help="Bits of a pixel.")] = 8,
     target: Annotated[
-        str, typer.Option(help="lava, or stock: only states of stock neurons and portable NIR.")
-    ] = "lava",
+        str, typer.Option(help=f"What must hold every number: {', '.join(NAMES)}.")
+    ] = NAMES[0],
     batch: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 64,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="AdamW's highest.")] = 2e-3,
     weight_decay: Annotated[float, typer.Option(min=0.0, help="AdamW's.")] = 0.02,
@@ -145,6 +149,7 @@ def finetune(
             "weight_bits": weight_bits,
             "layer_bits": bits_of_layers(layer_bits or []),
             "weight_scale": weight_scale,
+            "scales": scales,
             "input_bits": input_bits,
             "target": target,
             "result": index_or_key(result),

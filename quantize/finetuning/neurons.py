@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -50,7 +51,9 @@ class IntegerSpikes(_InPlace):
         stand_in = self.own
         number, stand_in.called = stand_in.called, stand_in.called + 1
         real: Tensor = stand_in.module(x)
-        scale = float(stand_in.uses[number].neuron.scale)
+        neuron = stand_in.uses[number].neuron
+        factors = np.ones(1) if neuron.factors is None else neuron.factors.array
+        scale = torch.from_numpy(float(neuron.scale) * factors)
         with torch.no_grad():  # float32 may have rounded a long sum
             spikes, _ = stand_in.trace(number, torch.round(x.double() / scale) * scale)
         return straight_through(real, spikes.to(x.dtype))

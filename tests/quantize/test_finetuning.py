@@ -219,8 +219,9 @@ def spikingjelly() -> nn.Module:
         (spikingjelly, {}),  # its own surrogate
         (Blind, {"neurons": {"Blind": _RULE}}),  # none: ours
         (lambda: LIF(tau=1.5, v_threshold=0.25), {}),  # an integer neuron stands in
+        (lambda: LIF(tau=1.5, v_threshold=0.25), {"scales": "channel"}),
     ],
-    ids=["surrogate of a framework", "none", "integer neuron"],
+    ids=["surrogate of a framework", "none", "integer neuron", "scales of channels"],
 )
 def test_neurons_with_and_without_a_gradient(
     neuron: Callable[[], nn.Module], options: dict[str, Any]
@@ -232,6 +233,14 @@ def test_neurons_with_and_without_a_gradient(
     done = tune(net, 3, **options)
     assert not torch.equal(done.module.conv.weight, before)
     assert done.epochs[-1].loss < done.epochs[0].loss
+
+
+def test_an_integer_neuron_fires_whatever_the_float_one_inside_does() -> None:
+    made = fake(Net(LIF(tau=1.5, v_threshold=0.25)).eval())
+    inside = made.running.get_submodule("lif.own.module")
+    assert isinstance(inside, LIF)
+    inside.v_threshold = 100.0
+    require_equal_spikes(made, _KNOWN.normalise(split().images[:6]))
 
 
 def test_a_step_has_the_gradient_of_a_sigmoid() -> None:
