@@ -63,5 +63,6 @@ def assemble(
         image=graph.inputs[0],
         logits=graph.outputs[0],
         signature=runs.signature,
+        authors=prepared.captured.signature,
     )
     return reference, why

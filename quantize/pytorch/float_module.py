@@ -63,7 +63,7 @@ class FloatModule:
             for node, (call, _) in reference.neurons.items()
             if not isinstance(call.op, program.Membrane)
         }
-        return cls(module.eval(), firing, reference.signature, prepare)
+        return cls(module.eval(), firing, reference.authors, prepare)
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> FloatRun:
         """Run images from rest, on one thread: sums of floats depend on how many there are."""

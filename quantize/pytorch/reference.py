@@ -44,7 +44,8 @@ class PyTorchReference:
         neurons: node name -> call and integer neuron.
         logit_scale: real logit = integer * logit_scale.
         image, logits: names of the graph's input and of its output.
-        signature: how the module is called.
+        signature: how the module is called; authors: how the author's own is, which is not the
+            same where the captured program runs in its place.
     """
 
     module: nn.Module
@@ -54,6 +55,7 @@ class PyTorchReference:
     image: str
     logits: str
     signature: Signature = field(default_factory=Signature)
+    authors: Signature = field(default_factory=Signature)
     _running: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
 
     @property

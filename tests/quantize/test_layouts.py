@@ -19,6 +19,7 @@ from lapilli.ir.errors import CaptureError, InputError, QuantizeError  # noqa: E
 from lapilli.ir.types import Kind  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
+from lapilli.quantize.pytorch.float_module import FloatModule  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -245,3 +246,32 @@ def test_per_sample_is_what_a_batch_of_one_does(exact_on: Callable[..., int]) ->
     assert not torch.equal(together, alone)  # the leak is real: batches change the answer
     name = made.network.graph.inputs[0]
     assert isinstance(made.network.graph[name].op, ops.Input)
+
+
+class _Gained(nn.Module):
+    """A linear map whose weights are computed: the captured program runs in PyTorch."""
+
+    def __init__(self, own: nn.Linear) -> None:
+        super().__init__()
+        self.own, self.gain = own, nn.Parameter(torch.tensor(1.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.own.weight * self.gain, self.own.bias)
+
+
+def test_the_float_module_is_called_as_the_author_wrote_it() -> None:
+    """Also where the reference is called otherwise, because the program runs in its place."""
+    model = frames("TBCHW", lambda y, hook: {"steps": y, "logits": y.mean(0) * 2})
+    assert isinstance(model, Frames)
+    model.head = _Gained(model.head)  # type: ignore[assignment]
+    images = given("TBCHW", 6, 0)
+    made = quantize(model, images, layout="TBCHW", result="logits")
+    assert made.reference.signature != made.reference.authors == made.signature
+    run = FloatModule.beside(made.reference, model, lambda _: images).run(np.zeros(0, np.uint8))
+    with torch.no_grad():
+        want = model(images.transpose(0, 1))["logits"]
+    assert run.logits == pytest.approx(want.numpy(), rel=1e-6)
+    assert {node: s.shape[:2] for node, s in run.spikes.items()} == dict.fromkeys(
+        ("lif", "fc_lif"), (_T, 6)
+    )
+    assert 0 < run.spikes["fc_lif"].mean() < 1
