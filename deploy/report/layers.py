@@ -18,7 +18,8 @@ class SynapseReport:
         node: in the graph; path, use: its module, and which of its uses this is.
         bits: that its weights were given; bits_used: of the widest of them, sign included.
         exponent: weights are multiples of 2**exponent, which are not counted among their bits.
-        weight_scale: a real weight is an integer times this; output_scale: a real current.
+        weight_scale: a real weight is an integer times this; output_scale: a real current. Both
+            are `factors` times as large where output channels have a scale each.
         weights: how many; zeros: how many integers are 0.
         zeroed: share of the weights that are not 0 in float and are in integers.
         at_limit: how many have the largest integer of their bits: cut off there, or just reaching.
@@ -34,6 +35,7 @@ class SynapseReport:
     exponent: int
     weight_scale: Fraction
     output_scale: Fraction
+    factors: tuple[int, ...]
     weights: int
     zeros: int
     zeroed: float

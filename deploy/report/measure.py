@@ -211,6 +211,7 @@ def _synapses(made: Quantized, recipe: Recipe) -> tuple[SynapseReport, ...]:
                 exponent=record.exponent,
                 weight_scale=record.weight_scale,
                 output_scale=record.output_scale,
+                factors=record.factors,
                 weights=mantissa.size,
                 zeros=int(np.count_nonzero(mantissa == 0)),
                 zeroed=made.health.zeroed[record.node],

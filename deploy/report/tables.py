@@ -96,6 +96,7 @@ def _neuron(row: NeuronReport) -> tuple[Cell, ...]:
 
 
 def _synapse(row: SynapseReport) -> tuple[Cell, ...]:
+    channels = f" x {min(row.factors)} to {max(row.factors)}" if row.factors else ""
     return (
         row.node,
         row.state,
@@ -106,9 +107,9 @@ def _synapse(row: SynapseReport) -> tuple[Cell, ...]:
         _share(row.zeroed),
         _part(row.at_limit, row.weights),
         Bars(row.histogram),
-        scale_text(row.weight_scale),
+        scale_text(row.weight_scale) + channels,
         str(row.exponent),
-        scale_text(row.output_scale),
+        scale_text(row.output_scale) + channels,
         _kinds(row.notes),
     )
 

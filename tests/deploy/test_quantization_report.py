@@ -331,3 +331,18 @@ def test_from_the_command_line(tmp_path: Path, suffix: str) -> None:
     refused = CliRunner().invoke(app, [*asked[:-1], f"{tmp_path}/y", "--report", f"{tmp_path}/r"])
     assert isinstance(refused.exception, OutputError)
     assert not (tmp_path / "y").exists()
+
+
+def test_scales_of_channels_show(model: Tiny) -> None:
+    made = made_of(model, scales="channel")
+    report = lp.quantization_report(made, model, pixels())
+    assert report.mismatches == 0
+    row = next(r for r in report.synapses if r.node == "fc")
+    held = made.reference.module.get_parameter("fc.weight").detach().numpy()
+    op = made.network.graph["fc"].op
+    assert isinstance(op, ops.Linear)
+    each = float(row.weight_scale) * np.array(row.factors)[:, None]
+    assert np.array_equal(op.weight.array * each, held)
+    least, most = min(row.factors), max(row.factors)
+    assert least < most
+    assert f" x {least} to {most}" in page(report, Path("x.md")).decode()
