@@ -1,7 +1,7 @@
 """The trained digits Spike-driven network in `fast`, beside Lava and the reference.
 
 `python benchmarks/fast_digits.py`: integers of `--target stock`, so that the neurons in Lava are
-Intel's; 16 samples side by side on every simulator, recorded as each records. A cost is that of 80
+Intel's; 16 samples side by side on every simulator, recorded as each records. A cost is that of 352
 samples less that of 16, in CPU-seconds of the process and its children, so that starting and
 compiling are in none. Rounds are interleaved, all of them are printed, then medians and ratios;
 values of 16 samples are compared first.
@@ -30,7 +30,7 @@ from lapilli.simulators.protocol import Executable
 from lapilli.simulators.reference import Reference
 
 CHECKPOINT = Path(__file__).parents[1] / "model" / "checkpoints" / "digits_spike_driven.safetensors"
-FEW, MANY = 16, 80
+FEW, MANY = 16, 352
 
 
 def cpu() -> float:

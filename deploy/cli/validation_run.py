@@ -13,7 +13,7 @@ from lapilli.deploy.cli.remaining import Remaining
 from lapilli.deploy.cli.validation_job import Job, Opened
 from lapilli.deploy.validation.plan import slice_of
 from lapilli.deploy.validation.run import Round, finish, run_here
-from lapilli.deploy.validation.store import Store
+from lapilli.deploy.validation.store import Store, stored_batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,9 @@ def validated(job: Job, out: Path, where: Where, *, stop: bool, quiet: bool) -> 
         LapilliError: what is given does not fit, or nobody can run it.
     """
     with Bars(quiet=quiet) as bars:
+        # Memory decides how many images are shown at a time, once: another time, or in another
+        # process, it would decide otherwise.
+        job = replace(job, batch=job.batch or stored_batch(out))
         opened = job.open(bars.lava)
         plan, data = opened.plan, opened.images.data
         tell_remembered(data.source, data.remembered, pictures=not data.found.binned)
@@ -82,6 +85,7 @@ def _on_cluster(
     from lapilli.deploy.cli.validation_worker import run_shard
     from lapilli.deploy.validation.cluster import dask_client, run_on_cluster
 
+    job = replace(job, batch=opened.batch)
     missing = sum(not store.is_done(shard) for shard in own)
     workers = None if where.workers is None else max(1, min(where.workers, missing))
 

@@ -52,6 +52,15 @@ _FILES = ("options.json", "summary.json")
 _WRITTEN = {*_FOLDERS, *_FILES, *(f"{name}.part" for name in _FILES)}
 
 
+def stored_batch(folder: Path) -> int | None:
+    """Say how many images at a time a folder's results were made with; None if there are none."""
+    try:
+        batch = json.loads((folder / "options.json").read_bytes())["batch"]
+    except (OSError, ValueError, TypeError, KeyError):  # whatever it is, `Store` says it
+        return None
+    return batch if isinstance(batch, int) and batch > 0 else None
+
+
 class Store:
     """A folder of results of one validation.
 

@@ -16,7 +16,7 @@ pytest.importorskip("distributed")
 
 from distributed import LocalCluster
 
-from lapilli.deploy.cli import frame
+from lapilli.deploy.cli import frame, validation_job
 from lapilli.deploy.cli.app import app
 from lapilli.deploy.validation import cluster as on_dask
 from lapilli.export.native import save_network
@@ -100,6 +100,16 @@ def test_the_same_bytes_as_in_one_process(files: Path, scheduler: str, tmp_path:
     assert _files(tmp_path / "there") == expected
     assert len(_processes(tmp_path / "there")) == 2
     assert not _processes(tmp_path / "there") & _processes(tmp_path / "here")
+
+
+def test_workers_take_the_batch_that_was_found_where_it_began(
+    files: Path, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process, or the same one a second later, finds other memory free."""
+    monkeypatch.setattr(validation_job, "affordable_batch", lambda graph: 6)
+    _run(files, tmp_path / "r", "--simulator", "reference", "--scheduler", scheduler)
+    options = json.loads((tmp_path / "r/options.json").read_text())
+    assert options["batch"] == 3
 
 
 def test_a_dead_worker_costs_its_shard(files: Path, scheduler: str, tmp_path: Path) -> None:

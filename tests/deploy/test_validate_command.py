@@ -21,7 +21,7 @@ pytest.importorskip("numba")
 
 import pyarrow.parquet as pq
 
-from lapilli.deploy.cli import frame
+from lapilli.deploy.cli import frame, validation_job
 from lapilli.deploy.cli.app import app
 from lapilli.export.native import load_network, save_network
 
@@ -180,6 +180,20 @@ def test_a_full_disk_is_a_sentence_and_resumes(files: Path, tmp_path: Path) -> N
     assert not list((tmp_path / "r").rglob("*.part"))
     assert not list((tmp_path / "r").rglob("*.parquet"))
     assert answer(files, words) == whole
+
+
+def test_less_memory_another_time_is_no_other_option(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many images memory holds is found once, and kept with the results."""
+    words = f"--data @set.npz --shard-size 4 -o {tmp_path}/r"
+    monkeypatch.setattr(validation_job, "affordable_batch", lambda graph: 6)
+    answer(files, f"{words} --shard 2/2", status=1)
+    monkeypatch.setattr(validation_job, "affordable_batch", lambda graph: 4)
+    facts = answer(files, words)
+    assert (facts["options"]["batch"], facts["images"]) == (3, 12)
+    refused = answer(files, f"{words} --batch 2", status=2)["error"]["message"]
+    assert "batch: 3, asked 2" in refused
 
 
 def test_a_damaged_shard_is_named(files: Path, tmp_path: Path) -> None:
