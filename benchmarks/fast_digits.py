@@ -20,6 +20,7 @@ import typer
 
 from lapilli.deploy.comparison.compare import compare_recordings
 from lapilli.ir.graph import Graph
+from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 from lapilli.model.digits import PREPROCESSING, load_digits
 from lapilli.model.loading.checkpoint import build, load_checkpoint
@@ -61,7 +62,7 @@ class _Whole:
     def __init__(self, graph: Graph) -> None:
         self._compiled = Lava(batch=FEW).compile(graph)
 
-    def run(self, inputs: Mapping[str, IntArray]) -> object:
+    def run(self, inputs: Mapping[str, IntArray]) -> Recording:
         return self._compiled.run(inputs)
 
 

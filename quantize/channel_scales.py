@@ -16,7 +16,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 _STEPS = 16  # scales from one power of two to the next: 16, 17 ... 31 sixteenths of it
 _FINER = 24  # that are tried below the one that holds the largest weight
-_SPAN = 11  # powers of two from the coarsest channel to the finest: 16 bits of a factor in all
+_SPAN = 9  # powers of two between the largest weights of channels; with _FINER, 16 bits of a factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,10 @@ def channel_scales(
     if not tops.any():
         tops = np.ones_like(tops)
     largest = _above(np.where(tops > 0, tops, tops.max()))
-    largest = largest.clip(largest.max() - _STEPS * (_SPAN - 2))
+    largest = largest.clip(largest.max() - _STEPS * _SPAN)
     tried = largest - np.arange(_FINER + 1)[:, None]  # (scales, groups of channels)
     errors = [_error(members, shifts, _value(some), starts) for some in tried]
     best = largest - np.argmin(errors, axis=0) + quarters * _STEPS // 4
-    best = best.clip(best.max() - _STEPS * _SPAN)
     wide = np.repeat(best, together)[: len(next(iter(members.values())).weight)]
     lowest = int(wide.min()) // _STEPS
     factors = [(_STEPS + int(n) % _STEPS) << (int(n) // _STEPS - lowest) for n in wide]

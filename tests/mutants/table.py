@@ -170,7 +170,7 @@ MUTANTS = (
     Mutant("quantize/channels.py", "if size == before[axis] and math.prod(after[:new]) == in_front:", "if size == before[axis]:", "tests/quantize/test_channels.py"),
     Mutant("quantize/channels.py", "return axis if cut != axis else None", "return axis", "tests/quantize/test_channels.py"),
     Mutant("quantize/channels.py", "rule.reset is not ops.Reset.BY_SUBTRACTION and not rule.v_rest", "True", "tests/quantize/test_channels.py"),
-    Mutant("quantize/channel_scales.py", "best = best.clip(best.max() - _STEPS * _SPAN)", "pass", "tests/quantize/test_channels.py"),
+    Mutant("quantize/channel_scales.py", "largest = largest.clip(largest.max() - _STEPS * _SPAN)", "pass", "tests/quantize/test_channels.py"),
     Mutant("quantize/neurons.py", "if form and form.loihi_threshold and not why and len(rule.thetas) != 1:", "if False:", "tests/quantize/test_thresholds.py"),
     Mutant("quantize/pytorch/integer_neuron.py", "taken[...] = on_grid(name, given, scale * factor)", "taken[...] = on_grid(name, given, scale)", "tests/quantize/test_channels.py"),
     Mutant("quantize/trials.py", "if loss < least:", "if True:", "tests/quantize/test_trials.py"),

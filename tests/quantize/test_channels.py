@@ -195,13 +195,17 @@ class _Elsewhere(nn.Module):
             x = x.reshape(2, -1, 2, 3)
         elif self.how == "summed":
             x = x.reshape(2, -1, 6, 1).sum(2, keepdim=True).expand(2, -1, 6, 1)
+        elif self.how == "summed away":  # as many sums as there were channels
+            x = x.reshape(2, -1, 6, 1).expand(2, x.shape[1], 6, 6).sum(2)
         elif self.how == "kept":
             x = x.reshape(2, -1, 1, 6, 1).transpose(2, 3)
         logits: Tensor = self.head(self.lif(x).flatten(2)).mean(0)
         return logits
 
 
-@pytest.mark.parametrize(("how", "apart"), [("mixed", False), ("summed", False), ("kept", True)])
+@pytest.mark.parametrize(
+    ("how", "apart"), [("mixed", False), ("summed", False), ("summed away", False), ("kept", True)]
+)
 def test_where_channels_are_known_apart(how: str, apart: bool) -> None:
     torch.manual_seed(0)
     model = _uneven(_Elsewhere(how)).eval()
@@ -278,4 +282,26 @@ def test_what_keeps_one_scale(how: str) -> None:
         pytest.importorskip("snntorch")
     model = _uneven(_Sliced(how)).eval()
     made = quantize(model, torch.randn(30, 1, 2, 3) * 2, scales="channel")
+    assert not any(_factors(made).values())
+
+
+class _Cut(nn.Module):
+    """Four rows of six channels, read as six rows of four: none of them is a channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = nn.Linear(6, 6), nn.Linear(24, 3)
+        self.lif0, self.lif = LIF(2.0, 0.4), LIF(2.0, 0.4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.fc(self.lif0(images.unsqueeze(0).repeat(2, 1, 1, 1, 1).flatten(2, 3)))
+        x = x.reshape(2, -1, 6, 4)
+        logits: Tensor = self.head(self.lif(x).flatten(2)).mean(0)
+        return logits
+
+
+def test_as_many_rows_are_no_channels() -> None:
+    torch.manual_seed(0)
+    model = _uneven(_Cut()).eval()
+    made = quantize(model, torch.randn(30, 1, 4, 6) * 2, scales="channel")
     assert not any(_factors(made).values())
