@@ -299,6 +299,6 @@ def _rounded_notes(
     return [
         Note(NoteKind.WEIGHT_BITS, plan.units[name].path, "weights or biases are rounded")
         for name, unit in units.items()
-        if not np.array_equal(unit.weight.array * float(unit.weight_scale), folded[name].weight)
-        or not np.array_equal(unit.bias.array * float(unit.output_scale), folded[name].bias)
+        if not np.array_equal(unit.real_weight, folded[name].weight)
+        or not np.array_equal(unit.real_bias, folded[name].bias)
     ]

@@ -36,12 +36,12 @@ from lapilli.quantize.finetuning.neurons import (
 from lapilli.quantize.finetuning.rounding import Rounded, rounded
 from lapilli.quantize.finetuning.straight_through import straight_through
 from lapilli.quantize.fit import Fitted
-from lapilli.quantize.image_scale import image_scale, image_type, input_quantizer, quantized_images
+from lapilli.quantize.image_scale import image_scale, quantized_images
 from lapilli.quantize.merging.merge import merge
 from lapilli.quantize.options import QuantizeOptions
-from lapilli.quantize.pipeline import integers
+from lapilli.quantize.pipeline import begin, integers
 from lapilli.quantize.plan import Unit
-from lapilli.quantize.preparation import Prepared, prepare
+from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.integer_neuron import StandIn
 from lapilli.quantize.pytorch.runnable import author_runnable, reasons
 from lapilli.quantize.shiftmax import set_shiftmaxes
@@ -66,10 +66,8 @@ class FakeQuantized(nn.Module):
         """
         super().__init__()
         self._options = options
-        self._source = input_quantizer(calibration, options)
-        sample = tuple(calibration.shape[1:])
-        self._image = image_type(self._source, sample[-3:], counts=options.get("counts", False))
-        self._prepared = prepare(module, sample, image_scale(self._source), options)
+        begun = begin(module, calibration, options)
+        self._source, self._image, self._prepared = begun.source, begun.image, begun.prepared
         self._shown = calibration[:_SHOWN]
         self.module = self._prepared.captured.module
         _check_precision(self.module)

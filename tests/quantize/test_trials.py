@@ -19,12 +19,12 @@ from lapilli.export.native import load_network  # noqa: E402
 from lapilli.ir.errors import QuantizeError  # noqa: E402
 from lapilli.ir.tensor import IntTensor  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
-from lapilli.quantize.fit import Fitted, Scaling  # noqa: E402
+from lapilli.quantize.fit import Fitted, Scaling, _rounded_notes  # noqa: E402
 from lapilli.quantize.frontier import WIDTHS, Point, choose, frontier  # noqa: E402
 from lapilli.quantize.pipeline import begin  # noqa: E402
 from lapilli.quantize.replay import reference_of  # noqa: E402
 from lapilli.quantize.trials import Score, Trials, least_mismatch  # noqa: E402
-from lapilli.quantize.weights import least_squares  # noqa: E402
+from lapilli.quantize.weights import Folded, least_squares  # noqa: E402
 
 pytestmark = pytest.mark.torch
 _PATHS = {"conv", "fc", "a", "b", "head"}
@@ -55,6 +55,19 @@ def test_a_score_counts_what_differs(trials: Trials) -> None:
     units = {**fitted.units, unit: replace(fitted.units[unit], weight=IntTensor(wrong))}
     planted = trials.score(replace(fitted, units=units))
     assert planted.differ > many.differ + 20
+
+
+@pytest.mark.parametrize("together", [0, 1])
+def test_what_is_rounded_is_told_in_any_scale(trials: Trials, together: int) -> None:
+    fitted = _fitted(trials, 8, Scaling(chosen=least_squares, together=together))
+    plan, units = trials.prepared.plan, fitted.units
+    assert any(unit.factors for unit in units.values()) is bool(together)
+    exact = {name: Folded(unit.real_weight, unit.real_bias) for name, unit in units.items()}
+    assert _rounded_notes(plan, exact, units) == []
+    for name, unit in units.items():
+        moved = {**exact, name: Folded(unit.real_weight * (1 + 2.0**-40), unit.real_bias)}
+        (note,) = _rounded_notes(plan, moved, units)
+        assert note.path == plan.units[name].path
 
 
 @pytest.mark.parametrize("together", [0, 1])
