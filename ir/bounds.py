@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from lapilli.ir import ops
+from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, TensorType
 
 
@@ -31,8 +34,10 @@ class NeuronBounds:
         return (self.u | self.v | IntRange(-1, 0)).bits
 
 
-def neuron_bounds(name: str, op: ops.Neuron, x: TensorType, T: int) -> NeuronBounds:
+def neuron_bounds(name: str, op: ops.Integrating, x: TensorType, T: int) -> NeuronBounds:
     """Follow the interval of the state through `T` steps, resets included."""
+    if isinstance(op, ops.GeneralNeuron):
+        return _general_bounds(name, op, x, T)
     u = v = IntRange(0, 0)  # before the step
     u_all = v_all = after = IntRange(0, 0)
     for _ in range(T):
@@ -45,6 +50,78 @@ def neuron_bounds(name: str, op: ops.Neuron, x: TensorType, T: int) -> NeuronBou
         if (u, v) == before:  # and so are all further steps
             break
     return NeuronBounds(name, x.range, u_all, v_all, after, finest_bit(op, T) < 0)
+
+
+def _general_bounds(name: str, op: ops.GeneralNeuron, x: TensorType, T: int) -> NeuronBounds:
+    u = v = u_all = v_all = after = IntRange(0, 0)
+    for t in range(T):
+        h = _decayed_by(v, _at(op.dv, t))
+        u = _decayed_by(u, _at(op.du, t)) + driven_range(op, x.range, t).shifted(-op.shift)
+        h = h + u + _at(op.bias, t)
+        if op.floored:
+            h = IntRange(max(0, h.lo), max(0, h.hi))
+        u_all, v_all = u_all | u, v_all | h
+        v = _left(op, h, t)
+        after |= v
+    truncates = _general_finest_bit(op, T) < 0
+    return NeuronBounds(name, x.range, u_all, v_all, after, truncates)
+
+
+def input_range(op: ops.Integrating, current: IntRange) -> IntRange:
+    """What one step's input adds to the state."""
+    if isinstance(op, ops.Neuron):
+        return current.shifted(op.fraction_bits)
+    steps = range(max(len(op.taps.array), op.taps.shape[1]))
+    ranges = [driven_range(op, current, t).shifted(-op.shift) for t in steps]
+    return IntRange(min(r.lo for r in ranges), max(r.hi for r in ranges))
+
+
+def driven_range(op: ops.GeneralNeuron, x: IntRange, t: int) -> IntRange:
+    """What the taps can make of the inputs up to step t, before the shift."""
+    taps = op.taps.array[min(t, len(op.taps.array) - 1)][: t + 1]
+    total = IntRange(0, 0)
+    for tap in taps:
+        total += IntRange(int(tap.min()), int(tap.max())) * x
+    return total
+
+
+def _at(constant: IntTensor, t: int) -> IntRange:
+    each = constant.array[t if len(constant.array) > 1 else 0]
+    return IntRange(int(each.min()), int(each.max()))
+
+
+def _left(op: ops.GeneralNeuron, h: IntRange, t: int) -> IntRange:
+    """Where the membrane can be after its reset."""
+    if op.reset is ops.Reset.NONE:
+        return h
+    levels, by = op.threshold.shape[1], _at(op.reset_by, t)
+    lowest = op.threshold.array.min(axis=1, keepdims=True)  # of each neuron's levels
+    first = _at(IntTensor(lowest), t)
+    if h.hi < first.lo:  # it cannot fire
+        return h
+    silent = _overlap(h, h.lo, first.hi - 1)
+    after = [silent] if silent else []
+    if op.reset is ops.Reset.TO_ZERO:
+        after.append(IntRange(0, 0))
+    else:
+        fired = IntRange(max(h.lo, first.lo), h.hi)
+        after.append(fired + IntRange(-levels * by.hi, -by.lo))
+    return IntRange(min(r.lo for r in after), max(r.hi for r in after))
+
+
+def _decayed_by(r: IntRange, d: IntRange) -> IntRange:
+    corners = [_decay(a, each) for a in (r.lo, r.hi) for each in (d.lo, d.hi)]
+    return IntRange(min(corners), max(corners))
+
+
+def _general_finest_bit(op: ops.GeneralNeuron, T: int) -> int:
+    """As `finest_bit`, of a general neuron."""
+    given = [op.taps, op.bias]
+    given += [op.reset_by] if op.reset is ops.Reset.BY_SUBTRACTION else []
+    added = [int(c) for tensor in given for c in tensor.array.ravel().tolist() if c]
+    finest = min(map(trailing_zeros, added), default=0) - op.shift
+    loss = max(fraction_loss(int(d)) for tensor in (op.du, op.dv) for d in np.unique(tensor.array))
+    return finest - loss * (T - 1)
 
 
 def _after_reset(op: ops.Neuron, h: IntRange) -> IntRange:

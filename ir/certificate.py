@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lapilli.ir import ops
-from lapilli.ir.bounds import NeuronBounds, neuron_bounds
+from lapilli.ir.bounds import NeuronBounds, input_range, neuron_bounds
 from lapilli.ir.errors import RangeError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.partial_sums import partial_sum
@@ -79,10 +79,10 @@ def node_needs(graph: Graph, node: Node, target: Target) -> Iterator[Need]:
         yield from neuron_needs(op, bounds, target)
 
 
-def neuron_needs(op: ops.Neuron, bounds: NeuronBounds, target: Target) -> Iterator[Need]:
+def neuron_needs(op: ops.Integrating, bounds: NeuronBounds, target: Target) -> Iterator[Need]:
     """What a neuron, of which this was proved, needs of the registers that a target has."""
     found = {
-        Register.INPUT: bounds.current.shifted(op.fraction_bits),
+        Register.INPUT: input_range(op, bounds.current),
         Register.STATE: bounds.u | bounds.v | bounds.after,
         Register.THRESHOLD: op.threshold.range,
         Register.BIAS: op.bias.range,
@@ -96,10 +96,10 @@ def _of(node: str, found: dict[Register, IntRange], target: Target) -> Iterator[
             yield Need(node, register, values, limit)
 
 
-def _integrates(node: Node) -> ops.Neuron | None:
+def _integrates(node: Node) -> ops.Integrating | None:
     if isinstance(node.op, ops.Membrane):
         return node.op.neuron
-    return node.op if isinstance(node.op, ops.Neuron) else None
+    return node.op if isinstance(node.op, ops.Integrating) else None
 
 
 def first_beyond(found: Iterable[Need]) -> Need | None:

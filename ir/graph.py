@@ -100,7 +100,7 @@ class Graph:
     @property
     def neurons(self) -> tuple[str, ...]:
         """Names of the neuron nodes, which have a membrane, in topological order."""
-        return tuple(n.name for n in self.nodes if isinstance(n.op, ops.Neuron))
+        return tuple(n.name for n in self.nodes if isinstance(n.op, ops.Integrating))
 
     @property
     def firing(self) -> tuple[str, ...]:

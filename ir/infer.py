@@ -7,7 +7,7 @@ import math
 from typing_extensions import assert_never
 
 from lapilli.ir import ops
-from lapilli.ir.bounds import neuron_bounds
+from lapilli.ir.bounds import driven_range, neuron_bounds
 from lapilli.ir.targets.wide import STATE
 from lapilli.ir.types import BINARY, TERNARY, IntRange, Kind, TensorType
 
@@ -24,7 +24,7 @@ def infer(op: ops.Op, inputs: tuple[TensorType, ...], T: int) -> TensorType:
             return t
         case ops.SpikeMatmul() | ops.Gate() | ops.ShiftSum() | ops.Add() | ops.Concat():
             return _of_two(op, *_take(2, inputs))
-        case ops.Neuron() | ops.Membrane() | ops.Readout():
+        case ops.Neuron() | ops.GeneralNeuron() | ops.Membrane() | ops.Readout():
             (x,) = _take(1, inputs)
             return _stateful(op, x, T)
         case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice():
@@ -134,6 +134,10 @@ def _stateful(op: ops.Stateful, x: TensorType, T: int) -> TensorType:
         case ops.Neuron():
             _check_neuron(op, x, T)
             return TensorType(x.shape, TERNARY if op.ternary else BINARY, Kind.SPIKES)
+        case ops.GeneralNeuron():
+            _check_general(op, x, T)
+            events = IntRange(0, op.threshold.shape[1])
+            return TensorType(x.shape, events, Kind.SPIKES if events == BINARY else Kind.COUNTS)
         case ops.Membrane(neuron=neuron):
             _check_neuron(neuron, x, T)
             proven = neuron_bounds("", neuron, x, T)
@@ -231,6 +235,28 @@ def _check_neuron(op: ops.Neuron, x: TensorType, T: int) -> None:
     if v > STATE.largest:  # nearer, and slower, only where it matters
         proven = neuron_bounds("", op, x, T)
         v = (proven.u | proven.v | proven.after).magnitude
+    grows = f"its state can grow to {STATE.needed(IntRange(-v, v))} bits"
+    _need(v <= STATE.largest, f"{grows}; 64-bit arithmetic takes {STATE.bits}: take fewer bits")
+
+
+def _check_general(op: ops.GeneralNeuron, x: TensorType, T: int) -> None:
+    leading = {"taps": 2, "threshold": 2, "dv": 1, "du": 1, "bias": 1, "reset_by": 1}
+    for name, axes in leading.items():
+        shape = getattr(op, name).shape
+        fits = len(shape) > axes and shape[0] in (1, T) and min(shape) > 0
+        _need(fits, f"{name} {shape} has no axis of 1 or {T} steps in front")
+        _check_broadcast(name, shape[axes:], x)
+    _need(op.taps.shape[1] <= T, f"{op.taps.shape[1]} taps in {T} steps")
+    _need(op.threshold.shape[1] <= 255, f"{op.threshold.shape[1]} levels; at most 255")
+    decays = op.dv.range | op.du.range
+    _need(decays.lo >= 0 and decays.hi <= 4096, f"decays {decays.lo}..{decays.hi} leave 0..4096")
+    _need(0 <= op.shift <= 32, f"shift {op.shift} leaves 0..32")
+    _need(-32 <= op.fraction_bits <= 32, f"fraction_bits {op.fraction_bits} leave -32..32")
+    _need(op.reset_by.range.lo >= 0, "reset_by must not be negative")
+    most = max(driven_range(op, x.range, t).magnitude for t in range(T))
+    _need(most < 1 << 62, "sums of weighted inputs leave 64 bits")
+    proven = neuron_bounds("", op, x, T)
+    v = (proven.u | proven.v | proven.after).magnitude
     grows = f"its state can grow to {STATE.needed(IntRange(-v, v))} bits"
     _need(v <= STATE.largest, f"{grows}; 64-bit arithmetic takes {STATE.bits}: take fewer bits")
 

@@ -206,6 +206,41 @@ class Neuron:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GeneralNeuron:
+    """Integrate-and-fire beyond Loihi's registers: constants of each step, or of each channel.
+
+    Every tensor has an axis of steps in front, 1 or T long; c[t] below is what it says of step t.
+    With decay(a, d) as of `Neuron`, at time step t::
+
+        u <- decay(u, du[t]) + (sum of taps[t, k] * x[t - k] over k >> shift)
+        v <- decay(v, dv[t]) + u + bias[t]
+        v <- max(v, 0)                           if `floored`
+        s <- number of levels l with v >= threshold[t, l]
+        v <- 0 | v - s * reset_by[t] | v         where s is not 0
+
+    The membrane that recordings show is the v that is compared. x before the first step is 0; the
+    shift is to the right, rounded down. Several levels fire several events in one step.
+    Units: v, u, threshold, bias and reset_by count 2**-fraction_bits of a synaptic unit; the taps
+    have them in.
+    Shapes: taps (steps, K, ...), threshold (steps, levels, ...), the others (steps, ...), where
+    ... has one element or broadcasts against the shape of x; y as x.
+    Source: GLIF, Yao et al., NeurIPS 2022; KLIF, Jiang and Zhang, 2023 (`floored`); masked and
+    sliding PSN, Fang et al., NeurIPS 2023 (taps); I-LIF, Luo et al., ECCV 2024 (levels).
+    """
+
+    taps: IntTensor
+    threshold: IntTensor
+    dv: IntTensor = IntTensor.of([[0]])
+    du: IntTensor = IntTensor.of([[DECAY_ONE]])
+    bias: IntTensor = IntTensor.of([[0]])
+    reset: Reset = Reset.TO_ZERO
+    reset_by: IntTensor = IntTensor.of([[0]])
+    shift: int = 0
+    fraction_bits: int = LOIHI_FRACTION_BITS
+    floored: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Membrane:
     """The membrane of a neuron in place of its spikes: a graded value, for the read-out.
 
@@ -262,6 +297,7 @@ Op: TypeAlias = (
     | Concat
     | Delay
     | Neuron
+    | GeneralNeuron
     | Membrane
     | Staircase
     | Relu
@@ -275,8 +311,13 @@ Weighted: TypeAlias = Linear | Conv2d  # a map of constant weights
 Wiring: TypeAlias = (
     Reshape | Permute | Expand | Slice
 )  # the same elements elsewhere, of one operand
-Firing: TypeAlias = Neuron | Staircase  # answers a current by events: runs are compared there
-Stateful: TypeAlias = Neuron | Membrane | Readout  # remembers earlier steps of its sample
+Integrating: TypeAlias = Neuron | GeneralNeuron  # fires, and has a membrane
+Firing: TypeAlias = (
+    Neuron | GeneralNeuron | Staircase
+)  # answers a current by events: runs are compared there
+Stateful: TypeAlias = (
+    Neuron | GeneralNeuron | Membrane | Readout
+)  # remembers earlier steps of its sample
 # Takes one step of a pipelined target, as a synapse does on Loihi.
 Synaptic: TypeAlias = Weighted | SpikeMatmul | Gate | ShiftSum | Sum | MaxPool2d
 # Takes none, and remembers nothing.

@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from typing_extensions import assert_never
 
 from lapilli.ir import ops
-from lapilli.ir.tensor import IntArray
+from lapilli.ir.tensor import IntArray, IntTensor
 
 _LOWEST = np.iinfo(np.int64).min
 _ONE_PRODUCT = 1 << (63 - ops.DECAY_BITS)  # a state below it, times DECAY_ONE, has 63 bits
@@ -22,10 +22,17 @@ _ONE_PRODUCT = 1 << (63 - ops.DECAY_BITS)  # a state below it, times DECAY_ONE, 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """Synaptic current and membrane of one neuron node, or the sum of a readout (in `v`)."""
+    """Synaptic current and membrane of one neuron node, or the sum of a readout (in `v`).
+
+    Attributes:
+        past: earlier inputs of a general neuron, the latest first; those that are missing were 0.
+        t: steps that are behind.
+    """
 
     u: IntArray
     v: IntArray
+    past: tuple[IntArray, ...] = ()
+    t: int = 0
 
     @classmethod
     def zeros(cls, shape: tuple[int, ...]) -> State:
@@ -42,13 +49,14 @@ class Fired:
     state: State
 
 
-def decay(a: IntArray, d: int) -> IntArray:
+def decay(a: IntArray, d: int | IntArray) -> IntArray:
     """sign(a) * (|a| * (4096 - d) >> 12): truncation toward zero.
 
     >>> decay(np.array([-3, 3]), 2048).tolist()
     [-1, 1]
     """
-    kept, size = ops.DECAY_ONE - d, np.abs(a)
+    kept: IntArray = np.asarray(ops.DECAY_ONE - d, np.int64)
+    size: IntArray = np.abs(a)
     if int(size.max(initial=0)) < _ONE_PRODUCT:
         size = size * kept >> ops.DECAY_BITS
     else:  # one product would wrap; those of the state's two parts do not, at any width
@@ -66,14 +74,47 @@ def shifted(x: IntArray, bits: int) -> IntArray:
     return x << bits if bits >= 0 else x >> -bits
 
 
-def integrate(op: ops.Neuron, x: IntArray, state: State) -> Fired:
+def integrate(op: ops.Integrating, x: IntArray, state: State) -> Fired:
     """One time step of a neuron, as its docstring says."""
+    if isinstance(op, ops.GeneralNeuron):
+        return _integrate_general(op, x, state)
     u = decay(state.u, op.du) + shifted(x, op.fraction_bits)
     v = decay(state.v, op.dv) + u + op.bias.array
     spikes = (v >= op.threshold.array).astype(np.int64)
     if op.ternary:
         spikes -= v <= -op.threshold.array
     return Fired(spikes, v, State(u, after_reset(op, v, spikes)))
+
+
+def _integrate_general(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
+    t, seen = state.t, (x, *state.past)[: op.taps.shape[1]]
+    driven: IntArray = np.zeros_like(x)
+    for tap, each in zip(at_step(op.taps, t), seen, strict=False):
+        driven += tap * each
+    u = decay(state.u, at_step(op.du, t)) + (driven >> op.shift)
+    v = decay(state.v, at_step(op.dv, t)) + u + at_step(op.bias, t)
+    if op.floored:
+        v = np.maximum(v, 0)
+    spikes = np.zeros_like(v)
+    for level in at_step(op.threshold, t):
+        spikes += v >= level
+    match op.reset:
+        case ops.Reset.TO_ZERO:
+            left = np.where(spikes != 0, 0, v)
+        case ops.Reset.BY_SUBTRACTION:
+            left = v - spikes * at_step(op.reset_by, t)
+        case ops.Reset.NONE:
+            left = v
+        case _:
+            assert_never(op.reset)
+    return Fired(spikes, v, State(u, left, seen[: op.taps.shape[1] - 1], t + 1))
+
+
+def at_step(constant: IntTensor, t: int) -> IntArray:
+    """What a constant of a general neuron is at step t: the axis of steps is 1 or T long."""
+    each = constant.array
+    value: IntArray = each[t if len(each) > 1 else 0]
+    return value
 
 
 def after_reset(op: ops.Neuron, v: IntArray, spikes: IntArray) -> IntArray:

@@ -17,6 +17,7 @@ from lapilli.ir import ops
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_axes, step_shape
 from lapilli.model.capture.program import Call, Captured
+from lapilli.model.neurons.general_rule import GeneralRule
 from lapilli.model.neurons.rule import NeuronRule, Rule
 
 
@@ -137,6 +138,8 @@ def _reshaped(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int
 
 def _holds(rule: Rule) -> bool:
     """Whether nothing but the threshold tells a neuron how large its unit is."""
+    if isinstance(rule, GeneralRule):
+        return False  # what it adds and takes would lie on another grid in each channel
     if not isinstance(rule, NeuronRule):
         return True
     return rule.reset is not ops.Reset.BY_SUBTRACTION and not rule.v_rest

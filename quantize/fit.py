@@ -286,7 +286,7 @@ class _Fitting:
 
 
 def _beyond(name: str, neuron: IntegerNeuron, x: TensorType, T: int, target: Target) -> Need | None:
-    if not isinstance(neuron.op, ops.Neuron):
+    if not isinstance(neuron.op, ops.Integrating):
         return None
     bounds = neuron_bounds(name, neuron.op, x, T)
     return first_beyond(neuron_needs(neuron.op, bounds, target))

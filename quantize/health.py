@@ -120,6 +120,8 @@ def _zeroed(real: np.ndarray, integers: np.ndarray) -> float:
 def _most(neuron: IntegerNeuron) -> int:
     """Events that a neuron can send in one step."""
     op = neuron.op
+    if isinstance(op, ops.GeneralNeuron):
+        return op.threshold.shape[1]
     return op.thresholds.shape[0] if isinstance(op, ops.Staircase) else 1
 
 

@@ -35,7 +35,10 @@ from lapilli.ir.bounds import fraction_loss
 from lapilli.ir.loihi import TIE
 from lapilli.ir.targets.lava import STATE
 from lapilli.ir.tensor import IntTensor
+from lapilli.model.neurons.general_rule import GeneralRule
 from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule, Thresholds
+from lapilli.quantize.general_neuron import LOWEST_BITS, general_integers
+from lapilli.quantize.rounding import FLOAT_BITS, bits_below_one, register, rounds
 from lapilli.quantize.staircase import staircase
 
 INSTEAD = "the integer neuron also replaces the float neuron in the PyTorch reference"
@@ -43,7 +46,6 @@ _CURRENT_BITS = 15  # of a state, that a current needs at least: the others may 
 _MOST_FRACTION_BITS = 26  # beyond Loihi's 6: the graph's neuron takes 32
 _ENOUGH_UNITS = 128  # of a threshold, so that Loihi's grid of 64 moves it by 0.4 % at most
 _ENOUGH_STATE = 1024  # of a threshold, so that a bit lost at each step moves it less
-_FLOAT_BITS = 53  # of float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +110,13 @@ def integer_neuron(
     """
     odd = _largest_odd(factors)
     if isinstance(rule, StaircaseRule):
-        why = _rounds(scale * odd, state_bits)
+        why = rounds(scale * odd, state_bits)
         note = f"{INSTEAD}: {why}" if why else ""
         made = IntegerNeuron(
             op=staircase(rule, scale, factors), scale=scale, unit=scale, exact=not why, note=note
         )
+    elif isinstance(rule, GeneralRule):
+        made = _general(rule, scale, T, form, state_bits)
     else:
         made = _of_membrane(_in_channels(rule, factors), scale, T, form, odd, state_bits)
     return replace(made, factors=factors)
@@ -146,10 +150,10 @@ def _of_membrane(
     state_bits: int,
 ) -> IntegerNeuron:
     given = form
-    dv, du = _register(rule.decay), _register(rule.current_decay)
+    dv, du = register(rule.decay), register(rule.current_decay)
     lost = max(fraction_loss(dv), fraction_loss(du)) * (T - 1)
     unit = rule.gain * scale
-    below = _bits_below_one(rule.reset_by / unit)
+    below = bits_below_one(rule.reset_by / unit)
     why = _inexact(rule, scale, lost, below, odd, state_bits)
     if form and not why and rule.reset is ops.Reset.BY_SUBTRACTION:
         why = f"its soft reset would need {lost + below} bits below Loihi's in its state"
@@ -200,6 +204,18 @@ def _of_membrane(
     )
 
 
+def _general(
+    rule: GeneralRule, scale: Fraction, T: int, form: StateFormat | None, state_bits: int
+) -> IntegerNeuron:
+    most = min(state_bits - _CURRENT_BITS, _MOST_FRACTION_BITS)
+    bits = form.fraction_bits if form else None
+    made = general_integers(rule, scale, T, bits, state_bits=state_bits, most=most)
+    note = f"{INSTEAD}: {made.why}" if made.why else ""
+    return IntegerNeuron(
+        op=made.op, scale=scale, unit=made.unit, exact=not made.why, format=form, note=note
+    )
+
+
 def next_coarser(
     neuron: IntegerNeuron, rule: Rule, T: int, *, stock: bool = False, lowest: int = -32
 ) -> StateFormat | None:
@@ -213,7 +229,11 @@ def next_coarser(
         lowest: fraction bits that it must keep.
     """
     op = neuron.op
-    if not isinstance(op, ops.Neuron) or isinstance(rule, StaircaseRule):
+    if isinstance(op, ops.GeneralNeuron):
+        tall = int(np.abs(op.threshold.array).max()) >= 2 * _ENOUGH_STATE
+        few = StateFormat(op.fraction_bits - 1, loihi_threshold=False)
+        return few if tall and op.fraction_bits > max(lowest, LOWEST_BITS) else None
+    if not isinstance(op, ops.Neuron) or not isinstance(rule, NeuronRule):
         return None
     forms = _exact_forms(neuron, rule, T, stock=stock) if neuron.exact else []
     later = forms[forms.index(neuron.format) + 1 :] if neuron.format in forms else forms
@@ -230,7 +250,7 @@ def _exact_forms(
     neuron: IntegerNeuron, rule: NeuronRule, T: int, *, stock: bool
 ) -> list[StateFormat]:
     """Coarser states that lose no bit, the larger first."""
-    dv, du = _register(rule.decay), _register(rule.current_decay)
+    dv, du = register(rule.decay), register(rule.current_decay)
     lost = max(fraction_loss(dv), fraction_loss(du)) * (T - 1)
     many = neuron.factors is not None or len(rule.thetas) != 1
     if rule.reset is ops.Reset.BY_SUBTRACTION or (many and stock):
@@ -251,18 +271,13 @@ def _neuron(
 ) -> ops.Neuron:
     return ops.Neuron(
         threshold=IntTensor.of(np.reshape(thresholds, rule.shape)),
-        dv=_register(rule.decay),
-        du=_register(rule.current_decay),
+        dv=register(rule.decay),
+        du=register(rule.current_decay),
         reset=rule.reset,
         reset_by=round(_in_state(rule.reset_by, unit, fraction_bits)),
         fraction_bits=fraction_bits,
         ternary=rule.ternary,
     )
-
-
-def _register(kept: Fraction) -> int:
-    """What a decay register holds for a state that keeps this much of itself."""
-    return ops.DECAY_ONE - round(kept * ops.DECAY_ONE)
 
 
 def _in_state(value: Fraction, unit: Fraction, bits: int) -> Fraction:
@@ -283,12 +298,12 @@ def _inexact(
         return f"its decay moves {lost} bits below the unit"
     if below < 0 or lost + below > most:
         return f"a spike subtracts {float(rule.reset_by):g}, off the grid of its state"
-    if why := _rounds(scale * odd, state_bits):
+    if why := rounds(scale * odd, state_bits):
         return why
-    if why := _rounds(rule.gain * scale * odd, state_bits):
+    if why := rounds(rule.gain * scale * odd, state_bits):
         return f"its input is multiplied by {float(rule.gain):g}, which floats round"
     bits = ops.LOIHI_FRACTION_BITS + lost + below
-    if _span(rule, rule.gain * scale, bits, state_bits) > _FLOAT_BITS:
+    if _span(rule, rule.gain * scale, bits, state_bits) > FLOAT_BITS:
         return f"it rests at {float(rule.v_rest):g}, and floats round what is added to that"
     return ""
 
@@ -297,23 +312,6 @@ def _span(rule: NeuronRule, unit: Fraction, bits: int, state_bits: int) -> int:
     """Bits from the largest membrane, the resting potential in it, down to its finest step."""
     step = unit / 2**bits
     if rule.v_rest.denominator & (rule.v_rest.denominator - 1):
-        return _FLOAT_BITS + 1
+        return FLOAT_BITS + 1
     finest = Fraction(1, max(step.denominator, rule.v_rest.denominator))
     return int((abs(rule.v_rest) + step * 2**state_bits) / finest).bit_length()
-
-
-def _rounds(scale: Fraction, state_bits: int) -> str:
-    """Why floats cannot hold multiples of `scale`; empty if they can."""
-    if scale.denominator & (scale.denominator - 1):
-        return f"its currents are multiples of 1/{scale.denominator}, which floats round"
-    odd = scale.numerator // (scale.numerator & -scale.numerator)
-    # A power of two rounds nothing, whatever it multiplies.
-    if odd > 1 and odd.bit_length() + state_bits > _FLOAT_BITS - ops.LOIHI_FRACTION_BITS:
-        return f"its currents are multiples of {float(scale):.6g}, which floats round"
-    return ""
-
-
-def _bits_below_one(value: Fraction) -> int:
-    """Binary places of a value, or -1 if it has infinitely many."""
-    bits = value.denominator.bit_length() - 1
-    return bits if value.denominator == 1 << bits else -1

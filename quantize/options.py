@@ -44,8 +44,8 @@ class QuantizeOptions(TypedDict, total=False):
         std: likewise; 1 by default.
         classes: names of the answers, in the order of the logits; their numbers by default.
         neurons: what your own neuron classes do, by "package.module.Class" or the end of it: a
-            `NeuronRule`, or a function that reads one off an instance. Each is probed before it is
-            believed.
+            `NeuronRule` or `GeneralRule`, or a function that reads one off an instance. Each is
+            probed before it is believed.
         layout: of the images that the module's forward takes: BCHW (the default), BTCHW or TBCHW.
         counts: the images are numbers of events (of an event camera), not pixels; they stay what
             they are, up to the largest of the calibration.

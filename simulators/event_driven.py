@@ -15,7 +15,7 @@ from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import wire
-from lapilli.ir.tensor import IntArray
+from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import Kind
 
 
@@ -56,6 +56,10 @@ class _EventDrivenExecutable:
                         out[...] = inputs[node.name][t]
                     case ops.Neuron() as neuron:
                         membranes[node.name][t] = memory[node.name].step(neuron, args[0], out)
+                    case ops.GeneralNeuron() as general:
+                        membranes[node.name][t] = memory[node.name].general(
+                            general, t, args[0], out
+                        )
                     case ops.Membrane(neuron=neuron) as op:
                         own = memory[node.name]
                         before = own.step(neuron, args[0], np.zeros_like(out))
@@ -234,14 +238,12 @@ class _Membrane:
     def __init__(self, like: IntArray) -> None:
         self.u = np.zeros_like(like)
         self.v = np.zeros_like(like)
+        self.seen: list[IntArray] = []  # earlier inputs of a general neuron, the latest first
 
     def step(self, neuron: ops.Neuron, x: IntArray, out: IntArray) -> IntArray:
         """Write spikes into `out`, update the state, return the membrane before reset."""
         for state, d in ((self.u, neuron.du), (self.v, neuron.dv)):
-            negative = state < 0
-            np.multiply(state, 4096 - d, out=state)
-            state[negative] += 4095  # so that the floor below rounds toward zero
-            np.floor_divide(state, 4096, out=state)
+            _leak(state, d)
         bits = neuron.fraction_bits
         self.u += x * 2**bits if bits >= 0 else np.floor_divide(x, 2**-bits)
         self.v += self.u + neuron.bias.array
@@ -255,3 +257,37 @@ class _Membrane:
             self.v[above] -= neuron.reset_by
             self.v[below] += neuron.reset_by
         return membrane
+
+    def general(self, op: ops.GeneralNeuron, t: int, x: IntArray, out: IntArray) -> IntArray:
+        """The same for step t of a general neuron, each of whose events is a comparison."""
+
+        def now(constant: IntTensor) -> IntArray:
+            row: IntArray = constant.array[t % len(constant.array)]
+            return row
+
+        self.seen.insert(0, x.copy())
+        _leak(self.u, now(op.du))
+        _leak(self.v, now(op.dv))
+        driven = np.zeros_like(self.u)
+        for earlier, tap in zip(self.seen, now(op.taps), strict=False):
+            driven += tap * earlier
+        self.u += np.floor_divide(driven, 2**op.shift)
+        self.v += self.u + now(op.bias)
+        if op.floored:
+            self.v[self.v < 0] = 0
+        membrane: IntArray = self.v.copy()
+        for level in now(op.threshold):
+            out[np.greater(membrane, level - 1)] += 1
+        if op.reset is ops.Reset.TO_ZERO:
+            self.v[out > 0] = 0
+        elif op.reset is ops.Reset.BY_SUBTRACTION:
+            self.v -= out * now(op.reset_by)
+        return membrane
+
+
+def _leak(state: IntArray, d: int | IntArray) -> None:
+    """Keep (4096 - d) / 4096 of a state, in place, rounded toward zero."""
+    negative = state < 0
+    np.multiply(state, 4096 - d, out=state)
+    state[negative] += 4095  # so that the floor below rounds toward zero
+    np.floor_divide(state, 4096, out=state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from lapilli.ir.semantics import Fired, State, evaluate, integrate, membrane
 from lapilli.ir.tensor import IntArray
 
 Evaluate: TypeAlias = Callable[[ops.Stateless, tuple[IntArray, ...]], IntArray]
-Integrate: TypeAlias = Callable[[ops.Neuron, IntArray, State], Fired]
+Integrate: TypeAlias = Callable[[Any, IntArray, State], Fired]  # of Neuron and GeneralNeuron
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class _ReferenceExecutable:
                 match node.op:
                     case ops.Input():
                         value = inputs[node.name][t]
-                    case ops.Neuron():
+                    case ops.Neuron() | ops.GeneralNeuron():
                         fired = self.rules.integrate(node.op, args[0], state[node.name])
                         value, state[node.name] = fired.spikes, fired.state
                         membranes[node.name].append(fired.membrane)

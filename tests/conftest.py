@@ -173,6 +173,8 @@ def _graph(seed: int) -> Graph:
             add(ops.Concat(axis=int(rng.integers(max(1, len(types[a].shape))))), a, other)
         elif which == 6:
             add(ops.Membrane(neuron=_neuron(rng), after_reset=bool(rng.integers(2))), a)
+        elif which == 7:
+            add(_general(rng, T), a)
         else:
             add(_unary(rng, types[a]), a)
     read = {i for node in nodes for i in node.inputs}
@@ -226,6 +228,21 @@ def _neuron(rng: np.random.Generator) -> ops.Neuron:
         reset_by=int(rng.integers(300)),
         fraction_bits=int(rng.integers(7)),
         ternary=bool(rng.integers(2)),
+    )
+
+
+def _general(rng: np.random.Generator, T: int) -> ops.GeneralNeuron:
+    steps, K = T if rng.integers(2) else 1, int(rng.integers(1, T + 1))
+    return ops.GeneralNeuron(
+        taps=_ints(rng, steps, K, 1),
+        threshold=IntTensor.of(rng.integers(1, 300, (steps, int(rng.integers(1, 3)), 1))),
+        dv=IntTensor.of(rng.choice([0, 1, 1365, 2048, 4095, 4096], (steps, 1))),
+        du=IntTensor.of(rng.choice([0, 1365, 4096], (1, 1))),
+        bias=_ints(rng, steps, 1),
+        reset=list(ops.Reset)[rng.integers(3)],
+        reset_by=IntTensor.of(rng.integers(0, 300, (1, 1))),
+        shift=int(rng.integers(3)),
+        floored=bool(rng.integers(2)),
     )
 
 

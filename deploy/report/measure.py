@@ -162,7 +162,7 @@ class _Counted:
     def _neuron(self, record: NeuronRecord, bits: int, notes: tuple[Note, ...]) -> NeuronReport:
         layer, op = self.layers[record.node], self.graph[record.node].op
         neuron = op.neuron if isinstance(op, ops.Membrane) else op
-        state = neuron if isinstance(neuron, ops.Neuron) else None
+        state = neuron if isinstance(neuron, ops.Integrating) else None
         most = layer.values * self.graph.types[record.node].range.magnitude
         thresholds = (state.threshold.range.lo, state.threshold.range.hi) if state else ()
         seen = IntRange(min(layer.lowest, -1), max(layer.highest, 0)).bits

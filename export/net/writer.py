@@ -181,6 +181,8 @@ def _unsupported(op: ops.Op) -> str | None:
             return "several spikes in one step; a CUBA neuron sends one"
         case ops.Relu():
             return "a graded value without a threshold; a CUBA neuron sends spikes"
+        case ops.GeneralNeuron():
+            return "constants of each step or channel, taps or a floor; a CUBA neuron has none"
         case ops.Membrane():
             return "a membrane that is read and reset; netx returns spikes"
         case _:

@@ -6,6 +6,7 @@ from typing_extensions import assert_never
 
 from lapilli.export.onnx import neuron as onnx_neuron
 from lapilli.export.onnx.body import I8, I32, I64, U8, Body, carrier_of, fits, limits
+from lapilli.export.onnx.general_neuron import general_neuron
 from lapilli.export.onnx.products import product
 from lapilli.export.onnx.shift_sum import shift_sum
 from lapilli.export.onnx.windows import pool_of_bytes, pools_faster
@@ -52,6 +53,8 @@ def emit(body: Body, node: Node) -> None:
             shift_sum(body, node, op)
         case ops.Neuron() as op:
             onnx_neuron.neuron(body, node, op)
+        case ops.GeneralNeuron() as op:
+            general_neuron(body, node, op)
         case ops.Membrane() as op:
             onnx_neuron.membrane(body, node, op)
         case ops.Staircase():

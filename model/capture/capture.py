@@ -30,7 +30,7 @@ from lapilli.model.capture.program import Captured
 from lapilli.model.capture.repeatability import check_repeatable
 from lapilli.model.capture.scripted import check_not_scripted
 from lapilli.model.capture.signature import LAYOUTS, Signature
-from lapilli.model.neurons.adapters import adapter_of, reset_states
+from lapilli.model.neurons.adapters import adapter_of, refusal, reset_states
 from lapilli.model.neurons.copies import copied
 from lapilli.model.neurons.shiftmax import Shiftmax
 from lapilli.model.neurons.without_cuda import on_torch
@@ -78,6 +78,7 @@ def capture(
     check_not_scripted(model)
     model, notes = on_torch(on_cpu(model))
     _check_mode(model)
+    _check_refused(model, signature, image_shape)
     if not repeatable:
         notes += check_repeatable(model, signature, image_shape, output, leaf)
     forms = _answer_forms(model, signature, image_shape)
@@ -104,6 +105,31 @@ def _check_mode(model: nn.Module) -> None:
 def _batch_sizes(model: nn.Module, image_shape: tuple[int, ...]) -> list[int]:
     sizes = {n for p in model.parameters() for n in p.shape} | set(image_shape)
     return [prime for prime in _PRIMES if all(n % prime for n in sizes)]
+
+
+def _check_refused(model: nn.Module, signature: Signature, image_shape: tuple[int, ...]) -> None:
+    """Name a neuron that the forward calls, and that lapilli has heard of but cannot run."""
+    refused = {path: why for path, module in model.named_modules() if (why := refusal(module))}
+    if not refused:
+        return
+    shown = copied(model)
+    for path, why in refused.items():
+        module = shown.get_submodule(path)
+        module.register_forward_pre_hook(_refusing(path, f"{type(module).__name__}: {why}"))
+    try:
+        with torch.no_grad():
+            shown(torch.zeros(signature.images(image_shape, 2), dtype=_dtype(model)))
+    except CaptureError:
+        raise
+    except (RuntimeError, ValueError, TypeError):
+        return  # told by those who run it next
+
+
+def _refusing(path: str, why: str) -> Callable[[Any, Any], None]:
+    def refuse(module: Any, given: Any) -> None:
+        raise CaptureError(path, why)
+
+    return refuse
 
 
 def _answer_forms(

@@ -6,6 +6,7 @@ framework of another version than ours, or an option that an adapter does not lo
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -18,6 +19,7 @@ from lapilli.model.capture.opaque_step import shown_membrane
 from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import adapter_of, rule_of
 from lapilli.model.neurons.copies import copied
+from lapilli.model.neurons.general_rule import GeneralRule
 from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule
 from lapilli.model.neurons.simulate import left, simulate
 
@@ -50,6 +52,10 @@ def probe_membrane(module: nn.Module, path: str, after_reset: bool) -> int:
     """
     own = copied(module).double().eval()
     adapter, rule = adapter_of(own), rule_of(own, path)
+    if isinstance(rule, GeneralRule):
+        raise CaptureError(
+            path, "its membrane is read, and it has constants of each step or channel, or a floor"
+        )
     if adapter is None or isinstance(rule, StaircaseRule):
         raise CaptureError(path, "has no membrane")
     x = _currents(rule, _STEPS)[0]
@@ -92,7 +98,7 @@ def probe(module: nn.Module, path: str, rule: Rule | None = None) -> int:
     if adapter is None:
         raise CaptureError(path, "is no neuron")
     compared = 0
-    T = adapter.folded(own) or _STEPS
+    T = adapter.folded(own) or (isinstance(rule, GeneralRule) and rule.steps) or _STEPS
     for x in _currents(rule, T):
         try:
             got = adapter.trace(own, x)[0]
@@ -127,6 +133,8 @@ def _currents(rule: Rule, T: int) -> list[Tensor]:
     shape: tuple[int, ...] = (T, _LANES, _NEURONS)
     if isinstance(rule, NeuronRule) and len(rule.thetas) > 1:
         shape = (T, max(_LANES, _LANES * _NEURONS // len(rule.thetas)), *rule.shape)
+    if isinstance(rule, GeneralRule):
+        return _general_currents(rule, T)
     noise = torch.randn(shape, generator=random, dtype=torch.float64)
     if isinstance(rule, StaircaseRule):
         steps = torch.randint(-2, 2 * rule.levels + 3, shape, generator=random)
@@ -141,6 +149,25 @@ def _currents(rule: Rule, T: int) -> list[Tensor]:
     if not _dyadic(rule.gain, 1 / rule.gain, *rule.thetas, rule.v_rest):
         return [anywhere]
     return [anywhere, ties]
+
+
+def _general_currents(rule: GeneralRule, T: int) -> list[Tensor]:
+    """The same for constants of many kinds: in units of the thresholds over the taps."""
+    random = torch.Generator().manual_seed(0)
+    channels = math.prod(rule.shape)
+    shape = (T, max(_LANES, _LANES * _NEURONS // channels), *rule.shape)
+    if channels == 1:
+        shape = (T, _LANES, _NEURONS)
+    noise = torch.randn(shape, generator=random, dtype=torch.float64)
+    theta = max(abs(value) for value in rule.thresholds.values)
+    unit = theta / max(abs(tap) for tap in rule.taps.values)
+    anywhere = (noise * 0.8 + 0.3) * float(unit)
+    constants = (rule.taps, rule.decay, rule.current_decay, rule.bias, rule.thresholds)
+    numbers = {v for each in (*constants, rule.reset_by) for v in each.values}
+    if not _dyadic(unit, *numbers):
+        return [anywhere]
+    eighths = torch.randint(-6, 13, shape, generator=random).double()
+    return [anywhere, eighths * float(unit / 8)]
 
 
 def _dyadic(*constants: Fraction) -> bool:

@@ -6,7 +6,7 @@ put into the model as a `Described` neuron, which has an adapter like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,14 +15,26 @@ from torch import Tensor, nn
 
 from lapilli.ir.errors import CaptureError
 from lapilli.model.neurons.copies import copied
-from lapilli.model.neurons.frameworks import braincog, norse, own, snntorch, spikingjelly
+from lapilli.model.neurons.frameworks import (
+    braincog,
+    norse,
+    own,
+    snntorch,
+    spikingjelly,
+    spikingjelly_general,
+    step,
+)
+from lapilli.model.neurons.general_rule import Constants, GeneralRule
+from lapilli.model.neurons.refused import REFUSED, STEPS
 from lapilli.model.neurons.rule import Adapter, NeuronRule, Rule, StaircaseRule, Thresholds, Trace
 from lapilli.model.neurons.simulate import simulate
 
 __all__ = [
     "ADAPTERS",
     "Adapter",
+    "Constants",
     "Description",
+    "GeneralRule",
     "NeuronRule",
     "Rule",
     "StaircaseRule",
@@ -97,6 +109,19 @@ ADAPTERS: Mapping[str, Adapter] = {
     "lapilli.model.families.lif.IntegerSpike": own.INTEGER,
     "lapilli.model.neurons.adapters.Described": _DESCRIBED,
     f"{_SJ}.integrate_and_fire.IFNode": spikingjelly.IF,
+    f"{_SJ}.integrate_and_fire.SimpleIFNode": spikingjelly.IF,
+    f"{_SJ}.lif.SimpleLIFNode": spikingjelly.LIF,
+    f"{_SJ}.online_learning.OTTTLIFNode": spikingjelly.LIF,
+    f"{_SJ}.online_learning.SLTTLIFNode": spikingjelly.LIF,
+    f"{_SJ}.ternary.TernaryIFNode": spikingjelly.TERNARY_IF,
+    f"{_SJ}.ternary.TernaryLIFNode": spikingjelly.TERNARY_LIF,
+    f"{_SJ}.lif_variants.CUBALIFNode": spikingjelly.CUBA,
+    f"{_SJ}.lif_variants.KLIFNode": spikingjelly_general.KLIF,
+    f"{_SJ}.KLIFNode": spikingjelly_general.KLIF,
+    f"{_SJ}.ilif.ILIFNode": spikingjelly_general.ILIF,
+    f"{_SJ}.psn.PSN": spikingjelly_general.PSN,
+    f"{_SJ}.psn.MaskedPSN": spikingjelly_general.MASKED_PSN,
+    f"{_SJ}.psn.SlidingPSN": spikingjelly_general.SLIDING_PSN,
     f"{_SJ}.lif.LIFNode": spikingjelly.LIF,
     f"{_SJ}.plif.ParametricLIFNode": spikingjelly.PLIF,
     f"{_SJ}.IFNode": spikingjelly.IF,  # 0.0.0.0.14, where `neuron` is one file
@@ -113,11 +138,10 @@ ADAPTERS: Mapping[str, Adapter] = {
     "norse.torch.module.leaky_integrator.LICell": norse.LI,
     "norse.torch.module.leaky_integrator_box.LIBoxCell": norse.LI,
     "braincog.base.node.node.LIFNode": braincog.LIF,
-    "models.utils.node.LIFNode": braincog.LIF,  # STEP, run from its folder cls/
-    "utils.node.LIFNode": braincog.LIF,  # likewise, from cls/models/
     "braincog.base.node.node.PLIFNode": braincog.PLIF,
-    "models.utils.node.PLIFNode": braincog.PLIF,
-    "utils.node.PLIFNode": braincog.PLIF,
+    "braincog.base.node.node.IFNode": braincog.IF,
+    **{f"models.utils.node.{kind}": row for kind, row in step.NEURONS.items()},  # run from cls/
+    **{f"utils.node.{kind}": row for kind, row in step.NEURONS.items()},  # from cls/models/
 }
 
 
@@ -134,26 +158,38 @@ def adapter_of(module: nn.Module) -> Adapter | None:
     A subclass that overrides nothing but its constructor is what it inherits from; what it does
     is probed like any other.
     """
-    if (found := _adapter_of_step(module)) is not None:
-        return found
+    if _is_steps(module):
+        return step.NEURONS.get(type(module).__qualname__)
     if (name := vars(module).get(_KNOWN_AS)) is not None:
         return ADAPTERS[name]
+    return next((ADAPTERS[name] for name in _names(module) if name in ADAPTERS), None)
+
+
+def refusal(module: nn.Module) -> str:
+    """Why a neuron class that lapilli has heard of cannot be; empty of every other module."""
+    if adapter_of(module) is not None:
+        return ""
+    if _is_steps(module):
+        return STEPS.get(type(module).__qualname__, "")
+    return next((REFUSED[name] for name in _names(module) if name in REFUSED), "")
+
+
+def _names(module: nn.Module) -> Iterator[str]:
+    """Of the classes that a module is an instance of, up to one that overrides what it does."""
     for kind in type(module).__mro__:
-        if (found := ADAPTERS.get(_qualified(kind))) is not None:
-            return found
+        yield _qualified(kind)
         if not vars(kind).keys() <= _CONSTRUCTS:
-            return None
-    return None
+            return
 
 
-def _adapter_of_step(module: nn.Module) -> Adapter | None:
-    """The adapter of STEP's neurons, whose module is named by the folder that STEP is run from."""
-    bases = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__[1:3]]
-    if len(bases) < 2 or not bases[0].endswith(".BaseNode_Torch"):
-        return None
-    if bases[1] != "braincog.base.node.node.BaseNode":
-        return None
-    return {"LIFNode": braincog.LIF, "PLIFNode": braincog.PLIF}.get(type(module).__qualname__)
+def _is_steps(module: nn.Module) -> bool:
+    """Whether a neuron is STEP's, whose module is named by the folder that STEP is run from."""
+    bases = [_qualified(kind) for kind in type(module).__mro__[1:3]]
+    return (
+        len(bases) == 2
+        and bases[0].endswith(".BaseNode_Torch")
+        and bases[1] == "braincog.base.node.node.BaseNode"
+    )
 
 
 def rule_of(module: nn.Module, path: str) -> Rule:
@@ -164,7 +200,9 @@ def rule_of(module: nn.Module, path: str) -> Rule:
     """
     adapter = adapter_of(module)
     if adapter is None:
-        raise CaptureError(path, f"{_qualified(type(module))} is no neuron that lapilli knows")
+        why = refusal(module)
+        unknown = f"{_qualified(type(module))} is no neuron that lapilli knows"
+        raise CaptureError(path, f"{type(module).__name__}: {why}" if why else unknown)
     try:
         return adapter.rule(module)
     except (ValueError, AttributeError) as error:

@@ -15,6 +15,7 @@ from typing import Any
 from lapilli.ir import ops
 from lapilli.ir.errors import InputError
 from lapilli.model.neurons.adapters import ADAPTERS, Description, KnownAs
+from lapilli.model.neurons.general_rule import Constants, GeneralRule
 from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule, Thresholds
 
 _RESETS = {
@@ -22,6 +23,7 @@ _RESETS = {
     "subtract": ops.Reset.BY_SUBTRACTION,
     "none": ops.Reset.NONE,
 }
+_GENERAL_AXES = {"taps": 1, "thresholds": 1}  # between that of steps and those of a sample
 _STAIRCASE = {"D": "levels", "norm": "norm", "half_up": "half_up"}
 _KINDS = ("integer-spike:D=4", "neuron:decay=1/2,gain=1/2,v_threshold=1")
 
@@ -72,8 +74,10 @@ def parse_rule(text: str) -> Rule | KnownAs:
                 return _staircase(given)
             case "neuron":
                 return _neuron(given)
+            case "general":
+                return _general(given)
             case _:
-                raise ValueError(f"{kind!r} is none of integer-spike, neuron")
+                raise ValueError(f"{kind!r} is none of integer-spike, neuron, general")
     except (ValueError, ZeroDivisionError) as error:
         raise InputError(f"{text!r}: {error}") from error
 
@@ -84,7 +88,7 @@ def rule_text(rule: Rule | KnownAs) -> str:
     >>> rule_text(StaircaseRule(levels=4, norm=4))
     'integer-spike:D=4,norm=4'
 
-    Thresholds that differ are written with their shape: `v_threshold=2x1x1:1/2;3/4`.
+    Numbers that differ are written with their shape: `v_threshold=2x1x1:1/2;3/4`.
     """
     if isinstance(rule, KnownAs):
         return rule.name
@@ -93,7 +97,7 @@ def rule_text(rule: Rule | KnownAs) -> str:
         return f"integer-spike:{','.join(shown if rule.half_up else shown[:2])}"
     values = ((f.name, getattr(rule, f.name), f.default) for f in fields(rule))
     shown = [f"{name}={_text(value)}" for name, value, default in values if value != default]
-    return f"neuron:{','.join(shown)}"
+    return f"{'general' if isinstance(rule, GeneralRule) else 'neuron'}:{','.join(shown)}"
 
 
 def _staircase(given: Mapping[str, str]) -> StaircaseRule:
@@ -111,6 +115,29 @@ def _neuron(given: Mapping[str, str]) -> NeuronRule:
     required = tuple(f.name for f in known if f.default is MISSING)
     _check_keys(given, required=required, known=tuple(f.name for f in known))
     return NeuronRule(**{key: _value(key, text) for key, text in given.items()})
+
+
+def _general(given: Mapping[str, str]) -> GeneralRule:
+    known = fields(GeneralRule)
+    required = tuple(f.name for f in known if f.default is MISSING)
+    _check_keys(given, required=required, known=tuple(f.name for f in known))
+    return GeneralRule(**{key: _general_value(key, text) for key, text in given.items()})
+
+
+def _general_value(key: str, text: str) -> Any:
+    match key:
+        case "reset":
+            return _value(key, text)
+        case "floored":
+            return _truth(text)
+        case "strict":
+            return tuple(_truth(each) for each in text.split(";"))
+        case _:
+            shape, colon, values = text.partition(":")
+            if not colon:
+                return Constants.one(Fraction(text), between=_GENERAL_AXES.get(key, 0))
+            sizes = tuple(int(n) for n in shape.split("x"))
+            return Constants(tuple(Fraction(v) for v in values.split(";")), sizes)
 
 
 def _check_keys(
@@ -143,6 +170,8 @@ def _truth(text: str) -> bool:
 def _text(value: object) -> str:
     if isinstance(value, ops.Reset):
         return next(text for text, reset in _RESETS.items() if reset is value)
-    if isinstance(value, Thresholds):
+    if isinstance(value, tuple):
+        return ";".join(map(_text, value))
+    if isinstance(value, Thresholds | Constants):
         return f"{'x'.join(map(str, value.shape))}:{';'.join(map(str, value.values))}"
     return str(value).lower()

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from lapilli.ir import ops
+from lapilli.model.neurons.general_rule import GeneralRule
 
 _ZERO = Fraction(0)
 
@@ -131,7 +132,7 @@ class StaircaseRule:
         return Fraction(1, self.norm)
 
 
-Rule: TypeAlias = NeuronRule | StaircaseRule
+Rule: TypeAlias = NeuronRule | StaircaseRule | GeneralRule
 Trace: TypeAlias = tuple[Tensor, Tensor]
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from typing_extensions import assert_never
 
 from lapilli.ir import ops
+from lapilli.model.neurons.general_rule import GeneralRule, simulate_general
 from lapilli.model.neurons.rule import NeuronRule, Rule, StaircaseRule, Trace
 
 
@@ -15,6 +16,8 @@ def simulate(rule: Rule, x: Tensor) -> Trace:
     if isinstance(rule, StaircaseRule):
         n = x.clamp(0, rule.levels)
         return (torch.floor(n + 0.5) if rule.half_up else torch.round(n)) / rule.norm, x
+    if isinstance(rule, GeneralRule):
+        return simulate_general(rule, x)
     kept, gain, current_kept = (float(c) for c in (rule.decay, rule.gain, rule.current_decay))
     rest = float(rule.v_rest)
     thresholds = [float(theta + rule.v_rest) for theta in rule.thetas]

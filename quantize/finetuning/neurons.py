@@ -18,12 +18,16 @@ from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import QuantizeError
 from lapilli.model.neurons.adapters import adapter_of, rule_of
+from lapilli.model.neurons.general_rule import GeneralRule
 from lapilli.model.neurons.rule import NeuronRule, Rule
 from lapilli.model.neurons.shiftmax import Shiftmax
 from lapilli.model.neurons.simulate import left
 from lapilli.quantize.finetuning.straight_through import straight_through
 from lapilli.quantize.pytorch.integer_neuron import StandIn
 
+_NO_SURROGATE = (
+    "has constants of each step or channel, levels or a floor, and no surrogate gradient of ours"
+)
 _SLOPE = 4.0  # of the surrogate at the threshold, in thresholds: as of our own neurons
 
 
@@ -95,6 +99,8 @@ def surrogate_spikes(rule: Rule, x: Tensor) -> Tensor:
     That of a step is the derivative of a sigmoid, 4 thresholds steep; of integer spikes 1 between
     the lowest and the highest, else 0. None passes through a reset.
     """
+    if isinstance(rule, GeneralRule):
+        raise TypeError("a general neuron has no surrogate of ours, and was let through")
     if not isinstance(rule, NeuronRule):
         return x.clamp(0, rule.levels) / rule.norm
     kept, gain, current_kept = (float(c) for c in (rule.decay, rule.gain, rule.current_decay))
@@ -133,6 +139,8 @@ def make_trainable(module: nn.Module) -> None:
                     "is replaced by an integer neuron and runs step by step, and has no gradient "
                     "so; call it once for all time steps",
                 )
+            if any(isinstance(use.fire.rule, GeneralRule) for use in each.uses.values()):
+                raise QuantizeError(path, _NO_SURROGATE)
             _replace(module, path, IntegerSpikes(each))
         elif type(each) is Shiftmax and each.unit is not None:
             _replace(module, path, StraightShiftmax(each))
@@ -151,7 +159,10 @@ def add_surrogates(module: nn.Module, paths: Iterable[str]) -> None:
             raise QuantizeError(
                 path, "has no surrogate gradient; call it once for all time steps, or give it one"
             )
-        _replace(module, path, SurrogateSpikes(own, rule_of(own, path), adapter.folded(own)))
+        rule = rule_of(own, path)
+        if isinstance(rule, GeneralRule):
+            raise QuantizeError(path, _NO_SURROGATE)
+        _replace(module, path, SurrogateSpikes(own, rule, adapter.folded(own)))
 
 
 @contextmanager

@@ -108,11 +108,12 @@ class _Running:
         current = on_grid(
             f"the current of {name}", x.detach().numpy(), neuron.scale, neuron.factors
         )
-        if not isinstance(op, ops.Neuron):
+        if not isinstance(op, ops.Integrating):
             return self._real(evaluate(op, (current,)), self.fire.rule.output_scale), x
         fired: Fired = integrate(op, current, self.state or State.zeros(current.shape))
         self.state = fired.state
-        return self._real(fired.spikes, Fraction(1)), self._membrane(fired.membrane)
+        spikes = self._real(fired.spikes, self.fire.rule.output_scale)
+        return spikes, self._membrane(fired.membrane)
 
     def after_reset(self) -> Tensor:
         """What the latest step has left of the membrane, in real units.
@@ -120,14 +121,14 @@ class _Running:
         Raises:
             TypeError: there was none, or it has no membrane.
         """
-        if self.state is None or not isinstance(self.neuron.op, ops.Neuron):
+        if self.state is None or not isinstance(self.neuron.op, ops.Integrating):
             raise TypeError(f"{self.fire.module} has no membrane")
         return self._membrane(self.state.v)
 
     def trace(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """All steps, from rest."""
         self.state = None
-        if not isinstance(self.neuron.op, ops.Neuron):
+        if not isinstance(self.neuron.op, ops.Integrating):
             return self.step(x)
         steps = [self.step(current) for current in x]
         self.state = None
@@ -135,7 +136,7 @@ class _Running:
 
     def _membrane(self, v: IntArray) -> Tensor:
         neuron = self.neuron
-        if not isinstance(neuron.op, ops.Neuron):
+        if not isinstance(neuron.op, ops.Integrating):
             raise TypeError(f"{self.fire.module} has no membrane")
         units = v if neuron.factors is None else v * neuron.factors.array
         return self._real(units, neuron.unit / Fraction(2) ** neuron.op.fraction_bits)

@@ -21,6 +21,7 @@ from lapilli.ir.bounds import finest_bit, neuron_bounds
 from lapilli.ir.graph import Graph
 from lapilli.ir.partial_sums import partial_sum
 from lapilli.ir.targets.float32 import SIGNIFICAND
+from lapilli.model.neurons.general_rule import GeneralRule
 from lapilli.model.neurons.rule import NeuronRule, Rule
 from lapilli.quantize.neurons import IntegerNeuron
 
@@ -80,6 +81,8 @@ def _averaged(graph: Graph) -> frozenset[str]:
 def is_narrow_neuron(name: str, graph: Graph, rule: Rule, neuron: IntegerNeuron) -> bool:
     """Whether float32 computes a neuron of ours, `v + (x - v) / tau`, and rounds nothing."""
     if not neuron.exact:
+        return False
+    if isinstance(rule, GeneralRule):
         return False
     if not (isinstance(rule, NeuronRule) and isinstance(neuron.op, ops.Neuron)):
         return True  # a staircase has no memory: it rounds its current

@@ -118,8 +118,8 @@ class PyTorchReference:
             rule = fire.rule
             values[name] = steps.integers(s, rule.output_scale)
             currents[name] = steps.integers(x, neuron.scale, neuron.factors)
-            if isinstance(rule, NeuronRule) and isinstance(neuron.op, ops.Neuron):
-                if neuron.exact:
+            if isinstance(neuron.op, ops.Integrating):
+                if neuron.exact and isinstance(rule, NeuronRule):
                     h = h - float(rule.v_rest)
                 unit = neuron.unit / Fraction(2) ** neuron.op.fraction_bits
                 membranes[name] = steps.integers(h, unit, neuron.factors)

@@ -11,7 +11,7 @@ from lapilli.ir.types import IntRange, Kind, TensorType
 
 
 def neuron_case(
-    op: ops.Neuron | ops.Membrane, drive: list[int]
+    op: ops.Integrating | ops.Membrane, drive: list[int]
 ) -> tuple[Graph, dict[str, IntArray]]:
     """One neuron and its input currents."""
     x = np.array(drive, np.int64)[:, None, None]

@@ -17,6 +17,7 @@ from lapilli.simulators.conformance.building import (
     unary,
 )
 from lapilli.simulators.conformance.checking import Case
+from lapilli.simulators.conformance.general_cases import GENERAL
 
 _SOFT, _HARD = ops.Reset.BY_SUBTRACTION, ops.Reset.TO_ZERO
 _COUNTS = TensorType((2,), IntRange(0, 3), Kind.COUNTS)
@@ -112,6 +113,7 @@ CASES: tuple[Case, ...] = (
         ),
         by_hand=(2, 3, -3, 5),
     ),
+    *(Case(name, about, *made, by_hand=answer) for name, about, made, answer in GENERAL),
     Case(
         "bias-without-spikes",
         "the bias of a synapse is added at every step, spike or not",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -108,6 +108,44 @@ class Growing:
         )
         return self._alive(op, x, self._integrated(op, self.values[x])[0])
 
+    def general(self, x: str) -> str:
+        """A general neuron with levels from its own membranes; its input, if none can be alive."""
+        rng, T = self.rng, self.T
+        steps = T if rng.random() < 0.5 else 1
+        inner = (self.shape(x)[0], *(1,) * (len(self.shape(x)) - 1)) if rng.random() < 0.4 else (1,)
+
+        def constant(low: int, high: int, *between: int) -> IntTensor:
+            return IntTensor.of(rng.integers(low, high, (steps, *between, *inner)))
+
+        def decays() -> IntTensor:
+            return IntTensor.of(rng.choice([0, 1, 1365, 2048, 4096], (steps, *inner)))
+
+        free = ops.GeneralNeuron(
+            taps=constant(-2, 9, int(rng.integers(1, min(3, T) + 1))),
+            threshold=IntTensor.of([[[1]]]),
+            dv=decays(),
+            du=IntTensor.of([[ops.DECAY_ONE]]) if rng.random() < 0.7 else decays(),
+            bias=constant(-6, 7) if rng.random() < 0.4 else IntTensor.of([[0]]),
+            reset=ops.Reset.NONE,
+            shift=int(rng.integers(3)),
+            fraction_bits=3,
+            floored=bool(rng.random() < 0.4),
+        )
+        seen = self._integrated(free, self.values[x])[1]
+        high = seen[seen > 0]
+        if not high.size:
+            return x
+        theta = max(1, int(np.quantile(high, rng.uniform(0.2, 0.8))))
+        levels = theta * np.arange(1, 1 + rng.integers(1, 4)).reshape(1, -1, *(1,) * len(inner))
+        moved = levels + rng.integers(0, 1 + theta // 4, (steps, 1, *inner))
+        op = replace(
+            free,
+            threshold=IntTensor.of(moved),
+            reset=list(ops.Reset)[rng.integers(3)],
+            reset_by=constant(0, theta + 1),
+        )
+        return self._alive(op, x, self._integrated(op, self.values[x])[0])
+
     def staircase(self, x: str) -> str:
         """Thresholds out of what x shows; x itself, if they cannot be alive."""
         seen = np.unique(self.values[x])
@@ -132,7 +170,7 @@ class Growing:
             return inputs[0]
         given = tuple(self.values[i] for i in inputs)
         match op:
-            case ops.Neuron():
+            case ops.Neuron() | ops.GeneralNeuron():
                 value = self._integrated(op, given[0])[0]
             case ops.Membrane(neuron=neuron):
                 value = self._integrated(neuron, given[0], op)[1]
@@ -150,7 +188,7 @@ class Growing:
         return name
 
     def _integrated(
-        self, op: ops.Neuron, x: IntArray, shown: ops.Membrane | None = None
+        self, op: ops.Integrating, x: IntArray, shown: ops.Membrane | None = None
     ) -> tuple[IntArray, IntArray]:
         """Spikes and membranes over all steps: those before the reset, or those that are shown."""
         state, spikes, membranes = State.zeros(x.shape[1:]), [], []

@@ -53,7 +53,7 @@ class _Blocks(Growing):
         blocks = [self._synapses, self._residual, self._pool, self._mask, self._synapses]
         if not self.plain:
             blocks += [self._attention, self._wiring, self._wiring, self._other, self._other]
-            blocks += [self._weighed, self._shown]
+            blocks += [self._weighed, self._shown, self._general]
         for _ in range(self.rng.integers(2, 7)):
             blocks[self.rng.integers(len(blocks))]()
 
@@ -170,6 +170,10 @@ class _Blocks(Growing):
         else:
             gates = self.staircase(current)
             self.fire(self.put(ops.Gate(), gates, current))
+
+    def _general(self) -> None:
+        """A neuron with constants of each step or channel."""
+        self.general(self.layer(self.any()))
 
     def _head(self, x: str) -> str:
         shape = self.shape(x)

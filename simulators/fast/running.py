@@ -53,7 +53,7 @@ class Run:
                 return
             case ops.Linear() | ops.Conv2d():
                 self._layer(node.name, self.values[node.inputs[0]])
-            case ops.Neuron():
+            case ops.Neuron() | ops.GeneralNeuron():
                 self._neuron(node, node.op)
             case ops.Membrane(neuron=neuron) as op:
                 x = self.values[node.inputs[0]]
@@ -105,7 +105,7 @@ class Run:
         if answer.spikes is not None:
             self.fused[name] = answer
 
-    def _neuron(self, node: Node, op: ops.Neuron) -> None:
+    def _neuron(self, node: Node, op: ops.Integrating) -> None:
         (source,) = node.inputs
         answer = self.fused.pop(source, None)
         path = Path.NEURONS

@@ -14,9 +14,10 @@ from lapilli.simulators.fast.neurons import Answer
 Array = npt.NDArray[Any]
 
 
-def neurons(op: ops.Neuron, x: Array, T: int) -> Answer:
+def neurons(op: ops.Integrating, x: Array, T: int) -> Answer:
     """Spikes and membranes of currents (T * B, *shape)."""
-    spikes = np.empty(x.shape, np.int8 if op.ternary else np.uint8)
+    ternary = isinstance(op, ops.Neuron) and op.ternary
+    spikes = np.empty(x.shape, np.int8 if ternary else np.uint8)
     seen = np.empty(x.shape, np.int64)
     batch = len(x) // T
     state = State.zeros((batch, *x.shape[1:]))

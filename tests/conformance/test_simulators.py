@@ -19,6 +19,7 @@ from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import TensorType
 from lapilli.simulators.conformance import CASES, Case, check
+from lapilli.simulators.conformance.general_cases import GENERAL
 from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.fast import Fast
 from lapilli.simulators.lava.host.adapter import Lava
@@ -67,6 +68,7 @@ DECLINED = {
     "shift-sum-stops-at-a-power-of-two": _TWO_INPUTS,
     "shift-sum-truncates-the-sum-toward-zero": _TWO_INPUTS,
     "shift-sum-leaves-out-what-is-far": _TWO_INPUTS,
+    **{name: "a general neuron" for name, *_ in GENERAL},
 }
 # A chain shows its graded input to the first neurons alone; neurons cannot carry it further.
 DECLINED_BY_CHAINS = {
@@ -172,6 +174,46 @@ def _takes_after_a_negative_spike(op: ops.Neuron, x: IntArray, state: State) -> 
 
 def _never_negative(op: ops.Neuron, x: IntArray, state: State) -> Fired:
     return integrate(replace(op, ternary=False), x, state)
+
+
+def _no_floor(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, floored=False), x, state)
+
+
+def _takes_once(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
+    fired = integrate(op, x, state)
+    left = fired.membrane - np.sign(fired.spikes) * op.reset_by.array[0]
+    return replace(fired, state=replace(fired.state, v=left))
+
+
+def _constants_of_the_first_step(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
+    return integrate(op, x, replace(state, t=0))
+
+
+def _forgets_inputs(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
+    return integrate(op, x, replace(state, past=()))
+
+
+def _oldest_tap_first(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, taps=IntTensor(op.taps.array[:, ::-1])), x, state)
+
+
+def _weighs_toward_zero(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
+    weighed = op.taps.array[0, 0] * x
+    small = np.sign(weighed) * (np.abs(weighed) >> op.shift)
+    return integrate(replace(op, taps=IntTensor.of([[[1]]]), shift=0), small, state)
+
+
+def _one_decay(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, dv=IntTensor(op.dv.array[:, :1])), x, state)
+
+
+def _one_amount(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, reset_by=IntTensor(op.reset_by.array[:, :1])), x, state)
+
+
+def _no_general_current(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, du=IntTensor.of([[ops.DECAY_ONE]])), x, state)
 
 
 def _no_bias(op: ops.Stateless, x: Inputs) -> IntArray:
@@ -310,6 +352,15 @@ NEURON_MUTANTS = (
     (_takes_after_a_negative_spike, "a-negative-spike-adds-what-a-spike-takes"),
     (_shows_what_is_left, "membrane-is-read-before-its-reset"),
     (_no_reset, "membrane-is-read-after-its-reset"),
+    (_no_floor, "floor-forgets-what-is-below-zero"),
+    (_takes_once, "several-levels-are-several-events"),
+    (_constants_of_the_first_step, "each-step-has-its-constants"),
+    (_forgets_inputs, "taps-weigh-earlier-inputs"),
+    (_oldest_tap_first, "taps-weigh-earlier-inputs"),
+    (_weighs_toward_zero, "weighted-inputs-shift-down"),
+    (_one_decay, "each-channel-has-its-decay"),
+    (_one_amount, "each-channel-has-its-decay"),
+    (_no_general_current, "a-general-current-lasts"),
 )
 OTHER_MUTANTS = (
     (_no_bias, "bias-without-spikes"),

@@ -15,6 +15,7 @@ from lapilli.ir.graph import Graph, Node
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, check
+from lapilli.simulators.conformance.general_cases import GENERAL
 from lapilli.simulators.nir.nirtorch import Nir
 from lapilli.simulators.reference import Reference
 
@@ -297,6 +298,7 @@ _CONFORMANCE: dict[str, tuple[str, ...] | None] = {
     "delay-changes-no-value": None,
     "readout-accumulates": None,
     "attention-block": None,
+    **{name: ("y" if "channel" in name else "s",) for name, *_ in GENERAL},
 }
 
 

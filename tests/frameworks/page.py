@@ -73,13 +73,16 @@ input * i; it fires where the condition holds; a reset goes to a value, or subtr
 before the next decay (a framework that subtracts after the decay subtracts threshold / decay
 here). `x` below is times. Where floats would round, the integer neuron stands on both sides:
 spikes are then compared with the rule in float64, away from ties, and membranes are not.
+Where constants differ from step to step or from channel to channel, the lowest and the highest are
+told; `at least 0` is a floor that h meets before it is compared.
 
 Your own class: `quantize(model, ..., neurons={{"package.module.Class": NeuronRule(...)}})`. It
 takes currents (T, ...), and is probed against its own forward before it is believed. In text
 (`model/neurons/described.py`): `CLASS=integer-spike:D=4`, `CLASS=neuron:decay=1/2,gain=1/2,
-v_threshold=1`, or `CLASS=NAME` with the dotted name of a class below, for the same neuron under
-another name. A subclass that overrides nothing but its constructor needs none of it. Where CuPy
-is missing, `backend='cupy'` is taken for `'torch'` (`model/neurons/without_cuda.py`).
+v_threshold=1`, `CLASS=general:taps=1/2,decay=1/2,thresholds=1,floored=true`, or `CLASS=NAME` with
+the dotted name of a class below, for the same neuron under another name. A subclass that overrides
+nothing but its constructor needs none of it. Where CuPy is missing, `backend='cupy'` is taken for
+`'torch'` (`model/neurons/without_cuda.py`).
 
 The last column says which membrane a neuron of one time step a call shows to a forward that reads
 it. One without spikes is compared where its membrane reaches 1.

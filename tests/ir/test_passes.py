@@ -350,6 +350,7 @@ def test_passes_run_in_order() -> None:
 
 
 _ONE = IntTensor.of([[1]])
+_TAP = IntTensor.of([[[1]]])
 COSTS: tuple[tuple[ops.Op, int], ...] = (
     (ops.Linear(weight=_ONE, bias=IntTensor.of([0])), 1),
     (ops.Conv2d(weight=IntTensor.of([[[[1]]]]), bias=IntTensor.of([0])), 1),
@@ -366,6 +367,7 @@ COSTS: tuple[tuple[ops.Op, int], ...] = (
     (ops.Expand(shape=(2,)), 0),
     (ops.Slice(axis=0, start=0, stop=1), 0),
     (ops.Neuron(threshold=IntTensor.of([1])), 0),
+    (ops.GeneralNeuron(taps=_TAP, threshold=_TAP), 0),
     (ops.Membrane(neuron=ops.Neuron(threshold=IntTensor.of([1]))), 0),
     (ops.Staircase(thresholds=IntTensor.of([[1]])), 0),
     (ops.Relu(), 0),

@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from frameworks import page  # noqa: E402
-from frameworks.examples import EXAMPLES  # noqa: E402
+from frameworks.examples import EXAMPLES, T, with_k  # noqa: E402
 from frameworks.faults import faulty  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -22,7 +22,8 @@ from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import CaptureError  # noqa: E402
 from lapilli.model.capture.probe import probe  # noqa: E402
 from lapilli.model.neurons.adapters import ADAPTERS, adapter_of, rule_of  # noqa: E402
-from lapilli.model.neurons.rule import NeuronRule, StaircaseRule  # noqa: E402
+from lapilli.model.neurons.general_rule import GeneralRule  # noqa: E402
+from lapilli.model.neurons.rule import NeuronRule  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -57,7 +58,7 @@ def test_every_row_is_what_its_framework_does(seen: dict[str, list[Any]]) -> Non
 
 def test_every_class_of_the_table_was_run(seen: dict[str, list[Any]]) -> None:
     run = {fact.kind for facts in seen.values() for fact in facts}
-    again = {"utils.node.LIFNode", "utils.node.PLIFNode"}  # STEP, from another folder
+    again = {name for name in ADAPTERS if name.startswith("utils.node.")}  # from another folder
     known = run | again | {"lapilli.model.neurons.adapters.Described"}  # the last is below
     assert not (missing := ADAPTERS.keys() - known), f"tests/frameworks/examples.py lacks {missing}"
     assert not (unknown := known - ADAPTERS.keys()), f"no adapter has the name of {unknown}"
@@ -111,7 +112,9 @@ def test_a_row_leaves_its_module_alone() -> None:
         adapter = adapter_of(module)
         assert adapter is not None, label
         before = copy.deepcopy(module).__dict__
-        adapter.trace(copy.deepcopy(module), torch.ones(3, 2, 5))
+        rule = rule_of(module, label)
+        shape = rule.shape if isinstance(rule, GeneralRule) else (5,)
+        adapter.trace(copy.deepcopy(module), torch.ones(T, 2, *shape))
         probe(module, label)
         assert {k: repr(v) for k, v in before.items()} == {
             k: repr(v) for k, v in module.__dict__.items()
@@ -126,7 +129,7 @@ def test_a_wrong_row_is_caught() -> None:
     for label, module in _examples().items():
         assert probe(module, label) > 0
         rule = rule_of(module, label)
-        ties = isinstance(rule, StaircaseRule) or _is_dyadic(rule.gain)
+        ties = not isinstance(rule, NeuronRule) or _is_dyadic(rule.gain)
         for fault, wrong in faulty(rule):
             if fault == "strict" and not ties:
                 continue  # no float current meets the threshold, and the integers are rounded
@@ -140,6 +143,12 @@ def _is_dyadic(value: Fraction) -> bool:
     return value.numerator == 1 and value.denominator & (value.denominator - 1) == 0
 
 
+def _klif(k: float) -> Any:
+    from spikingjelly.activation_based import neuron
+
+    return with_k(neuron.KLIFNode(), k)
+
+
 def _refused() -> list[tuple[Any, str]]:
     from norse.torch import LIFCell, LIFParameters
     from snntorch import Lapicque, Leaky
@@ -149,9 +158,9 @@ def _refused() -> list[tuple[Any, str]]:
     turned.state_function = turned._base_state_function
     return [
         (Leaky(0.5, reset_delay=False), "subtracts twice where the membrane stays above"),
-        (Leaky(torch.tensor([0.5, 0.25])), "beta has 2 values; only thresholds may differ"),
+        (Leaky(torch.tensor([0.5, 0.0])), "a decay of 0"),
         (
-            Leaky(0.5, threshold=torch.tensor([1.0, 2.0])),
+            Lapicque(0.5, threshold=torch.tensor([1.0, 2.0])),
             "2 thresholds with reset_mechanism='subtract'",
         ),
         (Leaky(0.5, inhibition=True), "inhibition is set"),
@@ -161,6 +170,12 @@ def _refused() -> list[tuple[Any, str]]:
         (Lapicque(0.5, reset_mechanism="zero"), "drops the input of the step after a spike"),
         (LIFCell(LIFParameters(v_reset=torch.tensor(-0.5))), "v_reset differs from v_leak"),
         (neuron.LIFNode(v_threshold=-0.5), "is not above the resting potential"),
+        (_klif(-0.5), "k is -0.5; times that, no current brings the membrane above 0"),
+        (_klif(2.5), "decay is 1.25; a membrane keeps 0 to 1 of itself"),
+        (neuron.PSN(4), "its T x T matrix weighs later steps: not causal"),
+        (neuron.MaskedPSN(2, 4), "lambda is 0: its mask lets steps weigh later ones"),
+        (neuron.EIFNode(), "its membrane grows by the exponential of itself"),
+        (neuron.ComplementaryLIFNode(), "its second state decays by a sigmoid of the membrane"),
         (
             neuron.LIFNode(surrogate_function=surrogate.Sigmoid(spiking=False)),
             "its spike function answers",

@@ -1,7 +1,7 @@
 """The page "What lapilli cannot take, and why": each of its messages is a real one.
 
-Its sections on loops over time and on membranes need other frameworks: see `test_rolling`,
-`test_membranes`.
+Its sections on loops over time, membranes and neurons need other frameworks: see `test_rolling`,
+`test_membranes`, `test_refused_neurons`.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 
 def _messages() -> list[str]:
     sections = _PAGE.read_text(encoding="utf-8").split("\n## ")
-    own = [s for s in sections if not s.startswith(("Loops over time", "Membranes"))]
+    own = [s for s in sections if not s.startswith(("Loops over time", "Membranes", "Neurons"))]
     lines = [n for s in own for n in s.splitlines()]
     return [line[4:] for line in lines if line.startswith("    ")]
 

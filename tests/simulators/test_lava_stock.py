@@ -17,6 +17,7 @@ from lapilli.ir.passes.binary import to_binary_neurons
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, attention_block, check
+from lapilli.simulators.conformance.general_cases import GENERAL
 from lapilli.simulators.lava.host.stock import StockExecutable, StockLava
 from lapilli.simulators.lava.stock.axons import _digits
 from lapilli.simulators.lava.stock.currents import currents
@@ -43,6 +44,7 @@ DECLINED = {
     "input-shifts-to-the-right": _TRUNCATES,
     "membrane-is-read-before-its-reset": _MEMBRANE,
     "membrane-is-read-after-its-reset": _MEMBRANE,
+    **{name: "a general neuron" for name, *_ in GENERAL},
 }
 
 

@@ -13,7 +13,7 @@ from lapilli.deploy.surveys.random_graphs import SLOW, survey
 from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, RangeError
 from lapilli.ir.semantics import Fired, State, integrate
-from lapilli.ir.tensor import IntArray
+from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.simulators.conformance import check
 from lapilli.simulators.conformance.random_graphs import random_case
 from lapilli.simulators.event_driven import EventDriven
@@ -50,13 +50,16 @@ def test_event_driven_agrees(seed: int) -> None:
     assert check(EventDriven(), random_case(seed)) > 0
 
 
-def _late(op: ops.Neuron, x: IntArray, state: State) -> Fired:
+def _late(op: ops.Integrating, x: IntArray, state: State) -> Fired:
     """Fires above its threshold only: Loihi's tie, taken wrongly."""
     higher = type(op.threshold).of(op.threshold.array + 1)
     return integrate(replace(op, threshold=higher), x, state)
 
 
-def _forgetful(op: ops.Neuron, x: IntArray, state: State) -> Fired:
+def _forgetful(op: ops.Integrating, x: IntArray, state: State) -> Fired:
+    if isinstance(op, ops.GeneralNeuron):
+        faster = IntTensor(np.minimum(4096, op.dv.array + 1))
+        return integrate(replace(op, dv=faster), x, state)
     return integrate(replace(op, dv=min(4096, op.dv + 1)), x, state)
 
 

@@ -113,6 +113,8 @@ def _faults(graph: Graph) -> list[Unsupported]:
         if isinstance(node.op, ops.Neuron):
             reasons = nir_portable.neuron_faults(node.op, graph.T)
             faults += [Unsupported(node.name, reason) for reason in reasons]
+        if isinstance(node.op, ops.GeneralNeuron):
+            faults.append(Unsupported(node.name, "a general neuron; a chain's have one decay"))
         if any(isinstance(graph[i].op, ops.Readout) for i in node.inputs):
             faults.append(Unsupported(node.name, "uses a read-out, which only the host adds up"))
     return faults

@@ -129,6 +129,7 @@ class Lowering:
                 | ops.ShiftSum()
                 | ops.Gate()
                 | ops.MaxPool2d()
+                | ops.GeneralNeuron()
                 | ops.Membrane()
                 | ops.Staircase()
                 | ops.Relu()

@@ -64,6 +64,8 @@ def _unsupported(name: str, op: ops.Op) -> tuple[Unsupported, ...]:
     match op:
         case ops.Neuron():
             return copies.unsupported(name, op)
+        case ops.GeneralNeuron():
+            return (Unsupported(name, "a general neuron; binary ones have one decay, one level"),)
         case ops.Membrane():
             return (Unsupported(name, "shows a membrane; binary neurons show spikes"),)
         case ops.Input() | ops.Readout() | ops.Linear() | ops.Conv2d() | ops.Add() | ops.Sum():
@@ -131,7 +133,7 @@ class _BinaryLowering:
                 matmul(build, name, a, b)
             case ops.ShiftSum():
                 shift_sum(build, self.known, name, op, *node.inputs)
-            case ops.Membrane():
+            case ops.Membrane() | ops.GeneralNeuron():
                 raise TypeError(f"{type(op).__name__} is unsupported, and was let through")
             case _:
                 assert_never(op)

@@ -97,7 +97,7 @@ def _synapses(node: Node, types: Mapping[str, TensorType]) -> int:
         case ops.Input() | ops.Delay() | ops.Neuron() | ops.Readout():
             return 0
         case (
-            ops.Membrane() | ops.Staircase() | ops.Relu() | ops.MaxPool2d()
+            ops.GeneralNeuron() | ops.Membrane() | ops.Staircase() | ops.Relu() | ops.MaxPool2d()
             | ops.Gate() | ops.SpikeMatmul() | ops.ShiftSum()
         ):  # fmt: skip
             raise TypeError(f"{node.name} is no op of a graph of binary neurons")

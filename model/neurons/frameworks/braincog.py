@@ -1,4 +1,4 @@
-"""BrainCog 0.2.7.19's `LIFNode` and `PLIFNode`, and STEP's of the same names.
+"""BrainCog 0.2.7.19's `IFNode`, `LIFNode` and `PLIFNode`, and STEP's of the same names.
 
 mem = mem + (x - mem) / tau, where PLIF's 1 / tau is sigmoid(w); a spike multiplies mem by 0.
 Whether it fires at the threshold depends on `act_fun`: not with BrainCog's default, yes with
@@ -19,25 +19,42 @@ from torch import Tensor
 from lapilli.model.neurons.frameworks.parameters import fill_threshold, sigmoid_leak
 from lapilli.model.neurons.frameworks.silent_twin import stepped
 from lapilli.model.neurons.frameworks.strictness import is_strict
-from lapilli.model.neurons.rule import Adapter, NeuronRule, Thresholds, Trace
+from lapilli.model.neurons.rule import Adapter, NeuronRule, Rule, Thresholds, Trace
 
 
 def _lif(module: Any) -> NeuronRule:
-    return _rule(module, 1 / Fraction(float(module.tau)))
+    leak = 1 / Fraction(float(module.tau))
+    return _rule(module, 1 - leak, leak)
 
 
 def _plif(module: Any) -> NeuronRule:
-    return _rule(module, sigmoid_leak(module))
+    leak = sigmoid_leak(module)
+    return _rule(module, 1 - leak, leak)
 
 
-def _rule(module: Any, leak: Fraction) -> NeuronRule:
+def _if(module: Any) -> NeuronRule:
+    if module.sigmoid_thres:
+        raise ValueError("sigmoid_thres is set: an IF compares with the sigmoid of its threshold")
+    return _rule(module, Fraction(1), Fraction(float(module.dt)))
+
+
+def _rule(module: Any, decay: Fraction, gain: Fraction) -> NeuronRule:
+    check(module)
+    threshold = Thresholds.of(module.threshold)
+    strict = is_strict(module.act_fun)
+    return NeuronRule(decay=decay, gain=gain, v_threshold=threshold, strict=strict)
+
+
+def check(module: Any) -> None:
+    """Refuse options of BrainCog's base class that no rule has.
+
+    Raises:
+        ValueError: one is set.
+    """
     if module.v_reset:
         raise ValueError(f"starts from v_reset = {module.v_reset}, but a spike resets it to 0")
     if module.groups != 1:
         raise ValueError(f"n_groups = {module.groups}: weights that differ by time step")
-    threshold = Thresholds.of(module.threshold)
-    strict = is_strict(module.act_fun)
-    return NeuronRule(decay=1 - leak, gain=leak, v_threshold=threshold, strict=strict)
 
 
 def _step(module: Any, x: Tensor) -> Tensor:
@@ -60,7 +77,8 @@ def _folded(module: Any) -> int:
     return int(module.step) if module.layer_by_layer else 0
 
 
-def _adapter(rule: Callable[[Any], NeuronRule]) -> Adapter:
+def adapter(rule: Callable[[Any], Rule]) -> Adapter:
+    """The adapter of a class that derives from BrainCog's `BaseNode`."""
     return Adapter(
         rule=rule,
         trace=_trace,
@@ -73,4 +91,4 @@ def _adapter(rule: Callable[[Any], NeuronRule]) -> Adapter:
     )
 
 
-LIF, PLIF = _adapter(_lif), _adapter(_plif)
+IF, LIF, PLIF = adapter(_if), adapter(_lif), adapter(_plif)

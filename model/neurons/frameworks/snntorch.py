@@ -5,7 +5,8 @@ with s of the step before. In our order, where a reset comes before the decay, t
 threshold / beta, and what it returns is the membrane before its reset. Both fire at
 mem > threshold, with every surrogate of theirs. A zero reset of `Lapicque` also drops the next
 input, a refractory step that the rule does not know.
-The threshold may be a tensor, one for each neuron; `beta` may not: its decays would differ.
+The threshold and `beta` of `Leaky` may be tensors, one number for each neuron or channel; where
+they differ, and thresholds are subtracted, so do the amounts.
 Which reset runs is `state_function`, chosen when the module was made: setting
 `reset_mechanism` later changes what the module says, not what it does.
 Source: snntorch/_neurons/{leaky,lapicque,neurons}.py.
@@ -23,8 +24,10 @@ from torch import Tensor
 from lapilli.ir import ops
 from lapilli.model.neurons.frameworks.parameters import fill_threshold
 from lapilli.model.neurons.frameworks.strictness import is_strict
-from lapilli.model.neurons.rule import Adapter, NeuronRule, Thresholds, Trace
+from lapilli.model.neurons.general_rule import Constants, GeneralRule
+from lapilli.model.neurons.rule import Adapter, NeuronRule, Rule, Thresholds, Trace
 
+_NOTHING = "a decay of 0 with a subtraction in the next step: nothing to keep"
 _RESETS = {
     "_base_sub": ops.Reset.BY_SUBTRACTION,
     "_base_zero": ops.Reset.TO_ZERO,
@@ -32,7 +35,8 @@ _RESETS = {
 }
 
 
-def _rule(module: Any, decay: Fraction, gain: Fraction) -> NeuronRule:
+def _reset(module: Any) -> ops.Reset:
+    """What a spike does; refuses options that no rule has."""
     for option in ("inhibition", "state_quant"):
         if getattr(module, option):
             raise ValueError(f"{option} is set; the rule has none")
@@ -41,11 +45,16 @@ def _rule(module: Any, decay: Fraction, gain: Fraction) -> NeuronRule:
     reset = _RESETS.get(module.state_function.__name__)
     if reset is None:
         raise ValueError(f"state function {module.state_function.__name__!r}")
+    return reset
+
+
+def _rule(module: Any, decay: Fraction, gain: Fraction) -> NeuronRule:
+    reset = _reset(module)
     threshold = Thresholds.of(torch.as_tensor(module.threshold))
     reset_by = Fraction(0)
     if reset is ops.Reset.BY_SUBTRACTION:
         if decay == 0:
-            raise ValueError("a decay of 0 with a subtraction in the next step: nothing to keep")
+            raise ValueError(_NOTHING)
         if isinstance(threshold, Thresholds):
             raise ValueError(
                 f"{len(threshold.values)} thresholds with reset_mechanism='subtract': each neuron "
@@ -62,15 +71,38 @@ def _rule(module: Any, decay: Fraction, gain: Fraction) -> NeuronRule:
     )
 
 
-def _leaky(module: Any) -> NeuronRule:
-    beta = min(max(_one(module, "beta"), Fraction(0)), Fraction(1))
-    rule = _rule(module, beta, Fraction(1))
-    if not module.reset_delay and rule.reset is ops.Reset.BY_SUBTRACTION:
+def _leaky(module: Any) -> Rule:
+    subtracts = _reset(module) is ops.Reset.BY_SUBTRACTION
+    if subtracts and not module.reset_delay:
         raise ValueError(
             "reset_delay=False with reset_mechanism='subtract' subtracts twice where the "
             "membrane stays above threshold; use reset_delay=True or 'zero'"
         )
-    return rule
+    beta = Thresholds.of(torch.as_tensor(module.beta).detach().double().clamp(0, 1))
+    several = isinstance(Thresholds.of(torch.as_tensor(module.threshold)), Thresholds)
+    if isinstance(beta, Thresholds) or (subtracts and several):
+        return _of_channels(module)
+    return _rule(module, beta, Fraction(1))
+
+
+def _of_channels(module: Any) -> GeneralRule:
+    """Leaks that differ, or thresholds that are subtracted: behind the leak, of which they are."""
+    reset = _reset(module)
+    decay = Constants.channels(torch.as_tensor(module.beta).detach().double().clamp(0, 1))
+    threshold = torch.as_tensor(module.threshold)
+    reset_by = Constants.one(Fraction(0))
+    if reset is ops.Reset.BY_SUBTRACTION:
+        if 0 in decay.values:
+            raise ValueError(_NOTHING)
+        reset_by = Constants.channels(threshold).over(decay)
+    return GeneralRule(
+        taps=Constants.one(Fraction(1), between=1),
+        decay=decay,
+        thresholds=Constants.channels(threshold, between=1),
+        strict=(is_strict(module.spike_grad),),
+        reset=reset,
+        reset_by=reset_by,
+    )
 
 
 def _lapicque(module: Any) -> NeuronRule:

@@ -131,7 +131,7 @@ class LavaExecutable:
             SimulatorFailedError: Lava failed, or its state breaks its own rule.
         """
         op = self.graph[node].op
-        if not isinstance(op, ops.Neuron):
+        if not isinstance(op, ops.Integrating):
             raise TypeError(f"node {node!r} is no neuron and has no membrane")
         lanes = min(self.batch, check_inputs(self.graph, inputs))
         before_it, lane = divmod(sample, lanes)
@@ -146,6 +146,9 @@ class LavaExecutable:
             before, after = (np.load(folder / STATE.format(step=s)) for s in (step - 1, step))
             spikes = files.recorded_values(t)[node][-1:]
             kept, u, seen = (a.astype(np.int64) for a in (before["v"], after["u"], after["v"]))
+            if isinstance(op, ops.GeneralNeuron):  # a process of ours, which shows it
+                shown: IntArray = seen[0]
+                return shown
             interval, offset = job.resets[node]
             began = step % interval == offset
             membrane: IntArray = decay(kept * (not began), op.dv) + u + op.bias.array

@@ -132,7 +132,7 @@ def behind(
         match node.op:
             case ops.Readout():
                 values[node.name] = operands[0].cumsum(axis=0)
-            case ops.Input() | ops.Neuron() | ops.Membrane():
+            case ops.Input() | ops.Neuron() | ops.GeneralNeuron() | ops.Membrane():
                 raise TypeError(f"{node.name} is not linear in spikes and inputs")
             case op:
                 T, B = operands[0].shape[:2]

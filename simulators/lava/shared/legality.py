@@ -29,6 +29,10 @@ def unsupported_by_lif(graph: Graph) -> tuple[Unsupported, ...]:
         op = node.op
         if isinstance(op, ops.Staircase):
             found.append(Unsupported(node.name, "several spikes in one step"))
+        elif isinstance(op, ops.GeneralNeuron):
+            found.append(
+                Unsupported(node.name, "constants of each step or channel, taps or a floor")
+            )
         elif isinstance(op, ops.Neuron):
             found.extend(loihi.unsupported(op, bounds[node.name]))
             if op.reset is not ops.Reset.TO_ZERO:

@@ -24,9 +24,14 @@ from lapilli.simulators.lava.shared.job import Job
 from lapilli.simulators.lava.shared.legality import unsupported_by_lif
 from lapilli.simulators.lava.shared.traces import InputTap, OutputTap, Trace, Wires
 from lapilli.simulators.lava.worker.processes import primitives
-from lapilli.simulators.lava.worker.processes.neurons import Integrator, Stairs, TernaryReset
+from lapilli.simulators.lava.worker.processes.neurons import (
+    General,
+    Integrator,
+    Stairs,
+    TernaryReset,
+)
 
-_FIRES = (LIFReset, TernaryReset, Integrator, Stairs)  # their ports are a_in and s_out
+_FIRES = (LIFReset, TernaryReset, Integrator, General, Stairs)  # their ports are a_in and s_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ class _Builder:
             self.made[node.name] = self.primitive(kind, node, op=op, largest=largest)
             return
         match op:
-            case ops.Neuron() | ops.Staircase():
+            case ops.Neuron() | ops.GeneralNeuron() | ops.Staircase():
                 made = self.neuron(node, op)
             case ops.Relu():
                 made = self.primitive(primitives.Pointwise, node, op=op)
@@ -168,6 +173,8 @@ class _Builder:
         if isinstance(op, ops.Staircase):
             return Stairs(shape=shape, op=op)
         interval, offset = self.job.resets[node.name]
+        if isinstance(op, ops.GeneralNeuron):
+            return General(shape=shape, op=op, reset=(interval, offset))
         if node.name in self.ours:
             return Integrator(shape=shape, op=op, reset=(interval, offset))
         vth = (int(op.threshold.array.ravel()[0]) - 1) // TIE

@@ -3,7 +3,7 @@
 `TernaryReset` is Lava's own bit-accurate `TernaryLIF`, which lacks the reset between samples,
 with the reset of its `LIFReset`. `Integrator` is the graph's neuron as `ir.semantics` defines
 it: soft reset, no reset, thresholds that are not 64 * vth + 1, one for each neuron.
-`Stairs` is a row of neurons without memory.
+`General` is its general neuron. `Stairs` is a row of neurons without memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lava.proc.lif.models import AbstractPyLifModelFixed, PyTernLifModelFixed
 from lava.proc.lif.process import TernaryLIF
 
 from lapilli.ir import ops
-from lapilli.ir.semantics import evaluate
+from lapilli.ir.semantics import State, evaluate, integrate
 from lapilli.simulators.lava.worker.kernels import membranes
 
 
@@ -41,6 +41,19 @@ class Integrator(AbstractProcess):
     """The graph's neuron; u and v hold the state after a step, in state units."""
 
     def __init__(self, *, shape: tuple[int, ...], op: ops.Neuron, reset: tuple[int, int]) -> None:
+        super().__init__(shape=shape, op=op, reset=reset)
+        self.a_in = InPort(shape=shape)
+        self.s_out = OutPort(shape=shape)
+        self.u = Var(shape=shape, init=0)
+        self.v = Var(shape=shape, init=0)
+
+
+class General(AbstractProcess):
+    """The graph's general neuron; v holds the membrane that was compared, in state units."""
+
+    def __init__(
+        self, *, shape: tuple[int, ...], op: ops.GeneralNeuron, reset: tuple[int, int]
+    ) -> None:
         super().__init__(shape=shape, op=op, reset=reset)
         self.a_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
@@ -99,6 +112,31 @@ class _IntegratorModel(PyLoihiProcessModel):
         if self.time_step % self.interval == self.offset:
             self.u[:], self.v[:] = 0, 0
         self.s_out.send(self.integrate(x, self.u, self.v))
+
+
+@implements(proc=General, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class _GeneralModel(PyLoihiProcessModel):
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    u: Any = LavaPyType(np.ndarray, np.int64)
+    v: Any = LavaPyType(np.ndarray, np.int64)
+
+    def __init__(self, proc_params: Mapping[str, Any]) -> None:
+        super().__init__(proc_params)
+        self.op: ops.GeneralNeuron = proc_params["op"]
+        self.interval, self.offset = proc_params["reset"]
+        self.state = State.zeros(proc_params["shape"])
+
+    def run_spk(self) -> None:
+        x = self.a_in.recv().astype(np.int64)
+        if self.time_step % self.interval == self.offset:
+            self.state = State.zeros(x.shape)
+        fired = integrate(self.op, x, self.state)
+        self.state = fired.state
+        self.u[:], self.v[:] = fired.state.u, fired.membrane
+        self.s_out.send(fired.spikes)
 
 
 @implements(proc=Stairs, protocol=LoihiProtocol)
