@@ -22,6 +22,7 @@ from torch.nn.modules.module import (
 from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
+from lapilli.model.capture.built import builds, once_called
 from lapilli.model.capture.device import on_cpu
 from lapilli.model.capture.exported import Reader
 from lapilli.model.capture.opaque import OpaqueNeuron, OpaqueShiftmax
@@ -74,8 +75,21 @@ def capture(
         raise CaptureError("", f"images of one sample {image_shape} do not fit layout {layout}")
     if "T" in layout and image_shape[0] == 1:
         raise CaptureError("", "images of a single time step; drop that axis, use layout BCHW")
-    signature = Signature(layout=layout, per_sample=per_sample)
     check_not_scripted(model)
+    signature = Signature(layout=layout, per_sample=per_sample)
+    with torch.compiler.set_stance("force_eager"):  # a method that is compiled, as it was written
+        return _captured(model, image_shape, signature, output, leaf, repeatable=repeatable)
+
+
+def _captured(
+    model: nn.Module,
+    image_shape: tuple[int, ...],
+    signature: Signature,
+    output: int | str | None,
+    leaf: int | None,
+    *,
+    repeatable: bool,
+) -> Captured:
     model, notes = on_torch(on_cpu(model))
     _check_mode(model)
     _check_refused(model, signature, image_shape)
@@ -84,7 +98,11 @@ def capture(
     forms = _answer_forms(model, signature, image_shape)
     for batch in _batch_sizes(model, image_shape):
         images = torch.zeros(signature.images(image_shape, batch), dtype=_dtype(model))
-        reader = Reader(model, _export(model, images, forms), batch, image_shape, signature)
+        exported, built = _export(model, images, forms)
+        if built:
+            model = once_called(model, signature, image_shape)
+            exported, _ = _export(model, images, forms)
+        reader = Reader(model, exported, batch, image_shape, signature)
         captured = reader.read(output, leaf, notes)
         if not reader.ambiguous:
             return captured
@@ -159,9 +177,11 @@ def _noting(forms: dict[str, pytree.TreeSpec], path: str) -> Callable[[Any, Any,
 
 def _export(
     model: nn.Module, images: Tensor, forms: Mapping[str, pytree.TreeSpec]
-) -> torch.export.ExportedProgram:
+) -> tuple[torch.export.ExportedProgram, bool]:
+    """The exported module, and whether its forward put a tensor where none was."""
     traced = copied(model)
-    traced.register_forward_hook(_restoring(traced))
+    restoring = _Restoring(traced)
+    traced.register_forward_hook(restoring)
     for path, module in list(traced.named_modules()):
         parent, _, leaf = path.rpartition(".")
         if (adapter := adapter_of(module)) is not None:
@@ -183,7 +203,7 @@ def _export(
         warnings.simplefilter("ignore", FutureWarning)  # of torch about torch
         try:
             program = torch.export.export(traced, (images,), strict=False)
-            return program.run_decompositions({}) if _assigns(program) else program
+            program = program.run_decompositions({}) if _assigns(program) else program
         except CaptureError:
             raise
         except Exception as error:
@@ -197,6 +217,7 @@ def _export(
                     "or register the tensor"
                 )
             raise CaptureError(path, f"torch.export cannot trace {kind}: {first}") from error
+    return program, restoring.built
 
 
 @contextmanager
@@ -221,26 +242,30 @@ def _running(model: nn.Module) -> Iterator[list[str]]:
             hook.remove()
 
 
-def _restoring(model: nn.Module) -> Callable[[Any, Any, Any], None]:
-    """A hook that gives the modules of `model` their attributes back after a call.
+class _Restoring:
+    """A hook that gives the modules of a model their attributes back after a call.
 
     `torch.export` refuses a module that keeps a tensor for a look. Nothing reads it from call to
-    call, or `check_repeatable` would have seen it.
+    call, or `check_repeatable` would have seen it; a matrix that the first call builds is read, and
+    `once_called` makes it.
     """
 
-    def contents(module: nn.Module) -> dict[str, Any]:
+    def __init__(self, model: nn.Module) -> None:
+        self.built = False
+        self.before = [(module, self._contents(module)) for module in model.modules()]
+
+    def __call__(self, called: Any, given: Any, answer: Any) -> None:
+        for module, attributes in self.before:
+            now = vars(module)
+            self.built |= builds(attributes, {n: now[n] for n in now.keys() - _OF_TORCH})
+            for name in now.keys() - attributes.keys() - _OF_TORCH:
+                delattr(module, name)
+            now.update(attributes)
+
+    @staticmethod
+    def _contents(module: nn.Module) -> dict[str, Any]:
         own = {k: v for k, v in vars(module).items() if k not in _OF_TORCH}
         return {k: copy.copy(v) if isinstance(v, dict | list) else v for k, v in own.items()}
-
-    before = [(module, contents(module)) for module in model.modules()]
-
-    def restore(called: Any, given: Any, answer: Any) -> None:
-        for module, attributes in before:
-            for name in vars(module).keys() - attributes.keys() - _OF_TORCH:
-                delattr(module, name)
-            vars(module).update(attributes)
-
-    return restore
 
 
 def _assigns(program: torch.export.ExportedProgram) -> bool:

@@ -22,6 +22,7 @@ from lapilli.model.capture.program import Call, Captured, FloatArray, ancestors
 from lapilli.model.capture.rolling import Loop, roll
 from lapilli.model.capture.rules.einsum import EINSUM
 from lapilli.model.capture.rules.elementwise import ELEMENTWISE
+from lapilli.model.capture.rules.enlarging import ENLARGING
 from lapilli.model.capture.rules.linear import LINEAR
 from lapilli.model.capture.rules.pooling import POOLING
 from lapilli.model.capture.rules.slicing import SLICING
@@ -35,7 +36,7 @@ _ZEROS = (aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default)
 _KEEPS_ZERO = (aten.clone.default, aten.detach.default, aten.to.dtype, aten.to.device,
                aten.expand.default, aten._to_copy.default)  # noqa: SLF001  # fmt: skip
 RULES: Mapping[Any, OperatorRule] = {
-    **ELEMENTWISE, **LINEAR, **EINSUM, **POOLING, **WIRING, **SLICING,
+    **ELEMENTWISE, **LINEAR, **EINSUM, **POOLING, **ENLARGING, **WIRING, **SLICING,
 }  # fmt: skip
 
 
@@ -101,7 +102,7 @@ class Reader:
         result = self._values.get(node.name)
         if result is None:
             raise CaptureError("", "returns a constant")
-        per_step = is_per_step(result, self.batch, self.notes)
+        per_step = is_per_step(result, self.batch, self.notes, per_sample=self.per_sample)
         signature = Signature(
             layout=self.signature.layout,
             leaf=leaf,

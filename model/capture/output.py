@@ -85,9 +85,11 @@ def choose_leaf(
     return int(found[0])
 
 
-def is_per_step(result: Call, batch: int, notes: list[Note]) -> bool:
-    """True if the answer has steps, whose mean is taken."""
+def is_per_step(result: Call, batch: int, notes: list[Note], *, per_sample: bool = False) -> bool:
+    """True if the answer has steps, whose mean is taken; of one sample it may have no batch."""
     dims = result.dims
+    if per_sample and len(dims) == 1 and not axes.named(dims[0]):
+        return False
     per_step = len(dims) == 3 and [f.name for f in dims[0]] == ["T"]
     left = dims[1:] if per_step else dims
     if len(left) != 2 or left[0] != (Factor("B", batch),) or axes.has(left[1:], "T"):

@@ -74,6 +74,8 @@ def roll(
     if short := [path for path, n in lengths.items() if n != T]:
         raise CaptureError(short[0], f"runs {lengths[short[0]]} steps where other neurons run {T}")
     matching = _Matching(calls, T, names)
+    for node in matching.number:
+        _check_not_recurrent(node, matching.number)
     for path, nodes in calls.items():
         for t, node in enumerate(nodes):
             _check_state(path, nodes, t, is_zero)
@@ -92,6 +94,24 @@ def _check_state(path: str, nodes: list[Any], t: int, is_zero: Callable[[Any], b
     if [token.target is operator.getitem and token.args for token in tokens] != returned:
         raise CaptureError(
             path, f"is given another membrane at step {t} than it returned at step {t - 1}"
+        )
+
+
+def _check_not_recurrent(node: Any, number: Mapping[Any, tuple[str, int]]) -> None:
+    """No neuron hears what one fired at an earlier step; stacked steps are read step by step."""
+    path, t = number[node]
+    gathers = (aten.stack.default, aten.cat.default, aten.select_scatter.default)
+
+    def before(n: Any) -> list[Any]:
+        return [] if n in number or n.target in gathers else _inputs(n)
+
+    heard = [number[n] for n in ancestors([node.args[0]], before) if n in number]
+    if heard and all(step < t for _, step in heard):
+        other, step = max(heard, key=lambda each: each[1])
+        raise CaptureError(
+            path,
+            f"hears at step {t} what {other!r} fired at step {step}: neurons that drive one "
+            "another from step to step are recurrent, and the graph has no loops",
         )
 
 

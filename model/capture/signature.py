@@ -48,13 +48,15 @@ class Signature:
 
     def logits(self, module: Callable[[Tensor], Any], images: Tensor) -> Tensor:
         """Call a module with images (B, ...), T second if they have time; return (B, classes)."""
-        if not self.per_sample:
-            return self._answer(module(self._arranged(images)))
-        return torch.cat([self._answer(module(self._arranged(one[None]))) for one in images])
+        parts = images.split(1) if self.per_sample else (images,)
+        with torch.compiler.set_stance("force_eager"):  # a method that is compiled, as written
+            return torch.cat([self._answer(module(self._arranged(part))) for part in parts])
 
     def _arranged(self, images: Tensor) -> Tensor:
         return images.transpose(0, 1) if self.layout[0] == "T" else images
 
     def _answer(self, returned: Any) -> Tensor:
         answer: Tensor = pytree.tree_leaves(returned)[self.leaf]
+        if self.per_sample and answer.ndim == 1:  # it summed over T*B, of which B is 1
+            return answer[None]
         return answer.mean(0) if self.per_step else answer

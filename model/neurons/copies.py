@@ -37,6 +37,20 @@ def copied(model: Module) -> Module:
         raise CaptureError("", f"cannot be copied: {error}") from error
 
 
+def in_float64(model: Module) -> Module:
+    """A copy in float64, tensors among them that a module holds and has not registered.
+
+    Raises:
+        CaptureError: see `copied`.
+    """
+    made = copied(model).double()
+    for module in made.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.is_floating_point():
+                setattr(module, name, value.double())
+    return made
+
+
 def _detached(model: nn.Module) -> dict[int, Any]:
     """What `deepcopy` is to take for tensors that it would refuse."""
     held = pytree.tree_leaves([vars(module) for module in model.modules()])

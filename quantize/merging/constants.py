@@ -27,6 +27,13 @@ def normalised(captured: Captured, call: Call, inner: LinearValue) -> LinearMap:
     )
 
 
+def over_its_channels(call: Call, inner: LinearValue) -> bool:
+    """Whether the channels of a batch norm are those of the map, one by one."""
+    shape, axis = step_shape(call.dims), step_axes(call.dims)[1] or 0
+    along = np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    return np.array_equal(np.broadcast_to(along, shape), channels_of(inner))
+
+
 def _elements(captured: Captured, call: Call) -> tuple[FloatArray, FloatArray]:
     """Factor and shift of each element of one time step."""
     shape, op = step_shape(call.dims), call.op

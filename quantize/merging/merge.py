@@ -19,7 +19,13 @@ from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_shape
 from lapilli.model.capture.program import Call, Captured
 from lapilli.model.capture.windows import Windows, window_sums
-from lapilli.quantize.merging.constants import frame_of, normalised, of_spikes, padded
+from lapilli.quantize.merging.constants import (
+    frame_of,
+    normalised,
+    of_spikes,
+    over_its_channels,
+    padded,
+)
 from lapilli.quantize.merging.emission import Fused, emit
 from lapilli.quantize.merging.factors import factors_before_products
 from lapilli.quantize.merging.linear_map import (
@@ -31,8 +37,10 @@ from lapilli.quantize.merging.linear_map import (
     scaled,
 )
 from lapilli.quantize.merging.pools import padded_behind, sums_windows
+from lapilli.quantize.merging.rows import rows_apart
 from lapilli.quantize.merging.values import (
     LinearValue,
+    cut,
     is_power,
     positions_of,
     refused,
@@ -46,7 +54,7 @@ def merge(captured: Captured) -> Captured:
     Raises:
         QuantizeError: linear maps in a row that no single one equals; names the later.
     """
-    captured = factors_before_products(captured)
+    captured = rows_apart(factors_before_products(captured))
     fuser = _Fuser(captured)
     for call in captured.calls.values():
         fuser.visit(call)
@@ -96,7 +104,7 @@ class _Fuser:
                 size = len(inner.form.bias)
                 form = scaled(inner.form, np.full(size, float(factor)), np.zeros(size))
                 self.maps[call.name] = replace(inner, form=form, unnormalised=False)
-            case program.Reshape() | program.Permute() if inner is not None:
+            case program.Reshape() | program.Permute() | program.Slice() if inner is not None:
                 self._wire(call, inner)
             case program.Add():
                 self._plus(call)
@@ -157,7 +165,12 @@ class _Fuser:
             if call.inputs[0] in self.currents:
                 return  # a batch norm of a membrane stream: `plan` says so
             inner = of_spikes(self.captured, call)
-        elif isinstance(call.op, program.BatchNorm) and inner.unnormalised and self._alone(call):
+        elif (
+            isinstance(call.op, program.BatchNorm)
+            and inner.unnormalised
+            and self._alone(call)
+            and over_its_channels(call, inner)
+        ):
             self.maps[call.name] = replace(
                 inner, form=normalised(self.captured, call, inner), unnormalised=False
             )
@@ -166,13 +179,13 @@ class _Fuser:
         self._fuse(call, own, lambda: normalised(self.captured, call, own))
 
     def _alone(self, call: Call) -> bool:
-        """Whether nobody else reads the linear map before this batch norm."""
+        """Whether nobody else reads the linear map before this batch norm, and it the whole."""
         name = call.inputs[0]
         while isinstance(self.calls[name].op, program.Reshape | program.Permute):
             if self.uses[name] > 1:
                 return False
             name = self.calls[name].inputs[0]
-        return self.uses[name] == 1
+        return self.uses[name] == 1 and isinstance(self.calls[name].op, program.Synapse)
 
     def _wire(self, call: Call, inner: LinearValue) -> None:
         shape = step_shape(call.dims)
@@ -181,6 +194,9 @@ class _Fuser:
             self.calls[call.inputs[0]].dims
         )
         if inner.form.frame != (0, 0) and not idle:
+            return
+        if isinstance(op := call.op, program.Slice):  # of a merged map, too: it reads the whole
+            self.maps[call.name] = cut(inner, call, op.axis, op.start, op.stop)
             return
         if not idle:
             positions = positions_of(inner)
@@ -224,7 +240,8 @@ class _Fuser:
         """The constants with which the author multiplied a linear map's result."""
         factor = Fraction(1)
         while isinstance(
-            op := self.calls[name].op, program.Reshape | program.Permute | program.Scale
+            op := self.calls[name].op,
+            program.Reshape | program.Permute | program.Slice | program.Scale,
         ):
             factor *= op.factor if isinstance(op, program.Scale) else 1
             name = self.calls[name].inputs[0]

@@ -11,7 +11,8 @@ from typing import TypeAlias
 import numpy as np
 
 from lapilli.ir.errors import QuantizeError
-from lapilli.model.capture.axes import Dims, step_shape
+from lapilli.model.capture import program
+from lapilli.model.capture.axes import Dims, anonymous, step_shape
 from lapilli.model.capture.program import Call, Captured, FloatArray
 from lapilli.quantize.merging.linear_map import LinearMap, identity
 
@@ -76,6 +77,29 @@ def space_of(captured: Captured, call: Call, shape: tuple[int, ...]) -> int:
     arrays = [captured.constants[n] for n in names]
     first = any(a.ndim == len(shape) > 1 and a.shape[0] > 1 for a in arrays)
     return len(shape) - 1 if first else 0
+
+
+def cut(mine: LinearValue, call: Call, axis: int, start: int, stop: int) -> LinearValue:
+    """Elements start..stop - 1 of one axis; where whole channels are left, a map of these alone."""
+    inside = (slice(None),) * axis + (slice(start, stop),)
+    whole = replace(mine, positions=positions_of(mine)[inside], wires=(*mine.wires, call))
+    channels, numbers = channels_of(whole), positions_of(whole)
+    kept, rank = np.unique(channels, return_inverse=True)
+    if mine.form.groups > 1 or len(kept) == len(mine.form.bias):
+        return whole
+    shape = step_shape(mine.dims)
+    if mine.form.space:
+        each = math.prod(shape[-mine.form.space :])
+        moved = rank.reshape(channels.shape) * each + numbers % each
+        dims = (*mine.dims[:1], *anonymous(len(kept)), *mine.dims[2:])
+    else:
+        moved = numbers // shape[-1] * len(kept) + rank.reshape(channels.shape)
+        dims = (*mine.dims[:-1], *anonymous(len(kept)))
+    if not np.array_equal(moved.ravel(), np.arange(math.prod(step_shape(dims)))):
+        return whole
+    form = replace(mine.form, weight=mine.form.weight[kept], bias=mine.form.bias[kept])
+    wire = replace(call, op=program.Reshape())
+    return replace(mine, form=form, dims=dims, wires=(wire,), positions=moved)
 
 
 def shortcut(other: LinearValue) -> LinearValue:

@@ -31,7 +31,7 @@ from lapilli.model.capture.axes import step_shape
 from lapilli.model.capture.capture import capture
 from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import adapter_of
-from lapilli.model.neurons.copies import copied
+from lapilli.model.neurons.copies import in_float64
 from lapilli.quantize.pytorch.interpreter import Program, finished
 from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, recorder
 
@@ -194,7 +194,7 @@ def _near(a: Tensor, b: Tensor) -> bool:
 
 def _coarse(module: nn.Module) -> nn.Module:
     """A copy with parameters of four bits; each batch norm an exact factor and shift."""
-    exact = copied(module).double().eval()
+    exact = in_float64(module).eval()
     neurons = {id(p) for m in exact.modules() if adapter_of(m) for p in m.parameters()}
     with torch.no_grad():
         for each in exact.modules():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured, neuron_of
 from lapilli.model.neurons.adapters import adapter_of
-from lapilli.model.neurons.copies import copied
+from lapilli.model.neurons.copies import in_float64
 from lapilli.model.neurons.rule import Adapter
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan
@@ -27,7 +27,7 @@ def quantized_module(
     neurons: Mapping[str, tuple[Call, IntegerNeuron]],
 ) -> nn.Module:
     """A copy of the author's module, in float64, with every parameter on its grid."""
-    module = copied(captured.module).double().eval()
+    module = in_float64(captured.module).eval()
     target = Captured(module, captured.calls, captured.output, captured.T)
     with torch.no_grad():
         for name, unit in plan.units.items():

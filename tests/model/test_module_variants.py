@@ -138,6 +138,54 @@ def test_a_deployed_graph_module_is_captured_and_exact() -> None:
     assert compared(quantized(made)) > 10_000
 
 
+def _not_to_be_called(graph: Any, inputs: Any) -> Any:
+    raise RuntimeError("torch.compile compiles")
+
+
+class Transformed(Pictured):
+    """A compiled method, and a fixed transform that the first call builds and never registers.
+
+    Spiking wavelets are written so.
+    """
+
+    haar: Tensor | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn3, self.lif3 = nn.BatchNorm2d(8), LIF(v_threshold=0.5)
+        with torch.no_grad():
+            nn.init.uniform_(self.bn3.weight, 0.5, 2)
+            nn.init.uniform_(self.bn3.bias, -0.2, 0.6)
+
+    @torch.compile(backend=_not_to_be_called)  # type: ignore[untyped-decorator]
+    def transformed(self, x: Tensor) -> Tensor:
+        if self.haar is None:
+            self.haar = torch.tensor([[1.0, 1.0], [1.0, -1.0]]) / 2**0.5
+        y: Tensor = self.haar @ x
+        return y
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.unsqueeze(0).repeat(4, 1, 1, 1, 1)
+        x = self.lif(self.bn(self.conv(x.flatten(0, 1))).unflatten(0, (4, -1)))
+        x = self.lif2(self.bn2(self.conv2(self.third(x).flatten(0, 1))).unflatten(0, (4, -1)))
+        logits: Tensor = self.head(x.flatten(3).mean(3)).mean(0)
+        return logits
+
+    def third(self, x: Tensor) -> Tensor:
+        y: Tensor = self.lif3(self.bn3(self.transformed(x).flatten(0, 1)).unflatten(0, x.shape[:2]))
+        return y
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_compiled_methods_and_matrices_built_late_are_exact(called: bool) -> None:
+    net: Any = Transformed().eval()
+    if called:
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            net(torch.zeros(2, 3, 4, 4))
+    assert compared(quantized(net)) > 10_000
+    assert (net.haar is not None) == called
+
+
 class Unrolled(nn.Module):
     """A neuron that torch.fx can trace through."""
 

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
+from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import QuantizeError  # noqa: E402
 from lapilli.model.capture import program  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
@@ -90,6 +91,40 @@ def test_the_factor_moves_to_the_current() -> None:
     product = next(c for c in calls.values() if affine.name in c.inputs)
     assert isinstance(product.op, program.Matmul)
     assert product.inputs.index(affine.name) == 0  # the current comes first here
+
+
+class TwoParts(Attention):
+    """Spiking ResFormer's attention: one map makes both currents, and each has its factors."""
+
+    def __init__(self, factor: Tensor, other: Tensor) -> None:
+        super().__init__(factor, last=True)
+        self.register_buffer("other", other)
+        self.y, self.norm = nn.Conv1d(12, 24, 1), nn.BatchNorm1d(24)
+        self.out_lif = LIF(v_threshold=0.5)
+        with torch.no_grad():
+            self.y.weight.mul_(4)
+            nn.init.uniform_(self.norm.weight, 0.5, 1.5)
+            nn.init.uniform_(self.norm.bias, -0.2, 0.4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        T, B, C, N = x.shape
+        y = self.norm(self.y(x.flatten(0, 1))).view(T, B, _HEADS, 2 * _EACH, N)
+        one, two = y[:, :, :, :_EACH], y[:, :, :, _EACH:]
+        heads = x.view(T, B, _HEADS, _EACH, N)
+        attention = self.lif(one.mT @ heads * self.factor)
+        spikes: Tensor = self.out_lif(two @ attention * self.other)
+        return spikes.view(T, B, C, N)
+
+
+def test_two_parts_of_one_map_take_their_own_factors(exact_on: Callable[..., int]) -> None:
+    torch.manual_seed(0)
+    model = Net(TwoParts(heads(0.3, 0.7, 1.1), heads(1.3, 0.6, 0.2)))
+    model.head = nn.Linear(12 * 5, 3)
+    made = quantize(model.eval(), images(8, 1))
+    assert exact_on(made, images(5, 7)) > 4000
+    graph = made.network.graph
+    rows = {n.name: n.op.weight.shape[0] for n in graph.nodes if isinstance(n.op, ops.Conv2d)}
+    assert [rows[n] for n in rows if n.startswith("attn")] == [12, 12]  # not 24 for each
 
 
 @pytest.mark.parametrize("last", [True, False])

@@ -248,6 +248,33 @@ def test_per_sample_is_what_a_batch_of_one_does(exact_on: Callable[..., int]) ->
     assert isinstance(made.network.graph[name].op, ops.Input)
 
 
+class Averages(nn.Module):
+    """STEP's SEMM for ImageNet: the mean over T*B, so that a batch has one answer, [classes]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.lif, self.head = nn.Conv1d(1, 6, 1), LIF(v_threshold=0.3), nn.Linear(6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.flatten(1)[None, :, None].repeat(4, 1, 1, 1).flatten(0, 1)
+        x = self.lif(self.conv(x).unflatten(0, (4, -1))).flatten(0, 1)
+        logits: Tensor = self.head(x.mean(2).mean(0))
+        return logits
+
+
+def test_a_mean_over_time_and_batch_is_of_each_sample(exact_on: Callable[..., int]) -> None:
+    images = torch.randn(12, 1, 4, 4, generator=torch.Generator().manual_seed(5)) * 2
+    torch.manual_seed(3)
+    model = Averages().eval()
+    with pytest.raises(CaptureError, match=r"it sums over the batch: \[T\*B, 6\]; or ask"):
+        quantize(model, images[:6])
+    made = quantize(model, images[:6], per_sample=True)
+    assert exact_on(made, images[6:]) > 4000
+    (note,) = (n for n in made.notes if "it sums over the batch" in n.text)
+    assert "captured per sample" in note.text
+    assert made.network.graph.types["logits"].shape == (3,)
+
+
 class _Gained(nn.Module):
     """A linear map whose weights are computed: the captured program runs in PyTorch."""
 

@@ -34,6 +34,16 @@ class Net(nn.Module):
         self.conv = nn.Conv2d(4, 4, 3, padding=1)
         self.deep = nn.Conv2d(4, 8, 3, padding="same", groups=4, dilation=2, bias=False)
         self.row, self.norm = nn.Conv1d(4, 4, 3, padding=1), nn.BatchNorm1d(4)
+        self.up = nn.ConvTranspose2d(4, 6, 3, stride=(2, 3), padding=1, output_padding=(1, 0))
+        self.up2 = nn.ConvTranspose2d(4, 4, (2, 4), stride=2, padding=(0, 1), bias=False)
+        self.grouped = nn.ConvTranspose2d(4, 2, 2, 1, padding=0, groups=2, dilation=(3, 1))
+        self.blocks = nn.Parameter(torch.randn(2, 2, 3) / 2)
+        self.maps_norm, self.rows_norm = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        with torch.no_grad():
+            for norm in (self.maps_norm, self.rows_norm):
+                norm.weight.copy_(torch.tensor([0.7, -1.3, 1.1, 0.4]))
+                norm.bias.copy_(torch.tensor([0.1, 0.3, -0.2, 0.0]))
+        self.haar = torch.tensor([[1.0, 1.0], [1.0, -1.0]]).kron(torch.eye(3)) / 2
         self.fired, self.again = LIF(v_threshold=0.3), LIF(v_threshold=0.4)
         self.matrix = nn.Parameter(torch.randn(6, 5) / 2)
         self.gain = nn.Parameter(torch.tensor(0.75))
@@ -131,6 +141,38 @@ RULES: dict[str, Rule] = {
     ),
     "conv1d": lambda m, x: m.steps(lambda y: m.norm(m.row(y.flatten(2))), x),
     "dilated-depthwise": lambda m, x: m.steps(m.deep, x),
+    "dilated": lambda m, x: m.steps(
+        lambda y: F.conv2d(y, m.conv.weight, m.conv.bias, padding=(4, 2), dilation=(4, 2)), x
+    ),
+    "nearest": lambda m, x: m.steps(lambda y: m.conv(F.interpolate(y, scale_factor=2)), x),
+    "nearest-of-currents": lambda m, x: m.steps(
+        lambda y: F.interpolate(m.conv(F.max_pool2d(y, (2, 3))), (6, 6), mode="nearest-exact"), x
+    ) + m.one(x),
+    "nearest-1d-and-3d": lambda m, x: F.interpolate(
+        m.steps(lambda y: F.interpolate(m.row(y.flatten(2)), 72), x).unflatten(-1, (6, 12)),
+        (4, 12, 12),
+    ),
+    "transposed": lambda m, x: m.steps(m.up, x),
+    "transposed-with-norm": lambda m, x: m.steps(lambda y: m.maps_norm(m.up2(y)), x),
+    "transposed-dilated-in-groups": lambda m, x: m.steps(m.grouped, x),
+    "transposed-1d": lambda m, x: m.steps(
+        lambda y: F.conv_transpose1d(y.flatten(2), m.row.weight, stride=2, padding=2), x
+    ),
+    "einsum-blocks": lambda m, x: m.steps(
+        lambda y: torch.einsum(
+            "nhwbd,bdk->nhwbk", y.unflatten(1, (2, 2)).permute(0, 3, 4, 1, 2), m.blocks
+        ), x
+    ),
+    "conv-of-windows": lambda m, x: m.steps(
+        lambda y: m.conv(y.unflatten(3, (3, 2)).permute(0, 3, 1, 2, 4).flatten(0, 1))
+        .unflatten(0, (-1, 3)), x
+    ),
+    "rows-then-norm-of-channels": lambda m, x: m.steps(lambda y: m.rows_norm(m.haar @ y), x),
+    "part-of-a-current-times-heads": lambda m, x: (
+        (y := m.steps(m.conv, x).unflatten(2, (2, 2)))[:, :, :, :1].flatten(2, 3)
+        @ m.fired(m.two(x))[:, :, :2].mT * m.channels[:2].view(-1, 1, 1)
+        + (y[:, :, :, 1:].flatten(2, 3) @ x[:, :, 2:].mT) * m.channels[1:3].abs().view(-1, 1, 1)
+    ),
     "minus-current": lambda m, x: m.one(x) - m.two(x),
     "minus-spikes": lambda m, x: m.one(x) + m.two(m.fired(m.one(x))) - x * 0.5,
     "minus-of-spikes-only": lambda m, x: (x - m.fired(m.one(x))) + 1.0 * x,

@@ -1,4 +1,7 @@
-"""Translate `einsum` of two operands: permute, sum what one has alone, one matrix product."""
+"""Translate `einsum` of two operands: permute, sum what one has alone, one matrix product.
+
+Of a constant with a matrix for each block of channels: one convolution in groups.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from lapilli.model.capture import axes, program
 from lapilli.model.capture.program import Call
 from lapilli.model.capture.rules.elementwise import reduced
 from lapilli.model.capture.rules.linear import by_matrix, product
-from lapilli.model.capture.translation import OperatorRule, Translation, sizes
+from lapilli.model.capture.translation import OperatorRule, Translation, sizes, untouched
 
 aten = torch.ops.aten
 
@@ -77,8 +80,11 @@ def _with_matrix(
     """One operand is a constant: a linear map over the letters that are summed."""
     over = [c for c in left if c in right and c not in output]
     fresh = [c for c in right if c not in left]
-    if any(c in right and c in output for c in left) or any(c not in output for c in fresh):
+    shared = [c for c in left if c in right and c in output]
+    if any(c not in output for c in fresh) or (shared and not over):
         raise t.error("einsum with a constant that shares letters with the result")
+    if shared:
+        return _with_matrices(t, (x, left), (matrix, right), (shared, over, fresh), output)
     stay = [c for c in left if c not in over]
     x = t.permuted(x, [left.index(c) for c in (*stay, *over)])
     shape = sizes(x)[: len(stay)]
@@ -89,6 +95,39 @@ def _with_matrix(
     x = t.reshaped(x, (*shape, *(matrix.shape[right.index(c)] for c in fresh)))
     has = "".join([*stay, *fresh])
     return t.permuted(x, [has.index(c) for c in output])
+
+
+def _with_matrices(
+    t: Translation,
+    operand: tuple[Call, str],
+    constant: tuple[torch.Tensor, str],
+    letters: tuple[list[str], list[str], list[str]],
+    output: str,
+) -> Call:
+    """A matrix for each block of channels: a convolution in as many groups, of windows of one."""
+    (x, left), (matrix, right), (shared, over, fresh) = operand, constant, letters
+    first = [c for c in left if axes.named(x.dims[left.index(c)])]
+    rest = [c for c in left if c not in first + shared + over]
+    untouched(x, [left.index(c) for c in (*shared, *over)])
+
+    lengths = dict(zip(left, sizes(x), strict=True)) | {
+        c: matrix.shape[right.index(c)] for c in fresh
+    }
+    groups, fan_in, out = (math.prod(lengths[c] for c in which) for which in letters)
+    places = math.prod(lengths[c] for c in rest)
+    y = t.permuted(x, [left.index(c) for c in (*first, *shared, *over, *rest)])
+    y = t.reshaped(y, (math.prod(lengths[c] for c in first), groups * fan_in, places))
+    weight = matrix.permute([right.index(c) for c in (*shared, *fresh, *over)])
+    op = program.Synapse(
+        weight=t.kept(weight.reshape(groups * out, fan_in, 1).contiguous().numpy()),
+        bias=None,
+        space=1,
+        groups=groups,
+    )
+    y = t.step(op, (y.dims[0], *axes.anonymous(groups * out, places)), y)
+    has = "".join([*first, *shared, *fresh, *rest])
+    y = t.reshaped(y, [lengths[c] for c in has])
+    return t.permuted(y, [has.index(c) for c in output])
 
 
 def _contracted(t: Translation, a: tuple[Call, str], b: tuple[Call, str], output: str) -> Call:

@@ -159,15 +159,25 @@ def _reduce(*, mean: bool) -> OperatorRule:
 
 
 def reduced(t: Translation, x: Call, given: Any, *, keepdims: bool, mean: bool) -> Call:
-    """Sum or average over axes; over T only if it is an axis of its own.
+    """Sum or average over axes; over T only if it is an axis of its own, or T*B of single samples.
 
     Raises:
         MixError: the batch would be summed, or time together with something else.
     """
     which = {d % len(x.dims) for d in given}
     touched = [x.dims[d] for d in which]
+    if t.reader.per_sample and ["T", "B"] in [[f.name for f in dim] for dim in touched]:
+        t.reader.note(
+            t.path,
+            f"it sums over the batch of {axes.show(x.dims)}; captured per sample, and compared "
+            "with batches of one",
+        )
+        touched = [tuple(f for f in dim if f.name != "B") for dim in touched]
     if axes.has(touched, "B"):
-        raise MixError(f"it sums over the batch: {axes.show(x.dims)}")
+        remedy = ""
+        if any(axes.has([dim], "T") and axes.has([dim], "B") for dim in touched):
+            remedy = "; or ask for what it does with batches of one: per_sample=True (--per-sample)"
+        raise MixError(f"it sums over the batch: {axes.show(x.dims)}{remedy}")
     if any(axes.named(d) and len(d) > 1 for d in touched):
         raise MixError(f"it sums over time and something else at once: {axes.show(x.dims)}")
     time = axes.has(touched, "T")

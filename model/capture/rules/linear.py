@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from lapilli.model.capture import axes, program
@@ -22,23 +24,40 @@ def _convolution(space: Literal[1, 2]) -> OperatorRule:
             raise t.error("is a convolution of images without a batch axis")
         untouched(x, range(1, space + 2))
         weight, bias = t.argument(1), t.argument(2)
+        blocks = math.prod(f.size for f in x.dims[0] if not f.name)
         dilation = pair(t.argument(5, 1))
         padding = t.argument(4, 0)
         kernel = t.constant(weight).shape[2:]
         if isinstance(padding, str):
             padding = _named_padding(t, padding, kernel, dilation)
         op = program.Synapse(
-            weight=t.parameter(weight),
-            bias=None if bias is None else t.parameter(bias),
+            weight=_tiled(t, weight, blocks),
+            bias=None if bias is None else _tiled(t, bias, blocks),
             space=space,
             stride=_placed(t.argument(3, 1), space, 1),
             padding=_placed(padding, space, 0),
             dilation=_placed(dilation, space, 1),
-            groups=t.argument(6, 1),
+            groups=t.argument(6, 1) * blocks,
         )
-        return t.step(op, (x.dims[0], *axes.anonymous(*t.shape[1:])), x)
+        if blocks == 1:
+            return t.step(op, (x.dims[0], *axes.anonymous(*t.shape[1:])), x)
+        # Blocks of an image, such as windows of it, beside T and B: channels of their own.
+        samples = sizes(x)[0] // blocks
+        x = t.reshaped(x, (samples, blocks * sizes(x)[1], *sizes(x)[2:]))
+        channels = blocks * t.shape[1]
+        y = t.step(op, (x.dims[0], *axes.anonymous(channels, *t.shape[2:])), x)
+        return t.reshaped(y, t.shape)
 
     return rule
+
+
+def _tiled(t: Translation, parameter: Any, blocks: int) -> str:
+    """A parameter, or as many of it as there are blocks."""
+    if blocks == 1:
+        return t.parameter(parameter)
+    value = t.constant(parameter).numpy()
+    name = f"{t.node.name}.{t.node_name(parameter)}"
+    return t.kept(np.tile(value, (blocks, *[1] * (value.ndim - 1))), name)
 
 
 def _placed(value: Any, space: int, idle: int) -> tuple[int, int]:
