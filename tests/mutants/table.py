@@ -42,6 +42,7 @@ _FINETUNING = "tests/quantize/test_finetuning.py"
 _VALIDATE = "tests/deploy/test_validate.py"
 _FAST = "tests/simulators/test_fast.py"
 _NIR = "tests/export/test_nir_ops.py tests/export/test_nir.py"
+_MERGED = "tests/quantize/test_operators.py -k author_wrote"
 _ENLARGED = "tests/quantize/test_operators.py -k transposed"
 _CAPTURE = "tests/model/test_capture.py tests/model/test_axes.py"
 
@@ -162,15 +163,17 @@ MUTANTS = (
     Mutant("model/capture/rules/enlarging.py", "order = [n for i in range(space) for n in (2 + space + i, 2 + i)]", "order = [n for i in range(space) for n in (2 + i, 2 + space + i)]", _ENLARGED),
     Mutant("model/capture/rules/enlarging.py", "np.repeat(t.constant(bias).numpy(), math.prod(stride))", "np.tile(t.constant(bias).numpy(), math.prod(stride))", _ENLARGED),
     Mutant("model/capture/rules/enlarging.py", "            apart += [n, 1]\n            times += [n, m // n]", "            apart += [1, n]\n            times += [m // n, n]", "tests/quantize/test_operators.py -k nearest"),
+    Mutant("model/capture/rules/enlarging.py", "before if beyond < 0 else after", "after if beyond < 0 else before", "tests/quantize/test_operators.py -k bilinear"),
+    Mutant("model/capture/rules/enlarging.py", "[part(t, x, axis, 1, n - 1), ends[1]]", "[part(t, x, axis, 1, n - 1), ends[0]]", "tests/quantize/test_operators.py -k bilinear"),
     Mutant("model/capture/rules/einsum.py", "for c in (*shared, *fresh, *over)", "for c in (*shared, *over, *fresh)", "tests/quantize/test_operators.py -k einsum"),
     Mutant("model/capture/rules/linear.py", "np.tile(value, (blocks, *[1] * (value.ndim - 1)))", "np.repeat(value, blocks, 0)", "tests/quantize/test_operators.py -k windows"),
     Mutant("model/capture/rules/elementwise.py", "if t.reader.per_sample and ", "if ", "tests/quantize/test_layouts.py tests/model/test_unsupported.py"),
     Mutant("model/capture/rolling.py", "if heard and all(step < t for _, step in heard):", "if False:", "tests/model/test_rolling.py"),
     Mutant("model/capture/built.py", "if _alike(vars(one)[name], vars(two)[name]):", "if False:", "tests/model/test_module_variants.py -k compiled"),
     Mutant("model/neurons/copies.py", "setattr(module, name, value.double())", "pass", "tests/model/test_module_variants.py -k compiled"),
-    Mutant("quantize/merging/rows.py", "np.tile(weight[..., None], (groups, 1, 1))", "np.repeat(weight[..., None], groups, 0)", "tests/quantize/test_operators.py -k rows"),
+    Mutant("quantize/merging/rows.py", "np.tile(weight[..., None], (groups, 1, 1))", "np.repeat(weight[..., None], groups, 0)", _MERGED),
     Mutant("quantize/merging/values.py", "if mine.form.groups > 1 or len(kept) == len(mine.form.bias):", "if True:", "tests/quantize/test_head_factors.py"),
-    Mutant("quantize/merging/values.py", "weight=mine.form.weight[kept], bias=mine.form.bias[kept]", "weight=mine.form.weight[kept], bias=mine.form.bias[: len(kept)]", "tests/quantize/test_head_factors.py"),
+    Mutant("quantize/merging/values.py", "weight=mine.form.weight[kept], bias=mine.form.bias[kept]", "weight=mine.form.weight[kept], bias=mine.form.bias[: len(kept)]", _MERGED),
     Mutant("quantize/merging/merge.py", "            and over_its_channels(call, inner)\n", "", "tests/quantize/test_operators.py -k with-norm"),
     # ---- quantize ----
     Mutant("quantize/neurons.py", "math.floor(t) if rule.strict else math.ceil(t) - 1", "math.ceil(t) - 1", _QUANTIZE),

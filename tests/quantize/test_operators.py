@@ -12,8 +12,12 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor, nn  # noqa: E402
 
+from lapilli.model.capture import program  # noqa: E402
+from lapilli.model.capture.capture import capture  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
+from lapilli.quantize.merging.merge import merge  # noqa: E402
+from lapilli.quantize.pytorch.interpreter import Program  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -43,7 +47,7 @@ class Net(nn.Module):
             for norm in (self.maps_norm, self.rows_norm):
                 norm.weight.copy_(torch.tensor([0.7, -1.3, 1.1, 0.4]))
                 norm.bias.copy_(torch.tensor([0.1, 0.3, -0.2, 0.0]))
-        self.haar = torch.tensor([[1.0, 1.0], [1.0, -1.0]]).kron(torch.eye(3)) / 2
+        self.haar = nn.Parameter(torch.tensor([[1.0, 1.0], [1.0, -1.0]]).kron(torch.eye(3)) / 2)
         self.fired, self.again = LIF(v_threshold=0.3), LIF(v_threshold=0.4)
         self.matrix = nn.Parameter(torch.randn(6, 5) / 2)
         self.gain = nn.Parameter(torch.tensor(0.75))
@@ -152,6 +156,17 @@ RULES: dict[str, Rule] = {
         m.steps(lambda y: F.interpolate(m.row(y.flatten(2)), 72), x).unflatten(-1, (6, 12)),
         (4, 12, 12),
     ),
+    "bilinear-of-currents": lambda m, x: m.steps(
+        lambda y: F.interpolate(m.conv(F.max_pool2d(y, (2, 3))), (12, 8), mode="bilinear"), x
+    ),
+    "bilinear-beside-a-current": lambda m, x: m.one(x) + m.steps(
+        lambda y: F.interpolate(
+            m.conv(F.max_pool2d(y, 3)), scale_factor=3, mode="bilinear", align_corners=False
+        ), x
+    ),
+    "linear-of-spikes": lambda m, x: m.one(m.steps(
+        lambda y: F.interpolate(y.flatten(1, 2)[:, :, :3], 6, mode="linear").view(y.shape), x
+    )),
     "transposed": lambda m, x: m.steps(m.up, x),
     "transposed-with-norm": lambda m, x: m.steps(lambda y: m.maps_norm(m.up2(y)), x),
     "transposed-dilated-in-groups": lambda m, x: m.steps(m.grouped, x),
@@ -205,6 +220,31 @@ RULES: dict[str, Rule] = {
 def test_rule(name: str, exact_on: Callable[..., int]) -> None:
     made = quantize(build(RULES[name]), pixels(12))
     assert exact_on(made, pixels(5, seed=7)) > 5000
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["rows-then-norm-of-channels", "transposed-with-norm", "part-of-a-current-times-heads"],
+)
+def test_merged_maps_compute_what_the_author_wrote(name: str) -> None:
+    model: Any = build(RULES[name]).double()
+    merged = merge(capture(model, (1, 6, 6)))
+    weights = {
+        c.name: (
+            torch.from_numpy(merged.array(c.op.weight)),
+            None if c.op.bias is None else torch.from_numpy(merged.array(c.op.bias)),
+        )
+        for c in merged.calls.values()
+        if isinstance(c.op, program.Synapse)
+    }
+    given: list[Tensor] = []
+    model.lif.register_forward_pre_hook(lambda lif, args: given.append(args[0].clone()))
+    with torch.no_grad():
+        for module in (model, Program(merged, model, weights)):
+            module(pixels(5).double())
+    author, ours = given
+    assert float(author.std()) > 0.1
+    assert torch.allclose(ours, author, rtol=0, atol=1e-9)
 
 
 class Odd(nn.Module):

@@ -1,6 +1,7 @@
-"""Translate what makes maps larger: nearest neighbours, and transposed convolutions.
+"""Translate what makes maps larger: interpolation, and transposed convolutions.
 
-A nearest neighbour is wiring: each element is repeated. A transposed convolution of stride s is one
+A nearest neighbour is wiring: each element is repeated. Between two neighbours, as bilinear
+interpolation takes it, values are added whole times. A transposed convolution of stride s is one
 convolution with s * s times as many channels, one for each place that an element of the result
 may have between two elements of the operand, and wiring that lays them side by side: no zero is
 put between elements, and every tap is one weight.
@@ -12,6 +13,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,8 @@ import torch
 
 from lapilli.model.capture import axes, program
 from lapilli.model.capture.program import Call, FloatArray
-from lapilli.model.capture.rules.slicing import part
-from lapilli.model.capture.rules.wiring import repeated
+from lapilli.model.capture.rules.slicing import joined, part
+from lapilli.model.capture.rules.wiring import inserted, repeated
 from lapilli.model.capture.translation import OperatorRule, Translation, pair, sizes, untouched
 
 aten = torch.ops.aten
@@ -33,11 +35,7 @@ def _nearest(space: int) -> OperatorRule:
         if has == wanted:
             return x
         untouched(x, range(-space, 0))
-        if any(m % n for n, m in zip(has, wanted, strict=True)):
-            raise t.error(
-                f"interpolates {list(has)} to {list(wanted)}, so that some elements are repeated "
-                "more often than others; whole multiples are supported"
-            )
+        _check_multiples(t, has, wanted)
         first = len(x.dims) - space
         apart, times = list(sizes(x)[:first]), list(sizes(x)[:first])
         for n, m in zip(has, wanted, strict=True):
@@ -46,6 +44,76 @@ def _nearest(space: int) -> OperatorRule:
         return t.reshaped(repeated(t, t.reshaped(x, apart), times), t.shape)
 
     return rule
+
+
+def _check_multiples(t: Translation, has: Sequence[int], wanted: Sequence[int]) -> None:
+    if any(m % n for n, m in zip(has, wanted, strict=True)):
+        raise t.error(
+            f"interpolates {list(has)} to {list(wanted)}, so that some elements are repeated "
+            "more often than others; whole multiples are supported"
+        )
+
+
+# ---- means of two neighbours -----------------------------------------------------------------
+
+
+def _bilinear(space: int) -> OperatorRule:
+    """Sums of neighbours, each taken whole times, over one divisor; elements at the edge repeat."""
+
+    def rule(t: Translation) -> Call:
+        x = t.call(t.argument(0))
+        has, wanted = sizes(x)[-space:], t.shape[-space:]
+        if has == wanted:
+            return x
+        untouched(x, range(-space, 0))
+        if t.argument(2):
+            raise t.error("interpolates with align_corners=True, whose weights differ everywhere")
+        _check_multiples(t, has, wanted)
+        along = {
+            axis: m // n
+            for axis, (n, m) in enumerate(zip(has, wanted, strict=True), len(x.dims) - space)
+            if m > n
+        }
+        # First, so that a linear map before it can take the divisor up if it is no power of two.
+        x = t.scaled(x, Fraction(1, math.prod(2 * times for times in along.values())))
+        for axis, times in along.items():
+            x = _between(t, x, axis, times)
+        return x
+
+    return rule
+
+
+def _between(t: Translation, x: Call, axis: int, times: int) -> Call:
+    """2 * times the value of `times` elements for each: element q, and its nearer neighbour.
+
+    The middle of part j lies (2 j + 1 - times) / (2 times) elements beyond that of element q.
+    """
+    n = sizes(x)[axis]
+    before, after = x, x
+    if n > 1:
+        ends = part(t, x, axis, 0, 1), part(t, x, axis, n - 1, 1)
+        before = joined(t, [ends[0], part(t, x, axis, 0, n - 1)], axis)
+        after = joined(t, [part(t, x, axis, 1, n - 1), ends[1]], axis)
+    parts = []
+    for j in range(times):
+        beyond = 2 * j + 1 - times
+        y = _taken(t, x, 2 * times - abs(beyond))
+        if beyond:
+            neighbour = _taken(t, before if beyond < 0 else after, abs(beyond))
+            y = t.step(program.Add(), x.dims, neighbour, y)
+        parts.append(inserted(t, y, axis + 1))
+    shape = list(sizes(x))
+    shape[axis] = n * times
+    return t.reshaped(joined(t, parts, axis + 1), shape)
+
+
+def _taken(t: Translation, x: Call, times: int) -> Call:
+    """A value that many times, by doubling."""
+    if times == 1:
+        return x
+    half = _taken(t, x, times // 2)
+    double = t.step(program.Add(), x.dims, half, half)
+    return t.step(program.Add(), x.dims, double, x) if times % 2 else double
 
 
 # ---- transposed convolutions -----------------------------------------------------------------
@@ -173,6 +241,8 @@ ENLARGING: Mapping[Any, OperatorRule] = {
     aten._upsample_nearest_exact1d.vec: _nearest(1),  # noqa: SLF001
     aten._upsample_nearest_exact2d.vec: _nearest(2),  # noqa: SLF001
     aten._upsample_nearest_exact3d.vec: _nearest(3),  # noqa: SLF001
+    aten.upsample_linear1d.vec: _bilinear(1),
+    aten.upsample_bilinear2d.vec: _bilinear(2),
     aten.conv_transpose1d.default: _transposed(1),
     aten.conv_transpose2d.input: _transposed(2),
 }
