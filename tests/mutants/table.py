@@ -168,6 +168,7 @@ MUTANTS = (
     Mutant("model/capture/rules/einsum.py", "for c in (*shared, *fresh, *over)", "for c in (*shared, *over, *fresh)", "tests/quantize/test_operators.py -k einsum"),
     Mutant("model/capture/rules/linear.py", "np.tile(value, (blocks, *[1] * (value.ndim - 1)))", "np.repeat(value, blocks, 0)", "tests/quantize/test_operators.py -k windows"),
     Mutant("model/capture/rules/elementwise.py", "if t.reader.per_sample and ", "if ", "tests/quantize/test_layouts.py tests/model/test_unsupported.py"),
+    Mutant("model/capture/rules/elementwise.py", "adapter.keeps_state and not t.argument(2)", "False", "tests/families/test_pyramids.py"),
     Mutant("model/capture/rolling.py", "if heard and all(step < t for _, step in heard):", "if False:", "tests/model/test_rolling.py"),
     Mutant("model/capture/built.py", "if _alike(vars(one)[name], vars(two)[name]):", "if False:", "tests/model/test_module_variants.py -k compiled"),
     Mutant("model/neurons/copies.py", "setattr(module, name, value.double())", "pass", "tests/model/test_module_variants.py -k compiled"),

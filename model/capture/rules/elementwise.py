@@ -27,8 +27,12 @@ def _neuron(t: Translation) -> Call:
     x = t.call(t.argument(0))
     call = t.reader.neuron_call(t.node.name)
     if adapter is not None and not isinstance(rule, StaircaseRule):
-        if call and adapter.keeps_state:
-            raise t.error("is called twice in one forward, and its state goes on from call to call")
+        if call and adapter.keeps_state and not t.argument(2):
+            raise t.error(
+                "is called twice in one forward, and its state goes on from call to call: the "
+                "second call would have to wait for the last step of the first; reset it between, "
+                "or use a neuron of its own for each"
+            )
         _check_time(t, x, adapter.folded(module))
     return t.step(program.Neuron(module=path, call=call, rule=rule), x.dims, x)
 
