@@ -11,7 +11,6 @@ compared, and nothing of either is kept.
 
 from __future__ import annotations
 
-import copy
 import gc
 import itertools
 import math
@@ -31,7 +30,7 @@ from lapilli.model.capture.axes import step_shape
 from lapilli.model.capture.capture import capture
 from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import adapter_of
-from lapilli.model.neurons.copies import in_float64
+from lapilli.model.neurons.copies import copied, in_float64
 from lapilli.quantize.pytorch.interpreter import Program, finished
 from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, recorder
 
@@ -170,7 +169,7 @@ class _RowByRow(TorchFunctionMode):
 
 def _with_own_states(module: nn.Module) -> nn.Module:
     """A copy that shares all parameters, and whose neurons remember apart."""
-    return copy.deepcopy(module, {id(p): p for p in module.parameters()})
+    return copied(module, kept=module.parameters())
 
 
 def has_exact_constants(captured: Captured) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +20,7 @@ from lapilli.ir.errors import CaptureError  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.model.loading.strict import as_network  # noqa: E402
+from lapilli.model.neurons.copies import copied  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -184,6 +186,27 @@ def test_compiled_methods_and_matrices_built_late_are_exact(called: bool) -> Non
             net(torch.zeros(2, 3, 4, 4))
     assert compared(quantized(net)) > 10_000
     assert (net.haar is not None) == called
+
+
+class _Rounds(torch.autograd.Function):  # type: ignore[name-defined,misc]  # torch types it so
+    """A straight-through rounding, an instance of which some authors keep to call `apply`."""
+
+
+class KeepsFunction(Pictured):
+    """Holds what Python cannot copy, and computes as it did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounds = _Rounds()
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_functions_of_autograd_that_a_module_keeps_are_shared() -> None:
+    net = KeepsFunction().eval()
+    with pytest.raises(TypeError, match="cannot pickle"):
+        copy.deepcopy(net)
+    assert copied(net).rounds is net.rounds
+    assert compared(quantized(cast("Any", net))) > 10_000
 
 
 class Unrolled(nn.Module):
