@@ -20,7 +20,7 @@ from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_shape
 from lapilli.model.capture.program import Call, Captured
 from lapilli.model.neurons.rule import NeuronRule
-from lapilli.quantize.neurons import IntegerNeuron, StateFormat, integer_neuron
+from lapilli.quantize.neurons import INSTEAD, IntegerNeuron, StateFormat, integer_neuron
 from lapilli.quantize.plan import common_scale, read_out
 from lapilli.quantize.scaled_builder import ScaledBuilder, ScaledValue, compared, like
 from lapilli.quantize.shiftmax import IntegerShiftmax, integer_shiftmax
@@ -261,7 +261,11 @@ class _ProgramLowering:
         x = compared(x)
         form = self.coarse.get((fire.module, fire.call))
         T, bits = self.captured.T, self.state_bits
-        return x, integer_neuron(fire.rule, x.scale, T, form, factors, state_bits=bits)
+        neuron = integer_neuron(fire.rule, x.scale, T, form, factors, state_bits=bits)
+        if fire.rescaled and neuron.exact:
+            note = f"{INSTEAD}: its thresholds take up the factors in front of it"
+            neuron = replace(neuron, exact=False, note=note)
+        return x, neuron
 
     def _reduce(self, name: str, op: program.Sum, x: ScaledValue) -> ScaledValue:
         shape = self.build.types[x.node].shape

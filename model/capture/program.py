@@ -81,12 +81,15 @@ class Neuron:
         rule: what it computes.
         steps: where the module runs one time step a call, the numbers of its T calls; else
             empty, and `call` is the number of the call.
+        rescaled: whether `rule` has the thresholds of an input without the factors that the
+            module's own is given.
     """
 
     module: str
     call: int
     rule: Rule
     steps: tuple[int, ...] = ()
+    rescaled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ from lapilli.quantize.merging.linear_map import (
 )
 from lapilli.quantize.merging.pools import padded_behind, sums_windows
 from lapilli.quantize.merging.rows import rows_apart
+from lapilli.quantize.merging.thresholds import factors_into_thresholds
 from lapilli.quantize.merging.values import (
     LinearValue,
     cut,
@@ -54,7 +55,8 @@ def merge(captured: Captured) -> Captured:
     Raises:
         QuantizeError: linear maps in a row that no single one equals; names the later.
     """
-    captured = rows_apart(factors_before_products(captured))
+    captured = factors_into_thresholds(factors_before_products(captured))
+    captured = rows_apart(captured)
     fuser = _Fuser(captured)
     for call in captured.calls.values():
         fuser.visit(call)

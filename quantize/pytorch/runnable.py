@@ -139,6 +139,13 @@ def _reasons(
                 "with quantized weights runs in place of the author's forward"
             )
             why.append(Note(NoteKind.CAPTURED_PROGRAM, path, text))
+    for call in captured.calls.values():
+        if isinstance(call.op, program.Neuron) and call.op.rescaled:
+            text = (
+                "its thresholds take up the factors in front of it; in PyTorch, the captured "
+                "program runs in place of the author's forward"
+            )
+            why.append(Note(NoteKind.CAPTURED_PROGRAM, call.op.module, text))
     return tuple(why)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,10 @@ from lapilli.ir.errors import QuantizeError  # noqa: E402
 from lapilli.model.capture import program  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
+from lapilli.model.neurons.simulate import simulate  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 from lapilli.quantize.merging.factors import factors_before_products  # noqa: E402
+from lapilli.quantize.merging.merge import merge  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -125,6 +128,85 @@ def test_two_parts_of_one_map_take_their_own_factors(exact_on: Callable[..., int
     graph = made.network.graph
     rows = {n.name: n.op.weight.shape[0] for n in graph.nodes if isinstance(n.op, ops.Conv2d)}
     assert [rows[n] for n in rows if n.startswith("attn")] == [12, 12]  # not 24 for each
+
+
+class OfSpikes(Attention):
+    """Both operands are spikes: no linear map is left that could take the factors up."""
+
+    def __init__(self, factor: Tensor, lif: nn.Module) -> None:
+        super().__init__(factor, last=True)
+        self.k_lif = LIF(v_threshold=0.3)
+        self.add_module("lif", lif)
+        with torch.no_grad():
+            self.norm.bias.fill_(0.4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        T, B, C, N = x.shape
+        q = self.q_lif(self.q(x.flatten(0, 1)).view(T, B, C, N)).view(T, B, _HEADS, _EACH, N)
+        k = self.k_lif(self.norm(self.y(x.flatten(0, 1))).view(T, B, C, N))
+        product = k.view(T, B, _HEADS, _EACH, N).mT @ q
+        spikes: Tensor = self.lif((product * self.factor).flatten(2, 3))
+        return spikes
+
+
+def test_factors_behind_spikes_go_into_thresholds(exact_on: Callable[..., int]) -> None:
+    torch.manual_seed(0)
+    model = Net(OfSpikes(heads(0.3, 0.7, 1.1), LIF(v_threshold=0.4))).eval()
+    made = quantize(model, images(8, 1))
+    assert exact_on(made, images(5, 7)) > 4000
+    neuron = made.network.graph["attn.lif"].op
+    assert isinstance(neuron, ops.Neuron)
+    per_head = neuron.threshold.array.reshape(_HEADS, -1)  # a threshold of each row of a head
+    assert (per_head == per_head[:, :1]).all()
+    unit = float(2**neuron.fraction_bits) / 0.5
+    below = torch.tensor([0.4 / 0.3, 0.4 / 0.7, 0.4 / 1.1]).numpy() - per_head[:, 0] / unit
+    assert ((below >= 0) & (below < 1 / 16)).all()  # steps of the grid on which sums of spikes lie
+    texts = [note.text for note in made.notes if note.path == "attn.lif"]
+    assert any("its thresholds take up the factors in front of it: 0.36" in t for t in texts)
+
+
+def test_the_authors_forward_fires_as_with_moved_thresholds() -> None:
+    torch.manual_seed(0)
+    model: Any = Net(OfSpikes(heads(0.5, 0.75, 1.25), LIF(v_threshold=0.375))).eval()
+    merged = merge(capture(model, (2, 1, 5)))
+    (fire,) = (
+        c.op
+        for c in merged.calls.values()
+        if isinstance(c.op, program.Neuron) and c.op.module == "attn.lif"
+    )
+    seen: list[Tensor] = []
+    model.attn.lif.register_forward_hook(lambda lif, args, spikes: seen.extend([*args, spikes]))
+    with torch.no_grad():
+        model(images(5, 7))
+    current, spikes = seen
+    factor = torch.tensor([0.5, 0.75, 1.25]).repeat_interleave(5).view(-1, 1)
+    assert fire.rescaled
+    assert torch.equal(simulate(fire.rule, current / factor)[0], spikes)
+    assert 0 < float(spikes.mean()) < 1
+
+
+def soft() -> nn.Module:
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    made: nn.Module = neuron.LIFNode(v_threshold=0.4, v_reset=None, step_mode="m")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("factor", "lif"),
+    [
+        (heads(0.6, -0.7, 1.1), lambda: LIF(v_threshold=0.4)),  # fires below a negative threshold
+        (heads(0.6, 0.7, 1.1), soft),  # subtracts an amount that would differ from head to head
+    ],
+)
+def test_other_factors_behind_spikes_are_weights_of_a_synapse(
+    factor: Tensor, lif: Callable[[], nn.Module], exact_on: Callable[..., int]
+) -> None:
+    torch.manual_seed(0)
+    made = quantize(Net(OfSpikes(factor, lif())).eval(), images(8, 1))
+    assert exact_on(made, images(5, 7)) > 4000
+    (neuron,) = (n.op for n in made.network.graph.nodes if n.name == "attn.lif")
+    assert isinstance(neuron, ops.Neuron)
+    assert neuron.threshold.array.size == 1
 
 
 @pytest.mark.parametrize("last", [True, False])
