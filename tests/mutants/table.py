@@ -165,6 +165,7 @@ MUTANTS = (
     Mutant("model/capture/rules/enlarging.py", "            apart += [n, 1]\n            times += [n, m // n]", "            apart += [1, n]\n            times += [m // n, n]", "tests/quantize/test_operators.py -k nearest"),
     Mutant("model/capture/rules/enlarging.py", "before if beyond < 0 else after", "after if beyond < 0 else before", "tests/quantize/test_operators.py -k bilinear"),
     Mutant("model/capture/rules/enlarging.py", "[part(t, x, axis, 1, n - 1), ends[1]]", "[part(t, x, axis, 1, n - 1), ends[0]]", "tests/quantize/test_operators.py -k bilinear"),
+    Mutant("model/capture/rules/pooling.py", "parts.append(taken(t, total, common // size))", "parts.append(total)", "tests/quantize/test_operators.py -k adaptive"),
     Mutant("model/capture/rules/einsum.py", "for c in (*shared, *fresh, *over)", "for c in (*shared, *over, *fresh)", "tests/quantize/test_operators.py -k einsum"),
     Mutant("model/capture/rules/linear.py", "np.tile(value, (blocks, *[1] * (value.ndim - 1)))", "np.repeat(value, blocks, 0)", "tests/quantize/test_operators.py -k windows"),
     Mutant("model/capture/rules/elementwise.py", "if t.reader.per_sample and ", "if ", "tests/quantize/test_layouts.py tests/model/test_unsupported.py"),

@@ -134,6 +134,12 @@ RULES: dict[str, Rule] = {
     "sum-pool": lambda m, x: m.steps(lambda y: F.avg_pool2d(y, 2, divisor_override=1), x) / 2,
     "adaptive": lambda m, x: m.steps(lambda y: F.adaptive_avg_pool2d(y, 1), m.steps(m.conv, x) * 8),
     "adaptive-three": lambda m, x: m.steps(lambda y: F.adaptive_avg_pool2d(y, (3, 2)), x) * 2,
+    "adaptive-uneven": lambda m, x: m.steps(
+        lambda y: F.adaptive_avg_pool2d(m.conv(y), (4, 9)), x
+    ),
+    "adaptive-uneven-1d": lambda m, x: m.one(m.steps(
+        lambda y: F.adaptive_avg_pool1d(y.flatten(2)[:, :, :35], 36).view(y.shape), x
+    )),
     "max-pool-of-currents": lambda m, x: m.steps(lambda y: F.max_pool2d(m.conv(y), 3, 2, 1), x),
     "pooled-current-and-branch": lambda m, x: (
         m.steps(lambda y: F.avg_pool2d(m.conv(y), 2), x)

@@ -97,9 +97,9 @@ def _between(t: Translation, x: Call, axis: int, times: int) -> Call:
     parts = []
     for j in range(times):
         beyond = 2 * j + 1 - times
-        y = _taken(t, x, 2 * times - abs(beyond))
+        y = taken(t, x, 2 * times - abs(beyond))
         if beyond:
-            neighbour = _taken(t, before if beyond < 0 else after, abs(beyond))
+            neighbour = taken(t, before if beyond < 0 else after, abs(beyond))
             y = t.step(program.Add(), x.dims, neighbour, y)
         parts.append(inserted(t, y, axis + 1))
     shape = list(sizes(x))
@@ -107,11 +107,11 @@ def _between(t: Translation, x: Call, axis: int, times: int) -> Call:
     return t.reshaped(joined(t, parts, axis + 1), shape)
 
 
-def _taken(t: Translation, x: Call, times: int) -> Call:
+def taken(t: Translation, x: Call, times: int) -> Call:
     """A value that many times, by doubling."""
     if times == 1:
         return x
-    half = _taken(t, x, times // 2)
+    half = taken(t, x, times // 2)
     double = t.step(program.Add(), x.dims, half, half)
     return t.step(program.Add(), x.dims, double, x) if times % 2 else double
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 from lapilli.model.capture import axes, program
 from lapilli.model.capture.program import Call
 from lapilli.model.capture.rules.elementwise import reduced
-from lapilli.model.capture.rules.slicing import part
+from lapilli.model.capture.rules.enlarging import taken
+from lapilli.model.capture.rules.slicing import joined, part
 from lapilli.model.capture.rules.wiring import inserted
 from lapilli.model.capture.translation import OperatorRule, Translation, pair, sizes, untouched
 from lapilli.model.capture.windows import Windows, window_sums
@@ -149,11 +151,42 @@ def _adaptive(space: int) -> OperatorRule:
         wanted = _several(t.argument(1), space)
         has = sizes(x)[-space:]
         if any(n % m for n, m in zip(has, wanted, strict=True)):
-            raise t.error(f"adaptive pooling of {list(has)} to {list(wanted)} has uneven windows")
+            return _uneven(t, x, len(x.dims) - space, wanted)
         kernel = [n // m for n, m in zip(has, wanted, strict=True)]
         return t.scaled(_tiles(t, x, kernel), Fraction(1, math.prod(kernel)))
 
     return rule
+
+
+def _uneven(t: Translation, x: Call, first: int, wanted: Sequence[int]) -> Call:
+    """Averages of windows of several sizes: sums, taken whole times, over one divisor.
+
+    Window i of m over n elements has those from i * n / m, rounded down, to (i + 1) * n / m, up.
+    """
+    along = {}
+    for axis, m in enumerate(wanted, first):
+        n = sizes(x)[axis]
+        along[axis] = [range(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
+    common = {axis: math.lcm(*map(len, windows)) for axis, windows in along.items()}
+    # First, so that a linear map before it can take the divisor up if it is no power of two.
+    x = t.scaled(x, Fraction(1, math.prod(common.values())))
+    for axis, windows in along.items():
+        if any(len(w) > 1 for w in windows) or len(windows) != sizes(x)[axis]:
+            x = _averaged(t, x, axis, windows, common[axis])
+    return x
+
+
+def _averaged(t: Translation, x: Call, axis: int, windows: Sequence[range], common: int) -> Call:
+    """Sums of the windows, each taken `common` by its length times; neighbours alike at once."""
+    parts = []
+    for (size, _), alike in groupby(enumerate(windows), lambda w: (len(w[1]), w[1].start - w[0])):
+        row = [window for _, window in alike]
+        terms = [part(t, x, axis, row[0].start + tap, len(row)) for tap in range(size)]
+        total = terms[0]
+        for term in terms[1:]:
+            total = t.step(program.Add(), total.dims, total, term)
+        parts.append(taken(t, total, common // size))
+    return joined(t, parts, axis)
 
 
 def _several(value: Any, count: int) -> list[int]:
