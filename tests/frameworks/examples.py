@@ -285,6 +285,15 @@ def norse() -> list[Example]:
             LIFBoxCell(LIFBoxParameters(tau_mem_inv=half, reset_method=reset_subtract)),
             with_state,
         ),
+        Example(
+            "LIFBoxCell(1/2, reset_subtract, v_th=[1, 3/2])",
+            LIFBoxCell(
+                LIFBoxParameters(
+                    tau_mem_inv=half, v_th=torch.tensor([1.0, 1.5]), reset_method=reset_subtract
+                )
+            ),
+            with_state,
+        ),
         Example("LICell()", LICell(), integrated),
         Example("LICell(1/2, 1/4)", LICell(LIParameters(half, quarter)), integrated),
         Example("LIBoxCell(1/2)", LIBoxCell(LIBoxParameters(half)), integrated),

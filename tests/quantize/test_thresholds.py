@@ -20,7 +20,7 @@ from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import CaptureError, MismatchError  # noqa: E402
 from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.capture.probe import probe  # noqa: E402
-from lapilli.model.neurons.adapters import NeuronRule, Thresholds, rule_of  # noqa: E402
+from lapilli.model.neurons.adapters import GeneralRule, NeuronRule, Thresholds, rule_of  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.quantize.neurons import StateFormat, integer_neuron, next_coarser  # noqa: E402
 from lapilli.simulators.lava.shared.legality import unsupported_by_lif  # noqa: E402
@@ -129,9 +129,12 @@ def test_a_wrong_rule_for_one_neuron_is_found() -> None:
         probe(module, "lif", wrong)
 
 
-def test_each_neuron_would_subtract_another_amount() -> None:
-    with pytest.raises(CaptureError, match="5 thresholds with reset_mechanism='subtract'"):
-        rule_of(_leaky((5,), mechanism="subtract"), "lif")
+def test_each_neuron_subtracts_its_own_amount(exact_on: Callable[..., int]) -> None:
+    rule = rule_of(_leaky((5,), mechanism="subtract"), "lif")
+    assert isinstance(rule, GeneralRule)
+    assert rule.reset_by.array.tolist() == [[2 * theta for theta in rule.thresholds.values]]
+    made, images = _quantized(mechanism="subtract")
+    assert exact_on(made, images) > 1000
 
 
 def test_a_state_that_does_not_fit_takes_the_integer_neuron() -> None:
@@ -173,5 +176,9 @@ def test_thresholds_of_norse() -> None:
     assert rule.thetas == (Fraction(1, 2), Fraction(1), Fraction(3, 2))
     assert probe(module, "lif") > 4_000
     soft = LIFBoxParameters(tau_mem_inv=half, v_th=each, reset_method=reset_subtract)
-    with pytest.raises(CaptureError, match="3 thresholds with reset_subtract"):
-        rule_of(LIFBoxCell(soft), "lif")
+    subtracts = rule_of(LIFBoxCell(soft), "lif")
+    assert isinstance(subtracts, GeneralRule)
+    assert subtracts.reset_by.values == subtracts.thresholds.values == rule.thetas
+    assert probe(LIFBoxCell(soft), "lif") > 4_000
+    with pytest.raises(CaptureError, match=r"rests at 0\.25, and each neuron subtracts another"):
+        rule_of(LIFBoxCell(soft._replace(v_leak=torch.tensor(0.25))), "lif")

@@ -23,6 +23,7 @@ from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, attention_block, check, neuron_case
+from lapilli.simulators.conformance.general_cases import GENERAL
 from lapilli.simulators.digest import digests
 from lapilli.simulators.lava.host import plan
 from lapilli.simulators.lava.host.adapter import Lava
@@ -48,6 +49,7 @@ NOT_LIF = {
     "ternary-fires-both-ways",
     "a-negative-spike-adds-what-a-spike-takes",
     "staircase-counts-the-steps-reached",
+    *(name for name, *_ in GENERAL),
 }
 
 

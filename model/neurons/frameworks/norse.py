@@ -18,7 +18,8 @@ from torch import Tensor
 
 from lapilli.ir import ops
 from lapilli.model.neurons.frameworks.silent_twin import OUT_OF_REACH
-from lapilli.model.neurons.rule import Adapter, NeuronRule, Thresholds, Trace
+from lapilli.model.neurons.general_rule import Constants, GeneralRule
+from lapilli.model.neurons.rule import Adapter, NeuronRule, Rule, Thresholds, Trace
 
 
 def _lif(module: Any) -> NeuronRule:
@@ -27,12 +28,31 @@ def _lif(module: Any) -> NeuronRule:
     return _rule(module, 1 - _number(module.dt * module.p.tau_syn_inv), ops.Reset.TO_ZERO)
 
 
-def _lif_box(module: Any) -> NeuronRule:
+def _lif_box(module: Any) -> Rule:
     kinds = {"reset_value": ops.Reset.TO_ZERO, "reset_subtract": ops.Reset.BY_SUBTRACTION}
     name = getattr(module.p.reset_method, "__name__", "")
     if name not in kinds:
         raise ValueError(f"reset_method {name!r}; known: {sorted(kinds)}")
+    thresholds = Thresholds.of(torch.as_tensor(module.p.v_th))
+    if isinstance(thresholds, Thresholds) and kinds[name] is ops.Reset.BY_SUBTRACTION:
+        return _of_channels(module)
     return _rule(module, Fraction(0), kinds[name])
+
+
+def _of_channels(module: Any) -> GeneralRule:
+    """Thresholds that differ and are subtracted."""
+    p, c = module.p, _number(module.dt * module.p.tau_mem_inv)
+    if rest := _number(p.v_leak):
+        raise ValueError(f"rests at {float(rest):g}, and each neuron subtracts another threshold")
+    threshold = torch.as_tensor(p.v_th)
+    return GeneralRule(
+        taps=Constants.one(c, between=1),
+        decay=Constants.one(1 - c),
+        thresholds=Constants.channels(threshold, between=1),
+        strict=(True,),
+        reset=ops.Reset.BY_SUBTRACTION,
+        reset_by=Constants.channels(threshold),
+    )
 
 
 def _rule(module: Any, current_decay: Fraction, reset: ops.Reset) -> NeuronRule:
@@ -42,12 +62,7 @@ def _rule(module: Any, current_decay: Fraction, reset: ops.Reset) -> NeuronRule:
         raise ValueError("v_reset differs from v_leak: a spike would not bring it to rest")
     reset_by = Fraction(0)
     if reset is ops.Reset.BY_SUBTRACTION:
-        if isinstance(threshold, Thresholds):
-            raise ValueError(
-                f"{len(threshold.values)} thresholds with reset_subtract: each neuron would "
-                "subtract another amount; use reset_value, or one threshold"
-            )
-        reset_by = threshold
+        reset_by = _number(p.v_th)
     return NeuronRule(
         decay=1 - c,
         gain=c,
