@@ -27,6 +27,7 @@ from lapilli.simulators.protocol import Executable, Simulator
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from lapilli.costs.report import CostReport
     from lapilli.deploy.report.layers import QuantizationReport
     from lapilli.export.nir.check.check import Finding
     from lapilli.model.fit import Epoch, Options, Split
@@ -301,6 +302,51 @@ def quantization_report(
     normalise = Preprocessing(mean=mean, std=std, classes=network.classes).normalise
     prepare = events if counts else normalise
     return report_on(made, model, images, prepare=prepare, on=_simulator(on))
+
+
+def cost(
+    network: Network,
+    images: Pixels | None = None,
+    *,
+    on: On | None = None,
+    prices: Sequence[str | Path] = (),
+    batch: int | None = None,
+) -> CostReport:
+    """Count what a network does on images, exactly, and price it by several models.
+
+    Args:
+        network: to be counted.
+        images: (count, C, H, W) of bytes, or (count, T, C, H, W); None for bounds without a run.
+        on: the simulator that runs the graph; `fast` by default, where it is installed.
+        prices: files of your own tables (docs/cost.md).
+        batch: images per run; by default as many as memory takes.
+
+    Returns:
+        Data; `lapilli.costs.pages` makes text, JSON, CSV or LaTeX of it.
+
+    Raises:
+        InputError: images that do not fit, or on which no neuron fires; prices without a run.
+        FormatError: a file that holds no prices.
+    """
+    from lapilli.costs.prices import read_tables
+    from lapilli.costs.report import bounded, measure
+    from lapilli.costs.values import watched
+    from lapilli.deploy.comparison.compare import affordable_batch
+    from lapilli.deploy.comparison.targets import usual
+
+    if images is None:
+        if prices:
+            raise InputError("prices are for a run: give images")
+        return bounded(network.graph)
+    size = batch or affordable_batch(watched(network.graph))
+    parts = (images[start : start + size] for start in range(0, len(images), size))
+    own = [table for file in prices for table in read_tables(Path(file))]
+    return measure(
+        network.graph,
+        (network.encode(part) for part in parts),
+        _simulator(usual() if on is None else on),
+        own_tables=own,
+    )
 
 
 def inspect(path: str | Path) -> Mapping[str, Any]:

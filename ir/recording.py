@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lapilli.ir.counts import Counts
 from lapilli.ir.tensor import IntArray
 
 
@@ -21,6 +22,7 @@ class Recording:
         synops: accumulates performed, if the simulator counts them.
         steps: algorithmic steps that the target took, if it is pipelined.
         seconds: time spent in those steps, start-up excluded.
+        counts: node name -> what it did, if the simulator counts that.
     """
 
     values: Mapping[str, IntArray]
@@ -30,3 +32,4 @@ class Recording:
     synops: int | None = None
     steps: int | None = None
     seconds: float | None = None
+    counts: Mapping[str, Counts] = field(default_factory=dict)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lapilli.quantize import Quantized
 
 NAMES = {
-    "Graph", "LapilliError", "Network", "Recording", "Report", "check_nir", "compare",
+    "Graph", "LapilliError", "Network", "Recording", "Report", "check_nir", "compare", "cost",
     "export_net", "export_nir", "export_onnx", "finetune", "import_nir", "inspect", "load",
     "quantization_report", "quantize_model", "run", "save",
 }  # fmt: skip

@@ -15,6 +15,7 @@ from lapilli.deploy.cli import files as cli_files
 from lapilli.deploy.cli import frame
 from lapilli.deploy.cli.comparing import compare
 from lapilli.deploy.cli.conformance import conformance
+from lapilli.deploy.cli.costing import cost
 from lapilli.deploy.cli.doctor import examine, fix, need
 from lapilli.deploy.cli.files import AsJson
 from lapilli.deploy.cli.finetuning import finetune
@@ -35,6 +36,7 @@ for command in (
     run,
     compare,
     validate,
+    cost,
     cli_files.inspect,
     cli_files.show,
     cli_files.export,

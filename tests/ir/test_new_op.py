@@ -32,6 +32,9 @@ class Novel:
 '''
 # Whatever it does. (`export/native.py` reads `OPS`; `ir/text.py` shows any dataclass.)
 _ALL = {
+    "costs/counting.py",
+    "costs/shapes.py",
+    "costs/traffic.py",
     "ir/infer.py",
     "ir/passes/binary/lowering.py",
     "ir/passes/binary/sizes.py",

@@ -35,6 +35,11 @@ BASES: dict[str, list[list[str]]] = {
         ],
         ["net.safetensors", "--calibration", "events", "-o", "new.lapilli", *_EVENTS],
     ],
+    "cost": [
+        ["net.lapilli"],
+        ["net.lapilli", "--data", "images.npz", "--csv", "new.csv", "--latex", "new.tex"],
+        ["net.lapilli", "--data", "classes", "--count", "3", *_PICTURES],
+    ],
     "inspect": [["net.lapilli"]],
     "show": [["net.lapilli"]],
     "export": [["net.lapilli", "--onnx", "new.onnx"]],

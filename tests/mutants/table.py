@@ -45,6 +45,8 @@ _NIR = "tests/export/test_nir_ops.py tests/export/test_nir.py"
 _MERGED = "tests/quantize/test_operators.py -k author_wrote"
 _ENLARGED = "tests/quantize/test_operators.py -k transposed"
 _CAPTURE = "tests/model/test_capture.py tests/model/test_axes.py"
+_COUNTS = "tests/costs/test_counts.py"
+_COSTS = "tests/costs/test_models.py"
 
 MUTANTS = (
     # ---- ir: what each op computes ----
@@ -109,7 +111,7 @@ MUTANTS = (
     Mutant("deploy/comparison/golden.py", 'arrays["logits"] = _narrow(recording.values[graph.outputs[0]][-1])', 'arrays["logits"] = _narrow(recording.values[graph.outputs[0]][0])', "tests/docs/test_golden.py tests/deploy/test_exchange.py"),
     # ---- simulators ----
     Mutant("simulators/reference.py", "self._check_range(node, value)\n", "", "tests/conformance tests/simulators tests/ir/test_types.py"),
-    Mutant("simulators/event_driven.py", "out[gate <= -events] -= value[gate <= -events]", "pass", _EVENTS),
+    Mutant("simulators/event_driven.py", "(-1, gate <= -events)", "(-1, gate < -events)", _EVENTS),
     Mutant("simulators/event_driven.py", "out[...] = own.v if op.after_reset else before", "out[...] = before", _EVENTS),
     Mutant("simulators/event_driven.py", "return int(np.abs(gate).sum())", "return int(np.count_nonzero(gate))", _EVENTS),
     Mutant("simulators/conformance/checking.py", 'for attempt in ("first", "second"):', 'for attempt in ("first",):', _CONFORMANCE),
@@ -229,7 +231,7 @@ MUTANTS = (
     Mutant("quantize/pytorch/integer_neuron.py", "on = np.array_equal(np.multiply(n, unit, out=quotient), block)", "on = True", "tests/quantize/test_reference.py tests/quantize/test_quantize.py"),
     # ---- model ----
     Mutant("model/capture/windows.py", "self._times(part, common // len(taps)) if windows.average", "part if windows.average", "tests/quantize/test_pools.py"),
-    Mutant("simulators/event_driven.py", "out[...] = np.iinfo(np.int64).min", "out[...] = 0", "tests/quantize/test_pools.py"),
+    Mutant("simulators/event_delivery.py", "out[...] = np.iinfo(np.int64).min", "out[...] = 0", "tests/quantize/test_pools.py"),
     Mutant("model/capture/repeatability.py", "if record != first.setdefault(showing.images, record):", "if False:", "tests/model/test_repeatability.py"),
     Mutant("model/neurons/simulate.py", "h > theta if rule.strict else h >= theta", "h >= theta", "tests/model/test_adapters.py tests/model/test_described.py"),
     Mutant("quantize/general_neuron.py", "math.floor(theta) + 1 if strict", "math.ceil(theta) if strict", "tests/model/test_adapters.py"),
@@ -250,4 +252,22 @@ MUTANTS = (
     Mutant("deploy/cli/validation_worker.py", "if odd:", "if False:", "tests/deploy/test_validate_cluster.py"),
     Mutant("deploy/cli/validation_job.py", '"model": identity,', '"model": None,', "tests/deploy/test_validate_command.py"),
     Mutant("deploy/cli/remaining.py", "* (self.total - self.done)", "* self.total", _VALIDATE),
+    # ---- costs ----
+    Mutant("costs/counting.py", "(outputs // op.groups)", "outputs", _COUNTS),
+    Mutant("costs/counting.py", "heights = (x != 0).astype(np.int64) if op.graded else np.abs(x)", "heights = (x != 0).astype(np.int64)", _COUNTS),
+    Mutant("costs/counting.py", "compares=size * (1 + op.ternary)", "compares=size", _COUNTS),
+    Mutant("costs/counting.py", "gamma + below <= op.reach", "gamma + below < op.reach", _COUNTS),
+    Mutant("costs/shapes.py", "starts = np.arange(outputs) * stride - padding", "starts = np.arange(outputs) * stride", _COUNTS),
+    Mutant("costs/bounds.py", "_constant(kind.range.magnitude, kind.shape)", "_constant(kind.range.hi, kind.shape)", _COUNTS),
+    Mutant("costs/traffic.py", "return Traffic(states=2 * steps * width.state)", "return Traffic(states=steps * width.state)", _COSTS),
+    Mutant("costs/traffic.py", "membrane = _signed(bounds.after)", "membrane = _signed(bounds.v)", _COSTS),
+    Mutant("costs/estimate.py", "if n not in dark}", "}", _COSTS),
+    Mutant("costs/estimate.py", "left[home[term.node]] -= _cost(term, table)", "pass", _COSTS),
+    Mutant("costs/models/papers.py", "return operations * min(first, second)", "return operations * first * second", "tests/costs/test_published.py"),
+    Mutant("costs/models/lemaire.py", "yield below[1], words * (1 - upper)", "yield below[1], words * upper", _COSTS),
+    Mutant("costs/models/spikingjelly.py", "yield Term(node.name, MOVED, Fraction(moved.states, BYTE), driven=False)", "pass", _COSTS),
+    Mutant("costs/prices.py", "if (value is None) != (grade is Grade.UNKNOWN):", "if False:", "tests/costs/test_prices.py"),
+    Mutant("costs/report.py", "if graph.firing and not any(", "if False and not any(", _COSTS),
+    Mutant("simulators/event_delivery.py", "* bool(met[oy, oz])", "* True", _COUNTS),
+    Mutant("simulators/event_delivery.py", 'tally["accumulates"] += events * row.size', 'tally["accumulates"] += row.size', _COUNTS),
 )  # fmt: skip

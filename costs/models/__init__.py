@@ -1,0 +1,1 @@
+"""Models of energy: each an equation over counts, with what it leaves out. None knows another."""

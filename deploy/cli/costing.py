@@ -1,0 +1,122 @@
+"""The command `cost`: what a network does on data, counted, and what that costs by whose prices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lapilli.deploy.cli.files import AsJson, NetworkFile
+from lapilli.deploy.cli.frame import print_json, printable
+from lapilli.deploy.cli.options import (
+    SIMULATORS,
+    BinBy,
+    Crop,
+    DataSource,
+    Frames,
+    Resize,
+    Sensor,
+    SkipUnreadable,
+    how_read,
+)
+from lapilli.deploy.cli.outputs import check_outputs, destination
+from lapilli.ir.errors import InputError
+
+if TYPE_CHECKING:
+    from lapilli.costs.report import CostReport
+    from lapilli.deploy.cli.image_set import Images
+    from lapilli.ir.network import Network
+    from lapilli.ir.tensor import IntArray
+
+
+def cost(
+    network: NetworkFile,
+    data: DataSource = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    prices: Annotated[
+        list[Path] | None, typer.Option(help="A file of prices of your own; repeat for several.")
+    ] = None,
+    simulator: Annotated[
+        str | None,
+        typer.Option("--simulator", "--on", help=f"{SIMULATORS} By default fast, if installed."),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="The .csv file to write: a row for each node.")
+    ] = None,
+    latex: Annotated[Path | None, typer.Option(help="The .tex file to write: one table.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images at a time.")] = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    frames: Frames = None,
+    bin_by: BinBy = None,
+    sensor: Sensor = None,
+    skip_unreadable: SkipUnreadable = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count what a network does, exactly, and price it by several models; docs/cost.md.
+
+    With --data on real images; without, in closed form and as bounds.
+    """
+    from lapilli.costs import pages
+    from lapilli.costs.report import bounded
+    from lapilli.export.native import load_network
+
+    written = [file for file in (csv, latex) if file is not None]
+    to_stream = check_outputs(written, [network, *(prices or ())])
+    loaded = load_network(network)
+    if data is None:
+        if prices or count is not None:
+            raise InputError("--prices and --count are for a run: name images with --data")
+        report = bounded(loaded.graph)
+    else:
+        from lapilli.deploy.cli.images import images_for
+
+        how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
+        given = images_for(loaded, data, how, count)
+        report = _measured(loaded, given, simulator, prices or [], batch, quiet=as_json)
+    for file, write in ((csv, pages.as_csv), (latex, pages.latex)):
+        if file is not None:
+            with destination(file) as path:
+                _write(path, write, report)
+    if as_json:
+        print_json(pages.facts(report), err=to_stream)
+    else:
+        typer.echo(printable(pages.text(report)), nl=False, err=to_stream)
+
+
+def _write(path: Path, write: Callable[[CostReport], str], report: CostReport) -> None:
+    from lapilli.export.atomic import write_atomic
+
+    write_atomic(path, write(report).encode())
+
+
+def _measured(
+    network: Network,
+    images: Images,
+    simulator: str | None,
+    prices: list[Path],
+    batch: int | None,
+    *,
+    quiet: bool,
+) -> CostReport:
+    from lapilli.costs.prices import read_tables
+    from lapilli.costs.report import measure
+    from lapilli.costs.values import watched
+    from lapilli.deploy.cli.progress import Bars
+    from lapilli.deploy.comparison.compare import affordable_batch
+    from lapilli.deploy.comparison.targets import target, usual
+
+    own = [table for file in prices for table in read_tables(file)]
+    size = batch or affordable_batch(watched(network.graph))
+    count = len(images.pixels)
+
+    def batches() -> Iterator[dict[str, IntArray]]:
+        for start in range(0, count, size):
+            yield network.encode(images.pixels[start : start + size])
+
+    with Bars(quiet=quiet) as bars:
+        on = target(simulator or usual(), bars.lava)
+        bars.stage("images", count)
+        return measure(network.graph, batches(), on, own_tables=own, progress=bars.advance)

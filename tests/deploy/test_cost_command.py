@@ -1,0 +1,119 @@
+"""`lapilli cost` from its command line: text, JSON, CSV, LaTeX; refusals of a sentence."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lapilli as lp
+from lapilli.costs import pages
+from lapilli.deploy.cli import frame
+from lapilli.deploy.cli.app import app
+from lapilli.export.native import save_network
+from lapilli.ir.errors import InputError
+from lapilli.ir.network import Network
+from lapilli.simulators.reference import Reference
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, net_chain: Callable[..., Network]) -> Path:
+    """A chain of convolutions and dense layers, images for it, and grey ones on which it rests."""
+    folder = tmp_path_factory.mktemp("cost")
+    save_network(net_chain(encoder=False), folder / "net.lapilli")
+    images = np.random.default_rng(2).integers(0, 256, (5, 2, 7, 6), np.uint8)
+    np.savez(folder / "images.npz", images=images)
+    np.savez(folder / "grey.npz", images=np.full_like(images, 128))
+    np.savez(folder / "wide.npz", images=images.repeat(2, -1))
+    (folder / "wrong.json").write_text('{"tables": [{"name": "a"}]}')
+    table = {"name": "papers-int8", "model": "papers", "prices": _prices()}
+    (folder / "twice.json").write_text(json.dumps({"tables": [table]}))
+    (folder / "mine.json").write_text(json.dumps({"tables": [{**table, "name": "mine"}]}))
+    return folder
+
+
+def _prices() -> dict[str, Any]:
+    told = {"unit": "pJ", "technology": "none", "source": "me", "year": 2026, "grade": "measured"}
+    return {key: {"value": 1, **told} for key in ("multiply-accumulate", "accumulate")}
+
+
+def _call(folder: Path, words: str) -> tuple[int, str, str]:
+    """Run `cost` on the network of `folder`; return status, standard output and error."""
+    held = io.BytesIO(), io.BytesIO()
+    out, err = (io.TextIOWrapper(stream) for stream in held)
+    given = [word.replace("@", f"{folder}/") for word in words.split()]
+    with redirect_stdout(out), redirect_stderr(err):
+        ended = frame.run(app, ["cost", str(folder / "net.lapilli"), *given])
+    for stream in (out, err):
+        stream.flush()
+    return ended, held[0].getvalue().decode(), held[1].getvalue().decode()
+
+
+def test_every_form_says_what_python_says(files: Path, tmp_path: Path) -> None:
+    network = lp.load(files / "net.lapilli")
+    images = np.load(files / "images.npz")["images"]
+    report = lp.cost(network, images[:4], on=Reference(), prices=[files / "mine.json"], batch=3)
+    words = "--data @images.npz --count 4 --on reference --batch 2 --prices @mine.json"
+    status, out, _ = _call(files, f"{words} --csv {tmp_path}/c.csv --latex {tmp_path}/t.tex")
+    assert status == 0
+    assert out == pages.text(report)
+    assert "measured" in out
+    assert (tmp_path / "c.csv").read_text() == pages.as_csv(report)
+    assert (tmp_path / "t.tex").read_text() == pages.latex(report)
+    status, out, _ = _call(files, f"{words} --json")
+    assert status == 0
+    assert json.loads(out) == json.loads(json.dumps(pages.facts(report)))
+    assert report.images == 4
+    assert report.total.multiplies > 0
+
+
+def test_standard_output_takes_one_file(files: Path) -> None:
+    status, out, err = _call(files, "--data @images.npz --on reference --csv -")
+    assert status == 0
+    assert out.startswith("node,op,images")
+    assert "energy of one image" in err
+
+
+def test_without_data_there_are_bounds(files: Path) -> None:
+    status, out, _ = _call(files, "")
+    assert status == 0
+    assert "bounds of an image" in out
+    assert out == pages.text(lp.cost(lp.load(files / "net.lapilli")))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--data @grey.npz", "no neuron fired on 5 images"),
+        ("--data @wide.npz", "images are 2 x 7 x 12, the network takes 2 x 7 x 6"),
+        ("--data @missing.npz", "there is none of this name"),
+        ("--data @images.npz --prices @missing.json", "missing.json: cannot be read"),
+        ("--data @images.npz --prices @wrong.json", "table 'a' does not say its model"),
+        ("--data @images.npz --prices @twice.json", "two tables of prices are called"),
+        ("--data @images.npz --on moon", "no simulator is called 'moon'"),
+        ("--prices @mine.json", "--prices and --count are for a run"),
+        ("--count 3", "--prices and --count are for a run"),
+        ("--data @images.npz --csv @net.lapilli", "is what is read"),
+        ("--data @images.npz --csv @", "is a folder"),
+        ("--data @images.npz --csv @a.csv --latex @a.csv", "would be written twice"),
+        ("--csv - --latex @a.csv", "standard output takes one file"),
+    ],
+)
+def test_refusals_are_a_sentence(files: Path, words: str, said: str) -> None:
+    status, out, err = _call(files, words if "--on" in words or "--data" not in words
+                             else f"{words} --on reference")  # fmt: skip
+    assert status == 2
+    assert said in " ".join(err.split())
+    assert "Traceback" not in err
+    assert not out
+
+
+def test_prices_in_python_need_a_run(files: Path) -> None:
+    with pytest.raises(InputError, match="prices are for a run"):
+        lp.cost(lp.load(files / "net.lapilli"), prices=[files / "mine.json"])
