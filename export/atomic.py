@@ -84,20 +84,26 @@ def check_new_folder(path: Path) -> None:
         OutputError: it has files in it, is no folder, or its parent is none that can be written.
     """
     try:
-        if path.is_dir():
-            if any(path.iterdir()):
-                raise OutputError(path, "has files in it: name a new folder, or an empty one")
-        elif path.exists() or path.is_symlink():
-            raise OutputError(path, "is a file: name a folder")
-        parent = Path(os.path.realpath(path)).parent
-        if not parent.is_dir():
-            raise OutputError(path, f"there is no folder {parent}: make it first")
-        if not os.access(parent, os.W_OK):
-            raise OutputError(path, f"{parent} is read-only: change that, or name another folder")
+        problem = _no_new_folder(path)
     except (OSError, ValueError) as error:
-        if isinstance(error, OutputError):
-            raise
         raise OutputError(path, _problem(error, path)) from error
+    if problem:
+        raise OutputError(path, problem)
+
+
+def _no_new_folder(path: Path) -> str | None:
+    """Say why files cannot go into a folder of this name; None if they can."""
+    parent = Path(os.path.realpath(path)).parent
+    if path.is_dir():
+        if any(path.iterdir()):
+            return "has files in it: name a new folder, or an empty one"
+    elif path.exists() or path.is_symlink():
+        return "is a file: name a folder"
+    if not parent.is_dir():
+        return f"there is no folder {parent}: make it first"
+    if not os.access(parent, os.W_OK):
+        return f"{parent} is read-only: change that, or name another folder"
+    return None
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:

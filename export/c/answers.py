@@ -57,8 +57,10 @@ class Answer:
             y: where the value goes.
         """
         match self.op:
-            case ops.Neuron() | ops.Membrane():
-                return self._neuron(x, at, state, y)
+            case ops.Neuron():
+                return self._neuron(self.op, None, x, at, state, y)
+            case ops.Membrane(neuron=neuron):
+                return self._neuron(neuron, self.op, x, at, state, y)
             case ops.Staircase(thresholds=thresholds):
                 return self._staircase(thresholds.shape[0], x, at, y)
             case ops.Relu():
@@ -85,38 +87,41 @@ class Answer:
             f"{y} = ({self.type.name})reached;",
         ]
 
-    def _neuron(self, x: str, at: Mapping[str, str], state: Mapping[str, str], y: str) -> list[str]:
-        op = self.op.neuron if isinstance(self.op, ops.Membrane) else self.op
-        if not isinstance(op, ops.Neuron):
-            raise TypeError(f"{op} has no membrane")
-        wide, said = self._wide(op), []
+    def _neuron(
+        self,
+        op: ops.Neuron,
+        shown: ops.Membrane | None,
+        x: str,
+        at: Mapping[str, str],
+        state: Mapping[str, str],
+        y: str,
+    ) -> list[str]:
+        """A step of a neuron; `shown` if it shows a membrane in place of its spikes."""
+        wide, member = self._wide(op), f"{y} = ({self.type.name})v;"
         u = shifted("x", op.fraction_bits)
         if "u" in state:
-            u = f"{self._decayed(state['u'], op, 'u', wide)} + {u}"
-        said += [f"const {wide.name} x = {x};", f"const {wide.name} u = {u};"]
+            u = f"{self._decayed(state['u'], op.du, 'u', wide)} + {u}"
+        said = [f"const {wide.name} x = {x};", f"const {wide.name} u = {u};"]
         if "u" in state:
             said.append(f"{state['u']} = ({self.states['u'].name})u;")
-        v = "u" if "v" not in state else f"{self._decayed(state['v'], op, 'v', wide)} + u"
+        v = "u" if "v" not in state else f"{self._decayed(state['v'], op.dv, 'v', wide)} + u"
         bias = self._constant("bias", op.bias, at)
         said.append(f"{wide.name} v = {v}{'' if bias == '0' else f' + {bias}'};")
-        reads = isinstance(self.op, ops.Membrane)
-        if reads and not self.op.after_reset:  # type: ignore[union-attr]
-            said.append(f"{y} = ({self.type.name})v;")
-        if not reads or (op.reset is not ops.Reset.NONE and self._goes_on(state)):
+        after = shown is not None and shown.after_reset
+        goes_on = ("v" in state or after) and op.reset is not ops.Reset.NONE
+        if shown is not None and not after:
+            said.append(member)
+        if shown is None or goes_on:
             said += self._fired(op, at)
-        if not reads:
+        if shown is None:
             said.append(f"{y} = ({self.type.name})s;")
-        if self._goes_on(state):
+        if goes_on:
             said += _after_reset(op, wide)
-        if reads and self.op.after_reset:  # type: ignore[union-attr]
-            said.append(f"{y} = ({self.type.name})v;")
+        if after:
+            said.append(member)
         if "v" in state:
             said.append(f"{state['v']} = ({self.states['v'].name})v;")
         return said
-
-    def _goes_on(self, state: Mapping[str, str]) -> bool:
-        """Whether anybody looks at the membrane after its reset."""
-        return "v" in state or (isinstance(self.op, ops.Membrane) and self.op.after_reset)
 
     def _fired(self, op: ops.Neuron, at: Mapping[str, str]) -> list[str]:
         threshold = self._constant("threshold", op.threshold, at)
@@ -129,9 +134,8 @@ class Answer:
             return f"{self.constants[role].name}[{at[role]}]"
         return literal(int(tensor.array.ravel()[0]))
 
-    def _decayed(self, place: str, op: ops.Neuron, which: str, wide: Integer) -> str:
+    def _decayed(self, place: str, d: int, which: str, wide: Integer) -> str:
         """What a step leaves of a state, toward zero, as C divides."""
-        d = op.du if which == "u" else op.dv
         kept, r = ops.DECAY_ONE - d, self.states[which].values
         if d == 0:
             return place
