@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import permutations
 from typing import TypeAlias
 
 from typing_extensions import assert_never
@@ -17,6 +16,7 @@ from typing_extensions import assert_never
 from lapilli.export.c import elements, products, synapses
 from lapilli.export.c.answers import Answering, answer
 from lapilli.export.c.constants import Constant
+from lapilli.export.c.fusing import read_alone
 from lapilli.export.c.integers import Integer, holding
 from lapilli.export.c.rows import Row
 from lapilli.export.c.stage import Memory, Operand, Stage
@@ -25,7 +25,6 @@ from lapilli.export.c.words import identifiers
 from lapilli.ir import ops
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.tensor import IntTensor
 
 Rows: TypeAlias = ops.Weighted | ops.SpikeMatmul | ops.ShiftSum
 Elementwise: TypeAlias = (
@@ -208,7 +207,7 @@ class _Planner:
                 assert_never(op)
 
     def _row(self, node: Node, op: Rows) -> None:
-        alone = self._read_alone(node, op)
+        alone = read_alone(self.graph, self.readers, node)
         order, axis, last = alone.order, alone.axis, alone.last
         own, name = self.graph.types[node.name], (last or node).name
         operands = self._operands(node.inputs)
@@ -239,73 +238,6 @@ class _Planner:
                 tuple(row.code.lines),
             )
         )
-
-    def _read_alone(self, node: Node, op: Rows) -> _Alone:
-        """How a row function lays its value out, so that what alone reads it is fused with it."""
-        rank = len(self._shape(node.name))
-        axis = 0 if isinstance(op, ops.Conv2d) else rank - 1
-        places = tuple(a for a in range(rank) if a != axis)
-        orders = [places] if isinstance(op, ops.Conv2d) else permutations(places)
-        for order in orders:
-            chain, last = self._chain(node, View.whole("", self._shape(node.name), (*order, axis)))
-            if last is not None:
-                return _Alone(order, axis, chain, last)
-        return _Alone(places, axis, (), None)
-
-    def _chain(self, node: Node, view: View) -> tuple[tuple[Node, ...], Node | None]:
-        """The wiring, and the node behind it, that alone read a node's value as a current."""
-        chain: list[Node] = []
-        while True:
-            readers = self.readers.get(node.name, [])
-            if node.name in self.graph.outputs or len(readers) != 1:
-                return (), None
-            (node,) = readers
-            if isinstance(node.op, Answering):
-                scalar = all(t.array.size == 1 for t in _tensors(node.op))
-                return (tuple(chain), node) if scalar or not chain else ((), None)
-            if not isinstance(node.op, ops.Reshape | ops.Permute | ops.Delay):
-                return (), None
-            moved = wired(node.op, view)
-            if moved is None:
-                return (), None
-            view = moved
-            chain.append(node)
-
-
-@dataclass(frozen=True, slots=True)
-class _Alone:
-    """The layout of a row function: its places' order, its row's axis, and who alone reads it."""
-
-    order: tuple[int, ...]
-    axis: int
-    chain: tuple[Node, ...]
-    last: Node | None
-
-    def view(self, value: View) -> View:
-        """The value as the last of them shows it."""
-        for node in self.chain:
-            if not isinstance(node.op, ops.Reshape | ops.Permute | ops.Delay):
-                raise TypeError(f"{node.name} is no wiring")
-            moved = wired(node.op, value)
-            if moved is None:
-                raise TypeError(f"{node.name} moves data")
-            value = moved
-        return value
-
-
-def _tensors(op: Answering) -> tuple[IntTensor, ...]:
-    """The constants of a node that might differ from element to element."""
-    match op:
-        case ops.Neuron(threshold=threshold, bias=bias):
-            return threshold, bias
-        case ops.Membrane(neuron=neuron):
-            return neuron.threshold, neuron.bias
-        case ops.Staircase(thresholds=thresholds):
-            return (IntTensor(thresholds.array[0]),)
-        case ops.Relu():
-            return ()
-        case _:
-            assert_never(op)
 
 
 def _write_row(row: Row, op: Rows) -> None:

@@ -37,15 +37,15 @@ def identifiers(names: Iterable[str]) -> dict[str, str]:
     {'fc1.lif': 'fc1_lif', 'fc1_lif': 'fc1_lif_2', '2': 'n2'}
     """
     found: dict[str, str] = {}
-    taken = set(_KEYWORDS)
+    taken = set(_KEYWORDS)  # in small letters: macros have but large ones
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "node"
         plain = plain if plain[0].isalpha() else f"n{plain}"
         chosen, count = plain, 1
-        while chosen in taken:
+        while chosen.lower() in taken:
             count += 1
             chosen = f"{plain}_{count}"
-        taken.add(chosen)
+        taken.add(chosen.lower())
         found[name] = chosen
     return found
 

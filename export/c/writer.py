@@ -1,9 +1,9 @@
 """The folder of `lapilli export --c`: portable C, its golden vectors, and a program that compares.
 
-Reading order: `planning` (what becomes a function), `views` (what wiring costs: nothing), `rows`,
-`synapses`, `products`, `elements` and `answers` (what is in a function), `memory` (where values
-lie), `sources` (the files), `vectors` and `checking` (the proof beside them), this file (the
-folder).
+Reading order: `planning` and `fusing` (what becomes a function), `views` (what wiring costs:
+nothing), `rows`, `synapses`, `products`, `elements` and `answers` (what is in a function), `memory`
+(where values lie), `sources`, `header` and `functions` (the files), `vectors` and `checking` (the
+proof beside them), this file (the folder).
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from pathlib import Path
 
 from lapilli.export.atomic import write_folder
 from lapilli.export.c import checking
+from lapilli.export.c import vectors as golden
+from lapilli.export.c.functions import functions
+from lapilli.export.c.header import header
 from lapilli.export.c.memory import Layout
-from lapilli.export.c.sources import Sources, sources
-from lapilli.export.c.vectors import Vectors, compared, header
+from lapilli.export.c.sources import Sources, sources, weights
+from lapilli.export.c.vectors import Vectors
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.network import Network
 
@@ -78,17 +81,17 @@ def save_c(
     made = sources(network.graph, name)
     check_limits(made, limits or Limits())
     files = {
-        f"{name}.h": made.header(_about(network)),
-        f"{name}.c": made.code(),
-        f"{name}_weights.h": made.weights(),
-        "golden.h": header(made, vectors),
+        f"{name}.h": header(made, _about(network)),
+        f"{name}.c": functions(made),
+        f"{name}_weights.h": weights(made),
+        "golden.h": golden.header(made, vectors),
         "main.c": checking.main(made),
         "Makefile": checking.makefile(made),
     }
     write_folder(folder, {file: text.encode("ascii") for file, text in files.items()})
     return Written(
         tuple(files), made.flash, made.sample.bytes, made.step.bytes,
-        2 * compared(made, vectors), vectors.samples,
+        2 * golden.compared(made, vectors), vectors.samples,
     )  # fmt: skip
 
 

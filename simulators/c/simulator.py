@@ -19,7 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lapilli.export.c.sources import Sources, sources
+from lapilli.export.c.functions import functions
+from lapilli.export.c.header import header
+from lapilli.export.c.sources import Sources, sources, weights
 from lapilli.export.c.vectors import is_still
 from lapilli.ir.errors import RangeError, SimulatorFailedError, SimulatorUnavailableError
 from lapilli.ir.graph import Graph
@@ -75,9 +77,9 @@ class PortableC:
         compiled = Compiled(graph, made, folder, self.step)
         weakref.finalize(compiled, shutil.rmtree, folder, ignore_errors=True)
         files = {
-            f"{NAME}.h": made.header(),
-            f"{NAME}_weights.h": made.weights(),
-            f"{NAME}.c": made.code(),
+            f"{NAME}.h": header(made),
+            f"{NAME}_weights.h": weights(made),
+            f"{NAME}.c": functions(made),
             "record.c": recorder(made),
         }
         for file, text in files.items():

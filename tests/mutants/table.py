@@ -128,7 +128,7 @@ MUTANTS = (
     Mutant("export/c/answers.py", "after = shown is not None and shown.after_reset", "after = False", _C),
     Mutant("export/c/constants.py", "bits = (_range(values) | IntRange(-1, 0)).bits", "bits = _range(values).bits", _C),
     Mutant("export/c/synapses.py", "x, exponent = row.given[0].range | _ZERO, op.weight.exponent", "x, exponent = row.given[0].range | _ZERO, 0", _C),
-    Mutant("export/c/sources.py", '"        return 1;",', '"        steps_done = 0;",', _C),
+    Mutant("export/c/functions.py", '"        return 1;",', '"        steps_done = 0;",', _C),
     Mutant("export/c/views.py", "if outer != n * inner:", "if False:", _C),
     Mutant("export/c/writer.py", "layout.bytes > limit", "layout.bytes > 2 * limit", _C),
     Mutant("simulators/onnx.py", 'if facts["digest"] != graph.digest:', "if False:", _ONNX),
