@@ -6,7 +6,7 @@ ARGS   ?=
 # `make demo TORCH_BACKEND=cpu`: PyTorch without the gigabytes of CUDA that pip takes on Linux.
 TORCH_BACKEND ?=
 
-.PHONY: demo test test-long random-graphs fuzz monkey mutants lava-dl lint format adapters coverage accuracy runtimes sizes targets train soak lava-dl-full clean
+.PHONY: demo test test-long random-graphs c-check embedded fuzz monkey mutants lava-dl lint format adapters coverage accuracy runtimes sizes targets train soak lava-dl-full clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,8 @@ help:
 	@echo "make test     every test (ARGS=... for pytest)"
 	@echo "make test-long  what takes longer: every row of docs/coverage.md"
 	@echo "make random-graphs  1000 random graphs that each simulator takes (ARGS=names, --enough N)"
+	@echo "make c-check  portable C under gcc and clang: conformance, 1000 random graphs, sanitizers, families"
+	@echo "make embedded  the digits networks in C on a Cortex-M4 and an RV32 of QEMU (fetches Debian packages; says which)"
 	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
 	@echo "make mutants  planted faults, each of which tests must notice (about 15 minutes; ARGS=words)"
 	@echo "make monkey   2000 spoiled calls of every command (ARGS=--count N)"
@@ -73,6 +75,12 @@ test-long: $(VENV)/.lava-dl
 
 random-graphs: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.surveys.random_graphs $(ARGS)
+
+c-check: $(VENV)/.installed
+	$(BIN)/python -m lapilli.deploy.surveys.c_check $(ARGS)
+
+embedded: $(VENV)/.installed
+	$(BIN)/python -m lapilli.deploy.surveys.embedded model/checkpoints/digits_spikformer.safetensors model/checkpoints/digits_spike_driven.safetensors $(ARGS)
 
 fuzz: $(VENV)/.installed
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)

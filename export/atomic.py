@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,6 +75,57 @@ def make_folder(path: Path) -> None:
         raise OutputError(path, "is a file: name a folder") from error
     except (OSError, ValueError) as error:
         raise OutputError(path, _problem(error, path)) from error
+
+
+def check_new_folder(path: Path) -> None:
+    """Refuse a folder that `write_folder` would not write, before any work is done for it.
+
+    Raises:
+        OutputError: it has files in it, is no folder, or its parent is none that can be written.
+    """
+    try:
+        problem = _no_new_folder(path)
+    except (OSError, ValueError) as error:
+        raise OutputError(path, _problem(error, path)) from error
+    if problem:
+        raise OutputError(path, problem)
+
+
+def _no_new_folder(path: Path) -> str | None:
+    """Say why files cannot go into a folder of this name; None if they can."""
+    parent = Path(os.path.realpath(path)).parent
+    if path.is_dir():
+        if any(path.iterdir()):
+            return "has files in it: name a new folder, or an empty one"
+    elif path.exists() or path.is_symlink():
+        return "is a file: name a folder"
+    if not parent.is_dir():
+        return f"there is no folder {parent}: make it first"
+    if not os.access(parent, os.W_OK):
+        return f"{parent} is read-only: change that, or name another folder"
+    return None
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files, through a temporary one beside it: whole or not at all.
+
+    Raises:
+        OutputError: as `check_new_folder`, or the system refuses; nothing is left behind.
+    """
+    check_new_folder(path)
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".lapilli-{secrets.token_hex(8)}")
+    try:
+        temporary.mkdir()
+        for name, data in files.items():
+            (temporary / name).write_bytes(data)
+        if target.is_dir():
+            target.rmdir()  # it is empty
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(path, _problem(error, target)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # gone after the replacement
 
 
 def _target(path: Path) -> tuple[Path, os.stat_result | None]:

@@ -70,8 +70,22 @@ def examine() -> list[Prerequisite]:
         version = metadata.version(package) if found else None
         remedy = "" if found else f"pip install 'lapilli[{extra}]'"
         findings.append(Prerequisite(package, gives, version, remedy))
+    findings.append(_c())
     findings.append(_lava())
     return findings
+
+
+def _c() -> Prerequisite:
+    """The C compiler that the simulator `c` would take; several say what they are."""
+    from lapilli.simulators.c import COMPILERS, compiler
+
+    gives, found = "the c simulator", compiler()
+    if found is None:
+        remedy = (
+            f"install gcc or clang, or name a compiler in CC (looked for: {' '.join(COMPILERS)})"
+        )
+        return Prerequisite("C compiler", gives, None, remedy)
+    return Prerequisite("C compiler", gives, found)
 
 
 def _lava() -> Prerequisite:

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from lapilli.deploy.cli import portable_c
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.frame import print_json as print_json
 from lapilli.deploy.cli.frame import printable
 from lapilli.deploy.cli.outputs import check_outputs, destination
+from lapilli.export.atomic import check_new_folder
 from lapilli.export.nir.write.flavour import Flavour
 from lapilli.ir.targets.table import NAMES, named
 
@@ -141,6 +143,12 @@ def export(
     flavour: Annotated[
         Flavour, typer.Option(help="For whom: integers as they are; every importer; chain readers.")
     ] = Flavour.CANONICAL,
+    c: portable_c.Folder = None,
+    c_name: portable_c.Name = "network",
+    c_flash: portable_c.Flash = None,
+    c_ram: portable_c.Ram = None,
+    c_step_ram: portable_c.StepRam = None,
+    golden: portable_c.Golden = None,
     memory_limit: MemoryLimit = None,
     as_json: AsJson = False,
 ) -> None:
@@ -149,9 +157,11 @@ def export(
     from lapilli.export.native import load_network
 
     outputs = [file for file in (nir, net, onnx, onnx_step) if file is not None]
-    if not outputs:
-        raise typer.BadParameter("nothing to write: give --nir, --onnx, --onnx-step or --net")
+    if not outputs and c is None:
+        raise typer.BadParameter("nothing to write: give --nir, --onnx, --onnx-step, --net or --c")
     to_stream = check_outputs(outputs, [network])
+    if c is not None:
+        check_new_folder(c)
     loaded = load_network(network)
     written: list[dict[str, Any]] = []
     if nir is not None:
@@ -184,6 +194,9 @@ def export(
             with destination(output) as file:
                 model = save_onnx(loaded, file, step=step, inlined=inlined)
             written.append({"file": str(output), **report.onnx_facts(model)})
+    if c is not None:
+        kib = (c_flash, c_ram, c_step_ram)
+        written.append(portable_c.write_c(loaded, c, c_name, golden, kib))
     if as_json:
         print_json({"files": written}, err=to_stream)
         return

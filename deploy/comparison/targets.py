@@ -21,6 +21,7 @@ _CLASSES = {
     "reference": "lapilli.simulators.reference:Reference",
     "event-driven": "lapilli.simulators.event_driven:EventDriven",
     "fast": "lapilli.simulators.fast:Fast",
+    "c": "lapilli.simulators.c:PortableC",
     "lava": "lapilli.simulators.lava.host.adapter:Lava",
     "lava-stock": "lapilli.simulators.lava.host.stock:StockLava",
     "nir": "lapilli.simulators.nir.nirtorch:Nir",

@@ -18,6 +18,7 @@ from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import Fired, State, evaluate, integrate
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import TensorType
+from lapilli.simulators.c import PortableC, compiler
 from lapilli.simulators.conformance import CASES, Case, check
 from lapilli.simulators.conformance.general_cases import GENERAL
 from lapilli.simulators.event_driven import EventDriven
@@ -33,6 +34,7 @@ from lapilli.simulators.protocol import Executable, Simulator
 from lapilli.simulators.reference import Reference
 
 Inputs = tuple[IntArray, ...]
+_C = ("-std=c99", "-O0")  # compiled in less time; tests/simulators/test_c.py takes -O2
 SIMULATORS: tuple[Simulator, ...] = (
     Reference(),
     EventDriven(),
@@ -41,12 +43,16 @@ SIMULATORS: tuple[Simulator, ...] = (
     Onnx("onnx-inlined", inlined=True),
     Onnx("onnx-step", step=True),
     Onnx("onnx-step-inlined", step=True, inlined=True),
+    PortableC(options=_C),
+    PortableC("c-step", step=True, options=_C),
 )
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS, ids=lambda s: s.name)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_agrees_with_the_reference(simulator: Simulator, case: Case) -> None:
+    if isinstance(simulator, PortableC) and compiler() is None:
+        pytest.skip("no C compiler is installed")
     assert check(simulator, case) > 0
 
 

@@ -13,6 +13,7 @@ from lapilli.ir import ops
 from lapilli.model.digits import PREPROCESSING, TEST_IMAGES, Split, load_digits
 from lapilli.model.loading.checkpoint import Checkpoint, build
 from lapilli.quantize import Quantized, quantize
+from lapilli.simulators.c import PortableC, compiler
 from lapilli.simulators.lava.host.adapter import Lava
 from lapilli.simulators.nir.nirtorch import Nir, NirTorch
 from lapilli.simulators.nir.snntorch import SnnTorch
@@ -45,6 +46,19 @@ def test_integers_answer_as_well_as_floats(
     floats = PREPROCESSING.right(build(checkpoint(model)), test_split.images, test_split.labels)
     assert floats >= 0.97 * TEST_IMAGES
     assert floats - integers <= 2
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C compiler is installed")
+@pytest.mark.parametrize("model", MODELS)
+def test_portable_c_fires_every_spike_of_pytorch(
+    quantized: Get, test_split: Split, model: str
+) -> None:
+    q = quantized(model)
+    simulator = PortableC(step=model == "spikformer")  # each way to call once
+    found = compare(q.network, q.reference, simulator.compile(q.network.graph), test_split.images)
+    found.require()
+    assert found.images == TEST_IMAGES
+    assert found.compared > 20_000_000
 
 
 @pytest.mark.lava

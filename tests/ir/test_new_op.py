@@ -39,6 +39,7 @@ _ALL = {
     "ir/passes/binary/lowering.py",
     "ir/passes/binary/sizes.py",
     "export/net/writer.py",
+    "export/c/planning.py",
     "export/onnx/ops.py",
     "export/nir/write/lowering.py",
     "simulators/lava/worker/lowering.py",

@@ -31,6 +31,7 @@ _BINARY = (
 )
 _COMPARE = "tests/deploy/test_vacuity.py tests/deploy/test_batches.py tests/end_to_end/test_planted_faults.py"
 _EVENTS = f"{_CONFORMANCE} tests/simulators/test_event_driven.py"
+_C = f"tests/export/test_c.py tests/simulators/test_c.py {_CONFORMANCE}"
 _ONNX = "tests/simulators/test_onnx_runtime.py tests/export/test_onnx.py"
 _FILE = (
     "tests/export/test_file.py tests/export/test_file_damage.py tests/export/test_file_versions.py"
@@ -132,6 +133,14 @@ MUTANTS = (
     Mutant("simulators/fast/kernels/firing.py", 'icmp_signed(">=", v,', 'icmp_signed(">", v,', _FAST),
     Mutant("simulators/fast/kernels/firing.py", "builder.select(negative, rounding, zero)", "zero", _FAST),
     Mutant("simulators/fast/kernels/adding.py", "builder.zext(low, sums)", "builder.sext(low, sums)", _FAST),
+    Mutant("export/c/memory.py", "self.stage <= other.last and other.stage", "other.stage", _C),
+    Mutant("export/c/rows.py", "if (t == 0 || a_step != 0)", "if (t == 0)", _C),
+    Mutant("export/c/answers.py", "after = shown is not None and shown.after_reset", "after = False", _C),
+    Mutant("export/c/constants.py", "bits = (_range(values) | IntRange(-1, 0)).bits", "bits = _range(values).bits", _C),
+    Mutant("export/c/synapses.py", "x, exponent = row.given[0].range | _ZERO, op.weight.exponent", "x, exponent = row.given[0].range | _ZERO, 0", _C),
+    Mutant("export/c/functions.py", '"        return 1;",', '"        steps_done = 0;",', _C),
+    Mutant("export/c/views.py", "if outer != n * inner:", "if False:", _C),
+    Mutant("export/c/writer.py", "layout.bytes > limit", "layout.bytes > 2 * limit", _C),
     Mutant("simulators/onnx.py", 'if facts["digest"] != graph.digest:', "if False:", _ONNX),
     Mutant("export/onnx/products.py", "SATURATES = 128", "SATURATES = 255", _ONNX),
     Mutant("export/onnx/products.py", "activation.lo >= 0 and ", "", _ONNX),
