@@ -12,6 +12,7 @@ from lapilli.deploy.surveys.c_check import SANITIZED, STRICT, BothWays
 from lapilli.ir.errors import RangeError, SimulatorFailedError, SimulatorUnavailableError
 from lapilli.simulators.c import PortableC, compiler
 from lapilli.simulators.conformance import CASES, check
+from lapilli.simulators.conformance.general_cases import GENERAL
 from lapilli.simulators.conformance.random_graphs import random_case
 
 GRAPHS = 30
@@ -22,6 +23,13 @@ needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler is
 @pytest.mark.parametrize("seed", range(GRAPHS))
 def test_random_graphs_are_exact_both_ways_without_a_warning(seed: int) -> None:
     assert check(BothWays(), random_case(seed)) > 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", [name for name, *_ in GENERAL])
+def test_neurons_of_many_constants_are_exact_both_ways(name: str) -> None:
+    (case,) = (c for c in CASES if c.name == name)
+    assert check(BothWays(options=(*STRICT, *SANITIZED)), case) > 0
 
 
 @needs_compiler
