@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
 from lapilli.export.native import load_network
@@ -71,7 +72,7 @@ def quiet(network: Network, inputs: Mapping[str, IntArray], way: str) -> Callabl
     return run
 
 
-def in_batches(made: Any, inputs: Mapping[str, IntArray], batch: int) -> None:
+def in_batches(made: Any, inputs: Mapping[str, npt.NDArray[Any]], batch: int) -> None:
     """All images through a session."""
     images = next(iter(inputs.values())).shape[1]
     for b in range(0, images, batch):
