@@ -260,7 +260,7 @@ def test_doctor_lists_everything(folder: Path) -> None:
     importers = {"nirtorch", "snntorch", "spikingjelly", "norse"}
     files = {"nir", "h5py", "onnx", "onnxruntime", "pyarrow"}
     packages = {"torch", "scikit-learn", "scipy", "uv", "numba", "distributed", *files, *importers}
-    assert names == {"python", "lava", *packages}
+    assert names == {"python", "C compiler", "lava", *packages}
     assert done.returncode == int(any(f["broken"] for f in told["findings"]))
     assert all(f["remedy"] for f in told["findings"] if f["broken"] or f["version"] is None)
 
