@@ -268,7 +268,7 @@ MUTANTS = (
     Mutant("costs/counting.py", "compares=size * (1 + op.ternary)", "compares=size", _COUNTS),
     Mutant("costs/counting.py", "gamma + below <= op.reach", "gamma + below < op.reach", _COUNTS),
     Mutant("costs/shapes.py", "starts = np.arange(outputs) * stride - padding", "starts = np.arange(outputs) * stride", _COUNTS),
-    Mutant("costs/bounds.py", "_constant(kind.range.magnitude, kind.shape)", "_constant(kind.range.hi, kind.shape)", _COUNTS),
+    Mutant("costs/bounds.py", "_constant(kind.range.magnitude, graph.T, kind.shape)", "_constant(kind.range.hi, graph.T, kind.shape)", _COUNTS),
     Mutant("costs/traffic.py", "return Traffic(states=2 * steps * width.state)", "return Traffic(states=steps * width.state)", _COSTS),
     Mutant("costs/traffic.py", "membrane = _signed(bounds.after)", "membrane = _signed(bounds.v)", _COSTS),
     Mutant("costs/estimate.py", "if n not in dark}", "}", _COSTS),
