@@ -25,7 +25,8 @@ def _of(measured: Measured, node: Node) -> Iterator[Term]:
     if isinstance(node.op, ops.Weighted):
         yield Term(node.name, MOVED, Fraction(moved.biases, BYTE), driven=False)
         if binary[0]:
-            yield Term(node.name, AC, Fraction(counted.accumulates), driven=True)
+            added = counted.accumulates + counted.multiplies  # of an image of zeros and ones
+            yield Term(node.name, AC, Fraction(added), driven=True)
             yield Term(node.name, MOVED, Fraction(moved.weights, BYTE), driven=True)
         else:
             operations = measured.dense[node.name].operations * measured.steps

@@ -42,6 +42,9 @@ def cost(
         str | None,
         typer.Option("--simulator", "--on", help=f"{SIMULATORS} By default fast, if installed."),
     ] = None,
+    chip: Annotated[
+        str, typer.Option(help="Cut it onto cores, too: loihi1, loihi2, or your own FILE.json.")
+    ] = "",
     csv: Annotated[
         Path | None, typer.Option(help="The .csv file to write: a row for each node.")
     ] = None,
@@ -59,12 +62,14 @@ def cost(
 
     With --data on real images; without, in closed form and as bounds.
     """
-    from lapilli.costs import pages
+    from lapilli.costs import chips, pages
+    from lapilli.costs.cores import cores_of
     from lapilli.costs.report import bounded
     from lapilli.export.native import load_network
 
     written = [file for file in (csv, latex) if file is not None]
     to_stream = check_outputs(written, [network, *(prices or ())])
+    described = chips.chip(chip) if chip else None
     loaded = load_network(network)
     if data is None:
         if prices or count is not None:
@@ -80,10 +85,15 @@ def cost(
         if file is not None:
             with destination(file) as path:
                 _write(path, write, report)
+    facts, text = pages.facts(report), pages.text(report)
+    if described is not None:
+        found = cores_of(loaded.graph, *described)
+        facts["cores"] = pages.core_facts(found, report)
+        text += pages.core_text(found, report)
     if as_json:
-        print_json(pages.facts(report), err=to_stream)
+        print_json(facts, err=to_stream)
     else:
-        typer.echo(printable(pages.text(report)), nl=False, err=to_stream)
+        typer.echo(printable(text), nl=False, err=to_stream)
 
 
 def _write(path: Path, write: Callable[[CostReport], str], report: CostReport) -> None:

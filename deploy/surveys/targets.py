@@ -37,7 +37,7 @@ bits there and what to do. The file keeps the target's name and the bits proved;
 `Network` of it (load, run, compare, export) has them proved again. `lapilli inspect net.lapilli`
 prints the widest of each register, `--certificate TARGET` every node, against any target. A
 certificate is of widths. Which neurons are none of Lava's own is another question (*simulator
-only*), and so is room: cores, axons, memory.
+only*), and so is room: cores, axons, memory, below.
 
 *Value*: of any node at any step. *Partial sums*: in any order of addition. *Input of one step*:
 what synapses give a neuron, behind the shift by its fraction bits; at 9 of them, 21 bits and a
@@ -50,6 +50,14 @@ hand" are papers that use the chip, and articles; "unknown" is not checked, and 
 says so.
 
 | target | register | bits | grade | source |
+|---|---|---|---|---|
+"""
+_ROOM = """
+## How much room there is
+
+`lapilli cost net.lapilli --chip NAME` cuts a network onto such cores (docs/cost.md).
+
+| target | what | how many | grade | source |
 |---|---|---|---|---|
 """
 _LOOSE = """## How loose the proofs are
@@ -84,6 +92,20 @@ def about() -> str:
         for t in TARGETS
     ]
     return "\n".join(["", *lines, ""])
+
+
+def room() -> str:
+    """A row for each resource of each chip."""
+    rows = [
+        (target.name, name, figure, figure.grade.value, figure.source)
+        for target in TARGETS
+        if (cores := target.cores) is not None
+        for name, figure in [
+            ("cores of a chip", cores.count),
+            *((f"{resource.value} of a core", f) for resource, f in cores.each.items()),
+        ]
+    ]
+    return _ROOM + "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows) + "\n"
 
 
 def seen_by_proved(graph: Graph, inputs: Mapping[str, IntArray]) -> Iterator[tuple[Need, int]]:
@@ -123,7 +145,9 @@ def row(name: str) -> str:
 
 def page() -> str:
     """The whole page."""
-    return _HEAD + limits() + about() + _LOOSE + "".join(f"{row(name)}\n" for name in SMALL)
+    return (
+        _HEAD + limits() + about() + room() + _LOOSE + "".join(f"{row(name)}\n" for name in SMALL)
+    )
 
 
 if __name__ == "__main__":

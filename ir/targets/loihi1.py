@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from lapilli.ir.targets.target import Grade, Limit, Register, Sign, Target
+from lapilli.ir.targets.target import (
+    Cores,
+    Figure,
+    Grade,
+    Limit,
+    Register,
+    Resource,
+    Sign,
+    Target,
+)
 
 # Each is used on its own, too: Lava's and lava-dl's neurons have these registers.
 WEIGHT = Limit(
@@ -37,6 +46,19 @@ BIAS = Limit(
     "nengo-loihi 1.1.0, discretize.py: BIAS_MAN_MAX",
     grade=Grade.MODEL_CODE,
 )
+_NENGO = "nengo-loihi e564f66, block.py"
+CORES = Cores(
+    count=Figure.known(128, f"{_NENGO}; Davies et al., IEEE Micro 2018", Grade.MODEL_CODE),
+    each={
+        Resource.NEURONS: Figure.known(1024, f"{_NENGO}: MAX_COMPARTMENTS", Grade.MODEL_CODE),
+        Resource.AXONS_IN: Figure.known(4096, f"{_NENGO}: MAX_IN_AXONS", Grade.MODEL_CODE),
+        Resource.AXONS_OUT: Figure.known(4096, f"{_NENGO}: MAX_OUT_AXONS", Grade.MODEL_CODE),
+        Resource.SYNAPSES: Figure.known(
+            16384 * 64, f"{_NENGO}: MAX_SYNAPSE_BITS, 16384 words of 64 bits", Grade.MODEL_CODE
+        ),
+    },
+    systems={},
+)
 LOIHI1 = Target(
     name="loihi1",
     about="registers of Intel's first Loihi, for states of its neurons",
@@ -48,4 +70,5 @@ LOIHI1 = Target(
         Register.BIAS: BIAS,
     },
     stock=True,
+    cores=CORES,
 )

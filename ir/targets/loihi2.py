@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
-from lapilli.ir.targets.target import Grade, Limit, Register, Target, Unknown
+from lapilli.ir.targets.target import (
+    Cores,
+    Figure,
+    Grade,
+    Limit,
+    Register,
+    Resource,
+    Target,
+    Unknown,
+)
 
 _PAPERS = "arXiv:2502.01330, arXiv:2503.18002: weights of 8 bits, activations of 16 and 24"
+CORES = Cores(
+    count=Figure.known(
+        120, "lava-nc 0.10.0, constants.py: 120 and 128 virtual cores; papers say either",
+        Grade.SECOND_HAND, high=128,
+    ),
+    each={
+        Resource.NEURONS: Figure.known(8192, "fuse.wikichip.org: at most", Grade.SECOND_HAND),
+        Resource.AXONS_IN: Figure.unknown(),
+        Resource.AXONS_OUT: Figure.unknown(),
+        Resource.SYNAPSES: Figure.unknown(),
+    },
+    systems={"Oheo Gulch": 1, "Kapoho Point": 8, "Hala Point": 1152},
+)  # fmt: skip
 LOIHI2 = Target(
     name="loihi2",
     about="what is public of Intel's Loihi 2; a certificate says what is not",
@@ -19,4 +41,5 @@ LOIHI2 = Target(
         Register.THRESHOLD: Unknown(),
         Register.BIAS: Unknown(),
     },
+    cores=CORES,
 )  # fmt: skip

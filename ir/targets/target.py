@@ -1,4 +1,4 @@
-"""How wide a target holds which numbers, who says so, and how far that can be trusted."""
+"""How wide a target holds which numbers, how much room it has, and who says so."""
 
 from __future__ import annotations
 
@@ -100,6 +100,55 @@ class Unknown:
         return "unknown"
 
 
+class Resource(enum.Enum):
+    """What a core has so much of; the value is what pages call it."""
+
+    NEURONS = "neurons"
+    AXONS_IN = "input axons"  # sources that it hears
+    AXONS_OUT = "output axons"  # pairs of a neuron of its own and a core that hears it
+    SYNAPSES = "bits of synapses"  # weights, each as often as the core stores it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A number of a chip, from `low` to `high` where sources differ; both None if unknown."""
+
+    low: int | None
+    high: int | None
+    source: str
+    grade: Grade
+
+    @classmethod
+    def known(cls, value: int, source: str, grade: Grade, high: int | None = None) -> Figure:
+        """Return one number, or a range."""
+        return cls(low=value, high=value if high is None else high, source=source, grade=grade)
+
+    @classmethod
+    def unknown(cls) -> Figure:
+        """Return what nobody says."""
+        return cls(low=None, high=None, source="no public figure found", grade=Grade.UNKNOWN)
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return "unknown"
+        return f"{self.low:,}" if self.low == self.high else f"{self.low:,} to {self.high:,}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cores:
+    """Of a chip whose cores are alike.
+
+    Attributes:
+        count: cores of a chip.
+        each: what a core has, by resource; all of them are named.
+        systems: chips of what can be had, by name, the smallest first.
+    """
+
+    count: Figure
+    each: Mapping[Resource, Figure]
+    systems: Mapping[str, int]
+
+
 def _signed_bits(values: IntRange) -> int:
     return (values | IntRange(-1, 0)).bits
 
@@ -115,6 +164,7 @@ class Target:
         weight_bits, input_bits: most that `quantize` makes of a weight, and of a pixel.
         gives_up: whether states and weights give up bits so that all fits, or it is refused.
         stock: weights give up bits before a neuron takes a state that stock neurons do not have.
+        cores: how much room there is; None of what has no cores.
     """
 
     name: str
@@ -124,6 +174,7 @@ class Target:
     input_bits: int = 16
     gives_up: bool = True
     stock: bool = False
+    cores: Cores | None = None
 
     @property
     def state_bits(self) -> int:

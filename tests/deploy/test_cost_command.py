@@ -87,6 +87,19 @@ def test_without_data_there_are_bounds(files: Path) -> None:
     assert out == pages.text(lp.cost(lp.load(files / "net.lapilli")))
 
 
+def test_a_chip_stands_beside_counts(files: Path) -> None:
+    words = "--data @images.npz --on reference --chip loihi1"
+    status, out, _ = _call(files, words)
+    assert status == 0
+    assert "on loihi1, as" in out
+    assert "chips of 128 cores: 1" in out
+    status, out, _ = _call(files, f"{words} --json")
+    cores = json.loads(out)["cores"]
+    assert cores["cores"] >= cores["lowest"] >= 1
+    sent = [p["messages"] for p in cores["populations"] if p["messages"]]
+    assert len(sent) > 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -97,6 +110,8 @@ def test_without_data_there_are_bounds(files: Path) -> None:
         ("--data @images.npz --prices @wrong.json", "table 'a' does not say its model"),
         ("--data @images.npz --prices @twice.json", "two tables of prices are called"),
         ("--data @images.npz --on moon", "no simulator is called 'moon'"),
+        ("--chip moon", "chip 'moon' is none of loihi1, loihi2"),
+        ("--chip @images.json", "images.json: cannot be read"),
         ("--prices @mine.json", "--prices and --count are for a run"),
         ("--count 3", "--prices and --count are for a run"),
         ("--data @images.npz --csv @net.lapilli", "is what is read"),

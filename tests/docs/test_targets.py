@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from lapilli.deploy.surveys.targets import about, limits, row
+from lapilli.deploy.surveys.targets import about, limits, room, row
 from lapilli.model.trial import SMALL
 
 pytestmark = pytest.mark.torch
@@ -21,6 +21,7 @@ ROWS = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SM
 def test_every_limit_is_on_the_page() -> None:
     assert limits() in PAGE, "docs/targets.md is old: make targets"
     assert about() in PAGE
+    assert room() in PAGE, "docs/targets.md is old: make targets"
 
 
 @pytest.mark.parametrize("name", ROWS)

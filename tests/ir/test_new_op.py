@@ -33,6 +33,7 @@ class Novel:
 # Whatever it does. (`export/native.py` reads `OPS`; `ir/text.py` shows any dataclass.)
 _ALL = {
     "costs/counting.py",
+    "costs/populations.py",
     "costs/shapes.py",
     "costs/traffic.py",
     "ir/infer.py",

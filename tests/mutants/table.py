@@ -48,6 +48,7 @@ _ENLARGED = "tests/quantize/test_operators.py -k transposed"
 _CAPTURE = "tests/model/test_capture.py tests/model/test_axes.py"
 _COUNTS = "tests/costs/test_counts.py"
 _COSTS = "tests/costs/test_models.py"
+_CORES = "tests/costs/test_cores.py"
 
 MUTANTS = (
     # ---- ir: what each op computes ----
@@ -284,4 +285,8 @@ MUTANTS = (
     Mutant("costs/report.py", "if graph.firing and not any(", "if False and not any(", _COSTS),
     Mutant("simulators/event_delivery.py", "* bool(met[oy, oz])", "* True", _COUNTS),
     Mutant("simulators/event_delivery.py", 'tally["accumulates"] += events * row.size', 'tally["accumulates"] += row.size', _COUNTS),
+    Mutant("costs/populations.py", "latest = own - math.gcd(block.features, own)", "latest = 0", _CORES),
+    Mutant("costs/populations.py", "(block.rows - 1) * self.stride[0] + self.kernel[0]", "block.rows * self.stride[0]", _CORES),
+    Mutant("costs/cores.py", "Resource.AXONS_OUT: math.ceil(leaving * block.neurons)", "Resource.AXONS_OUT: block.neurons", _CORES),
+    Mutant("costs/chips.py", "if high < value:", "if False:", _CORES),
 )  # fmt: skip

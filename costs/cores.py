@@ -1,0 +1,203 @@
+"""A network on the cores of a chip: how it is cut, what does not fit, and what no cut goes below.
+
+Each population is cut into blocks that are alike, a core for each: as many features, rows and
+columns as the core's resources hold. A core holds one population; what is left free stays free.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from lapilli.costs.populations import Block, Population, populations
+from lapilli.ir.graph import Graph
+from lapilli.ir.passes.binary import to_binary_neurons
+from lapilli.ir.targets.target import Cores, Figure, Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One population on cores.
+
+    Attributes:
+        name: in the graph of binary neurons; neurons: of it.
+        block: of one core; cores: how many it takes.
+        use: of the fullest core, by resource.
+        hearers: cores that hear one of its neurons, on the mean.
+        beyond: resources that even a single neuron asks more of than a core has.
+    """
+
+    name: str
+    neurons: int
+    block: Block
+    cores: int
+    use: Mapping[Resource, int]
+    hearers: Fraction
+    beyond: tuple[Resource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CoreMap:
+    """A network on the cores of a chip.
+
+    Attributes:
+        name: of the chip; chip: what it has.
+        cuts: a row for each population, in topological order.
+        bound: cores that every cut takes, by resource: need of all over what one has.
+        neurons: of all.
+    """
+
+    name: str
+    chip: Cores
+    cuts: tuple[Cut, ...]
+    bound: Mapping[Resource, int]
+    neurons: int
+
+    @property
+    def cores(self) -> int:
+        """Cores that this cut takes; at least so many where a resource is unknown."""
+        return sum(cut.cores for cut in self.cuts)
+
+    @property
+    def lowest(self) -> int:
+        """Cores that no cut goes below."""
+        return max(self.bound.values(), default=0)
+
+    @property
+    def unknown(self) -> tuple[Resource, ...]:
+        """Resources of which nobody says how much a core has."""
+        return tuple(r for r, figure in self.chip.each.items() if figure.high is None)
+
+    @property
+    def chips(self) -> tuple[int, int | None]:
+        """Fewest and most chips; None where nobody can say."""
+        count = self.chip.count
+        if count.low is None or count.high is None:
+            return 1, None
+        fewest = math.ceil(self.cores / count.high)
+        return fewest, None if self.unknown else math.ceil(self.cores / count.low)
+
+    @property
+    def misfits(self) -> tuple[Cut, ...]:
+        """Populations that no cut brings onto cores."""
+        return tuple(cut for cut in self.cuts if cut.beyond)
+
+    @property
+    def system(self) -> str:
+        """The smallest system of which the fewest chips are there; empty if none is known."""
+        fewest = self.chips[0]
+        return next((name for name, chips in self.chip.systems.items() if chips >= fewest), "")
+
+
+def cores_of(graph: Graph, name: str, chip: Cores) -> CoreMap:
+    """Cut a network onto the cores of a chip, lowered to binary neurons as `StockLava` does.
+
+    Raises:
+        UnsupportedError: nodes that have no form in binary neurons.
+    """
+    lowered = to_binary_neurons(graph)
+    everything = populations(lowered)
+    leaving = defaultdict[str, Fraction](Fraction)
+    sizes = {p.name: p.grid.neurons for p in everything}
+    sources = {node.name: math.prod(lowered.types[node.name].shape) for node in lowered.nodes}
+    cuts, needs = [], defaultdict[Resource, int](int)
+    for population in reversed(everything):  # who hears a neuron is known before it is cut
+        cut = _cut(population, chip, leaving[population.name])
+        cuts.append(cut)
+        for way, leaves in population.ways:
+            heard = way.axons(cut.block) * cut.cores
+            inside = sum(sizes.get(leaf, 0) for leaf in leaves)
+            for leaf in leaves:
+                if leaf in sizes:
+                    leaving[leaf] += Fraction(heard, inside)
+        for resource, need in _whole(population, sources).items():
+            needs[resource] += need
+    return CoreMap(
+        name=name,
+        chip=chip,
+        cuts=tuple(reversed(cuts)),
+        bound={
+            resource: math.ceil(need / most)
+            for resource, need in needs.items()
+            if (most := chip.each[resource].high) is not None
+        },
+        neurons=needs[Resource.NEURONS],
+    )
+
+
+def _whole(population: Population, sources: Mapping[str, int]) -> dict[Resource, int]:
+    """What a population takes of all cores together, however it is cut: each source once."""
+    grid = population.grid
+    leaves = {leaf for _, found in population.ways for leaf in found}
+    heard = min(
+        sum(way.axons(grid) for way, _ in population.ways), sum(sources[leaf] for leaf in leaves)
+    )
+    return {
+        Resource.NEURONS: grid.neurons,
+        Resource.AXONS_IN: heard,
+        Resource.AXONS_OUT: heard,
+        Resource.SYNAPSES: sum(way.memory(grid) for way, _ in population.ways),
+    }
+
+
+def _cut(population: Population, chip: Cores, leaving: Fraction) -> Cut:
+    """The cut of fewest cores; of those the one that hears least."""
+    grid, best = population.grid, None
+    for block in _blocks(grid, chip.each[Resource.NEURONS]):
+        use = _use(population, block, leaving)
+        if any(_exceeds(use[r], figure) for r, figure in chip.each.items()):
+            continue
+        cores = _cores(grid, block)
+        if best is None or (cores, use[Resource.AXONS_IN]) < (best[0], best[2][Resource.AXONS_IN]):
+            best = cores, block, use
+    if best is not None:
+        return Cut(population.name, grid.neurons, best[1], best[0], best[2], leaving, ())
+    single = Block(1, 1, 1)
+    use = _use(population, single, leaving)
+    beyond = tuple(r for r, figure in chip.each.items() if _exceeds(use[r], figure))
+    return Cut(population.name, grid.neurons, single, grid.neurons, use, leaving, beyond)
+
+
+def _use(population: Population, block: Block, leaving: Fraction) -> dict[Resource, int]:
+    return {
+        Resource.NEURONS: block.neurons,
+        Resource.AXONS_IN: sum(way.axons(block) for way, _ in population.ways),
+        Resource.AXONS_OUT: math.ceil(leaving * block.neurons),
+        Resource.SYNAPSES: sum(way.memory(block) for way, _ in population.ways),
+    }
+
+
+def _exceeds(need: int, figure: Figure) -> bool:
+    return figure.high is not None and need > figure.high
+
+
+def _cores(grid: Block, block: Block) -> int:
+    whole = (grid.rows, grid.columns, grid.features)
+    part = (block.rows, block.columns, block.features)
+    cores = 1
+    for one, other in zip(whole, part, strict=True):
+        cores *= -(-one // other)
+    return cores
+
+
+def _blocks(grid: Block, neurons: Figure) -> Iterator[Block]:
+    """Blocks that cut each axis into parts as even as they can be."""
+    for rows, columns, features in itertools.product(
+        _parts(grid.rows), _parts(grid.columns), _parts(grid.features)
+    ):
+        block = Block(rows, columns, features)
+        if not _exceeds(block.neurons, neurons):
+            yield block
+
+
+def _parts(length: int) -> list[int]:
+    """The different lengths ceil(length / n), the longest first."""
+    found = [length]
+    while found[-1] > 1:
+        pieces = -(-length // (found[-1] - 1))
+        found.append(-(-length // pieces))
+    return found
