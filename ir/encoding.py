@@ -206,7 +206,8 @@ def _first_spikes(steps: int) -> npt.NDArray[np.float64]:
 def _populations(steps: int, neurons: int) -> npt.NDArray[np.float64]:
     """Of each of 256 pixels the spikes of `neurons` neurons; in decimals, which round alike."""
     table = np.zeros((steps, 256, neurons))
-    with localcontext(prec=40):
+    with localcontext() as context:
+        context.prec = 40
         gap = Decimal(neurons - 2)
         for p in range(256):
             for i in range(neurons):

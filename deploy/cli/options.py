@@ -130,7 +130,7 @@ def results_of(given: Sequence[str]) -> int | str | list[int | str] | None:
 
 def layouts_of(given: Sequence[str]) -> str | dict[str, str]:
     """Read the layout of one input, or NAME=LAYOUT of several."""
-    told = dict(text.rpartition("=")[::2] for text in given)
+    told = _named(given)
     if "" not in told:
         return told or "BCHW"
     if len(given) > 1:
@@ -140,9 +140,15 @@ def layouts_of(given: Sequence[str]) -> str | dict[str, str]:
 
 def over_time_of(given: Sequence[str]) -> str | dict[str, str]:
     """Read what answers take of time steps: one rule for all, or RESULT=RULE of some."""
-    rules = dict(text.rpartition("=")[::2] for text in given)
+    rules = _named(given)
     if "" not in rules:
         return rules or "mean"
     if len(given) > 1:
         raise typer.BadParameter(f"{', '.join(given)}: give one rule for all, or RESULT=RULE each")
     return rules[""]
+
+
+def _named(given: Sequence[str]) -> dict[str, str]:
+    """NAME=TEXT each; a text alone has no name."""
+    parts = (text.rpartition("=") for text in given)
+    return {name: text for name, _, text in parts}

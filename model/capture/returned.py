@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 aten = torch.ops.aten
 # What no host needs of integers, by the operators that torch.export makes of it.
-LAST_FUNCTIONS = {
+LAST_FUNCTIONS: Mapping[Any, str] = {
     aten.softmax.int: "softmax",
     aten._softmax.default: "softmax",  # noqa: SLF001
     aten.log_softmax.int: "log_softmax",
