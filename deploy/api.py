@@ -20,6 +20,7 @@ from lapilli.export.native import load_network, save_network
 from lapilli.export.nir.write.flavour import Flavour
 from lapilli.ir.errors import InputError, MismatchError
 from lapilli.ir.network import Network
+from lapilli.ir.parts import Given, as_rows
 from lapilli.ir.recording import Recording
 from lapilli.ir.types import Kind
 from lapilli.simulators.protocol import Executable, Simulator
@@ -35,18 +36,19 @@ if TYPE_CHECKING:
     from lapilli.quantize.options import QuantizeOptions
     from lapilli.quantize.pipeline import Quantized
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[Any]  # bytes of images; or real numbers, of what a layout says is none
 On = str | Simulator  # a simulator's name, FILE.py:NAME, PACKAGE.MODULE:NAME, or one of your own
 
 
 def quantize_model(
-    model: nn.Module, images: Tensor, **options: Unpack[QuantizeOptions]
+    model: nn.Module, images: Tensor | Mapping[str, Tensor], **options: Unpack[QuantizeOptions]
 ) -> Quantized:
     """Turn a trained spiking transformer into integers.
 
     Args:
         model: in evaluation mode; captured untouched, never changed.
-        images: normalised *training* images (count, C, H, W), or (count, T, C, H, W).
+        images: normalised *training* images (count, C, H, W), or (count, T, C, H, W); what a
+            `layout` says, of several inputs by name.
         options: `mean`, `std`, `weight_bits` and the others of `QuantizeOptions`.
 
     Returns:
@@ -207,8 +209,11 @@ def check_nir(path: str | Path, framework: str) -> list[Finding]:
     return check_file(Path(path), framework)
 
 
-def run(network: Network, images: Pixels, *, on: On = "reference") -> Recording:
+def run(network: Network, images: Given, *, on: On = "reference") -> Recording:
     """Run images (B, C, H, W) of bytes, or (B, T, C, H, W), and record every neuron.
+
+    A network that takes no images gets numbers (B, ...), or (B, T, ...). `network.read` gives the
+    answers of what is returned, by name.
 
     Raises:
         InputError: the images do not fit.
@@ -249,7 +254,7 @@ class Report:
 
 def compare(
     made: Quantized | Network,
-    images: Pixels,
+    images: Given,
     *,
     on: On | Sequence[On] = "reference",
     model: nn.Module | None = None,
@@ -259,7 +264,7 @@ def compare(
 
     Args:
         made: what `quantize_model` returned; or a network from a file, with `model`.
-        images: (count, C, H, W) of bytes, or (count, T, C, H, W).
+        images: (count, C, H, W) of bytes, or (count, T, C, H, W); of several inputs by name.
         on: a simulator, or several.
         model: that the network was made from, with its trained parameters.
         batch: images per run; by default as many as 3 GiB, or a quarter of the free memory, take.
@@ -272,7 +277,8 @@ def compare(
     several = on if isinstance(on, Sequence) and not isinstance(on, str) else [on]
     simulators = [_simulator(one) for one in several]
     others = {s.name: s.compile(network.graph) for s in simulators}
-    return Report(tuple(compare_all(network, expected, others, images, batch=batch)))
+    given = as_rows(images) if isinstance(images, Mapping) else images
+    return Report(tuple(compare_all(network, expected, others, given, batch=batch)))
 
 
 def quantization_report(
@@ -292,15 +298,28 @@ def quantization_report(
     Raises:
         InputError: images that do not fit, or none.
     """
+    import torch
+
     from lapilli.deploy.report.measure import report_on
     from lapilli.model.loading.preprocess import Preprocessing
     from lapilli.model.loading.strict import events
+    from lapilli.quantize.encoded import encoded_images
 
     network = made.network
+    if network.parts:
+        raise InputError("a report takes networks of one input")
     mean, std = (tuple(map(float, v)) for v in (network.input.mean, network.input.std))
     counts = network.graph.types[network.graph.inputs[0]].kind is Kind.COUNTS
-    normalise = Preprocessing(mean=mean, std=std, classes=network.classes).normalise
-    prepare = events if counts else normalise
+    prepare: Callable[[Pixels], Tensor]
+    if (encoding := network.encoding) is not None:
+        normal = (mean, std) if encoding.moves else (None, None)
+        prepare = lambda given: encoded_images(encoding, given, *normal)  # noqa: E731
+    elif network.ids:
+        prepare = lambda given: torch.from_numpy(network.spread_out(given)).float()  # noqa: E731
+    elif counts or not network.input.takes_pixels:
+        prepare = events
+    else:
+        prepare = Preprocessing(mean=mean, std=std, classes=network.classes).normalise
     return report_on(made, model, images, prepare=prepare, on=_simulator(on))
 
 

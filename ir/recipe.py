@@ -16,6 +16,10 @@ from lapilli.ir.errors import ROOT
 
 Json: TypeAlias = "bool | int | str | list[Json] | dict[str, Json] | None"  # no floats
 
+# What an answer takes of the time steps that a module returns; beside these, last:K.
+OVER_TIME = ("mean", "sum", "last", "steps")
+_LAST = "last:"
+STEPS, HOST = "steps", "host"
 NEAREST = "nearest"  # a weight is the integer nearest to its real value by its scale
 
 
@@ -133,6 +137,48 @@ class NeuronRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One of the tensors that a module returns, and what an answer takes of it.
+
+    Attributes:
+        name: of the answer.
+        leaf: its number in a walk through everything that is returned.
+        batch, time: its axes of samples and of time steps; None where it has none.
+        over_time: what is taken of its steps: `OVER_TIME`, last:K; or host, where the module itself
+            ends in a linear map of all of them.
+        dropped: functions at its very end that are left to the host, the last first.
+    """
+
+    name: str = "logits"
+    leaf: int = 0
+    batch: int | None = 0
+    time: int | None = None
+    over_time: str = OVER_TIME[0]
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether all of its time steps are looked at, one by one."""
+        return self.is_hosts or (self.time is not None and self.over_time not in OVER_TIME[:3])
+
+    @property
+    def is_hosts(self) -> bool:
+        """Whether the module ends in a linear map of all steps, which the host computes."""
+        return self.over_time == HOST
+
+    @property
+    def last_steps(self) -> int:
+        """Of how many last steps the mean is taken; 0 where not of a few."""
+        return int(self.over_time.removeprefix(_LAST)) if self.over_time.startswith(_LAST) else 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether leaf, and a mean over time, say everything."""
+        plain = (None, 0) if self.time is None else (0, 1)
+        return self == Result(leaf=self.leaf, time=plain[0], batch=plain[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rounding:
     """How weights were rounded.
 
@@ -159,6 +205,7 @@ class Recipe:
         synapses, neurons: what came out, in the order of the graph.
         leaf, per_step: which tensor of the module's answer holds the logits, and whether their
             mean over T is the answer.
+        results: every tensor that is an answer, where these two do not say everything.
         notes: what is not the author's module bit for bit, and warnings.
         images: how the images of the calibration were read: format, resize, crop, binning.
         target: what holds every number of the network, by name: `ir.targets`. Empty of what an
@@ -179,3 +226,10 @@ class Recipe:
     images: Mapping[str, Json] = field(default_factory=dict)
     target: str = ""
     certificate: Mapping[str, Json] = field(default_factory=dict)
+    results: tuple[Result, ...] = ()
+
+    @property
+    def returned(self) -> tuple[Result, ...]:
+        """Every tensor that is an answer."""
+        time, batch = (0, 1) if self.per_step else (None, 0)
+        return self.results or (Result(leaf=self.leaf, time=time, batch=batch),)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.recipe import Note, NoteKind
-from lapilli.quantize.options import QuantizeOptions
+from lapilli.model.capture.signature import Signature, check_layout, holds_images
+from lapilli.quantize.options import QuantizeOptions, layout_of
 
 _OVERSHOOT = 0.25  # of the range of pixels: more than resizing adds at edges
 _SHIFTED = 1.0  # standard deviations between what normalised images average and 0
@@ -19,7 +20,8 @@ def check_calibration(calibration: Tensor, options: QuantizeOptions) -> None:
     """Refuse images from which no scale can be chosen.
 
     Args:
-        calibration: (count, C, H, W), or (count, T, C, H, W) for a layout with time.
+        calibration: (count, C, H, W), or (count, T, C, H, W) for a layout with time; or what
+            other axes the layout has.
         options: `layout` is read.
 
     Raises:
@@ -30,9 +32,10 @@ def check_calibration(calibration: Tensor, options: QuantizeOptions) -> None:
         raise QuantizeError("image", f"calibration is no tensor: {type(calibration).__name__}")
     if calibration.is_complex() or calibration.dtype is torch.bool:
         raise QuantizeError("image", f"calibration must hold real numbers, got {calibration.dtype}")
-    timed = "T" in (layout := options.get("layout", "BCHW"))
+    check_layout(layout := layout_of(options))
+    given = Signature(layout=layout).canonical
     if calibration.ndim != len(layout) or not calibration.numel():
-        axes = ", ".join(["count", *("T" if timed else ""), "C", "H", "W"])
+        axes = ", ".join(["count", *given[1:]])
         raise QuantizeError("image", f"calibration must be ({axes}), got {calibration.shape}")
     for number, image in enumerate(calibration):
         if not torch.isfinite(image).all():
@@ -40,7 +43,7 @@ def check_calibration(calibration: Tensor, options: QuantizeOptions) -> None:
             raise QuantizeError(
                 "image", f"calibration images reach {largest}, first in image {number}"
             )
-    by_channel = calibration.movedim(-3, 0).flatten(1)
+    by_channel = _by_channel(calibration, layout)
     if not (by_channel != by_channel[:, :1]).any():
         reached = float(calibration.abs().max())
         raise QuantizeError(
@@ -55,15 +58,16 @@ def calibration_notes(calibration: Tensor, options: QuantizeOptions) -> list[Not
 
     Args:
         calibration: that `check_calibration` has taken.
-        options: `counts`, `mean` and `std` are read.
+        options: `layout`, `counts`, `mean` and `std` are read.
     """
     notes = []
     if len(calibration) > 1 and not (calibration != calibration[:1]).any():
         text = f"all {len(calibration)} calibration images are the same"
         notes.append(Note(NoteKind.CALIBRATION, "image", text))
-    if options.get("counts"):
+    layout = layout_of(options)
+    if options.get("counts") or options.get("encoding") or not holds_images(layout):
         return notes
-    by_channel = calibration.movedim(-3, 0).flatten(1)
+    by_channel = _by_channel(calibration, layout)
     if still := [c for c, row in enumerate(by_channel) if not (row != row[0]).any()]:
         text = (
             f"every calibration pixel of channel {still[0]} is {float(by_channel[still[0], 0]):g}"
@@ -78,6 +82,13 @@ def calibration_notes(calibration: Tensor, options: QuantizeOptions) -> list[Not
     if why:
         notes.append(Note(NoteKind.NORMALISATION, "image", why))
     return notes
+
+
+def _by_channel(calibration: Tensor, layout: str) -> Tensor:
+    """A row for each channel; one for all of what has none."""
+    if not holds_images(layout):
+        return calibration.reshape(1, -1)
+    return calibration.movedim(-3, 0).flatten(1)
 
 
 def _unlike_pixels(calibration: Tensor) -> str:

@@ -45,8 +45,7 @@ def channels(captured: Captured, groups: Mapping[str, str]) -> Channels:
     walk = _Walk(captured, groups)
     for call in captured.calls.values():
         walk.visit(call)
-    found = walk.at.get(captured.output)
-    walk.lost |= {found[0]} if found else set()
+    walk.lost |= {walk.at[name][0] for name in captured.outputs if name in walk.at}
     kept = frozenset(groups.values()) - walk.lost
     return Channels(kept, {n: s for n, (group, s) in walk.heard.items() if group in kept})
 

@@ -179,9 +179,10 @@ class _Fitting:
                 unsettled |= self._give_up(groups, f"the {beyond.register.value} of {name} fits")
             elif self._is_long(currents[name]) and self._can_give(groups):
                 unsettled |= self._give_up(groups, f"the current of {name} fits")
-        answer, groups = graph.outputs[0], self._feeding(self.captured.output)
-        if self._is_long(graph.types[answer]) and not groups & unsettled and self._can_give(groups):
-            unsettled |= self._give_up(groups, f"the value of {answer} fits")
+        for answer, output in zip(graph.outputs, self.captured.outputs, strict=True):
+            groups, long = self._feeding(output), self._is_long(graph.types[answer])
+            if long and not groups & unsettled and self._can_give(groups):
+                unsettled |= self._give_up(groups, f"the value of {answer} fits")
         for name, unit in lowered.synapses.items():
             groups = {self.plan.groups[unit]}
             beyond = first_beyond(node_needs(graph, graph[name], self.target))
@@ -265,7 +266,7 @@ class _Fitting:
 
     def _is_of_image(self, unit: str) -> bool:
         source = self.captured.calls[self.captured.calls[unit].inputs[0]]
-        while isinstance(source.op, program.Reshape | program.Permute | program.Expand):
+        while isinstance(source.op, program.Wiring):
             source = self.captured.calls[source.inputs[0]]
         return isinstance(source.op, program.Input)
 

@@ -56,7 +56,8 @@ class Health:
         images: their numbers in the calibration.
         zeroed: synapse node -> share of its weights that are not 0 and became 0.
         rates: firing node -> how often it fired, in float and in integers.
-        float_answers, integer_answers: the largest logit of each image.
+        float_answers, integer_answers: the largest logit of each image; empty of an answer that
+            names no class.
         notes: warnings that follow.
     """
 
@@ -100,10 +101,14 @@ def examine(
         numbers,
         zeroed,
         rates,
-        tuple(in_float.logits.argmax(-1).tolist()),
-        tuple(in_integers.logits.argmax(-1).tolist()),
+        _largest(in_float.logits),
+        _largest(in_integers.logits),
         tuple(notes),
     )
+
+
+def _largest(logits: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    return tuple(logits.argmax(-1).tolist()) if logits.ndim == 2 else ()
 
 
 def chosen_images(count: int, most: int) -> tuple[int, ...]:

@@ -9,28 +9,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lapilli.ir.encoding import Encoding
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.network import InputQuantizer
 from lapilli.ir.types import IntRange, Kind, TensorType
-from lapilli.quantize.options import QuantizeOptions
+from lapilli.model.capture.signature import holds_images
+from lapilli.quantize.options import QuantizeOptions, layout_of
 
 
-def input_quantizer(calibration: Tensor, options: QuantizeOptions) -> InputQuantizer:
+def input_quantizer(
+    calibration: Tensor, options: QuantizeOptions, encoding: Encoding | None = None
+) -> InputQuantizer:
     """Choose the scale of the images.
 
     Args:
-        calibration: (count, C, H, W) or (count, T, C, H, W), normalised, or numbers of events.
-        options: `counts`, `mean`, `std` and `input_bits` are read.
+        calibration: (count, C, H, W) or (count, T, C, H, W), normalised, or numbers of events; or
+            numbers of the shape that the layout says.
+        options: `layout`, `counts`, `mean`, `std` and `input_bits` are read.
+        encoding: that the calibration went through.
 
     Raises:
         QuantizeError: they are no images, or not what the options say.
     """
     mean, std = options.get("mean"), options.get("std")
+    if encoding is not None:
+        return _encoded_quantizer(calibration, options, encoding)
+    if options.get("ids"):
+        return InputQuantizer(mean=(), std=(), exponent=0, lo=0, hi=1)
+    images = holds_images(layout_of(options))
+    if not images and (mean is not None or std is not None):
+        raise QuantizeError(
+            "image", "mean and std are of pixels, and this layout holds none; leave them out"
+        )
+    channels = calibration.shape[-3] if images else 0
     if options.get("counts"):
-        return _event_quantizer(calibration, mean, std)
-    channels = calibration.shape[-3]
+        return _event_quantizer(calibration, channels, mean, std)
     bits = options.get("input_bits", 8)
-    return _pixel_quantizer(calibration, bits, mean or [0.0] * channels, std or [1.0] * channels)
+    if not images:
+        return _finest(calibration, bits, (), ())
+    return _pixel_quantizer(
+        calibration, channels, bits, mean or [0.0] * channels, std or [1.0] * channels
+    )
 
 
 def image_scale(source: InputQuantizer) -> Fraction:
@@ -43,8 +62,12 @@ def exact(given: Sequence[float]) -> tuple[Fraction, ...]:
     return tuple(Fraction(str(v)) for v in given)
 
 
-def image_type(source: InputQuantizer, shape: Sequence[int], counts: bool) -> TensorType:
-    """The type of one step of an image (C, H, W)."""
+def image_type(
+    source: InputQuantizer, shape: Sequence[int], *, counts: bool, spikes: bool = False
+) -> TensorType:
+    """The type of one step of an image (C, H, W), or of what else has this shape."""
+    if spikes:
+        return TensorType.spikes(*shape)
     kind = Kind.COUNTS if counts else Kind.GRADED
     return TensorType(tuple(shape), IntRange(source.lo, source.hi), kind)
 
@@ -57,8 +80,25 @@ def quantized_images(
     return np.clip(np.rint(scaled), source.lo, source.hi).astype(np.int64)
 
 
+def _encoded_quantizer(
+    calibration: Tensor, options: QuantizeOptions, encoding: Encoding
+) -> InputQuantizer:
+    """Spikes stay what they are; what a phase or a first spike is worth lies on the finest grid."""
+    bits, channels = options.get("input_bits", 8), encoding.image[0]
+    if encoding.moves:
+        means, stds = options.get("mean"), options.get("std")
+        return _pixel_quantizer(
+            calibration, channels, bits, means or [0.0] * channels, stds or [1.0] * channels
+        )
+    exponent = {"phase": min(encoding.steps, 8) - 1, "ttfs": bits - 1}.get(encoding.kind, 0)
+    return InputQuantizer(mean=(), std=(), exponent=exponent, lo=0, hi=1 << exponent)
+
+
 def _event_quantizer(
-    calibration: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
+    calibration: Tensor,
+    channels: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
 ) -> InputQuantizer:
     """Q is the number of events: 0 to the largest seen."""
     if mean is not None or std is not None:
@@ -67,7 +107,6 @@ def _event_quantizer(
     whole = torch.equal(calibration, calibration.round()) and float(calibration.min()) >= 0
     if not whole or not 0 < most < 256:
         raise QuantizeError("image", "numbers of events must be whole, from 0 to 255")
-    channels = calibration.shape[-3]
     return InputQuantizer(
         mean=(Fraction(0),) * channels,
         std=(Fraction(1, 255),) * channels,  # undoes the division of a byte by 255
@@ -78,20 +117,19 @@ def _event_quantizer(
 
 
 def _pixel_quantizer(
-    calibration: Tensor, bits: int, mean: Sequence[float], std: Sequence[float]
+    calibration: Tensor, channels: int, bits: int, mean: Sequence[float], std: Sequence[float]
 ) -> InputQuantizer:
-    """The finest power of two that holds the largest calibration pixel."""
-    largest = float(calibration.abs().max())
-    channels = calibration.shape[-3]
+    """Pixels of these means and deviations."""
     fits = len(mean) == len(std) == channels and np.isfinite([*mean, *std]).all()
     if not (fits and min(std) > 0):
         raise QuantizeError("image", f"needs one mean and one positive std for {channels} channels")
+    return _finest(calibration, bits, exact(mean), exact(std))
+
+
+def _finest(
+    calibration: Tensor, bits: int, mean: tuple[Fraction, ...], std: tuple[Fraction, ...]
+) -> InputQuantizer:
+    """The finest power of two that holds the largest number of the calibration."""
     top = (1 << (bits - 1)) - 1
-    exponent = int(np.floor(np.log2(top / largest)))
-    return InputQuantizer(
-        mean=exact(mean),
-        std=exact(std),
-        exponent=exponent,
-        lo=-top,
-        hi=top,
-    )
+    exponent = int(np.floor(np.log2(top / float(calibration.abs().max()))))
+    return InputQuantizer(mean=mean, std=std, exponent=exponent, lo=-top, hi=top)

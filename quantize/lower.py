@@ -11,22 +11,24 @@ from types import MappingProxyType
 import numpy as np
 
 from lapilli.ir import ops
+from lapilli.ir.answers import Answer
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.graph import Graph
+from lapilli.ir.recipe import Result
 from lapilli.ir.targets.lava import STATE
 from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import Kind, TensorType
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_shape
+from lapilli.model.capture.host_map import HostMap
 from lapilli.model.capture.program import Call, Captured
 from lapilli.model.neurons.rule import NeuronRule
+from lapilli.quantize.host_answer import host_answer
 from lapilli.quantize.neurons import INSTEAD, IntegerNeuron, StateFormat, integer_neuron
 from lapilli.quantize.plan import common_scale, read_out
 from lapilli.quantize.scaled_builder import ScaledBuilder, ScaledValue, compared, like
 from lapilli.quantize.shiftmax import IntegerShiftmax, integer_shiftmax
 from lapilli.quantize.weights import IntegerUnit
-
-LOGITS = "logits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +41,21 @@ class Lowered:
             it came from.
         synapses: node name -> the unit in integers that it holds, by name of its call.
         shiftmaxes: path -> the Shiftmax in integers.
-        logit_scale: a real logit is the integer at the last step times this.
+        answers: how each output is read, in their order.
+        units: what an integer of each output is worth.
     """
 
     graph: Graph
     neurons: Mapping[str, tuple[Call, IntegerNeuron]]
     synapses: Mapping[str, str]
     shiftmaxes: Mapping[str, IntegerShiftmax]
-    logit_scale: Fraction
+    answers: tuple[Answer, ...]
+    units: tuple[Fraction, ...]
+
+    @property
+    def logit_scale(self) -> Fraction:
+        """A real logit is the integer times this."""
+        return self.answers[0].scale
 
 
 def lower(
@@ -112,25 +121,41 @@ class _ProgramLowering:
 
     def finish(self) -> Lowered:
         """Accumulate over time and return."""
-        value = compared(self.values[self.captured.output])
-        one_step = self.captured.T == 1
-        per_step = self.captured.signature.per_step
-        if value.over == "steps" and not (one_step or per_step):
-            raise QuantizeError(self.captured.output, "the logits are not a mean over time")
-        scale = value.scale
-        if value.over == "last":
-            self.build.emit(
-                LOGITS, ops.Reshape(shape=self.build.types[value.node].shape), value.node
+        hosts = self.captured.hosts or (None,) * len(self.captured.outputs)
+        made = [
+            self._answer(*parts)
+            for parts in zip(
+                self.captured.outputs, self.captured.signature.results, hosts, strict=True
             )
+        ]
+        outputs, units, answers = zip(*made, strict=True)
+        graph = self.build.built(*outputs)
+        return Lowered(graph, self.neurons, self.synapses, self.shiftmaxes, answers, units)
+
+    def _answer(
+        self, output: str, result: Result, host: HostMap | None
+    ) -> tuple[str, Fraction, Answer]:
+        """A node that holds an answer, what an integer of it is worth, and how it is read."""
+        value = compared(self.values[output])
+        name, unit = self.build.free(result.name), value.scale
+        steps = value.over == "steps" and result.keeps_steps
+        if value.over == "steps" and not (self.captured.T == 1 or steps):
+            raise QuantizeError(output, "the logits are not a mean over time")
+        if value.over == "last" or steps:
+            same = ops.Reshape(shape=self.build.types[value.node].shape)
+            node = self.build.emit(name, same, value.node)
         else:
             try:
-                self.build.emit(LOGITS, ops.Readout(), value.node)
+                node = self.build.emit(name, ops.Readout(), value.node)
             except ValueError as error:
-                raise QuantizeError(self.captured.output, str(error)) from error
-            scale /= self.captured.T
-        return Lowered(
-            self.build.built(LOGITS), self.neurons, self.synapses, self.shiftmaxes, scale
-        )
+                raise QuantizeError(output, str(error)) from error
+            unit /= self.captured.T
+        if host is not None:
+            return node, unit, host_answer(result.name, host, unit)
+        if steps and (count := result.last_steps):
+            weights = (0,) * (self.captured.T - count) + (1,) * count
+            return node, unit, Answer(name=result.name, scale=unit / count, weights=weights)
+        return node, unit, Answer(name=result.name, scale=unit, steps=steps)
 
     def _value(self, call: Call) -> ScaledValue:
         args = [self.values[i] for i in call.inputs]
@@ -302,7 +327,7 @@ class _ProgramLowering:
 def _is_image(captured: Captured, call: Call) -> bool:
     """Whether the operand is the image itself: the one graded input that is marked."""
     source = captured.calls[call.inputs[0]]
-    while isinstance(source.op, program.Reshape | program.Permute | program.Expand):
+    while isinstance(source.op, program.Wiring):
         source = captured.calls[source.inputs[0]]
     return isinstance(source.op, program.Input)
 

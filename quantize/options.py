@@ -46,10 +46,21 @@ class QuantizeOptions(TypedDict, total=False):
         neurons: what your own neuron classes do, by "package.module.Class" or the end of it: a
             `NeuronRule` or `GeneralRule`, or a function that reads one off an instance. Each is
             probed before it is believed.
-        layout: of the images that the module's forward takes: BCHW (the default), BTCHW or TBCHW.
+        layout: of what the module's forward takes, a letter for each axis: B for samples, T for
+            time, any others: BCHW (the default), BTCHW, TBNC, BTF. What is not CHW is no image, and
+            its numbers are taken as they are. Of several inputs one for each, by name.
+        encoding: what the host makes of an image for each time step, such as "rate:T=4,seed=0" or
+            "rows": see `lapilli.ir.encoding`. The calibration is then bytes (count, C, H, W), and
+            the layout that of what the module is given. None: the same at every step.
+        ids: the input are token ids, whole numbers from 0 to below this; the module looks them up
+            in an embedding. `layout` is that of the ids: BN, TBN.
         counts: the images are numbers of events (of an event camera), not pixels; they stay what
             they are, up to the largest of the calibration.
-        result: which of the module's results holds the logits; the first that looks so by default.
+        result: which of the module's results holds the logits, by index or key; the first that
+            looks so by default. Several, or "*" for all: each is an answer.
+        over_time: what an answer takes of time steps that the module returns: mean (the default),
+            sum, last, steps (all of them, as they are) or last:K (the mean of the last K); one for
+            all results, or by name.
         per_sample: where neurons let state leak from sample to sample, take what they do with
             batches of one.
     """
@@ -64,9 +75,12 @@ class QuantizeOptions(TypedDict, total=False):
     std: Sequence[float] | None
     classes: Sequence[str] | None
     neurons: Mapping[str, Description] | None
-    layout: str
+    layout: str | Mapping[str, str]
+    encoding: str | None
+    ids: int | None
     counts: bool
-    result: int | str | None
+    result: int | str | Sequence[int | str] | None
+    over_time: str | Mapping[str, str]
     per_sample: bool
 
 
@@ -155,6 +169,11 @@ def _is_within(path: str, module: str) -> bool:
     return path == module or path.startswith(f"{module}.")
 
 
+def layout_of(options: Mapping[str, object]) -> str:
+    """The layout of the one input: of several, `several_inputs.joined` has made one."""
+    return str(options.get("layout") or "BCHW")
+
+
 def as_json(options: QuantizeOptions) -> dict[str, Json]:
     """Write options as a file holds them: numbers and rules as text.
 
@@ -175,6 +194,10 @@ def as_json(options: QuantizeOptions) -> dict[str, Json]:
             told[name] = {path: int(bits) for path, bits in sorted(value.items())}
         elif name == "classes" and isinstance(value, Sequence):
             told[name] = [str(v) for v in value]
+        elif name == "result" and isinstance(value, list | tuple):
+            told[name] = list(value)
+        elif name == "over_time" and isinstance(value, Mapping):
+            told[name] = {str(answer): str(said) for answer, said in sorted(value.items())}
         elif isinstance(value, bool | int | str):
             told[name] = value
         else:

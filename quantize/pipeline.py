@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from lapilli.ir.answers import Answer
 from lapilli.ir.bounds import NeuronBounds
 from lapilli.ir.certificate import certify, summary
+from lapilli.ir.encoding import Encoding
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.passes.wiring import fuse_wiring
@@ -18,6 +20,7 @@ from lapilli.ir.targets.table import NAMES, named
 from lapilli.ir.types import TensorType
 from lapilli.model.capture.signature import Signature
 from lapilli.quantize.calibration import calibration_notes, check_calibration
+from lapilli.quantize.encoded import encoded
 from lapilli.quantize.fit import Fitted, Scaling, fit
 from lapilli.quantize.health import Health, chosen_images, examine
 from lapilli.quantize.image_scale import image_scale, image_type, input_quantizer
@@ -28,12 +31,15 @@ from lapilli.quantize.options import (
     channels_together,
     check_layers,
     check_options,
+    layout_of,
     weight_bits,
 )
 from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.recipe import recipe
+from lapilli.quantize.several_inputs import joined
+from lapilli.quantize.token_ids import spread_out
 from lapilli.quantize.trials import Trials, least_mismatch
 from lapilli.quantize.weights import largest_fits, least_squares
 
@@ -63,7 +69,7 @@ class Quantized:
 
 def quantize(
     model: nn.Module,
-    calibration: Tensor,
+    calibration: Tensor | Mapping[str, Tensor],
     *,
     examined: int = _EXAMINED,
     warn: Callable[[Note], None] | None = None,
@@ -75,7 +81,9 @@ def quantize(
         model: in evaluation mode; it is captured untouched and never changed. Of one on a
             GPU, a copy on the CPU is.
         calibration: normalised *training* images (count, C, H, W), to choose the input scale;
-            (count, T, C, H, W) for a layout with time.
+            (count, T, C, H, W) for a layout with time; numbers of the shape that another layout
+            says; bytes (count, C, H, W) where `encoding` makes the steps of them. Several inputs
+            by the names that the module's forward gives them, with a layout for each.
         examined: on how many of them float and integers are compared, for warnings.
         warn: called with what speaks against the calibration, before anything takes time; it is
             among the notes, too.
@@ -89,7 +97,10 @@ def quantize(
         QuantizeError: a layer has no integer form.
         RangeError: a number does not fit the target's registers, whatever is given up.
     """
-    begun = begin(model, calibration, options, warn)
+    model, one, options, parts = joined(model, calibration, options)
+    one, options = spread_out(one, options)
+    calibration, encoding = encoded(one, options)
+    begun = begin(model, calibration, options, warn, encoding)
     source, prepared, image = begun.source, begun.prepared, begun.image
     calibration = calibration.cpu()
     images = calibration[list(chosen_images(len(calibration), examined))]
@@ -102,10 +113,6 @@ def quantize(
         scaling = least_mismatch(Trials(prepared, source, image, calibration), bits, scaling)
     fitted = fit(prepared.merged, prepared.plan, image, bits, scaling)
     graph = fuse_wiring(fitted.lowered.graph)
-    answers = graph.types[graph.outputs[0]].shape[-1]
-    names = tuple(options.get("classes") or map(str, range(answers)))
-    if len(names) != answers:
-        raise QuantizeError(graph.outputs[0], f"{len(names)} class names for {answers} logits")
     reference, why = assemble(prepared, fitted.units, fitted.lowered, graph, source)
     health = examine(prepared, fitted, reference, source, calibration, examined)
     notes = (
@@ -119,14 +126,34 @@ def quantize(
         target=target.name,
         certificate=summary(graph, target),
     )
+    lowered = fitted.lowered
     network = Network(
         graph=graph,
         input=source,
-        logit_scale=fitted.lowered.logit_scale,
-        classes=names,
+        logit_scale=lowered.logit_scale,
+        classes=(),
         recipe=made,
+        answers=lowered.answers if lowered.answers != (Answer(scale=lowered.logit_scale),) else (),
+        encoding=encoding,
+        parts=parts,
+        ids=options.get("ids") or 0,
     )
+    network = replace(network, classes=_class_names(network, options))
     return Quantized(network, reference, certify(graph), notes, health, prepared.captured.signature)
+
+
+def _class_names(network: Network, options: QuantizeOptions) -> tuple[str, ...]:
+    """Those that are given, or numbers; none of an answer that tells no classes apart.
+
+    Raises:
+        QuantizeError: not as many as the network has logits.
+    """
+    count = network.class_count
+    names = tuple(options.get("classes") or map(str, range(count)))
+    if len(names) != count:
+        node = network.graph.outputs[0]
+        raise QuantizeError(node, f"{len(names)} class names for {count} logits")
+    return names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,8 +177,11 @@ def begin(
     calibration: Tensor,
     options: QuantizeOptions,
     warn: Callable[[Note], None] | None = None,
+    encoding: Encoding | None = None,
 ) -> Begun:
     """Check what was given, choose the scale of the images and capture the model.
+
+    `encoding` is what the calibration went through.
 
     Raises:
         CaptureError, QuantizeError: see `quantize`.
@@ -160,12 +190,14 @@ def begin(
     check_calibration(calibration, options)
     check_layers(options, (path for path, _ in model.named_modules(remove_duplicate=False)))
     calibration = calibration.cpu()
-    source = input_quantizer(calibration, options)
+    source = input_quantizer(calibration, options, encoding)
     notes = calibration_notes(calibration, options)
     _tell(notes, warn)
     sample = tuple(calibration.shape[1:])
     prepared = prepare(model, sample, image_scale(source), options)
-    image = image_type(source, sample[-3:], counts=options.get("counts", False))
+    one_step = sample["T" in layout_of(options) :]
+    spikes = bool(options.get("ids")) or (encoding is not None and encoding.fires)
+    image = image_type(source, one_step, counts=options.get("counts", False), spikes=spikes)
     return Begun(source, image, prepared, notes)
 
 

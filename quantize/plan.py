@@ -103,7 +103,7 @@ class _ScalePlanner:
         self.parent: dict[str, tuple[str, Fraction]] = {}
         self.membranes: dict[str, str] = {}  # values in units of a state, and whose it is
         self.read_out = read_out(captured)
-        self.output, self.T = captured.output, captured.T
+        self.outputs, self.T = frozenset(captured.outputs), captured.T
         self.compared: list[tuple[str, bool]] = []  # unit, and whether its value is negated
 
     def leader(self, unit: str) -> tuple[str, Fraction]:
@@ -182,9 +182,9 @@ class _ScalePlanner:
                 pass
         self.scale[call.name], self.origin[call.name] = scale, origin
         self.unit[call.name] = unit
-        if call.name == self.output:
-            self.feeds[call.name] = origin
-        if call.name == self.output and unit is not None:
+        if call.name in self.outputs:
+            self.feeds.setdefault(call.name, origin)  # a neuron may be an answer, too
+        if call.name in self.outputs and unit is not None:
             self.compared.append((unit, scale < 0))
 
     def _weigh(self, call: Call) -> tuple[frozenset[str], Fraction, str]:

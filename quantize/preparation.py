@@ -8,11 +8,12 @@ from fractions import Fraction
 from torch import nn
 
 from lapilli.model.capture.capture import capture
+from lapilli.model.capture.output import Asked
 from lapilli.model.capture.probe import probe_all
 from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import describe
 from lapilli.quantize.merging.merge import merge
-from lapilli.quantize.options import QuantizeOptions
+from lapilli.quantize.options import QuantizeOptions, layout_of
 from lapilli.quantize.plan import Plan, plan
 
 
@@ -39,7 +40,7 @@ def prepare(
         model: in evaluation mode; it is captured untouched and never changed.
         sample: shape of one sample, (C, H, W) or (T, C, H, W).
         scale: real value of one unit of the image.
-        options: `neurons`, `layout`, `result` and `per_sample` are read.
+        options: `neurons`, `layout`, `result`, `over_time` and `per_sample` are read.
 
     Raises:
         CaptureError: the module cannot be captured, or a neuron is not what its rule says.
@@ -49,9 +50,10 @@ def prepare(
     captured = capture(
         describe(model, neurons) if neurons else model,
         sample,
-        layout=options.get("layout", "BCHW"),
-        output=options.get("result"),
+        layout=layout_of(options),
+        asked=Asked(output=options.get("result"), over_time=options.get("over_time", "mean")),
         per_sample=options.get("per_sample", False),
+        ids=bool(options.get("ids")),
     )
     probe_all(captured)
     merged = merge(captured)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from lapilli.ir.recipe import NeuronRecord, Note, Recipe, Rounding, SynapseRecord
+from lapilli.ir.recipe import NeuronRecord, Note, Recipe, Result, Rounding, SynapseRecord
 from lapilli.model.capture.program import Captured, neuron_of
 from lapilli.model.neurons.described import rule_text
 from lapilli.quantize.lower import Lowered
@@ -67,7 +67,12 @@ def recipe(
         leaf=captured.signature.leaf,
         per_step=captured.signature.per_step,
         notes=notes,
+        results=() if _is_plain(captured.signature.results) else captured.signature.results,
     )
+
+
+def _is_plain(results: tuple[Result, ...]) -> bool:
+    return len(results) == 1 and results[0].is_plain
 
 
 def uses_of(plan: Plan) -> dict[str, int]:

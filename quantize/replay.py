@@ -16,13 +16,14 @@ from lapilli.ir.network import Network
 from lapilli.ir.recipe import NEAREST, Recipe, SynapseRecord
 from lapilli.ir.targets.table import NAMES, named
 from lapilli.model.capture import program
+from lapilli.model.capture.named_inputs import with_named_inputs
 from lapilli.model.capture.program import neuron_of
 from lapilli.model.neurons.adapters import Description, described_classes
 from lapilli.model.neurons.described import parse_rule, rule_text
 from lapilli.quantize.image_scale import image_scale
 from lapilli.quantize.lower import Lowered, lower, unspread
 from lapilli.quantize.neurons import StateFormat
-from lapilli.quantize.options import QuantizeOptions
+from lapilli.quantize.options import QuantizeOptions, layout_of
 from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
@@ -64,13 +65,15 @@ def reference_of(
     made = _recipe_of(network)
     if not other_parameters and parameter_digest(model) != made.parameters:
         raise RecipeError("was made from other parameters than this model's")
+    if network.parts:
+        model = with_named_inputs(model, network.parts)
     options = _options(made, model, neurons)
     image = network.graph.types[network.graph.inputs[0]]
-    with_time = "T" in options.get("layout", "BCHW")
+    with_time = "T" in layout_of(options)
     sample = (network.graph.T, *image.shape) if with_time else image.shape
     prepared = prepare(model, sample, image_scale(network.input), options)
     signature = prepared.captured.signature
-    if (signature.leaf, signature.per_step) != (made.leaf, made.per_step):
+    if signature.results != made.returned:
         raise RecipeError("was made from a model that answers otherwise than this one")
     _check_rules(made, prepared, other_parameters=other_parameters)
     units = _units(made, network.graph, prepared)
@@ -95,9 +98,17 @@ def _options(
 ) -> QuantizeOptions:
     options = QuantizeOptions(layout=str(made.options.get("layout", "BCHW")))
     options["per_sample"] = made.options.get("per_sample") is True
-    result = made.options.get("result")
+    ids = made.options.get("ids")
+    options["ids"] = ids if isinstance(ids, int) else None
+    result, over_time = made.options.get("result"), made.options.get("over_time")
     if isinstance(result, int | str):
         options["result"] = result
+    elif isinstance(result, list):
+        options["result"] = [key for key in result if isinstance(key, int | str)]
+    if isinstance(over_time, str):
+        options["over_time"] = over_time
+    elif isinstance(over_time, dict):
+        options["over_time"] = {name: str(said) for name, said in over_time.items()}
     named = made.options.get("neurons")
     if neurons:
         options["neurons"] = neurons

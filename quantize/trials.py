@@ -120,8 +120,8 @@ class _Run:
     logits: Tensor
 
     def answers(self) -> tuple[int, ...]:
-        """The largest logit of each image."""
-        return tuple(self.logits.argmax(-1).tolist())
+        """The largest logit of each image; of a map, of all its places."""
+        return tuple(self.logits.flatten(1).argmax(-1).tolist())
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -145,7 +145,7 @@ def least_mismatch(trials: Trials, bits: Mapping[str, int], scaling: Scaling) ->
     heard = {
         plan.groups[unit]
         for call, units in plan.feeds.items()
-        if call != trials.prepared.merged.output
+        if call not in trials.prepared.merged.outputs
         for unit in units
     }
     least = trials.score(trials.fitted(bits, scaling)).loss

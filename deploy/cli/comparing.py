@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,7 +128,7 @@ def compare(
     expected, preprocessing = _expected(loaded, model, other_parameters=other_parameters)
     sides = _Sides(loaded, expected, "pytorch" if model else "reference", test, preprocessing)
     done = _compared(sides, names, run_config, batch, quiet=as_json)
-    _tell(sides, done, _float_right(model, test, loaded), as_json=as_json)
+    _tell(sides, done, _in_float(model, test, loaded), as_json=as_json)
     if not all(c.exact for c in done) or (strict and done[0].warnings):
         raise typer.Exit(1)
 
@@ -172,11 +173,14 @@ def _compared(
     return done
 
 
-def _tell(sides: _Sides, done: list[Comparison], float_right: int | None, *, as_json: bool) -> None:
+def _tell(
+    sides: _Sides, done: list[Comparison], in_float: int | Fraction | None, *, as_json: bool
+) -> None:
     """Print what came out, and whether the file alone says how images are prepared."""
     from lapilli.deploy.cli import report
 
-    accuracy = report.accuracy_facts(done[0], sides.test.labels, float_right)
+    classes = sides.network.class_count
+    accuracy = report.accuracy_facts(done[0], sides.test.labels, in_float, classes)
     if as_json:
         print_json({"comparisons": [report.comparison_facts(c) for c in done], **accuracy})
         return
@@ -220,8 +224,8 @@ def _expected(
     return quantized_side(network, model, other_parameters=other_parameters)
 
 
-def _float_right(model: Model | None, test: Images, network: Network) -> int | None:
-    """How many images the author's own model answers right, before any integer."""
+def _in_float(model: Model | None, test: Images, network: Network) -> int | Fraction | None:
+    """How many images, or what mean IoU, the author's own model has right, before any integer."""
     if model is None:
         return None
     from lapilli.deploy.cli.flow import float_right, normalised_as

@@ -91,7 +91,7 @@ def _one(
         network = quantized.network
         result.notes = quantized.notes
     with _timed(result, "float", narrator, None):
-        result.float_right = float_right(model, test, network) or 0
+        result.float_right = int(float_right(model, test, network) or 0)
     with _timed(result, "export", narrator, None):
         result.files += _export(network, out / f"digits_{name}")
     with _timed(result, "simulate", narrator, len(test.pixels)):

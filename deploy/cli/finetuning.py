@@ -152,7 +152,7 @@ def finetune(
             "scales": scales,
             "input_bits": input_bits,
             "target": target,
-            "result": index_or_key(result),
+            "result": index_or_key(result) if result else None,
             "neurons": parse_neurons(neuron) if neuron else None,
         },
         images.first(min(calibration_count or len(training.images), len(training.images))),

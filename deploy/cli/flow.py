@@ -9,24 +9,35 @@ import difflib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from lapilli.deploy.cli.image_set import Images
 from lapilli.deploy.cli.taken import taken_from
-from lapilli.ir.errors import CheckpointError, LapilliError
-from lapilli.ir.network import Network
+from lapilli.deploy.comparison.overlap import mean_overlap
+from lapilli.ir.encoding import Encoding
+from lapilli.ir.errors import CheckpointError, InputError, LapilliError
+from lapilli.ir.network import Network, Task
+from lapilli.ir.parts import packed
 from lapilli.ir.recipe import Json, Note
-from lapilli.model.capture.signature import Signature
+from lapilli.model.capture.named_inputs import with_named_inputs
+from lapilli.model.capture.signature import Signature, holds_images
 from lapilli.model.families.presets import PRESETS, normalisation
 from lapilli.model.families.table import Config, configuration, family_of
 from lapilli.model.loading.checkpoint import Checkpoint, build, load_checkpoint
-from lapilli.model.loading.preprocess import Preprocessing, Shown, right
+from lapilli.model.loading.preprocess import Preprocessing, Shown, answered
 from lapilli.model.loading.strict import Module, events
 from lapilli.quantize import Quantized, quantize
+from lapilli.quantize.encoded import encoded_images
 from lapilli.quantize.frontier import Point, Progress, frontier
-from lapilli.quantize.options import QuantizeOptions
+from lapilli.quantize.options import QuantizeOptions, layout_of
 
 _TRIED = 128  # images on which bits are shared out
 
@@ -190,12 +201,25 @@ def frontier_of(
         CaptureError, QuantizeError, RangeError: see `quantize`.
     """
     images = _shown(model, calibration, options)
+    if isinstance(images, dict):
+        raise InputError("bits are shared out for models of one input")
     return frontier(model.module, images, images=_TRIED, progress=progress, **options)
 
 
-def _shown(model: Model, calibration: Images, options: QuantizeOptions) -> Shown:
+def _shown(
+    model: Model, calibration: Images, options: QuantizeOptions
+) -> Shown | dict[str, Tensor]:
     """The images as the model takes them; what is known of them is put into the options."""
-    if options.get("counts"):
+    if names := calibration.pixels.dtype.names:
+        return {n: torch.from_numpy(np.ascontiguousarray(calibration.pixels[n])) for n in names}
+    if options.get("ids"):
+        return torch.from_numpy(np.ascontiguousarray(calibration.pixels).astype(np.int64))
+    if text := options.get("encoding"):
+        if Encoding.of(text, calibration.pixels.shape[1:]).moves:
+            known = model.normalisation()
+            options["mean"], options["std"] = known.mean, known.std
+        return torch.from_numpy(np.ascontiguousarray(calibration.pixels))
+    if options.get("counts") or not holds_images(layout_of(options)):
         return events(calibration.pixels)
     calibration.require_pixels()
     known = model.normalisation()
@@ -213,16 +237,52 @@ def normalised_as(model: Model, network: Network) -> Model:
     return replace(model, preprocessing=kept)
 
 
-def float_right(model: Model, images: Images, network: Network) -> int | None:
-    """How many images the float model answers right; None without labels."""
-    if images.labels is None or network.recipe is None:
+def float_right(model: Model, images: Images, network: Network) -> int | Fraction | None:
+    """How many images the float model answers right, or its mean IoU; None without labels."""
+    if images.labels is None or network.recipe is None or network.task is Task.VALUES:
         return None
     told = network.recipe.options
+    layout = str(told.get("layout", "BCHW"))
     signature = Signature(
-        layout=str(told.get("layout", "BCHW")),
-        leaf=network.recipe.leaf,
-        per_step=network.recipe.per_step,
+        layout=layout,
+        results=network.recipe.returned,
         per_sample=told.get("per_sample") is True,
+        ids=bool(network.ids),
     )
-    prepare = model.normalisation().normalise if not told.get("counts") else events
-    return right(model.module, images.pixels, images.labels, signature, prepare)
+    prepare = preparation(model, network)
+    found = answered(module_of(model, network), images.pixels, signature, prepare)
+    if network.task is Task.MAP:
+        return mean_overlap(found, images.labels, network.class_count)
+    return int((found == images.labels).sum())
+
+
+def module_of(model: Model, network: Network) -> nn.Module:
+    """The module, called with the one tensor that a network's several inputs are."""
+    if not network.parts:
+        return model.module
+    return with_named_inputs(model.module, network.parts)
+
+
+def preparation(model: Model, network: Network) -> Callable[[npt.NDArray[Any]], Tensor]:
+    """What makes of images what the model sees.
+
+    Raises:
+        NormalisationError: they are normalised, and nothing says how.
+    """
+    encoding, parts = network.encoding, network.parts
+    if network.ids:
+        return lambda given: torch.from_numpy(network.spread_out(given)).float()
+    if parts:
+        return lambda rows: torch.from_numpy(packed(parts, rows)).float()
+    if encoding is not None and encoding.moves:
+        known = model.normalisation()
+        return lambda pixels: encoded_images(encoding, pixels, known.mean, known.std)
+    if encoding is not None:
+        return lambda pixels: encoded_images(encoding, pixels)
+    return events if takes_numbers(network) else model.normalisation().normalise
+
+
+def takes_numbers(network: Network) -> bool:
+    """Whether nothing normalises what the model sees: numbers of events, or of no image at all."""
+    counts = network.recipe is not None and network.recipe.options.get("counts") is True
+    return counts or not network.input.takes_pixels

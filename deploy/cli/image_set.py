@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lapilli.deploy.comparison.overlap import IGNORED
 from lapilli.deploy.data.pictures import ImageError
 from lapilli.ir import ops
-from lapilli.ir.network import Network
+from lapilli.ir.errors import InputError
+from lapilli.ir.network import Network, Task
 from lapilli.ir.recipe import Json
 from lapilli.ir.types import Kind, TensorType
 
@@ -23,14 +26,16 @@ class Images:
     """Images and what is known of them.
 
     Attributes:
-        pixels: bytes (count, C, H, W), or (count, T, C, H, W) with time.
-        labels: (count,) numbers of classes, where they are known.
+        pixels: bytes (count, C, H, W), or (count, T, C, H, W) with time; or numbers of any other
+            shape.
+        labels: (count,) numbers of classes, where they are known; or (count, H, W), one for each
+            place.
         source: the name that messages give them.
         told: how they were read, for a recipe.
         names: what messages call each of them; empty where nothing does.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[Any]
     labels: npt.NDArray[np.int64] | None = None
     source: str = "images"
     told: Mapping[str, Json] = field(default_factory=dict)
@@ -53,34 +58,56 @@ class Images:
             ImageError: another size, number of channels or of steps; more events than the
                 network's input counts; a label that is no class.
         """
-        wanted = input_type(network)
+        if network.parts:
+            try:
+                network.encode(self.pixels[:1])
+            except InputError as error:
+                raise ImageError(f"{self.source}: {error}") from error
+            self.require_labels(network)
+            return
+        wanted, image = input_type(network), network.image
         shape = self.pixels.shape[1:]
-        if shape[-3:] != wanted.shape:
+        timed = len(shape) > len(image) and network.encoding is None
+        if shape[timed:] != image:
+            pixels = network.encoding is not None or network.input.takes_pixels
+            advice = "; give --resize, or resize them first" if pixels else ""
             raise ImageError(
-                f"{self.source}: images are {size_text(shape[-3:])}, the network takes "
-                f"{size_text(wanted.shape)}; give --resize, or resize them first"
+                f"{self.source}: images are {size_text(shape[-len(image) :])}, the network "
+                f"takes {size_text(image)}{advice}"
             )
-        if len(shape) == 4 and shape[0] != (T := network.graph.T):
+        if timed and shape[0] != (T := network.graph.T):
             raise ImageError(f"{self.source}: images of {shape[0]} steps, the network takes {T}")
         most = int(self.pixels.max())
-        if wanted.kind is not Kind.GRADED and most > wanted.range.hi:
+        counts = wanted.kind is not Kind.GRADED and network.encoding is None
+        if counts and most > wanted.range.hi:
             raise ImageError(
                 f"{self.source}: counts of up to {most} events, and the network's input counts to "
                 f"{wanted.range.hi}, as its calibration did; calibrate with such images too"
             )
-        self.require_classes(network.graph.types[network.graph.outputs[0]].shape[-1])
+        self.require_labels(network)
 
-    def require_classes(self, count: int) -> None:
-        """Check that every label is the number of one of `count` classes.
+    def require_labels(self, network: Network) -> None:
+        """Check that labels are of the network's kind, and each the number of one of its classes.
 
         Raises:
-            ImageError: one is not.
+            ImageError: they are not.
         """
-        if self.labels is not None and (wrong := np.flatnonzero(self.labels >= count)).size:
-            first = int(wrong[0])
+        if self.labels is None or network.task is Task.VALUES:
+            return
+        shape = network.answer_shape
+        if self.labels.shape[1:] != shape[1:]:
             raise ImageError(
-                f"{self.source}: label {self.labels[first]} of image {first} is no class; the "
-                f"network has {count}, numbered from 0"
+                f"{self.source}: labels of one image are {size_text(self.labels.shape[1:]) or 1}, "
+                f"and the network gives a class to each of {size_text(shape[1:]) or 1}"
+            )
+        classes, wrong = network.class_count, self.labels >= network.class_count
+        if network.task is Task.MAP:
+            wrong &= self.labels != IGNORED
+        if wrong.any():
+            first = int(np.argwhere(wrong)[0][0])
+            raise ImageError(
+                f"{self.source}: label {self.labels[wrong][0]} of image {first} is no class; the "
+                f"network has {classes}, numbered from 0"
             )
 
     def require_pixels(self) -> None:
@@ -98,10 +125,11 @@ class Images:
 
 
 def input_type(network: Network) -> TensorType:
-    """Return the type of the network's image (C, H, W)."""
+    """Return the type of the network's image (C, H, W), or of what else it takes."""
     names = network.graph.inputs
     op = network.graph[names[0]].op if len(names) == 1 else None
-    if not isinstance(op, ops.Input) or len(op.type.shape) != 3:
+    pixels = network.input.takes_pixels and network.encoding is None
+    if not isinstance(op, ops.Input) or (pixels and len(op.type.shape) != 3):
         shapes = [network.graph.types[name].shape for name in names]
         raise ImageError(f"the network's inputs are {shapes}, not one image (C, H, W)")
     return op.type

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,9 +88,12 @@ def how_for(network: Network, how: How | None = None) -> How:
         ImageError: the network's file says something else than sizes and a rule.
     """
     told = {} if network.recipe is None else network.recipe.images
-    channels = input_type(network).shape[0]
+    pixels = network.encoding is not None or network.input.takes_pixels
+    channels = network.image[0] if pixels else None
     return replace(
         how or How(),
+        numbers=not pixels,
+        names=tuple(part.name for part in network.parts),
         channels=channels if channels in (1, 3) else None,
         classes=network.classes,
         usual_transform=remembered_transform(told),
@@ -124,12 +128,14 @@ def picture(
     Raises:
         ImageError: see `pictures`.
     """
-    wanted = input_type(network)
-    channels, height, width = wanted.shape
-    if channels not in (1, 3) or wanted.kind is not Kind.GRADED:
+    wanted, shape = input_type(network), network.image
+    channels, height, width = shape if len(shape) == 3 else (0, 0, 0)
+    pixels = network.input.takes_pixels and wanted.kind is Kind.GRADED
+    pixels = pixels or network.encoding is not None
+    if channels not in (1, 3) or not pixels:
         raise ImageError(
-            f"{path}: the network takes {size_text(wanted.shape)} {wanted.kind.value}, which no "
-            "picture holds; give frames or events to compare or golden (docs/data.md)"
+            f"{path}: the network takes {size_text(shape)} {wanted.kind.value}, which no "
+            "picture holds; give frames, events or numbers by --source (docs/data.md)"
         )
     opened = open_picture(path, str(path), channels)
     array = as_bytes((transform or Transform()).apply(opened, str(path)))
@@ -153,6 +159,10 @@ def _digits(how: How) -> Images:
     need("sklearn")
     from lapilli.model.digits import load_digits
 
+    if how.numbers:
+        raise ImageError(
+            f"{DIGITS} are images, and the model takes none: give inputs of its own (docs/data.md)"
+        )
     if how.binning.said or (how.transform is not None and how.transform.changes):
         raise ImageError(
             f"{DIGITS} are pictures of 8 x 8 that stay as they are; leave --resize, --crop, "
@@ -183,7 +193,7 @@ def _own(source: str, how: How, count: int | None, option: str) -> Images:
     return _images(data, got.indices.tolist(), got.pixels)
 
 
-def _images(data: Data, indices: Sequence[int], pixels: npt.NDArray[np.uint8]) -> Images:
+def _images(data: Data, indices: Sequence[int], pixels: npt.NDArray[Any]) -> Images:
     labels = None if data.labels is None else data.labels[list(indices)]
     names = tuple(data.name(index) for index in indices)
     return Images(pixels, labels, data.source, data.describe(), names)

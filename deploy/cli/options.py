@@ -117,6 +117,38 @@ def how_read(
     )
 
 
-def index_or_key(result: str | None) -> int | str | None:
+def index_or_key(result: str) -> int | str:
     """Read which of several results is meant."""
-    return int(result) if result and result.isdecimal() else result
+    return int(result) if result.isdecimal() else result
+
+
+def results_of(given: Sequence[str]) -> int | str | list[int | str] | None:
+    """Read which results are answers: one, several, or none that is named."""
+    read = [index_or_key(result) for result in given]
+    return read if len(read) > 1 else next(iter(read), None)
+
+
+def layouts_of(given: Sequence[str]) -> str | dict[str, str]:
+    """Read the layout of one input, or NAME=LAYOUT of several."""
+    told = _named(given)
+    if "" not in told:
+        return told or "BCHW"
+    if len(given) > 1:
+        raise typer.BadParameter(f"{', '.join(given)}: one layout, or NAME=LAYOUT each")
+    return told[""]
+
+
+def over_time_of(given: Sequence[str]) -> str | dict[str, str]:
+    """Read what answers take of time steps: one rule for all, or RESULT=RULE of some."""
+    rules = _named(given)
+    if "" not in rules:
+        return rules or "mean"
+    if len(given) > 1:
+        raise typer.BadParameter(f"{', '.join(given)}: give one rule for all, or RESULT=RULE each")
+    return rules[""]
+
+
+def _named(given: Sequence[str]) -> dict[str, str]:
+    """NAME=TEXT each; a text alone has no name."""
+    parts = (text.rpartition("=") for text in given)
+    return {name: text for name, _, text in parts}

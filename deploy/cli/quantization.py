@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lapilli.deploy.cli import flow
 from lapilli.deploy.cli.frame import printable
 from lapilli.deploy.cli.progress import Bars
 from lapilli.deploy.comparison.targets import target, usual
@@ -16,7 +17,6 @@ from lapilli.deploy.report.measure import report_on
 from lapilli.deploy.report.pages import page
 from lapilli.deploy.report.tables import Grid, grids, summary
 from lapilli.export.atomic import write_atomic
-from lapilli.model.loading.strict import events
 
 if TYPE_CHECKING:
     from lapilli.deploy.cli.flow import Model
@@ -39,13 +39,12 @@ def write_report(
         OutputError: it cannot be written there.
     """
     pixels = training.pixels[list(made.health.images)]
-    counts = made.network.recipe is not None and bool(made.network.recipe.options.get("counts"))
-    prepare = events if counts else opened.normalisation().normalise
+    prepare = flow.preparation(opened, made.network)
     with Bars(quiet=quiet) as bars:
         bars.stage("report", len(pixels))
         found = report_on(
             made,
-            opened.module,
+            flow.module_of(opened, made.network),
             pixels,
             prepare=prepare,
             on=target(usual()),

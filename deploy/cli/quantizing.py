@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,8 +32,10 @@ from lapilli.deploy.cli.options import (
     Unused,
     bits_of_layers,
     how_read,
-    index_or_key,
+    layouts_of,
     numbers,
+    over_time_of,
+    results_of,
 )
 from lapilli.deploy.cli.outputs import STANDARD_OUTPUT, check_outputs, destination
 from lapilli.ir.targets.table import NAMES
@@ -85,10 +88,34 @@ def quantize(
     unused: Unused = None,
     pythonpath: PythonPath = None,
     neuron: Neurons = None,
-    layout: Annotated[str, typer.Option(help="Of its images: BCHW, BTCHW or TBCHW.")] = "BCHW",
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Axes of its input, B samples, T time: BCHW (the default), TBNC, BTF, ...; of "
+            "several inputs NAME=... each."
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Of images, by the host: rate:T=4,seed=0; phase:T=8; ttfs:T=4; "
+            "population:T=4,m=5; rows; columns; pixels."
+        ),
+    ] = None,
+    ids: Annotated[
+        int | None,
+        typer.Option(min=2, help="The input are token ids below this; the layout is theirs: BN."),
+    ] = None,
     counts: Annotated[bool, typer.Option(help="The images are numbers of events.")] = False,
     result: Annotated[
-        str | None, typer.Option(help="Which result holds the logits: an index or a key.")
+        list[str] | None,
+        typer.Option(help="Which result is the answer: an index or a key; repeat; * for all."),
+    ] = None,
+    over_time: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of steps that are returned: mean, sum, last, steps, last:K; or RESULT=... of one."
+        ),
     ] = None,
     per_sample: Annotated[
         bool, typer.Option(help="Where state leaks between samples, take batches of one.")
@@ -134,6 +161,7 @@ def quantize(
     from lapilli.deploy.cli import flow, report
     from lapilli.deploy.cli import images as image_files
     from lapilli.deploy.cli.bits import shared_bits
+    from lapilli.model.capture.signature import check_layout, holds_images
     from lapilli.model.neurons.described import parse_neurons
     from lapilli.quantize.options import QuantizeOptions, check_options
 
@@ -145,9 +173,12 @@ def quantize(
         scales=scales,
         input_bits=input_bits,
         target=target,
-        layout=layout,
+        layout=(layouts := layouts_of(layout or [])),
+        encoding=encoding,
+        ids=ids,
         counts=counts,
-        result=index_or_key(result),
+        result=results_of(result or []),
+        over_time=over_time_of(over_time or []),
         neurons=parse_neurons(neuron) if neuron else None,
         per_sample=per_sample,
     )
@@ -159,6 +190,11 @@ def quantize(
 
         writer(report_file)  # refuses a suffix now
     how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
+    several = isinstance(layouts, dict)
+    for each in layouts.values() if isinstance(layouts, dict) else [layouts]:
+        check_layout(each)
+        how = replace(how, numbers=several or not (holds_images(each) or encoding))
+    how = replace(how, names=tuple(layouts) if several else ())
     training = image_files.training_images(images, how, calibration_count)
     asked = ModelOptions(
         checkpoint=checkpoint,
@@ -173,7 +209,8 @@ def quantize(
         pythonpath=pythonpath,
         unused=unused,
     )
-    opened = open_model(model, asked, training.pixels.shape[-3])
+    channels = 0 if how.numbers else training.pixels.shape[-3]
+    opened = open_model(model, asked, channels)
     if most_kib is not None or most_drop is not None:
         options["layer_bits"] = shared_bits(
             opened, training, most_kib=most_kib, most_drop=most_drop, quiet=as_json, **options
@@ -207,7 +244,7 @@ def _write(
     from lapilli.deploy.cli import report
     from lapilli.export.native import save_network
 
-    training.require_classes(len(quantized.network.classes))
+    training.require_labels(quantized.network)
     with destination(output) as path:
         save_network(quantized.network, path)
     facts = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from lapilli.deploy.cli.certificates import held_lines, there
 from lapilli.deploy.cli.frame import printable
+from lapilli.deploy.comparison.overlap import mean_overlap
 from lapilli.ir import ops
 from lapilli.ir.certificate import certify
 from lapilli.ir.graph import Graph
@@ -88,25 +90,42 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
 
 
 def accuracy_facts(
-    comparison: Comparison, labels: IntArray | None, float_right: int | None
+    comparison: Comparison,
+    labels: IntArray | None,
+    in_float: int | Fraction | None,
+    classes: int,
 ) -> dict[str, Any]:
-    """How many images integers, and the float model, answer right; nothing without labels."""
-    if labels is None:
+    """How many images, or the mean IoU of maps, integers and float have right.
+
+    Nothing without labels, or of answers that name no class.
+    """
+    if labels is None or not (comparison.answers or comparison.maps):
         return {}
-    right = sum(a == b for a, b in zip(comparison.answers, labels.tolist(), strict=True))
-    facts = {"labelled": len(labels), "integer_right": right}
-    return facts if float_right is None else {**facts, "float_right": float_right}
+    kind = "mean_iou" if comparison.maps else "right"
+    if comparison.maps:
+        integers: int | float = float(mean_overlap(comparison.maps, labels, classes))
+    else:
+        pairs = zip(comparison.answers, labels.tolist(), strict=True)
+        integers = sum(a == b for a, b in pairs)
+    facts = {"labelled": len(labels), f"integer_{kind}": integers}
+    if in_float is None:
+        return facts
+    return {**facts, f"float_{kind}": float(in_float) if comparison.maps else in_float}
 
 
 def print_accuracy(facts: dict[str, Any]) -> None:
     """A line, where labels are known."""
     if not facts:
         return
-    of = facts["labelled"]
-    told = [f"integers {facts['integer_right'] / of:.2%} ({facts['integer_right']} of {of})"]
-    if "float_right" in facts:
-        told.insert(0, f"float {facts['float_right'] / of:.2%} ({facts['float_right']} of {of})")
-    _console.print(f"accuracy: {', '.join(told)}")
+    of, told = facts["labelled"], []
+    for name in ("float", "integer"):
+        if f"{name}_mean_iou" in facts:
+            told.append(f"{name} {facts[f'{name}_mean_iou']:.2%}")
+        elif f"{name}_right" in facts:
+            right = facts[f"{name}_right"]
+            told.append(f"{name.replace('er', 'ers')} {right / of:.2%} ({right} of {of})")
+    what = "mean IoU" if "integer_mean_iou" in facts else "accuracy"
+    _console.print(f"{what}: {', '.join(told)}")
 
 
 def print_warnings(notes: Sequence[Note], *, err: bool = False) -> None:
@@ -128,7 +147,7 @@ def health_facts(health: Health, labels: IntArray | None) -> dict[str, Any]:
             a == b for a, b in zip(health.float_answers, health.integer_answers, strict=True)
         ),
     }
-    if labels is not None:
+    if labels is not None and health.integer_answers:
         own = labels[list(health.images)].tolist()
         for name, answers in (("float", health.float_answers), ("integer", health.integer_answers)):
             facts[f"{name}_right"] = sum(a == b for a, b in zip(answers, own, strict=True))
@@ -205,7 +224,13 @@ def network_facts(network: Network) -> dict[str, Any]:
         "weights": sum(op.weight.array.size for op in synapses),
         "weight_bits": max((op.weight.mantissa.range.bits for op in synapses), default=0),
         "input": list(graph.types[graph.inputs[0]].shape),
+        **_input_facts(network),
         "classes": list(network.classes),
+        **(
+            {"answers": [_answer_text(network, i) for i in range(len(graph.outputs))]}
+            if network.answers
+            else {}
+        ),
         "state_bits": max((b.state_bits for b in bounds), default=0),
         "state_bits_there": there(made_for, Register.STATE),
         "target": recipe.target if recipe and recipe.target else "none promised",
@@ -213,6 +238,30 @@ def network_facts(network: Network) -> dict[str, Any]:
         "truncates": [b.name for b in bounds if b.truncates],
         "simulator_only": _simulator_only(graph),
     }
+
+
+def _input_facts(network: Network) -> dict[str, Any]:
+    """What becomes of an input before the graph, where it is no image at every step."""
+    facts: dict[str, Any] = {}
+    if network.encoding is not None:
+        facts["encoding"] = str(network.encoding)
+    if network.parts:
+        facts["inputs"] = [
+            f"{p.name} {p.layout} {' x '.join(map(str, p.shape))}" for p in network.parts
+        ]
+    if network.ids:
+        facts["tokens"] = network.ids
+    return facts
+
+
+def _answer_text(network: Network, index: int) -> str:
+    """An answer's name and shape, and which steps it looks at."""
+    answer, node = network.every_answer[index], network.graph.outputs[index]
+    shape = " x ".join(map(str, answer.shape(network.graph.types[node].shape)))
+    steps = f" of each of {network.graph.T} steps" if answer.steps else ""
+    mapped = answer.weights or answer.matrix is not None
+    few = f", by a linear map of {network.graph.T} steps" if mapped else ""
+    return f"{answer.name} {shape}{steps}{few}"
 
 
 def latency_facts(found: Latencies) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,6 +53,7 @@ def run(
     """Classify pictures, or the images of --source, on a simulator; needs no PyTorch."""
     import numpy as np
 
+    from lapilli.deploy.cli.answers import answer_facts, answer_text
     from lapilli.deploy.cli.progress import Bars
     from lapilli.export.native import load_network
 
@@ -65,23 +66,34 @@ def run(
     with Bars(quiet=as_json) as bars:
         executable = target(simulator, bars.lava, run_config).compile(loaded.graph)
         tell_size(executable, quiet=as_json)
-        rows = []
+        rows: dict[str, list[Any]] = {a.name: [] for a in loaded.every_answer}
+        named: list[Any] = []  # classes, of each image or of each of its places
         for start in range(0, len(given.pixels), _AT_ONCE):
             recording = executable.run(loaded.encode(given.pixels[start : start + _AT_ONCE]))
-            rows.append(recording.values[loaded.graph.outputs[0]][-1])
+            for answer in loaded.every_answer:
+                value = loaded.read(recording)[answer.name]
+                rows[answer.name] += list(np.moveaxis(value, 1, 0) if answer.steps else value)
+            labels = loaded.labels(recording)
+            named += (
+                [None] * (len(recording.values[loaded.graph.outputs[0]][0]))
+                if labels is None
+                else list(labels)
+            )
         tell_paths(executable, quiet=as_json)
-    logits = np.concatenate(rows)
-    answers = loaded.classify(logits)
+    told = [
+        answer_facts(loaded, label, {name: values[i] for name, values in rows.items()})
+        for i, label in enumerate(named)
+    ]
     if as_json:
         print_json(
             [
-                {"image": i, "answer": a, "logits": row, "simulator": simulator}
-                for i, a, row in zip(given.names, answers, logits.tolist(), strict=True)
+                {"image": i, **facts, "simulator": simulator}
+                for i, facts in zip(given.names, told, strict=True)
             ]
         )
         return
-    for image, answer in zip(given.names, answers, strict=True):
-        typer.echo(printable(f"{image}: {answer}"))
+    for image, facts in zip(given.names, told, strict=True):
+        typer.echo(printable(f"{image}: {answer_text(facts)}"))
 
 
 def _given(

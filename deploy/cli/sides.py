@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lapilli.deploy.cli.flow import Model, normalised_as
+from lapilli.deploy.cli.flow import Model, module_of, normalised_as, preparation, takes_numbers
 from lapilli.deploy.comparison.compare import Preprocessed
 from lapilli.ir.network import Network
-from lapilli.model.loading.strict import events
 from lapilli.quantize.image_scale import exact
 from lapilli.quantize.pytorch.float_module import FloatModule
 from lapilli.quantize.pytorch.reference import PyTorchReference
@@ -23,7 +22,7 @@ def quantized_side(
         RecipeError, CaptureError, QuantizeError: see `reference_of`.
     """
     reference = reference_of(network, model.module, other_parameters=other_parameters)
-    if model.preprocessing is None or _counts(network):
+    if model.preprocessing is None or takes_numbers(network):
         return reference, None
     own = model.preprocessing
     source = replace(network.input, mean=exact(own.mean), std=exact(own.std))
@@ -32,12 +31,5 @@ def quantized_side(
 
 def float_side(network: Network, model: Model, reference: PyTorchReference) -> FloatModule:
     """Return the model itself, whose neurons are recorded under the names of the reference."""
-    if _counts(network):
-        return FloatModule.beside(reference, model.module, events)
-    own = normalised_as(model, network).normalisation()
-    return FloatModule.beside(reference, model.module, own.normalise)
-
-
-def _counts(network: Network) -> bool:
-    """Whether images are numbers of events, which nothing normalises."""
-    return network.recipe is not None and network.recipe.options.get("counts") is True
+    prepare = preparation(normalised_as(model, network), network)
+    return FloatModule.beside(reference, module_of(model, network), prepare)

@@ -23,7 +23,7 @@ from lapilli.deploy.validation.sides import Sides, Witness
 from lapilli.deploy.validation.summary import About
 from lapilli.export.native import load_network
 from lapilli.ir.errors import InputError
-from lapilli.ir.network import Network
+from lapilli.ir.network import Network, Task
 
 if TYPE_CHECKING:
     from lapilli.deploy.cli.flow import Model
@@ -66,6 +66,11 @@ class Job:
             LapilliError: they do not.
         """
         network = load_network(self.network)
+        if network.task is not Task.CLASSES:
+            raise InputError(
+                "validate counts images whose class is right, and this network names no class of a "
+                "whole image: compare takes it"
+            )
         images = self._images(network)
         plan = Plan(images=images.count, shard=self.shard_size, share=self.share)
         witness, identity, about = None, None, _about(network, None)
@@ -168,10 +173,10 @@ def _identity(model: Model) -> dict[str, Any]:
 
 
 def _about(network: Network, witness: Witness | None) -> About:
-    graph, notes = network.graph, network.recipe.notes if network.recipe else ()
+    notes = network.recipe.notes if network.recipe else ()
     known = None if witness is None else witness.preprocessing
     return About(
-        classes=graph.types[graph.outputs[0]].shape[-1],
+        classes=network.class_count,
         with_model=witness is not None,
         renamed=known.renamed(network.classes) if known else (),
         warnings=tuple(str(note) for note in notes if note.is_warning),

@@ -1,8 +1,8 @@
 """Compare a runtime with golden vectors: `python check_golden.py golden.npz yours.npz`.
 
-yours.npz has `logits` (B, classes) at the last step and any of the golden `spikes:<node>`
-(T, B, ...); `digest`, if the runtime's file says it. Exit status 0 if all are equal; needs
-NumPy alone.
+yours.npz has the answers (`logits` (B, classes) at the last step; `logits:<name>` and
+`steps:<name>` of several, or of all steps) and any of the golden `spikes:<node>` (T, B, ...);
+`digest`, if the runtime's file says it. Exit status 0 if all are equal; needs NumPy alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 
 def check(golden: Any, yours: Any) -> str | int:
     """The first difference, or 0."""
-    names = [n for n in golden.files if n == "logits" or n.startswith("spikes:")]  # in graph order
-    if odd := {"logits"} - set(yours.files) | set(yours.files) - set(golden.files):
+    names = [n for n in golden.files if n not in ("input", "digest")]  # in graph order
+    answers = {n for n in names if n.startswith(("logits", "steps:"))}
+    if odd := answers - set(yours.files) | set(yours.files) - set(golden.files):
         return f"missing, or of no node: {', '.join(sorted(odd))}"
     if "digest" in yours.files and str(yours["digest"]) != str(golden["digest"]):
         return f"of another network: digest {yours['digest']}, expected {golden['digest']}"
@@ -26,7 +27,7 @@ def check(golden: Any, yours: Any) -> str | int:
         if want.shape != got.shape:
             return f"{name}: shape {got.shape}, expected {want.shape}"
         for at in np.argwhere(want != got)[:1].tolist():
-            t = at[0] if name != "logits" else len(golden["input"]) - 1
+            t = len(golden["input"]) - 1 if name.startswith("logits") else at[0]
             found.append((t, order, f"{name}{at} is {got[tuple(at)]}, not {want[tuple(at)]}"))
     if found:
         return f"first difference at step {min(found)[0]}: {min(found)[2]}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from lapilli.ir.tensor import IntArray
 from lapilli.simulators.protocol import Executable, ReadsMembranes
 
 Progress = Callable[[int], None]
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[Any]  # bytes of images, or numbers of what is none
 _MOST_BYTES = 3 << 30
 
 
@@ -56,7 +57,9 @@ class Comparison:
         rates: node that fires -> mean spikes per neuron and time step, of `got`, in parts of
             the most that it can fire.
         still: membranes that are read and were one number everywhere.
-        answers: index of the largest logit of each image, of `got`.
+        answers: index of the largest logit of each image, of `got`; none where the answer names
+            no class, or one for each place.
+        maps: the class of each place (H, W) of each image, of `got`, where there are such.
         renamed: classes that the model's own side calls otherwise: expected, got.
         warnings: what the network's recipe says against it; exact is not enough.
         preprocessing_checked: whether the encoded images of both sides were made independently.
@@ -73,6 +76,7 @@ class Comparison:
     rates: dict[str, float]
     still: tuple[str, ...] = ()
     answers: tuple[int, ...] = ()
+    maps: tuple[IntArray, ...] = field(default=(), repr=False, compare=False)
     renamed: tuple[tuple[str, str], ...] = ()
     warnings: tuple[Note, ...] = ()
     preprocessing_checked: bool = False
@@ -207,6 +211,7 @@ def _compared(
     for other, executable in others.items():
         have = executable.run(given)
         part = compare_recordings(network.graph, want, have, first_sample=first_sample)
+        part = _with_labels(part, network.labels(have))
         del have
         part = _with_membrane(part, executable, given, want, first_sample)
         yield other, part if preprocessing is None else _with_inputs(part, own, given, first_sample)
@@ -260,12 +265,19 @@ def compare_recordings(
         mismatches=mismatches,
         rates={n: firing_rate(graph, n, got.values[n]) for n in graph.firing},
         still=tuple(n for n in graph.membranes if np.ptp(got.values[n]) == 0),
-        answers=tuple(got.values[graph.outputs[0]][-1].argmax(axis=-1).tolist()),
         synops=got.synops or 0,
         steps=got.steps or 0,
         seconds=got.seconds or 0.0,
         first=first_divergence(graph, expected, got, first_sample) if mismatches else None,
     )
+
+
+def _with_labels(part: Comparison, labels: IntArray | None) -> Comparison:
+    if labels is None:
+        return part
+    if labels.ndim > 1:
+        return replace(part, maps=tuple(labels))
+    return replace(part, answers=tuple(labels.tolist()))
 
 
 def _with_inputs(
@@ -339,6 +351,7 @@ def _total(parts: Sequence[Comparison], got: str, expected: str) -> Comparison:
         rates={n: sum(p.rates[n] * p.images for p in parts) / images for n in names},
         still=tuple(n for n in parts[0].still if all(n in p.still for p in parts)) if parts else (),
         answers=tuple(a for p in parts for a in p.answers),
+        maps=tuple(m for p in parts for m in p.maps),
         first=min(firsts, key=lambda d: d.t, default=None),
         synops=sum(p.synops for p in parts),
         steps=sum(p.steps for p in parts),

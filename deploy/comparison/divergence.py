@@ -16,7 +16,7 @@ from lapilli.simulators.digest import digests
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One array that both runs recorded: (T, B, ...), or (1, B, ...) for the answer."""
+    """One array that both runs recorded: (T, B, ...), or the last steps for an answer."""
 
     node: str
     kind: str  # "current", "membrane", "spikes", "logits" or "value"
@@ -97,7 +97,9 @@ def facts(graph: Graph, expected: Recording, got: Recording) -> Iterator[Fact]:
         elif isinstance(node.op, ops.Membrane):
             yield Fact(name, "membrane", expected.values[name], got.values[name])
         elif name in outputs:  # PyTorch gives the answer alone, not the sums on the way to it
-            yield Fact(name, "logits", expected.values[name][-1:], got.values[name][-1:])
+            steps = min(len(expected.values[name]), len(got.values[name]))
+            last = slice(-1 if isinstance(node.op, ops.Readout) else -steps, None)
+            yield Fact(name, "logits", expected.values[name][last], got.values[name][last])
         elif name in expected.values and name in got.values and not isinstance(node.op, ops.Input):
             yield Fact(name, "value", expected.values[name], got.values[name])
 
@@ -111,7 +113,7 @@ def first_divergence(
         differs = np.argwhere(fact.expected != fact.got)
         if len(differs):
             at = tuple(int(i) for i in differs[0])
-            t = graph.T - 1 if fact.kind == "logits" else at[0]
+            t = graph.T - len(fact.expected) + at[0]
             if best is None or t < best[0]:
                 best = (t, fact, at)
     if best is None:

@@ -38,7 +38,7 @@ class Golden:
     values: int
 
 
-def write_golden(network: Network, pixels: npt.NDArray[np.uint8], folder: Path) -> Golden:
+def write_golden(network: Network, pixels: npt.NDArray[Any], folder: Path) -> Golden:
     """Run images on the reference simulator, and write what every neuron answers.
 
     Args:
@@ -47,7 +47,8 @@ def write_golden(network: Network, pixels: npt.NDArray[np.uint8], folder: Path) 
         folder: gets `golden.npz` and `check_golden.py`.
 
     The archive holds `input` (T, B, ...), `spikes:<node>` (T, B, ...) for every node that
-    fires, in topological order, `logits` (B, classes) at the last step, and the graph's
+    fires, in topological order, `logits` (B, classes) at the last step (`logits:<name>` of
+    several answers, `steps:<name>` (T, B, ...) where all steps count), and the graph's
     `digest`; NumPy alone reads it, and equal networks and images give equal bytes.
 
     Raises:
@@ -62,8 +63,14 @@ def write_golden(network: Network, pixels: npt.NDArray[np.uint8], folder: Path) 
         if not name.isprintable() or "/" in name or "\\" in name:
             raise InputError(f"node {name!r} cannot be named in an archive")
         arrays[f"spikes:{name}"] = _narrow(recording.values[name])
-    arrays["logits"] = _narrow(recording.values[graph.outputs[0]][-1])
-    values = sum(a.size for name, a in arrays.items() if name != "input")
+    for node, answer in zip(graph.outputs, network.every_answer, strict=True):
+        values = recording.values[node]
+        if answer.sees_steps:
+            arrays[f"steps:{answer.name}"] = _narrow(values)
+        else:
+            key = f"logits:{answer.name}" if len(graph.outputs) > 1 else "logits"
+            arrays[key] = _narrow(values[-1])
+    count = sum(a.size for name, a in arrays.items() if name != "input")
     arrays["digest"] = np.array(graph.digest)
     make_folder(folder)
     files = folder / NAME, folder / SCRIPT
@@ -72,7 +79,7 @@ def write_golden(network: Network, pixels: npt.NDArray[np.uint8], folder: Path) 
     write_atomic(files[0], archive.getvalue())
     write_atomic(files[1], Path(__file__).with_name(SCRIPT).read_bytes())
     rates = {n: firing_rate(graph, n, recording.values[n]) for n in graph.firing}
-    return Golden(files, rates, values)
+    return Golden(files, rates, count)
 
 
 def _narrow(values: IntArray) -> npt.NDArray[np.signedinteger[Any]]:

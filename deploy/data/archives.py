@@ -17,10 +17,13 @@ import numpy.typing as npt
 
 from lapilli.deploy.data.pictures import ImageError
 from lapilli.deploy.data.samples import numbered
+from lapilli.ir.errors import InputError
+from lapilli.ir.parts import as_rows
 
 _SMALL = 256 << 20  # bytes that any archive may become
 _PIECE = 1 << 20  # bytes that are read at a time
 _RATIO = 64  # bytes that one byte of a larger archive may become
+_NUMBERS = "expected an .npz archive with 'inputs' (count, ...) and, if known, 'labels'"
 _EXPECTED = (
     "expected an .npz archive with uint8 'images' (count, C, H, W) and, if known, 'labels' (count,)"
 )
@@ -29,7 +32,9 @@ _EXPECTED = (
 def read_archive(
     path: Path, classes: Sequence[str] = ()
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]:
-    """Read images (N, C, H, W), or (N, T, C, H, W) with time, and labels (N,) if it has them.
+    """Read images (N, C, H, W), or (N, T, C, H, W) with time, and labels if it has them.
+
+    Labels are (N,), or (N, H, W): a class for each place.
 
     Sizes and types are read from headers before any number is.
 
@@ -57,8 +62,60 @@ def read_archive(
     return pixels, None if labels is None else _labels(path, labels, len(pixels), classes)
 
 
+def read_numbers(
+    path: Path, classes: Sequence[str] = (), several: Sequence[str] = ()
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None]:
+    """Read inputs of any shape (N, ...), and labels (N,), or (N, H, W), if it has them.
+
+    Of `several` inputs, by name, an array with these fields is made.
+
+    Raises:
+        ImageError: no such archive, or another form; says what to save.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            there = {entry.filename for entry in archive.infolist()}
+            if several:
+                numbers = _several(archive, path, several)
+            else:
+                name = "inputs" if "inputs.npy" in there else "images"
+                numbers = _member(archive, path, name, words=False)
+            labels = _member(archive, path, "labels", words=bool(classes))
+    except ImageError:
+        raise
+    except (
+        zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error
+    ) as error:  # fmt: skip
+        raise ImageError(f"{path}: {_NUMBERS} ({error})") from error
+    if numbers is None:
+        raise ImageError(f"{path}: {_NUMBERS}; it holds no 'inputs'")
+    return numbers, None if labels is None else _labels(path, labels, len(numbers), classes)
+
+
+def _several(archive: zipfile.ZipFile, path: Path, names: Sequence[str]) -> npt.NDArray[Any]:
+    arrays = {name: _member(archive, path, name, words=False, numbers=True) for name in names}
+    found = {name: array for name, array in arrays.items() if array is not None}
+    if len(found) < len(names):
+        missing = next(name for name in names if name not in found)
+        raise ImageError(f"{path}: holds no input {missing!r}; the model takes {', '.join(names)}")
+    try:
+        return as_rows(found)
+    except InputError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def require_numbers(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Check that an array is of real numbers, a sample each row.
+
+    Raises:
+        ImageError: it is not.
+    """
+    if dtype.kind not in "biuf" or len(shape) < 2 or 0 in shape:
+        raise ImageError(f"{path}: {name} are {dtype} {shape}, not real numbers (N, ...)")
+
+
 def _member(
-    archive: zipfile.ZipFile, path: Path, name: str, *, words: bool
+    archive: zipfile.ZipFile, path: Path, name: str, *, words: bool, numbers: bool = False
 ) -> npt.NDArray[Any] | None:
     """Read one array, if its header fits what is expected and the archive's size."""
     try:
@@ -66,7 +123,10 @@ def _member(
     except KeyError:
         return None
     shape, dtype, size = declared(archive, entry)
-    _require_form(path, name, shape, dtype, words=words)
+    if numbers or name == "inputs":
+        require_numbers(path, name, shape, dtype)
+    else:
+        _require_form(path, name, shape, dtype, words=words)
     require_size(path, name, shape, size, entry)
     if size > max(_SMALL, _RATIO * path.stat().st_size):
         raise ImageError(
@@ -172,7 +232,7 @@ def _require_form(
             f"{path}: images are {dtype} {shape}, not uint8 (N, C, H, W), or "
             "(N, T, C, H, W) with time"
         )
-    if name == "labels" and len(shape) != 1 and shape[1:] != (1,):
+    if name == "labels" and len(shape) not in (1, 3) and shape[1:] != (1,):
         hint = "; one-hot? then save labels.argmax(axis=1)" if len(shape) == 2 else ""
         raise ImageError(f"{path}: labels are {shape}, not (N,){hint}")
     if name == "labels" and dtype.kind not in ("iuUS" if words else "iu"):
@@ -183,7 +243,7 @@ def _require_form(
 def _labels(
     path: Path, labels: npt.NDArray[Any], count: int, classes: Sequence[str]
 ) -> npt.NDArray[np.int64]:
-    labels = labels.reshape(-1)
+    labels = labels if labels.ndim == 3 else labels.reshape(-1)
     if len(labels) != count:
         raise ImageError(f"{path}: {len(labels)} labels of {count} images; one each is needed")
     if labels.dtype.kind in "US":

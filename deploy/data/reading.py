@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ class How:
         classes: names of a network's classes, by which labels may be words.
         test: which half of a set that comes in two.
         skip_unreadable: go on without samples that cannot be read, instead of stopping.
+        numbers: samples are no images; arrays of any shape are taken as they are.
+        names: of several inputs, which an archive holds under these names.
     """
 
     transform: Transform | None = None
@@ -37,6 +40,8 @@ class How:
     classes: tuple[str, ...] = ()
     test: bool = True
     skip_unreadable: bool = False
+    numbers: bool = False
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,12 +50,12 @@ class Readable:
 
     Attributes:
         indices: of those.
-        pixels: uint8 (n, C, H, W), or (n, T, C, H, W).
+        pixels: uint8 (n, C, H, W), or (n, T, C, H, W); or numbers of another shape.
         unreadable: a sentence for each of the others.
     """
 
     indices: Labels
-    pixels: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[Any]
     unreadable: tuple[str, ...]
 
 
@@ -62,7 +67,8 @@ class Data:
         source: the name that messages give them.
         found: what the format gave.
         transform: resize and crop of every sample.
-        shape: of one sample: (C, H, W), or (T, C, H, W).
+        shape: of one sample: (C, H, W), or (T, C, H, W); any other of what is no image.
+        dtype: of its values; bytes of an image.
         remembered: what the network says of reading, and nobody else, as on a command line;
             empty where it says nothing.
     """
@@ -71,6 +77,7 @@ class Data:
     found: Found
     transform: Transform
     shape: tuple[int, ...]
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))
     remembered: str = ""
 
     def __len__(self) -> int:
@@ -91,14 +98,14 @@ class Data:
         """Return what messages call a sample."""
         return self.found.samples.name(index)
 
-    def read(self, indices: Sequence[int] | Labels) -> npt.NDArray[np.uint8]:
-        """Read samples as uint8 (n, C, H, W), or (n, T, C, H, W).
+    def read(self, indices: Sequence[int] | Labels) -> npt.NDArray[Any]:
+        """Read samples as uint8 (n, C, H, W), or (n, T, C, H, W), or as numbers (n, ...).
 
         Raises:
             ImageError: names the first that cannot be read, or has another shape than the first
                 of the set.
         """
-        out = np.empty((len(indices), *self.shape), np.uint8)
+        out = np.empty((len(indices), *self.shape), self.dtype)
         for row, index in enumerate(indices):
             out[row] = self._fitting(int(index), self.found.samples.read(int(index)))
         return out
@@ -118,10 +125,10 @@ class Data:
                 continue
             pixels.append(self._fitting(int(index), sample))
             kept.append(int(index))
-        stacked = np.stack(pixels) if pixels else np.empty((0, *self.shape), np.uint8)
+        stacked = np.stack(pixels) if pixels else np.empty((0, *self.shape), self.dtype)
         return Readable(indices=np.array(kept, np.int64), pixels=stacked, unreadable=tuple(lost))
 
-    def _fitting(self, index: int, sample: Sample) -> npt.NDArray[np.uint8]:
+    def _fitting(self, index: int, sample: Sample) -> npt.NDArray[Any]:
         array = transformed(sample, self.transform, self.name(index))
         if array.shape != self.shape:
             raise ImageError(
@@ -165,17 +172,22 @@ def data_of(source: str, found: Found, how: How) -> Data:
         except ImageError as error:
             first = first or error
             continue
-        shape = transformed(sample, transform, found.samples.name(index)).shape
+        first_read = transformed(sample, transform, found.samples.name(index))
         return Data(
-            source=source, found=found, transform=transform, shape=shape, remembered=remembered
+            source=source,
+            found=found,
+            transform=transform,
+            shape=first_read.shape,
+            dtype=first_read.dtype,
+            remembered=remembered,
         )
     if how.skip_unreadable:
         raise ImageError(f"{source}: none of {len(found.samples):,} can be read: {first}")
     raise first or ImageError(f"{source}: is empty")
 
 
-def transformed(sample: Sample, transform: Transform, name: str) -> npt.NDArray[np.uint8]:
-    """Resize and crop one sample, and return its bytes.
+def transformed(sample: Sample, transform: Transform, name: str) -> npt.NDArray[Any]:
+    """Resize and crop one sample, and return its bytes, or its numbers.
 
     Raises:
         ImageError: it is no picture, or too small for the crop.

@@ -14,7 +14,7 @@ from PIL import Image
 from lapilli.deploy.data.pictures import ImageError
 from lapilli.ir.recipe import Json
 
-Sample = npt.NDArray[np.uint8] | Image.Image
+Sample = npt.NDArray[Any] | Image.Image
 Labels = npt.NDArray[np.int64]
 TRAINING, TEST = ("train", "training"), ("test", "val", "valid", "validation")  # names of halves
 _NUMBER = re.compile(r"-?[0-9]+")
@@ -33,7 +33,7 @@ class Samples(Protocol):
         ...
 
     def read(self, index: int) -> Sample:
-        """Read one: a picture of mode L or RGB, or bytes (C, H, W) or (T, C, H, W).
+        """Read one: a picture of mode L or RGB, bytes (C, H, W) or (T, C, H, W), or numbers.
 
         Raises:
             ImageError: it cannot be read.
@@ -48,7 +48,8 @@ class Found:
     Attributes:
         format: its name, for people and for the recipe.
         samples: see `Samples`.
-        labels: (count,) numbers of classes, where they are known.
+        labels: (count,) numbers of classes, where they are known; or (count, H, W), one for each
+            place.
         classes: their names, in the order of the numbers; empty where nothing says them.
         rules: what the format decided, for the recipe.
         final: samples that no resize may touch: they have time.
@@ -69,12 +70,12 @@ class Rows:
     """Samples that lie in one array, in memory or in a file that is mapped.
 
     Attributes:
-        array: uint8, one sample a row.
+        array: uint8, or numbers of what is no image; one sample a row.
         source: the name that messages give it.
         shape: of a sample, where the rows are flat.
     """
 
-    array: npt.NDArray[np.uint8]
+    array: npt.NDArray[Any]
     source: str
     shape: tuple[int, ...]
 

@@ -15,8 +15,9 @@ from lapilli.deploy.data.samples import Found, Sample, numbered
 class _Items:
     """Images of a sequence whose items are an image, or an image and a label."""
 
-    def __init__(self, items: Any, source: str, count: int) -> None:
+    def __init__(self, items: Any, source: str, count: int, *, numbers: bool) -> None:
         self._items, self._source, self._count = items, source, count
+        self._numbers = numbers
         self._failed: dict[int, ImageError] = {}  # while labels were asked for
 
     def __len__(self) -> int:
@@ -53,6 +54,8 @@ class _Items:
                 raise ImageError(f"{self.name(index)}: is of mode {image.mode}, not L or RGB")
             return image
         array = np.asarray(image)
+        if self._numbers and array.ndim and array.dtype.kind in "biuf":
+            return array
         if array.dtype != np.uint8 or array.ndim not in (3, 4):
             raise ImageError(
                 f"{self.name(index)}: is {array.dtype} {array.shape}, not a picture or uint8 "
@@ -88,7 +91,13 @@ class _Items:
 
 
 def sequence(
-    items: Any, source: str, classes: Sequence[str], count: int | None, *, skip: bool
+    items: Any,
+    source: str,
+    classes: Sequence[str],
+    count: int | None,
+    *,
+    skip: bool,
+    numbers: bool = False,
 ) -> Found:
     """Take the items of a sequence; labels of `targets` if it has them, else of every item.
 
@@ -98,6 +107,7 @@ def sequence(
         classes: names, by which labels may be words.
         count: only the first items; None takes all.
         skip: whether items that fail are left out later, instead of stopping now.
+        numbers: whether items are arrays of any shape, and no images.
 
     Raises:
         ImageError: it is no sequence, or its items are no images.
@@ -108,19 +118,23 @@ def sequence(
         total = len(items)
     except Exception as error:  # their code may raise anything
         raise ImageError(f"{source}: __len__ fails: {type(error).__name__}: {error}") from error
-    samples = _Items(items, source, total if count is None else min(count, total))
+    chosen = total if count is None else min(count, total)
+    samples = _Items(items, source, chosen, numbers=numbers)
     known = tuple(classes) or tuple(str(c) for c in getattr(items, "classes", ()))
     if not len(samples):
         raise ImageError(f"{source}: is empty")
     targets = getattr(items, "targets", None)
     given = samples.labels(skip=skip) if targets is None else targets
     if given is None:
-        return Found(format="sequence", samples=samples, classes=known)
+        return Found(format="sequence", samples=samples, classes=known, final=numbers)
     try:
         array = np.asarray(given)
     except Exception as error:  # tensors of a device, ragged lists
         raise ImageError(f"{source}: labels are no list of numbers or words ({error})") from error
+    if array.ndim == 3 and array.dtype.kind in "iu" and len(array) in (total, len(samples)):
+        maps = array[: len(samples)].astype(np.int64)
+        return Found(format="sequence", samples=samples, labels=maps, classes=known, final=numbers)
     if array.ndim != 1 or (targets is not None and len(array) != total):
         raise ImageError(f"{source}: labels are {array.shape}, for {total} items; one each, (N,)")
     labels, names = numbered(source, array[: len(samples)].tolist(), known)
-    return Found(format="sequence", samples=samples, labels=labels, classes=names)
+    return Found(format="sequence", samples=samples, labels=labels, classes=names, final=numbers)

@@ -42,13 +42,17 @@ def open_sequence(
         ImageError: its items are no images.
     """
     asked = how or How()
-    found = sequence(items, source, asked.classes, count, skip=asked.skip_unreadable)
+    found = sequence(
+        items, source, asked.classes, count, skip=asked.skip_unreadable, numbers=asked.numbers
+    )
     return data_of(source, found, asked)
 
 
 def _in_file(path: Path, how: How) -> Found:
     if not path.is_file():
         raise ImageError(f"{path}: no such file; {_EXPECTED}")
+    if how.numbers:
+        return arrays.numbers(path, how.classes, how.names)
     name = path.name.removesuffix(".gz")
     if path.suffix == ".npy":
         return arrays.single_array(path)
@@ -67,6 +71,8 @@ def _in_file(path: Path, how: How) -> Found:
 
 
 def _in_folder(folder: Path, how: How) -> Found:
+    if how.numbers:
+        return arrays.numbers(folder, how.classes)  # says what is expected
     for find in (_cifar, _idx_pair):
         if (found := find(folder, test=how.test)) is not None:
             return found

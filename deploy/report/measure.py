@@ -70,8 +70,10 @@ def report_on(
         given = network.encode(some)
         real, want, got = floats.run(some), made.reference.run(given), executable.run(given)
         counted.add(real, want, got)
-        answers = got.values[graph.outputs[0]][-1].argmax(-1)
-        same += int((real.logits.argmax(-1) == answers).sum())
+        labels = network.labels(got)
+        if labels is not None:
+            agree = real.logits.argmax(1) == labels
+            same += int(agree.reshape(len(agree), -1).all(axis=1).sum())
         if progress:
             progress(start + len(some))
     neurons = counted.neurons(made, network.recipe)

@@ -15,6 +15,7 @@ from lapilli.deploy.validation.layers import Layers, Row
 from lapilli.deploy.validation.plan import Plan
 from lapilli.deploy.validation.sides import Sides, Witness
 from lapilli.ir.errors import MismatchError
+from lapilli.ir.network import Network
 from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
 
@@ -38,12 +39,11 @@ class Batch:
     def rows(self) -> list[Row]:
         """Run them, and return a row for each."""
         network, witness = self.sides.network, self.sides.witness
-        output = network.graph.outputs[0]
         given = network.encode(self.pixels)
         got = self.sides.executable.run(given)
         rows: list[Row] = [
             {"sample": n, "integer": best, "compared": 0, "mismatches": 0}
-            for n, best in zip(self.numbers, _best(got.values[output][-1]), strict=True)
+            for n, best in zip(self.numbers, _best(_first(network, got)), strict=True)
         ]
         self.layers.add(got)
         if witness is None:
@@ -76,7 +76,7 @@ class Batch:
             own = replace(network, input=witness.preprocessing.input)
         mine = own.encode(self.pixels[chosen])
         want, have = witness.reference.run(mine), _chosen(got, chosen)
-        for i, best in zip(chosen, _best(want.values[graph.outputs[0]][-1]), strict=True):
+        for i, best in zip(chosen, _best(_first(network, want)), strict=True):
             rows[i]["pytorch"] = best
 
         def count(node: str, one: IntArray, other: IntArray) -> None:
@@ -101,6 +101,10 @@ class Batch:
             at = int(chosen[first.sample])
             told = replace(first, sample=rows[at]["sample"])
             rows[at]["divergence"] = json.dumps({**asdict(told), "text": str(told)}, sort_keys=True)
+
+
+def _first(network: Network, recording: Recording) -> IntArray:
+    return next(iter(network.read(recording).values()))
 
 
 def _best(logits: npt.NDArray[Any]) -> list[Any]:

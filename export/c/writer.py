@@ -135,11 +135,27 @@ def _about(network: Network) -> Iterable[str]:
     """Units, as the header says them."""
     source = network.input
     names = [f"{i} {c}" for i, c in enumerate(network.classes)]
-    yield "Input of a pixel p in 0 .. 255, channel c:"
-    yield f"  round((p / 255 - mean[c]) / std[c] * 2^{source.exponent}), half to even,"
-    yield f"  clipped to {source.lo} .. {source.hi}"
-    yield f"  mean {', '.join(map(str, source.mean))}; std {', '.join(map(str, source.std))}"
-    yield f"Answer: the last step of the first output; a real logit is its integer times "\
-          f"{network.logit_scale}"  # fmt: skip
+    if source.takes_pixels:
+        yield "Input of a pixel p in 0 .. 255, channel c:"
+        yield f"  round((p / 255 - mean[c]) / std[c] * 2^{source.exponent}), half to even,"
+        yield f"  clipped to {source.lo} .. {source.hi}"
+        yield f"  mean {', '.join(map(str, source.mean))}; std {', '.join(map(str, source.std))}"
+    else:
+        yield f"Input of a number x: round(x * 2^{source.exponent}), half to even,"
+        yield f"  clipped to {source.lo} .. {source.hi}"
+    if network.encoding is not None:
+        yield f"  of images that are encoded first: {network.encoding}"
+    for part in network.parts:
+        yield f"  {part.size} numbers of input {part.name}, each times 2^{-part.exponent} first"
+    if network.ids:
+        yield f"  x is 1 for the token that it is, 0 for the other {network.ids - 1}"
+    if not network.answers:
+        yield f"Answer: the last step of the first output; a real logit is its integer times "\
+              f"{network.logit_scale}"  # fmt: skip
+    for position, answer in enumerate(network.answers):
+        what = "every step" if answer.steps else "the last step"
+        if answer.sees_steps and not answer.steps:
+            what = "sums over steps, as the .lapilli file says,"
+        yield f"Answer {answer.name}: {what} of output {position}, in units of {answer.scale}"
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     yield f"Classes: {shown or 'without names'}"

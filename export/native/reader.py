@@ -31,13 +31,17 @@ from lapilli.export.native.values import (
 )
 from lapilli.export.native.writer import FORMAT, file_digest
 from lapilli.ir import ops
-from lapilli.ir.errors import FormatError, GraphError
+from lapilli.ir.answers import LOGITS, Answer
+from lapilli.ir.encoding import Encoding
+from lapilli.ir.errors import FormatError, GraphError, InputError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
+from lapilli.ir.parts import InputPart
 from lapilli.ir.tensor import DTYPES, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
 _MOST_STEPS = 1 << 16
+_MOST_EXPONENT = 1 << 10  # of a float64
 _MOST_ELEMENTS = 1 << 28  # of one value at one step: a file cannot ask for more
 _OPS: Mapping[str, type[ops.Op]] = {op.__name__: op for op in ops.OPS}
 _KEYS = {version1.FORMAT: ("format", "network", "digest"),
@@ -65,6 +69,8 @@ def load_network(path: Path) -> Network:
         raise FormatError(path, str(error)) from error
     except GraphError as error:
         raise FormatError(path, f"holds no valid graph: {error}") from error
+    except InputError as error:
+        raise FormatError(path, f"holds what does not fit its graph: {error}") from error
     except RecursionError as error:
         raise FormatError(path, "its JSON is nested too deeply") from error
 
@@ -76,15 +82,22 @@ def _network_from(metadata: dict[str, str], tensors: dict[str, Any]) -> Network:
         raise MalformedError(f"format {version!r} is unknown; this lapilli reads {known}")
     mapping(metadata, "the metadata", _KEYS[version])
     keys = ("T", "nodes", "outputs", "input", "logit_scale", "classes")
-    top = mapping(_parsed(metadata, "network"), "the network", keys)
-    nodes = items(top["nodes"], "nodes")
-    graph = _graph_from(nodes, top, tensors)
+    later = ("answers", "encoding", "parts", "ids")
+    top = mapping(_parsed(metadata, "network"), "the network", keys, later)
+    nodes, told = items(top["nodes"], "nodes"), items(top.get("answers", []), "answers")
+    answers = tuple(_answer_from(item, tensors) for item in told)
+    of_answers = {str(item.get("matrix")) for item in told}
+    graph = _graph_from(nodes, top, {k: v for k, v in tensors.items() if k not in of_answers})
     network = Network(
         graph=graph,
         input=_quantizer_from(top["input"]),
         logit_scale=fraction(top["logit_scale"], "logit_scale"),
         classes=tuple(text(c, "classes") for c in items(top["classes"], "classes")),
         recipe=recipe_from(_parsed(metadata, "recipe")) if "recipe" in metadata else None,
+        answers=answers,
+        ids=integer(top.get("ids", 0), "ids"),
+        parts=tuple(map(_part_from, items(top.get("parts", []), "parts"))),
+        encoding=_encoding_from(top["encoding"]) if "encoding" in top else None,
     )
     if version == FORMAT:
         found = file_digest(network.digest, metadata["recipe"])
@@ -117,6 +130,60 @@ def _graph_from(nodes: list[Any], top: dict[str, Any], tensors: dict[str, Any]) 
     return graph
 
 
+def _answer_from(value: object, tensors: dict[str, Any]) -> Answer:
+    where = "answers"
+    told = fields_of(Answer, value, where)
+    matrix = None
+    if told.get("matrix") is not None:
+        matrix = _tensor_of(tensors, told["matrix"], f"{where}: matrix")
+        if len(matrix.shape) != 2:
+            raise MalformedError(f"{where}: a map of {len(matrix.shape)} axes")
+    return Answer(
+        name=text(told.get("name", LOGITS), f"{where}: name"),
+        scale=fraction(told["scale"], f"{where}: scale"),
+        steps=boolean(told.get("steps", False), f"{where}: steps"),
+        weights=_numbers(told.get("weights", []), f"{where}: weights"),
+        matrix=matrix,
+        offset=_numbers(told.get("offset", []), f"{where}: offset"),
+    )
+
+
+def _numbers(value: object, where: str) -> tuple[int, ...]:
+    return tuple(integer(n, where) for n in items(value, where))
+
+
+def _tensor_of(tensors: dict[str, Any], value: object, where: str) -> IntTensor:
+    key = text(value, where)
+    if key not in tensors or tensors[key].dtype not in DTYPES or not tensors[key].size:
+        raise MalformedError(f"{where}: no integer tensor {key!r} in the file")
+    return IntTensor.of(tensors[key])
+
+
+def _part_from(value: object) -> InputPart:
+    told = fields_of(InputPart, value, "parts")
+    shape = integers(told["shape"], "parts: shape")
+    exponent = integer(told["exponent"], "parts: exponent")
+    if min(shape, default=1) < 1 or abs(exponent) > _MOST_EXPONENT:
+        raise MalformedError(f"parts: a shape {list(shape)}, an exponent {exponent}")
+    return InputPart(
+        name=text(told["name"], "parts: name"),
+        layout=text(told["layout"], "parts: layout"),
+        shape=shape,
+        exponent=exponent,
+    )
+
+
+def _encoding_from(value: object) -> Encoding:
+    told = fields_of(Encoding, value, "encoding")
+    return Encoding(
+        kind=text(told["kind"], "encoding: kind"),
+        image=integers(told["image"], "encoding: image"),
+        steps=integer(told["steps"], "encoding: steps"),
+        seed=integer(told.get("seed", 0), "encoding: seed"),
+        neurons=integer(told.get("neurons", 0), "encoding: neurons"),
+    )
+
+
 def _quantizer_from(value: object) -> InputQuantizer:
     source = fields_of(InputQuantizer, value, "input")
     quantizer = InputQuantizer(
@@ -126,7 +193,7 @@ def _quantizer_from(value: object) -> InputQuantizer:
         lo=integer(source["lo"], "lo"),
         hi=integer(source["hi"], "hi"),
     )
-    if len(quantizer.mean) != len(quantizer.std) or min(quantizer.std, default=0) <= 0:
+    if len(quantizer.mean) != len(quantizer.std) or min(quantizer.std, default=1) <= 0:
         raise MalformedError("input needs one mean and one positive std per channel")
     if quantizer.lo > quantizer.hi:
         raise MalformedError(f"input range [{quantizer.lo}, {quantizer.hi}] is empty")
@@ -152,11 +219,9 @@ def _op_from(
     attributes = fields_of(kind, given, where)
 
     def tensor(value: object, where: str) -> IntTensor:
-        key = text(value, where)
-        if key not in tensors or tensors[key].dtype not in DTYPES or not tensors[key].size:
-            raise MalformedError(f"{where}: no integer tensor {key!r} in the file")
-        unused.discard(key)
-        return IntTensor.of(tensors[key])
+        found = _tensor_of(tensors, value, where)
+        unused.discard(str(value))
+        return found
 
     readers: Mapping[str, Callable[[object, str], object]] = {
         "IntTensor": tensor,

@@ -21,6 +21,7 @@ from lapilli.ir.recipe import (
     Note,
     NoteKind,
     Recipe,
+    Result,
     Rounding,
     SynapseRecord,
 )
@@ -55,6 +56,10 @@ def _each(kind: type[Any]) -> _Read:
 
 def _integers(value: object, where: str) -> tuple[int, ...]:
     return tuple(integer(item, where) for item in items(value, where))
+
+
+def _texts(value: object, where: str) -> tuple[str, ...]:
+    return tuple(text(item, where) for item in items(value, where))
 
 
 def _or_none(read: _Read) -> _Read:
@@ -98,4 +103,6 @@ _READERS: Mapping[str, _Read] = {
     "tuple[SynapseRecord, ...]": _each(SynapseRecord),
     "tuple[NeuronRecord, ...]": _each(NeuronRecord),
     "tuple[Note, ...]": _each(Note),
+    "tuple[str, ...]": _texts,
+    "tuple[Result, ...]": _each(Result),
 }

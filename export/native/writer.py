@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from lapilli.export.atomic import write_atomic
 from lapilli.ir import ops
+from lapilli.ir.answers import Answer
 from lapilli.ir.graph import Node
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import Json
@@ -28,7 +29,7 @@ FORMAT = "lapilli/2"
 def save_network(network: Network, path: Path) -> None:
     """Write `network` to `path`, whole or not at all."""
     tensors: dict[str, np.ndarray[Any, Any]] = {}
-    content = {
+    content: dict[str, Any] = {
         "T": network.graph.T,
         "nodes": [_node_to_json(node, tensors) for node in network.graph.nodes],
         "outputs": list(network.graph.outputs),
@@ -36,6 +37,17 @@ def save_network(network: Network, path: Path) -> None:
         "logit_scale": str(network.logit_scale),
         "classes": list(network.classes),
     }
+    if network.answers:
+        content["answers"] = [
+            _answer_to_json(answer, f"answer:{i}:", tensors)
+            for i, answer in enumerate(network.answers)
+        ]
+    if network.encoding is not None:
+        content["encoding"] = as_json(network.encoding)
+    if network.ids:
+        content["ids"] = network.ids
+    if network.parts:
+        content["parts"] = as_json(network.parts)
     told = json.dumps(as_json(network.recipe), sort_keys=True, separators=(",", ":"))
     metadata = {
         "format": FORMAT,
@@ -53,7 +65,7 @@ def file_digest(network_digest: str, recipe: str) -> str:
 
 def as_json(value: object) -> Json:
     """Write a dataclass, field by field; fractions as text, enumerations by their value."""
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, IntTensor):
         return {f.name: as_json(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
@@ -63,6 +75,9 @@ def as_json(value: object) -> Json:
         return str(value.value)
     if isinstance(value, Fraction):
         return str(value)
+    if isinstance(value, IntTensor):
+        rows: list[Json] = value.array.tolist()
+        return rows
     if value is None or isinstance(value, bool | int | str):
         return value
     raise TypeError(f"a {type(value).__name__} has no place in a file")
@@ -76,6 +91,20 @@ def _ordered(data: bytes) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight
     return len(text).to_bytes(8, "little") + text + data[end:]
+
+
+def _answer_to_json(answer: Answer, prefix: str, tensors: dict[str, Any]) -> Json:
+    told: dict[str, Json] = {
+        "name": answer.name,
+        "scale": str(answer.scale),
+        "steps": answer.steps,
+        "weights": [*answer.weights],
+    }
+    if (matrix := answer.matrix) is not None:
+        key = f"{prefix}matrix"
+        tensors[key] = matrix.array.astype(narrowest_dtype(matrix.range))
+        told |= {"matrix": key, "offset": [*answer.offset]}
+    return told
 
 
 def _node_to_json(node: Node, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from lapilli.ir.network import InputQuantizer
 
 _PREFIX = "lapilli."
 _MUST = ("format", "digest", "T", "model", "outputs", "values", "states", "int64_states")
-_MAY = ("logit_scale", "classes", "input")
+_MAY = ("logit_scale", "classes", "input", "answers", "encoding", "parts", "ids")
 _PARTS = {"value", "current", "membrane"}
 _MOST_TEXT = 1 << 21  # characters of metadata; ours are some for each node and class
 _MOST_STEPS = _MOST_CHANNELS = 1 << 16
@@ -247,7 +247,7 @@ def _quantizer(about: Mapping[str, str]) -> InputQuantizer:
         raise odd
     exponent, lo, hi = numbers
     mean, std = (tuple(map(_fraction, s)) for s in scales)
-    if len(mean) != len(std) or min(std, default=0) <= 0 or lo > hi:
+    if len(mean) != len(std) or min(std, default=1) <= 0 or lo > hi:
         raise odd
     if abs(exponent) > _MOST_EXPONENT:
         raise odd

@@ -16,6 +16,7 @@ from pathlib import Path
 from onnx import ModelProto, helper
 
 from lapilli.export.atomic import write_atomic
+from lapilli.export.native.writer import as_json
 from lapilli.export.onnx.body import I64, Body
 from lapilli.export.onnx.function import DOMAIN, OPSET
 from lapilli.export.onnx.models import outputs_of, scan_model, step_model
@@ -32,6 +33,8 @@ IR_VERSION = 10
 LARGEST = (1 << 31) - 1  # bytes of a protobuf, and so of a file without others beside it
 _HEAD = 1 << 24  # bytes left for what is not a weight
 
+_PIXELS = "round((pixel / 255 - mean) / std * 2**exponent), half to even, lo..hi"
+_NUMBERS = "round(number * 2**exponent), half to even, lo..hi"
 _ABOUT_SCAN = (
     "All {T} time steps of each sample, from rest. Inputs and outputs are ({T}, batch, ...); "
     "the answer stands in the last step of the first output."
@@ -51,16 +54,20 @@ def save_onnx(
         UnsupportedError: as `to_onnx`.
     """
     source = network.input
-    about = {
+    about: dict[str, object] = {
         "logit_scale": str(network.logit_scale),
         "classes": list(network.classes),
+        **({"answers": as_json(network.answers)} if network.answers else {}),
+        **({"ids": network.ids} if network.ids else {}),
+        **({"parts": as_json(network.parts)} if network.parts else {}),
+        **({"encoding": as_json(network.encoding)} if network.encoding else {}),
         "input": {
             "mean": [str(m) for m in source.mean],
             "std": [str(s) for s in source.std],
             "exponent": source.exponent,
             "lo": source.lo,
             "hi": source.hi,
-            "rule": "round((pixel / 255 - mean) / std * 2**exponent), half to even, lo..hi",
+            "rule": _PIXELS if source.takes_pixels else _NUMBERS,
         },
     }
     model = to_onnx(network.graph, about, step=step, inlined=inlined)

@@ -39,7 +39,7 @@ def once_called(model: nn.Module, signature: Signature, sample: tuple[int, ...])
         reset_states(copy)
         images = torch.randn((count, *sample), generator=generator).to(dtype)
         with torch.no_grad():
-            signature.logits(copy, images)
+            signature.call(copy, images)
         called.append(copy)
     for module, *copies in zip(made.modules(), *(c.modules() for c in called), strict=True):
         if adapter_of(module) is None:

@@ -27,10 +27,12 @@ from lapilli.model.capture.device import on_cpu
 from lapilli.model.capture.exported import Reader
 from lapilli.model.capture.opaque import OpaqueNeuron, OpaqueShiftmax
 from lapilli.model.capture.opaque_step import OpaqueStep
+from lapilli.model.capture.output import Asked
 from lapilli.model.capture.program import Captured
 from lapilli.model.capture.repeatability import check_repeatable
+from lapilli.model.capture.returned import without_dataclasses
 from lapilli.model.capture.scripted import check_not_scripted
-from lapilli.model.capture.signature import LAYOUTS, Signature
+from lapilli.model.capture.signature import Signature, check_layout
 from lapilli.model.neurons.adapters import adapter_of, refusal, reset_states
 from lapilli.model.neurons.copies import copied
 from lapilli.model.neurons.shiftmax import Shiftmax
@@ -47,46 +49,48 @@ def capture(
     image_shape: tuple[int, ...],
     *,
     layout: str = "BCHW",
-    output: int | str | None = None,
+    asked: Asked | None = None,
     per_sample: bool = False,
-    leaf: int | None = None,
     repeatable: bool = False,
+    ids: bool = False,
 ) -> Captured:
     """Capture `model`, called with one batch of images.
 
     Args:
         model: in evaluation mode; of one on a GPU, a copy on the CPU is captured.
         image_shape: of one sample, (C, H, W); with time in the layout (T, C, H, W).
-        layout: of the images that its forward takes: BCHW, BTCHW or TBCHW.
-        output: which of several results holds the logits, by index or key; without it the
-            first that looks like logits.
-        leaf: the same by number, in a walk through everything that is returned.
+        layout: of what its forward takes, a letter for each axis: B for samples, T for time, any
+            others: BCHW, TBCHW, TBNC, BTF.
+        asked: which of several results are answers, and what is taken of their time steps;
+            without it the first that looks like logits, and a mean.
         per_sample: accept neurons that integrate over T*B, and take what they do with
             batches of one for what is meant.
+        ids: it takes whole numbers, which the last axis of the layout tells apart.
         repeatable: it was shown before that it remembers nothing from call to call.
 
     Raises:
         CaptureError: an operator or a stateful module that is not known, time or batch that
             mix with something else, a model in training mode; names the module path.
     """
-    if layout not in LAYOUTS:
-        raise CaptureError("", f"layout {layout!r} is none of {', '.join(LAYOUTS)}")
+    check_layout(layout)
     if len(image_shape) != len(layout) - 1:
-        raise CaptureError("", f"images of one sample {image_shape} do not fit layout {layout}")
+        raise CaptureError("", f"inputs of one sample {image_shape} do not fit layout {layout}")
     if "T" in layout and image_shape[0] == 1:
-        raise CaptureError("", "images of a single time step; drop that axis, use layout BCHW")
+        without = layout.replace("T", "")
+        raise CaptureError(
+            "", f"inputs of a single time step; drop that axis, use layout {without}"
+        )
     check_not_scripted(model)
-    signature = Signature(layout=layout, per_sample=per_sample)
+    signature = Signature(layout=layout, per_sample=per_sample, ids=ids)
     with torch.compiler.set_stance("force_eager"):  # a method that is compiled, as it was written
-        return _captured(model, image_shape, signature, output, leaf, repeatable=repeatable)
+        return _captured(model, image_shape, signature, asked or Asked(), repeatable=repeatable)
 
 
 def _captured(
     model: nn.Module,
     image_shape: tuple[int, ...],
     signature: Signature,
-    output: int | str | None,
-    leaf: int | None,
+    asked: Asked,
     *,
     repeatable: bool,
 ) -> Captured:
@@ -94,16 +98,16 @@ def _captured(
     _check_mode(model)
     _check_refused(model, signature, image_shape)
     if not repeatable:
-        notes += check_repeatable(model, signature, image_shape, output, leaf)
+        notes += check_repeatable(model, signature, image_shape, asked)
     forms = _answer_forms(model, signature, image_shape)
     for batch in _batch_sizes(model, image_shape):
-        images = torch.zeros(signature.images(image_shape, batch), dtype=_dtype(model))
+        images = signature.example(image_shape, batch, _dtype(model))
         exported, built = _export(model, images, forms)
         if built:
             model = once_called(model, signature, image_shape)
             exported, _ = _export(model, images, forms)
         reader = Reader(model, exported, batch, image_shape, signature)
-        captured = reader.read(output, leaf, notes)
+        captured = reader.read(asked, notes)
         if not reader.ambiguous:
             return captured
     raise CaptureError("", f"every batch size of {_PRIMES} divides one of its dimensions")
@@ -136,7 +140,7 @@ def _check_refused(model: nn.Module, signature: Signature, image_shape: tuple[in
         module.register_forward_pre_hook(_refusing(path, f"{type(module).__name__}: {why}"))
     try:
         with torch.no_grad():
-            shown(torch.zeros(signature.images(image_shape, 2), dtype=_dtype(model)))
+            shown(signature.example(image_shape, 2, _dtype(model)))
     except CaptureError:
         raise
     except (RuntimeError, ValueError, TypeError):
@@ -163,7 +167,7 @@ def _answer_forms(
         if adapter_of(module) is not None:
             module.register_forward_hook(_noting(forms, path))
     with torch.no_grad():
-        shown(torch.zeros(signature.images(image_shape, 2), dtype=_dtype(model)))
+        shown(signature.example(image_shape, 2, _dtype(model)))
     return forms
 
 
@@ -182,6 +186,7 @@ def _export(
     traced = copied(model)
     restoring = _Restoring(traced)
     traced.register_forward_hook(restoring)
+    traced.register_forward_hook(lambda _, given, answer: without_dataclasses(answer))
     for path, module in list(traced.named_modules()):
         parent, _, leaf = path.rpartition(".")
         if (adapter := adapter_of(module)) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -13,11 +14,14 @@ from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import CaptureError
-from lapilli.ir.recipe import Note, NoteKind
+from lapilli.ir.recipe import HOST, Note, NoteKind
 from lapilli.model.capture import axes, program
 from lapilli.model.capture.axes import MixError
+from lapilli.model.capture.host import Tail, host_map, tail_of
+from lapilli.model.capture.host_map import HostMap
 from lapilli.model.capture.opaque import NEURON
-from lapilli.model.capture.output import check_read, chosen, is_per_step, living
+from lapilli.model.capture.opaque_step import NEURON_STEP
+from lapilli.model.capture.output import Asked, check_read, chosen, laid_out, living, pooled
 from lapilli.model.capture.program import Call, Captured, FloatArray, ancestors
 from lapilli.model.capture.rolling import Loop, roll
 from lapilli.model.capture.rules.einsum import EINSUM
@@ -66,23 +70,27 @@ class Reader:
         self.loop: Loop | None = None
         self.looping = False
         self._in_loop: set[str] = set()
+        self._hosted: dict[Any, CaptureError] = {}  # read-out that no chip computes, and why
+        self._feeding: frozenset[Any] = frozenset()
         given = exported.graph_signature
         self._parameters = {**given.inputs_to_parameters, **given.inputs_to_buffers}
         self._lifted = dict(given.inputs_to_lifted_tensor_constants)
         self._neuron_calls = _numbered(exported)
 
-    def read(
-        self, output: int | str | None, leaf: int | None = None, notes: Sequence[Note] = ()
-    ) -> Captured:
-        """Translate what the logits depend on.
+    def read(self, asked: Asked, notes: Sequence[Note] = ()) -> Captured:
+        """Translate what the answers depend on.
 
         Raises:
             CaptureError: see `capture`.
         """
         self.notes += notes
-        leaf, node = chosen(self.exported, self.batch, output, leaf, self.notes)
-        self.loop = roll(self.exported.graph, node, self._parameters, self._is_zero)
-        needed = ancestors([node], lambda n: n.all_input_nodes)
+        found = chosen(self.exported, self.batch, asked, self.notes)
+        asked.check_names([result.name for result, _ in found])
+        nodes = [node for _, node in found if isinstance(node, torch.fx.Node)]
+        self.loop = roll(self.exported.graph, nodes, self._parameters, self._is_zero)
+        needed = ancestors(nodes, lambda n: n.all_input_nodes)
+        fires = [n for n in self.exported.graph.nodes if n.target in (NEURON, NEURON_STEP)]
+        self._feeding = ancestors(fires, lambda n: n.all_input_nodes)
         if self.loop is not None:
             needed = frozenset({*self.loop.step, *self.loop.tail, *self.loop.gathered})
         for each in self.exported.graph.nodes:
@@ -99,23 +107,47 @@ class Reader:
             elif each.op == "call_function" and each in needed:
                 self.looping = self.loop is not None and each in self.loop.step
                 self._visit(each)
-        result = self._values.get(node.name)
-        if result is None:
-            raise CaptureError("", "returns a constant")
-        per_step = is_per_step(result, self.batch, self.notes, per_sample=self.per_sample)
-        signature = Signature(
-            layout=self.signature.layout,
-            leaf=leaf,
-            per_step=per_step,
-            per_sample=self.per_sample,
-        )
+        results, outputs = [], []
+        hosts: list[HostMap | None] = []
+        for result, node in found:
+            value = self._values.get(getattr(node, "name", ""))
+            if node in self._hosted:
+                tail, host = self._host_map(node)
+                batch_axis = tail.batch_axis() or 0
+                results.append(replace(result, batch=batch_axis, over_time=HOST))
+                outputs.append(tail.value.name)
+                hosts.append(host)
+                continue
+            hosts.append(None)
+            if value is None:
+                name = f"{result.name!r} " if len(found) > 1 else ""
+                raise CaptureError("", f"returns {name}a constant")
+            found_at = laid_out(result, value, asked, self.notes, per_sample=self.per_sample)
+            results.append(found_at)
+            outputs.append(value.name)
         if self.loop is not None:
             self.calls = with_steps(self.calls, self._in_loop, self.loop.T)
-        calls = living(self.calls, result.name)
+        calls = living(self.calls, outputs)
         check_read(calls)
         T = steps_of(calls)
+        for i, result in enumerate(results):
+            if (last := pooled(result, calls[outputs[i]], T)) is not None:
+                calls[last.name], outputs[i] = last, last.name
+        signature = Signature(
+            layout=self.signature.layout,
+            results=tuple(results),
+            per_sample=self.per_sample,
+            ids=self.signature.ids,
+        )
         return Captured(
-            self.model, calls, result.name, T, self.constants, signature, tuple(self.notes)
+            self.model,
+            calls,
+            tuple(outputs),
+            T,
+            self.constants,
+            signature,
+            tuple(self.notes),
+            tuple(hosts) if any(hosts) else (),
         )
 
     @property
@@ -176,7 +208,32 @@ class Reader:
 
     # ---- walking ----
 
+    def _host_map(self, answer: Any) -> tuple[Tail, HostMap]:
+        """The linear map of all time steps at the end of the network.
+
+        Raises:
+            CaptureError: why its first operator could not be translated, if it is no such map.
+        """
+        sizes = {f.size for c in self.calls.values() for d in c.dims for f in d if f.name == "T"}
+        tail = None
+        if len(sizes) == 1:
+            (T,) = sizes
+            tail = tail_of(answer, self._hosted, self._values, self.constant, T, self.batch)
+        host = None if tail is None else host_map(tail)
+        if tail is None or host is None:
+            raise self._hosted[answer]
+        text = (
+            f"ends in a linear map of all {tail.T} time steps together, which the host computes of "
+            "the values of each step"
+        )
+        self.notes.append(Note(NoteKind.ANSWER, "", text))
+        return tail, host
+
     def _visit(self, node: Any) -> None:
+        before = [self._hosted[n] for n in node.all_input_nodes if n in self._hosted]
+        if before:
+            self._hosted[node] = before[0]
+            return
         stack = list(node.meta.get("nn_module_stack", {}).values())
         path = stack[-1][0] if stack else ""
         if all(self.constant(n.name) is not None for n in node.all_input_nodes):
@@ -193,9 +250,14 @@ class Reader:
         try:
             made = rule(translation)
         except MixError as error:
-            raise CaptureError(
+            why = CaptureError(
                 path, f"{node.target} mixes time or batch with something else: {error}"
-            ) from error
+            )
+            why.__cause__ = error
+            if node in self._feeding or self.looping:
+                raise why from error
+            self._hosted[node] = why  # perhaps a linear map of all steps
+            return
         if made is not None:
             shape = getattr(node.meta["val"], "shape", None)
             if shape is not None and axes.shape(made.dims) != tuple(shape):

@@ -13,6 +13,7 @@ from torch import nn
 
 from lapilli.ir.recipe import Note
 from lapilli.model.capture.axes import Dims
+from lapilli.model.capture.host_map import HostMap
 from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.rule import Rule
 
@@ -227,6 +228,10 @@ Operator: TypeAlias = (
 )
 
 
+# What moves, repeats or scales a value, and leaves it what it was.
+Wiring: TypeAlias = Reshape | Permute | Expand | Slice | Scale
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One operator applied; `path` is the module that asked for it."""
@@ -245,20 +250,28 @@ class Captured:
     Attributes:
         module: the author's own, untouched; parameters are looked up here by name.
         calls: in an order in which every input precedes its use; by name.
-        output: name of the logits.
+        outputs: names of the answers, the first of the logits.
         T: time steps.
         constants: parameters that the author's forward computes from others, float64.
         signature: how the module takes images and returns its answer.
         notes: what was understood differently from what is written.
+        hosts: for each answer the linear map of all its time steps that the host computes, or None;
+            empty where there is none at all.
     """
 
     module: nn.Module
     calls: Mapping[str, Call]
-    output: str
+    outputs: tuple[str, ...]
     T: int
     constants: Mapping[str, FloatArray] = field(default_factory=dict)
     signature: Signature = field(default_factory=Signature)
     notes: tuple[Note, ...] = ()
+    hosts: tuple[HostMap | None, ...] = ()
+
+    @property
+    def output(self) -> str:
+        """Name of the logits, the first answer."""
+        return self.outputs[0]
 
     def array(self, name: str) -> FloatArray:
         """A parameter, a buffer or a constant, in float64."""

@@ -32,7 +32,8 @@ from lapilli.ir.errors import CaptureError
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture.attributes import bits, changed_attributes, fingerprints
 from lapilli.model.capture.forked import apart
-from lapilli.model.capture.output import choose_leaf
+from lapilli.model.capture.output import Asked, choose_leaves
+from lapilli.model.capture.returned import without_dataclasses
 from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.adapters import adapter_of, reset_states
 
@@ -81,8 +82,7 @@ def check_repeatable(
     model: nn.Module,
     signature: Signature,
     image_shape: tuple[int, ...],
-    output: int | str | None,
-    leaf: int | None,
+    asked: Asked,
 ) -> tuple[Note, ...]:
     """Show the same images again, after others and in another order, and compare all bits.
 
@@ -92,8 +92,7 @@ def check_repeatable(
         model: on the CPU, in evaluation mode; it is left as it was.
         signature: how it is called.
         image_shape: of one sample.
-        output: which of several results holds the logits, see `capture`.
-        leaf: the same by number.
+        asked: which of several results are answers, see `capture`.
 
     Returns:
         Notes for the user.
@@ -102,7 +101,7 @@ def check_repeatable(
         CaptureError: the forward fails; or it keeps a state, or is random: names the module,
             and the attributes that changed.
     """
-    observer = _Observer(model, signature, image_shape, output, leaf)
+    observer = _Observer(model, signature, image_shape, asked)
     neurons = {path for path, m in model.named_modules() if adapter_of(m) is not None}
     records, notes = observer.watch(_ORDERS, neurons)
     first: dict[int, _Record] = {}
@@ -167,16 +166,17 @@ class _Observer:
         model: nn.Module,
         signature: Signature,
         image_shape: tuple[int, ...],
-        output: int | str | None,
-        leaf: int | None,
+        asked: Asked,
     ) -> None:
         self.model = model
         self.signature = signature
         self.image_shape = image_shape
-        self.output, self.leaf = output, leaf
+        self.asked = asked
         random_numbers = torch.Generator().manual_seed(0)
         shape = (2, *signature.images(image_shape, _BATCH))
         self.images = torch.randn(shape, generator=random_numbers, dtype=torch.float64)
+        if signature.ids:
+            self.images = self.images.argmax(-1)
 
     def kind(self, path: str) -> str:
         """Name of the class of the module at `path`."""
@@ -206,15 +206,17 @@ class _Observer:
             _seed(showing.seed)
             with torch.no_grad(), _recording(names, held="" in paths) as events:
                 try:
-                    answer = model(self.images[showing.images].to(dtype))
+                    given = self.images[showing.images]
+                    answer = model(given if self.signature.ids else given.to(dtype))
                 except Exception as error:
                     raise CaptureError(
                         "", f"its forward fails on images {self.image_shape}: {error}"
                     ) from error
-            flat, tree = pytree.tree_flatten(answer)
+            flat, tree = pytree.tree_flatten(without_dataclasses(answer))
             shapes = [tuple(v.shape) if isinstance(v, Tensor) else None for v in flat]
-            leaf = choose_leaf(shapes, tree, _BATCH, self.output, self.leaf)
-            yield (*events, _Event("", "", b"", _digest(flat[leaf])))
+            leaves = choose_leaves(shapes, tree, _BATCH, self.asked)
+            answers = [flat[leaf] for leaf in leaves]
+            yield (*events, _Event("", "", b"", _digest(answers)))
 
 
 @contextmanager

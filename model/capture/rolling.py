@@ -9,7 +9,7 @@ steps, a sum or a stack, becomes an operator over T.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,13 +48,13 @@ class Loop:
 
 
 def roll(
-    graph: Any, output: Any, names: Mapping[str, str], is_zero: Callable[[Any], bool]
+    graph: Any, outputs: Sequence[Any], names: Mapping[str, str], is_zero: Callable[[Any], bool]
 ) -> Loop | None:
-    """Find the loop behind `output`; None if no neuron runs step by step.
+    """Find the loop behind `outputs`; None if no neuron runs step by step.
 
     Args:
         graph: of the exported program.
-        output: the node of the logits.
+        outputs: the nodes of the answers.
         names: of the module's parameters, by node.
         is_zero: whether a node is a constant that is zero: a membrane at rest.
 
@@ -80,7 +80,7 @@ def roll(
         for t, node in enumerate(nodes):
             _check_state(path, nodes, t, is_zero)
             matching.require(nodes[0].args[0], node.args[0], t)
-    return _Tail(matching).loop(output)
+    return _Tail(matching).loop(outputs)
 
 
 def _check_state(path: str, nodes: list[Any], t: int, is_zero: Callable[[Any], bool]) -> None:
@@ -216,13 +216,13 @@ class _Tail:
         self.gathered: dict[Any, Gathered] = {}
         self.tail: set[Any] = set()
 
-    def loop(self, output: Any) -> Loop:
-        """Walk back from the logits.
+    def loop(self, outputs: Sequence[Any]) -> Loop:
+        """Walk back from the answers.
 
         Raises:
             CaptureError: a single step is used.
         """
-        open_ = [output]
+        open_ = list(outputs)
         while open_:
             node = open_.pop()
             if node in self.tail or node in self.gathered or not self._stepped(node):

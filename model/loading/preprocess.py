@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -49,14 +49,20 @@ class Preprocessing:
         return right(model, pixels, labels, signature or Signature(), self.normalise)
 
 
-def right(
+def answered(
     model: nn.Module,
-    pixels: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int64],
+    pixels: npt.NDArray[Any],
     signature: Signature,
-    prepare: Callable[[npt.NDArray[np.uint8]], Tensor],
-) -> int:
-    """How many images `model` answers right, whatever `prepare` makes of their bytes."""
+    prepare: Callable[[npt.NDArray[Any]], Tensor],
+) -> npt.NDArray[np.int64]:
+    """The class that a model names for each image, or for each of its places.
+
+    Args:
+        model: its neurons are at rest before each batch, and afterwards.
+        pixels: as files hold them.
+        signature: how it is called, and which result is the answer.
+        prepare: makes of them what it sees.
+    """
     model.eval()
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     with torch.no_grad():
@@ -66,4 +72,15 @@ def right(
             batch = prepare(pixels[start : start + 90]).to(dtype)
             answers.append(signature.logits(model, batch).argmax(1))
     reset_states(model)
-    return int((torch.cat(answers).numpy() == labels).sum())
+    return np.asarray(torch.cat(answers).numpy(), np.int64)
+
+
+def right(
+    model: nn.Module,
+    pixels: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+    signature: Signature,
+    prepare: Callable[[npt.NDArray[np.uint8]], Tensor],
+) -> int:
+    """How many images `model` answers right, whatever `prepare` makes of their bytes."""
+    return int((answered(model, pixels, signature, prepare) == labels).sum())

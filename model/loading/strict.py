@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -145,6 +145,6 @@ def _listed(names: Sequence[str]) -> str:
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
 
 
-def events(pixels: npt.NDArray[np.uint8]) -> Tensor:
-    """Numbers of events, as a model sees them: float32, nothing normalised."""
+def events(pixels: npt.NDArray[Any]) -> Tensor:
+    """Numbers of events, or of what is no image, as a model sees them: float32, as they are."""
     return torch.from_numpy(np.ascontiguousarray(pixels)).float()

@@ -14,14 +14,14 @@ from typing_extensions import Unpack
 
 from lapilli.ir.errors import InputError, MismatchError
 from lapilli.model import fit
-from lapilli.model.capture.signature import Signature
+from lapilli.model.capture.signature import Signature, holds_images
 from lapilli.model.fit import Epoch, Prepare, Split
 from lapilli.model.loading.preprocess import Preprocessing
 from lapilli.model.loading.strict import events
 from lapilli.model.neurons.adapters import reset_states
 from lapilli.model.neurons.copies import copied
 from lapilli.quantize.finetuning.fake_quantized import FakeQuantized, learning
-from lapilli.quantize.options import QuantizeOptions, check_options
+from lapilli.quantize.options import QuantizeOptions, check_options, layout_of
 from lapilli.quantize.pipeline import Quantized, quantize
 
 LEARNING_RATE = 2e-3  # half of what trains a model from nothing
@@ -85,6 +85,8 @@ def finetune(
         raise InputError("integers are trained in float32: bfloat16 would round them")
     if options.get("weight_scale") == "spikes":
         raise InputError("scales are found anew after each epoch, by weights alone: mse or max")
+    if options.get("encoding") or not holds_images(layout_of(options)):
+        raise InputError("fine-tuning takes images as they are: no encoding, no other layout")
     split = Split(images, np.asarray(labels))
     _check(split, "images")
     prepare = preparation(options, images.shape[-3])

@@ -38,7 +38,7 @@ def emit(captured: Captured, fused: Fused) -> Captured:
     Raises:
         QuantizeError: a frame around a map is left that no convolution took up.
     """
-    needed = ancestors([captured.output], lambda name: _read_by(fused, name))
+    needed = ancestors(captured.outputs, lambda name: _read_by(fused, name))
     calls: dict[str, Call] = {}
     constants = dict(fused.constants)
     notes = list(captured.notes)

@@ -12,7 +12,7 @@ from lapilli.quantize.lower import Lowered
 from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.agreement import check_agreement
 from lapilli.quantize.pytorch.narrow import narrow
-from lapilli.quantize.pytorch.reference import PyTorchReference
+from lapilli.quantize.pytorch.reference import PyTorchReference, Shown
 from lapilli.quantize.pytorch.runnable import (
     Runnable,
     author_runnable,
@@ -59,9 +59,11 @@ def assemble(
         module=runs.module,
         image_scale=image_scale(source),
         neurons=lowered.neurons,
-        logit_scale=lowered.logit_scale,
+        answers=tuple(
+            Shown(*parts)
+            for parts in zip(graph.outputs, lowered.units, lowered.answers, strict=True)
+        ),
         image=graph.inputs[0],
-        logits=graph.outputs[0],
         signature=runs.signature,
         authors=prepared.captured.signature,
     )

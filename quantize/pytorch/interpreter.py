@@ -52,12 +52,12 @@ class Program(nn.Module):
             raise TypeError(f"{name} is no linear map")
         return ExactMap.of(call.op, call.path or name, weight, bias)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W), or (B, T, C, H, W), to logits (B, classes)."""
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images (B, C, H, W), or (B, T, C, H, W), to every answer: see `Signature.answers`."""
         return finished(self.steps(images))
 
-    def steps(self, images: Tensor) -> Generator[None, None, Tensor]:
-        """The same from neuron to neuron: stops behind each, and returns the logits at the end."""
+    def steps(self, images: Tensor) -> Generator[None, None, tuple[Tensor, ...]]:
+        """The same from neuron to neuron: stops behind each, and returns the answers at the end."""
         timed = "T" in self.captured.signature.layout
         given = images.transpose(0, 1) if timed else images[None]
         values: dict[str, Tensor] = {}
@@ -68,13 +68,15 @@ class Program(nn.Module):
             values[call.name] = value
             left.subtract(call.inputs)
             for read in set(call.inputs):
-                if not left[read] and read != self.captured.output:
+                if not left[read] and read not in self.captured.outputs:
                     del values[read]
             del value
             if isinstance(call.op, program.Neuron):
                 yield
-        logits = values[self.captured.output]
-        return logits.mean(0) if self.captured.signature.per_step else logits[0]
+        pairs = zip(self.captured.outputs, self.captured.signature.results, strict=True)
+        return tuple(
+            values[name] if result.keeps_steps else values[name][0] for name, result in pairs
+        )
 
     def _value(self, call: Call, args: list[Tensor]) -> Tensor:
         x = args[0]
@@ -160,14 +162,14 @@ class Program(nn.Module):
         return torch.from_numpy(np.ascontiguousarray(self.captured.constants[name]))
 
 
-def finished(steps: Generator[None, None, Tensor]) -> Tensor:
-    """Go to the end of `Program.steps`, and return the logits."""
+def finished(steps: Generator[None, None, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Go to the end of `Program.steps`, and return the answers."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            logits: Tensor = end.value
-            return logits
+            answers: tuple[Tensor, ...] = end.value
+            return answers
 
 
 def _reduced(op: program.Sum, x: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def quantized_module(
 ) -> nn.Module:
     """A copy of the author's module, in float64, with every parameter on its grid."""
     module = in_float64(captured.module).eval()
-    target = Captured(module, captured.calls, captured.output, captured.T)
+    target = Captured(module, captured.calls, captured.outputs, captured.T)
     with torch.no_grad():
         for name, unit in plan.units.items():
             op = captured.calls[name].op

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.ir import ops
+from lapilli.ir.answers import Answer
 from lapilli.ir.errors import InputError, MismatchError
 from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray, IntTensor
@@ -34,6 +35,20 @@ from lapilli.quantize.pytorch.quantized_module import known_adapter
 from lapilli.quantize.pytorch.recorder import recorder
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a module shows of an output of the graph.
+
+    Attributes:
+        node: the output; unit: what an integer of it is worth.
+        answer: how the host reads it; where that looks at all steps, all are shown.
+    """
+
+    node: str
+    unit: Fraction
+    answer: Answer
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PyTorchReference:
     """The quantized module and the scales in which to read it: one more executable.
@@ -42,8 +57,8 @@ class PyTorchReference:
         module: float64, evaluation mode.
         image_scale: real pixel = integer * image_scale.
         neurons: node name -> call and integer neuron.
-        logit_scale: real logit = integer * logit_scale.
-        image, logits: names of the graph's input and of its output.
+        answers: what the module shows of each output of the graph.
+        image: name of the graph's input.
         signature: how the module is called; authors: how the author's own is, which is not the
             same where the captured program runs in its place.
     """
@@ -51,9 +66,8 @@ class PyTorchReference:
     module: nn.Module
     image_scale: Fraction
     neurons: Mapping[str, tuple[Call, IntegerNeuron]]
-    logit_scale: Fraction
+    answers: tuple[Shown, ...]
     image: str
-    logits: str
     signature: Signature = field(default_factory=Signature)
     authors: Signature = field(default_factory=Signature)
     _running: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
@@ -84,7 +98,7 @@ class PyTorchReference:
 
         Returns:
             Spikes, membranes and currents of every neuron (T, B, *shape); the logits stand as
-            the one step of the graph's output, (1, B, classes).
+            the one step of the graph's output, (1, B, classes), and all steps where they count.
 
         Raises:
             MismatchError: a current, membrane or logit is not on its grid, or a neuron's
@@ -99,7 +113,7 @@ class PyTorchReference:
         paths = {neuron_of(call).module for call, _ in self.neurons.values()}
         with torch.no_grad(), recorder(self.module, paths) as recorded:
             x = torch.from_numpy(images.astype(np.float64)) * float(self.image_scale)
-            logits = self.signature.logits(self.module, x).numpy()
+            answers = self.signature.answers(self.module, x)
         values: dict[str, IntArray] = {}
         membranes: dict[str, IntArray] = {}
         currents: dict[str, IntArray] = {}
@@ -123,11 +137,17 @@ class PyTorchReference:
                     h = h - float(rule.v_rest)
                 unit = neuron.unit / Fraction(2) ** neuron.op.fraction_bits
                 membranes[name] = steps.integers(h, unit, neuron.factors)
-        answers = on_grid(self.logits, logits, self.logit_scale)
-        shown = values.setdefault(self.logits, answers[None])  # or a membrane, of all steps
-        if not np.array_equal(shown[-1], answers):
-            raise MismatchError(f"{self.logits}: the answer is not the membrane's last step")
+        self._add_answers(answers, values)
         return Recording(values, membranes, currents)
+
+    def _add_answers(self, answers: tuple[Tensor, ...], values: dict[str, IntArray]) -> None:
+        pairs = list(zip(self.answers, answers, strict=True))
+        for shown, real in sorted(pairs, key=lambda p: not p[0].answer.sees_steps):
+            integers = on_grid(shown.node, real.numpy(), shown.unit)
+            mine = integers if shown.answer.sees_steps else integers[None]
+            held = values.setdefault(shown.node, mine)  # or a membrane's, or spikes, of all steps
+            if not np.array_equal(held[-len(mine) :], mine):
+                raise MismatchError(f"{shown.node}: the answer is not what the neuron showed")
 
     def _trace(self, fire: program.Neuron, x: Tensor) -> tuple[Tensor, Tensor]:
         module = self.module.get_submodule(fire.module)

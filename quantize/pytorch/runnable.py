@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lapilli.ir.errors import ROOT, QuantizeError
-from lapilli.ir.recipe import Note, NoteKind
+from lapilli.ir.recipe import STEPS, Note, NoteKind, Result
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured
 from lapilli.model.capture.signature import Signature
@@ -37,7 +37,7 @@ def reasons(captured: Captured, plan: Plan, units: Mapping[str, IntegerUnit]) ->
     Raises:
         QuantizeError: the program would have to read a membrane.
     """
-    why = _reasons(captured, units, _settable(captured, plan))
+    why = (*_reasons(captured, units, _settable(captured, plan)), *_host_notes(captured))
     read = [
         c.op.neuron.module for c in captured.calls.values() if isinstance(c.op, program.Membrane)
     ]
@@ -70,8 +70,23 @@ def program_runnable(
     _drop_weights(holder)
     norms = frozenset(u.norm for u in plan.units.values() if u.norm is not None)
     captured_forward = Program(captured, holder, _RealWeights(units), norms)
-    signature = Signature(per_sample=captured.signature.per_sample)
+    asked = captured.signature
+    results = tuple(_of_program(i, result) for i, result in enumerate(asked.results))
+    signature = Signature(
+        layout=asked.canonical,
+        results=results,
+        per_sample=asked.per_sample,
+        maps=captured.hosts,
+    )
     return Runnable(captured_forward.eval(), signature)
+
+
+def _of_program(index: int, result: Result) -> Result:
+    """The same answer of a program, which pools steps itself, and shows them where they count."""
+    if not result.keeps_steps:
+        return Result(name=result.name, leaf=index)
+    over_time = STEPS if result.is_hosts else result.over_time
+    return replace(result, leaf=index, time=0, batch=1, over_time=over_time, dropped=())
 
 
 def _settable(captured: Captured, plan: Plan) -> dict[str, Unit]:
@@ -115,6 +130,17 @@ def _synapse(captured: Captured, name: str) -> program.Synapse:
 def _is_derived(captured: Captured, name: str) -> bool:
     op = _synapse(captured, name)
     return op.weight in captured.constants or op.bias in captured.constants
+
+
+def _host_notes(captured: Captured) -> tuple[Note, ...]:
+    """The author's forward does not show the values of each step that the host's map takes."""
+    if not captured.hosts:
+        return ()
+    text = (
+        "its end is the host's; in PyTorch, the captured program runs up to there in place of the "
+        "author's forward"
+    )
+    return (Note(NoteKind.CAPTURED_PROGRAM, ROOT, text),)
 
 
 def _reasons(

@@ -32,6 +32,7 @@ from lapilli.deploy.cli.own_imports import ModuleFileError  # noqa: E402
 from lapilli.deploy.cli.own_source import own_source  # noqa: E402
 from lapilli.export.native import load_network  # noqa: E402
 from lapilli.ir.errors import CaptureError, CheckpointError, InputError, RecipeError  # noqa: E402
+from lapilli.ir.recipe import Result  # noqa: E402
 from lapilli.model.capture.signature import Signature  # noqa: E402
 from lapilli.model.loading.preprocess import Preprocessing  # noqa: E402
 
@@ -426,7 +427,7 @@ def test_right_answers_of_models_that_return_tuples_of_steps() -> None:
     pixels = np.broadcast_to((labels * 255).astype(np.uint8)[:, None, None, None, None],
                              (100, 3, 1, 4, 4))  # fmt: skip
     preprocessing = Preprocessing(mean=(0.0,), std=(1.0,), classes=())
-    signature = Signature(layout="TBCHW", leaf=1, per_step=True)
+    signature = Signature(layout="TBCHW", results=(Result(leaf=1, time=0, batch=1),))
     for _ in range(2):
         assert preprocessing.right(Answers(), pixels, labels, signature) == 100
         assert preprocessing.right(Answers(), pixels, 1 - labels, signature) == 0

@@ -24,6 +24,7 @@ from lapilli.ir.recipe import Note  # noqa: E402
 from lapilli.model import trial  # noqa: E402
 from lapilli.model.capture import forked, repeatability  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
+from lapilli.model.capture.output import Asked  # noqa: E402
 from lapilli.model.capture.repeatability import check_repeatable  # noqa: E402
 from lapilli.model.capture.signature import Signature  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
@@ -41,7 +42,7 @@ def around(middle: nn.Module) -> nn.Module:
 
 
 def check(model: nn.Module, shape: tuple[int, ...] = (3, 4, 4), **how: Any) -> tuple[Note, ...]:
-    return check_repeatable(model, Signature(**how), shape, None, None)
+    return check_repeatable(model, Signature(**how), shape, Asked())
 
 
 # ---- states that count ------------------------------------------------------------------------

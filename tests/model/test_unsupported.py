@@ -145,12 +145,15 @@ CASES: tuple[Callable[[], nn.Module], ...] = (
     lambda: does(lambda m, x: m.one(x.repeat(1, 1, 2)[..., ::2])),
     lambda: does(lambda m, x: m.one(framed(x))),
     lambda: does(lambda m, x: m.one(torch.einsum("tbi,tbi,tbi->tbi", x, x, x))),
-    lambda: Net(nn.Linear(6, 6), lambda y: y.mean(0)[..., None]).eval(),
+    lambda: Net(nn.Linear(6, 6), lambda y: y.flatten(0, 1)).eval(),
+    lambda: Net(nn.Linear(6, 6), lambda y: y.softmax(-1)).eval(),
 )  # fmt: skip
 
 OPTIONS: tuple[dict[str, Any], ...] = (
     {"result": "nothing"},
+    {"over_time": "median"},
     {"layout": "BTCHW"},
+    {"layout": "CHW"},
     {"counts": True},
     {"counts": True, "mean": (0.5,)},
 )

@@ -143,7 +143,7 @@ class Facts:
             ) from error
         if abs(quantizer.exponent) > _MOST_EXPONENT:
             raise MalformedError(f"metadata: input exponent {str(quantizer.exponent)[:20]}")
-        if len(quantizer.mean) != len(quantizer.std) or min(quantizer.std, default=0) <= 0:
+        if len(quantizer.mean) != len(quantizer.std) or min(quantizer.std, default=1) <= 0:
             raise MalformedError("metadata: input needs one mean and one positive std per channel")
         numbers = [str(i) for i in range(min(math.prod(shape), 1 << 16))]
         classes = self._get("classes", list, numbers)

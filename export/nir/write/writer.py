@@ -39,6 +39,10 @@ _SHOWN = 8  # biggest nodes of a refusal
 DISCRETISATION = "Euler, v <- v + dt/tau (r x - v), compare v > v_threshold, reset to 0"
 
 
+_ENCODING = "a NIR file cannot say how inputs are encoded or joined; export ONNX, or golden vectors"
+_ANSWERS = "a NIR file has one answer, at the last step; this network has others"
+
+
 def save_nir(
     network: Network,
     path: Path,
@@ -51,6 +55,10 @@ def save_nir(
     Raises:
         UnsupportedError: as `to_nir`.
     """
+    if network.answers:
+        raise UnsupportedError("nir", (Unsupported(network.graph.outputs[0], _ANSWERS),))
+    if network.encoding is not None or network.parts or network.ids:
+        raise UnsupportedError("nir", (Unsupported(network.graph.inputs[0], _ENCODING),))
     about = {
         "logit_scale": str(network.logit_scale),
         "classes": list(network.classes),

@@ -88,6 +88,17 @@ def _linear(t: Translation) -> Call:
     return t.step(op, (*x.dims[:-1], *axes.anonymous(t.shape[-1])), x)
 
 
+def _embedding(t: Translation) -> Call:
+    """A lookup is a linear map of spikes, one for each token."""
+    x, table = t.call(t.argument(1)), t.constant(t.argument(0))
+    if not isinstance(x.op, program.Input) or sizes(x)[:-1] != t.shape[:-1]:
+        raise t.error("looks up what are no token ids as they are given: say how many (ids)")
+    if sizes(x)[-1] != len(table):
+        raise t.error(f"looks up {len(table)} tokens, and {sizes(x)[-1]} are said to be (ids)")
+    op = program.Synapse(weight=t.kept(table.T.contiguous().numpy()), bias=None, space=0)
+    return t.step(op, (*x.dims[:-1], *axes.anonymous(table.shape[1])), x)
+
+
 def _batch_norm(t: Translation) -> Call:
     x = t.call(t.argument(0))
     untouched(x, (1,))
@@ -175,6 +186,7 @@ LINEAR: Mapping[Any, OperatorRule] = {
     aten.conv1d.default: _convolution(1),
     aten.conv1d.padding: _convolution(1),
     aten.linear.default: _linear,
+    aten.embedding.default: _embedding,
     aten.batch_norm.default: _batch_norm,
     aten._native_batch_norm_legit_no_training.default: _batch_norm_result,  # noqa: SLF001
     aten.matmul.default: _matmul,
