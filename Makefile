@@ -6,7 +6,7 @@ ARGS   ?=
 # `make demo TORCH_BACKEND=cpu`: PyTorch without the gigabytes of CUDA that pip takes on Linux.
 TORCH_BACKEND ?=
 
-.PHONY: demo test test-long random-graphs c-check embedded fuzz monkey mutants lava-dl lint format adapters coverage accuracy runtimes sizes targets train soak lava-dl-full clean
+.PHONY: demo test test-long random-graphs c-check embedded fuzz monkey mutants lava-dl lint format site pages adapters coverage accuracy runtimes sizes targets train soak lava-dl-full clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,8 @@ help:
 	@echo "make lava-dl  lava-dl's own environment for make test-long (2.2 GB)"
 	@echo "make lava-dl-full  the same with all that lava-dl asks for, to train with slayer (5.4 GB)"
 	@echo "make lint     formatting, lint, types, layers"
+	@echo "make site     the documentation as pages to read without a network: site/index.html"
+	@echo "make pages    the command reference and the notebook anew"
 	@echo "make adapters docs/adapters.md anew: every neuron row beside its framework"
 	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
 	@echo "make accuracy docs/accuracy.md anew: floats beside integers, every family (about 4 minutes)"
@@ -104,6 +106,22 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# mkdocs and its themes: 0.1 GB, in an environment of their own.
+$(VENV)/.docs: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)/docs
+	$(VENV)/docs/bin/python -m pip install --quiet pip==25.3
+	$(VENV)/docs/bin/python -m pip install --quiet -c constraints.txt --group docs
+	@touch $@
+
+site: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --quiet --strict
+	$(VENV)/docs/bin/python deploy/surveys/site.py site
+	@echo "open site/index.html"
+
+pages: $(VENV)/.installed
+	$(BIN)/python -m lapilli.deploy.surveys.commands docs/reference/commands.md
+	$(BIN)/python -m lapilli.deploy.surveys.notebook docs/tutorials/digits.md docs/tutorials/digits.ipynb
 
 adapters: $(VENV)/.installed
 	PYTHONPATH=tests $(BIN)/python -m frameworks.page --write

@@ -11,7 +11,7 @@ import typer
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import DIGITS, AsJson, NetworkFile
 from lapilli.deploy.cli.frame import print_json
-from lapilli.deploy.cli.models import ModelOptions, open_model
+from lapilli.deploy.cli.models import ModelOptions, open_again
 from lapilli.deploy.cli.options import (
     SIMULATORS,
     Arguments,
@@ -206,7 +206,7 @@ def _opened(
     from lapilli.deploy.cli.modules import check_source
 
     source = str(checkpoint) if module is None else check_source(module)
-    return open_model(source, asked.remembered(network), len(network.input.mean))
+    return open_again(source, asked, network)
 
 
 def _expected(

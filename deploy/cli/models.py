@@ -118,3 +118,20 @@ def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
             std=std,
         )
     )
+
+
+def open_again(name: str, asked: ModelOptions, network: Network) -> Model:
+    """Open the model that a network was made from.
+
+    Raises:
+        InputError: it was made from a class, and `name` is a checkpoint alone; see `open_model`.
+    """
+    from lapilli.deploy.cli.own_source import own_source
+
+    told = network.recipe.model if network.recipe else {}
+    if told.get("kind") == "class" and own_source(name) is None:
+        raise InputError(
+            f"{name}: the network was made from a class, {told.get('source')}; name it with "
+            "--module, beside --checkpoint"
+        )
+    return open_model(name, asked.remembered(network), len(network.input.mean))

@@ -12,7 +12,7 @@ import numpy as np
 
 from lapilli.deploy.cli import images as image_files
 from lapilli.deploy.cli.image_set import Images
-from lapilli.deploy.cli.models import ModelOptions, open_model
+from lapilli.deploy.cli.models import ModelOptions, open_again
 from lapilli.deploy.comparison.compare import Pixels, affordable_batch
 from lapilli.deploy.comparison.targets import target
 from lapilli.deploy.data.reading import Data, How
@@ -70,7 +70,7 @@ class Job:
         plan = Plan(images=images.count, shard=self.shard_size, share=self.share)
         witness, identity, about = None, None, _about(network, None)
         if self.model is not None:
-            model = open_model(self.model, self.asked.remembered(network), len(network.input.mean))
+            model = open_again(self.model, self.asked, network)
             witness = _witness(network, model, other_parameters=self.other_parameters)
             identity, about = _identity(model), _about(network, witness)
         simulator = target(self.simulator, progress, self.run_config)

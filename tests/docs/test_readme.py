@@ -20,3 +20,7 @@ def test_the_quick_start_runs(
     printed = capsys.readouterr().out
     assert "0 mismatches" in printed
     assert (tmp_path / "digits.lapilli").is_file()
+
+
+def test_it_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120, "what is more goes into docs/"
