@@ -208,7 +208,12 @@ def export(
 
 def check(
     file: Annotated[Path, typer.Argument(help="A .nir file, of lapilli or not.")],
-    framework: Annotated[str, typer.Option("--for", help="Whose importer: snntorch, norse, ...")],
+    framework: Annotated[
+        str,
+        typer.Option(
+            "--for", help="Whose importer: snntorch, norse, ...; any other name lists them."
+        ),
+    ],
     memory_limit: MemoryLimit = None,
     as_json: AsJson = False,
 ) -> None:

@@ -97,6 +97,27 @@ def test_every_page_is_in_the_navigation() -> None:
     assert sorted(told) == [p.relative_to(DOCS).as_posix() for p in PAGES]
 
 
+_RUN = ("docs/golden.md", "docs/tutorials/", "docs/how-to/", "docs/explanation/")
+
+
+def unmarked(page: str, text: str) -> int:
+    """Blocks of code that no test runs, and that do not say why."""
+    fences = len(re.findall(r"^```\w", text, re.M))
+    marked = len(re.findall(r"^<!-- not run: .+ -->\n+```\w", text, re.M))
+    return 0 if page.startswith(_RUN) else fences - marked
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(DOCS))) for p in PAGES])
+def test_every_block_of_code_runs_or_says_why_not(page: Path) -> None:
+    assert unmarked(page.relative_to(DOCS.parent).as_posix(), page.read_text()) == 0
+
+
+def test_a_block_that_nobody_runs_is_noticed() -> None:
+    block = "```python\nfail\n```\n"
+    assert unmarked("docs/a.md", block) == 1
+    assert unmarked("docs/a.md", f"<!-- not run: a sketch -->\n{block}") == 0
+
+
 def documented(text: str) -> set[str]:
     """Public names that the reference has an entry for."""
     return set(re.findall(r"^::: lapilli\.(\w+)$", text, re.M)) | set(
