@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -158,3 +159,20 @@ def test_a_site_that_loads_from_elsewhere_fails(tmp_path: Path) -> None:
     assert main(tmp_path) == 0
     page.write_text('<img src="http://x.y/z.png">')
     assert main(tmp_path) == 1
+
+
+def _there(name: str) -> bool:
+    try:
+        resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.torch
+def test_every_entry_is_of_something() -> None:
+    pytest.importorskip("torch")
+    text = (DOCS / "reference" / "api.md").read_text()
+    entries = re.findall(r"^::: ([\w.]+)$", text, re.M)
+    assert not [name for name in entries if not _there(name)]
+    assert not _there("lapilli.run_away")
