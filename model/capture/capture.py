@@ -213,8 +213,8 @@ def _export(
             if "fake" in first.lower():
                 first = (
                     "it computes with a tensor that is neither parameter nor buffer of it, as a "
-                    "neuron that lapilli does not know does; describe it: quantize(neurons=...), "
-                    "or register the tensor"
+                    "neuron that lapilli does not know does; describe it: quantize(neurons=...) "
+                    "(--neuron), or register the tensor"
                 )
             raise CaptureError(path, f"torch.export cannot trace {kind}: {first}") from error
     return program, restoring.built

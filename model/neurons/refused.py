@@ -51,7 +51,8 @@ _SPIKINGJELLY: Mapping[str, str] = {
     "few_spike.FewSpikeNode": _TABLE,
     "few_spike.OutlierAwareThresholdNode": _TABLE,
     "few_spike.HGNode": _TABLE,
-    "flexsn.FlexSN": "its step is a function of yours; describe it: quantize(neurons=...)",
+    "flexsn.FlexSN": "its step is a function of yours; "
+    "describe it: quantize(neurons=...) (--neuron)",
     "inter_layer_connection.ILCIFNode": _FEEDS_BACK,
     "inter_layer_connection.ILCLIFNode": _FEEDS_BACK,
     "inter_layer_connection.ILCCUBALIFNode": _FEEDS_BACK,

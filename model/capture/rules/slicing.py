@@ -63,7 +63,7 @@ def _what_to_do(t: Translation) -> str:
             "torch.fx traced through the module of this name, which is gone; if it is a neuron, "
             "let the tracer keep it whole (is_leaf_module), or give the class itself"
         )
-    return f"if {kind} is a neuron, describe it: quantize(neurons=...)"
+    return f"if {kind} is a neuron, describe it: quantize(neurons=...) (--neuron)"
 
 
 def _get_item(t: Translation) -> Call:
