@@ -143,7 +143,7 @@ def _difference(observer: _Observer) -> CaptureError:
                 f"{observer.kind(found.path)} keeps state from call to call and is no neuron that "
                 f"lapilli knows; what changes: {where or 'nothing that it holds itself'}. Replace "
                 "it by one of model.neurons.adapters.ADAPTERS, or describe it: "
-                "quantize(neurons=...)",
+                "quantize(neurons=...) (--neuron)",
             )
     return CaptureError("", "does not answer the same images alike each time")
 

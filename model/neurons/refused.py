@@ -40,7 +40,7 @@ _SPIKINGJELLY: Mapping[str, str] = {
     "dsr.DSRIFNode": _WORTH,
     "dsr.DSRLIFNode": _WORTH,
     "mpbn.MPBNLIFNode": "normalises its membrane; fold that into its threshold first "
-    "(re_parameterize_v_threshold), and describe what is left: quantize(neurons=...)",
+    "(re_parameterize_v_threshold), and describe what is left: quantize(neurons=...) (--neuron)",
     "lif_variants.LIAFNode": "answers an activation of its membrane in place of spikes",
     "nonlinear_if.EIFNode": STEPS["EIFNode"],
     "nonlinear_if.QIFNode": "its membrane grows by the square of itself",
