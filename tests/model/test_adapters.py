@@ -99,7 +99,7 @@ RULES = {
 
 
 def _examples() -> dict[str, Any]:
-    return {e.label: e.module for group in HERE for e in EXAMPLES[group]()}
+    return {e.label: e.module.eval() for group in HERE for e in EXAMPLES[group]()}
 
 
 def test_rules_by_hand() -> None:
