@@ -54,6 +54,7 @@ class Net(nn.Module):
         with torch.no_grad():
             self.conv.weight.mul_(4)
             self.fc.weight.mul_(6)
+            self.fc.bias.add_(0.5)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.first(self.conv(images).repeat(T, 1, 1, 1, 1))
