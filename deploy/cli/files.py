@@ -162,6 +162,8 @@ def export(
     to_stream = check_outputs(outputs, [network])
     if c is not None:
         check_new_folder(c)
+    elif any(option is not None for option in (c_flash, c_ram, c_step_ram, golden)):
+        raise typer.BadParameter("--golden and limits of memory are of C: give --c, too")
     loaded = load_network(network)
     written: list[dict[str, Any]] = []
     if nir is not None:

@@ -199,6 +199,8 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert run_command(app, [*words, *more]) == 2
         assert told in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "d").exists()
+    assert run_command(app, ["export", str(file), "--nir", "x.nir", "--c-ram", "8"]) == 2
+    assert "give --c, too" in " ".join(capsys.readouterr().err.split())
 
 
 def test_vectors_of_another_network_are_refused(tmp_path: Path) -> None:
