@@ -13,6 +13,7 @@ from lapilli.deploy.surveys.commands import commands, options, page
 from lapilli.deploy.surveys.notebook import text
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = commands()
 REFERENCE = (ROOT / "docs" / "reference" / "commands.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -20,9 +21,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 def missing(reference: str) -> set[str]:
     """Commands and options that a page does not name."""
     parts = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", reference, re.M | re.S))
-    found = set(commands()) - set(parts)
-    for name in set(commands()) - found:
-        names = {o for p in options(commands()[name]) for o in (*p.opts, *p.secondary_opts)}
+    found = set(COMMANDS) - set(parts)
+    for name in set(COMMANDS) - found:
+        names = {o for p in options(COMMANDS[name]) for o in (*p.opts, *p.secondary_opts)}
         found |= {f"{name} {option}" for option in names if f"`{option}`" not in parts[name]}
     return found
 
@@ -58,9 +59,9 @@ def unknown(line: str) -> list[str]:
     _, name, *words = shlex.split(line)
     if name.startswith("--") or name == "COMMAND":
         return [] if name in ("--help", "--version", "COMMAND") else [name]
-    if name not in commands():
+    if name not in COMMANDS:
         return [name]
-    known = {o for p in options(commands()[name]) for o in (*p.opts, *p.secondary_opts)}
+    known = {o for p in options(COMMANDS[name]) for o in (*p.opts, *p.secondary_opts)}
     told = [w.partition("=")[0] for w in words if re.match(r"--?[A-Za-z]", w)]
     return [w for w in told if w not in known | {"--help", "--debug"}]
 
