@@ -22,7 +22,6 @@ from lapilli.ir.errors import InputError, MismatchError
 from lapilli.ir.network import Network
 from lapilli.ir.parts import Given, as_rows
 from lapilli.ir.recording import Recording
-from lapilli.ir.types import Kind
 from lapilli.simulators.protocol import Executable, Simulator
 
 if TYPE_CHECKING:
@@ -298,28 +297,16 @@ def quantization_report(
     Raises:
         InputError: images that do not fit, or none.
     """
-    import torch
-
     from lapilli.deploy.report.measure import report_on
     from lapilli.model.loading.preprocess import Preprocessing
-    from lapilli.model.loading.strict import events
-    from lapilli.quantize.encoded import encoded_images
+    from lapilli.quantize.shown import preparation
 
     network = made.network
     if network.parts:
         raise InputError("a report takes networks of one input")
     mean, std = (tuple(map(float, v)) for v in (network.input.mean, network.input.std))
-    counts = network.graph.types[network.graph.inputs[0]].kind is Kind.COUNTS
-    prepare: Callable[[Pixels], Tensor]
-    if (encoding := network.encoding) is not None:
-        normal = (mean, std) if encoding.moves else (None, None)
-        prepare = lambda given: encoded_images(encoding, given, *normal)  # noqa: E731
-    elif network.ids:
-        prepare = lambda given: torch.from_numpy(network.spread_out(given)).float()  # noqa: E731
-    elif counts or not network.input.takes_pixels:
-        prepare = events
-    else:
-        prepare = Preprocessing(mean=mean, std=std, classes=network.classes).normalise
+    known = Preprocessing(mean=mean, std=std, classes=network.classes)
+    prepare = preparation(network, lambda: known)
     return report_on(made, model, images, prepare=prepare, on=_simulator(on))
 
 

@@ -180,7 +180,8 @@ class Encoding:
         shake = hashlib.shake_128(f"{self.seed}\n".encode() + np.ascontiguousarray(image).tobytes())
         words = np.frombuffer(shake.digest(4 * self.steps * image.size), "<u4").astype(np.uint64)
         below = words.reshape(self.steps, *image.shape) * np.uint64(255)
-        return (below < image.astype(np.uint64) << np.uint64(32)).astype(np.float64)
+        fires: npt.NDArray[np.bool_] = below < image.astype(np.uint64) << np.uint64(32)
+        return fires.astype(np.float64)
 
 
 def _length(kind: str, image: tuple[int, ...]) -> int:

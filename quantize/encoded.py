@@ -25,7 +25,7 @@ def encoded(calibration: Tensor, options: QuantizeOptions) -> tuple[Tensor, Enco
     text = options.get("encoding")
     if text is None:
         return calibration, None
-    if not isinstance(calibration, Tensor) or calibration.dtype is not torch.uint8:
+    if getattr(calibration, "dtype", None) is not torch.uint8:
         raise QuantizeError("image", "with an encoding, calibration are bytes (count, C, H, W)")
     try:
         encoding = Encoding.of(text, tuple(calibration.shape[1:]))

@@ -11,12 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from lapilli.deploy.cli.image_set import Images
@@ -25,7 +22,6 @@ from lapilli.deploy.comparison.overlap import mean_overlap
 from lapilli.ir.encoding import Encoding
 from lapilli.ir.errors import CheckpointError, InputError, LapilliError
 from lapilli.ir.network import Network, Task
-from lapilli.ir.parts import packed
 from lapilli.ir.recipe import Json, Note
 from lapilli.model.capture.named_inputs import with_named_inputs
 from lapilli.model.capture.signature import Signature, holds_images
@@ -35,9 +31,13 @@ from lapilli.model.loading.checkpoint import Checkpoint, build, load_checkpoint
 from lapilli.model.loading.preprocess import Preprocessing, Shown, answered
 from lapilli.model.loading.strict import Module, events
 from lapilli.quantize import Quantized, quantize
-from lapilli.quantize.encoded import encoded_images
 from lapilli.quantize.frontier import Point, Progress, frontier
 from lapilli.quantize.options import QuantizeOptions, layout_of
+from lapilli.quantize.shown import preparation as prepared_for
+from lapilli.quantize.shown import unprepared
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _TRIED = 128  # images on which bits are shared out
 
@@ -210,15 +210,12 @@ def _shown(
     model: Model, calibration: Images, options: QuantizeOptions
 ) -> Shown | dict[str, Tensor]:
     """The images as the model takes them; what is known of them is put into the options."""
-    if names := calibration.pixels.dtype.names:
-        return {n: torch.from_numpy(np.ascontiguousarray(calibration.pixels[n])) for n in names}
-    if options.get("ids"):
-        return torch.from_numpy(np.ascontiguousarray(calibration.pixels).astype(np.int64))
-    if text := options.get("encoding"):
-        if Encoding.of(text, calibration.pixels.shape[1:]).moves:
-            known = model.normalisation()
-            options["mean"], options["std"] = known.mean, known.std
-        return torch.from_numpy(np.ascontiguousarray(calibration.pixels))
+    text = options.get("encoding")
+    if text and Encoding.of(text, calibration.pixels.shape[1:]).moves:
+        normalised = model.normalisation()
+        options["mean"], options["std"] = normalised.mean, normalised.std
+    if (as_they_are := unprepared(calibration.pixels, options)) is not None:
+        return as_they_are
     if options.get("counts") or not holds_images(layout_of(options)):
         return events(calibration.pixels)
     calibration.require_pixels()
@@ -269,17 +266,7 @@ def preparation(model: Model, network: Network) -> Callable[[npt.NDArray[Any]], 
     Raises:
         NormalisationError: they are normalised, and nothing says how.
     """
-    encoding, parts = network.encoding, network.parts
-    if network.ids:
-        return lambda given: torch.from_numpy(network.spread_out(given)).float()
-    if parts:
-        return lambda rows: torch.from_numpy(packed(parts, rows)).float()
-    if encoding is not None and encoding.moves:
-        known = model.normalisation()
-        return lambda pixels: encoded_images(encoding, pixels, known.mean, known.std)
-    if encoding is not None:
-        return lambda pixels: encoded_images(encoding, pixels)
-    return events if takes_numbers(network) else model.normalisation().normalise
+    return prepared_for(network, model.normalisation)
 
 
 def takes_numbers(network: Network) -> bool:

@@ -75,6 +75,7 @@ def read_numbers(
     try:
         with zipfile.ZipFile(path) as archive:
             there = {entry.filename for entry in archive.infolist()}
+            numbers: npt.NDArray[Any] | None
             if several:
                 numbers = _several(archive, path, several)
             else:

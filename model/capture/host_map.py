@@ -29,4 +29,5 @@ class HostMap:
         if weight.ndim == 1:
             return torch.tensordot(weight, steps.double(), 1)
         flat = steps.double().transpose(0, 1).flatten(1)
-        return flat @ weight.T + torch.from_numpy(self.bias)
+        mapped: Tensor = flat @ weight.T + torch.from_numpy(self.bias)
+        return mapped

@@ -204,7 +204,7 @@ def test_encoded_digits(
 
 
 def test_two_inputs_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output = folder / "two.lapilli"
+    output = str(folder / "two.lapilli")
     words = ["quantize", f"{folder}/own.py:Two", "--calibration", f"{folder}/two.npz"]
     told([*words, "--layout", "left=TBF", "--layout", "right=TBF", "-o", output], capsys)
     words = ["compare", output, "--module", f"{folder}/own.py:Two", "--images"]
@@ -222,7 +222,7 @@ def test_two_inputs_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_token_ids(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output = folder / "ids.lapilli"
+    output = str(folder / "ids.lapilli")
     words = ["quantize", f"{folder}/own.py:Reads", "--calibration", f"{folder}/ids.npz"]
     told([*words, "--layout", "BN", "--ids", "9", "-o", output], capsys)
     words = ["compare", output, "--module", f"{folder}/own.py:Reads", "--images"]
