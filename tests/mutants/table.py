@@ -134,7 +134,7 @@ MUTANTS = (
     Mutant("simulators/fast/kernels/firing.py", 'icmp_signed(">=", v,', 'icmp_signed(">", v,', _FAST),
     Mutant("simulators/fast/kernels/firing.py", "builder.select(negative, rounding, zero)", "zero", _FAST),
     Mutant("simulators/fast/kernels/adding.py", "builder.zext(low, sums)", "builder.sext(low, sums)", _FAST),
-    Mutant("export/c/memory.py", "self.stage <= other.last and other.stage", "other.stage", _C),
+    Mutant("export/c/memory.py", "self.stage <= other.last and other.stage <= self.last", "self.stage == other.stage", _C),
     Mutant("export/c/rows.py", "if (t == 0 || a_step != 0)", "if (t == 0)", _C),
     Mutant("export/c/answers.py", "after = shown is not None and shown.after_reset", "after = False", _C),
     Mutant("export/c/constants.py", "bits = (_range(values) | IntRange(-1, 0)).bits", "bits = _range(values).bits", _C),
