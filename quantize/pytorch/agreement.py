@@ -129,8 +129,17 @@ class _Pairs:
         if other is None:
             self.waiting[key] = NeuronCall(call.current, call.spikes)
             return
-        if not (self.equal(other.current, call.current) and torch.equal(other.spikes, call.spikes)):
+        if not self.equal(other.current, call.current):
             raise MismatchError(f"{key[0]}: the program is not the author's forward")
+        if not torch.equal(other.spikes, call.spikes):
+            why = "the program is not the author's forward"
+            if self.equal is _near:
+                why = (
+                    "a constant in front of it, such as an average of three, rounds in floats, and "
+                    "a membrane at its threshold fires on one side alone: the captured program "
+                    "cannot be shown to be the author's forward"
+                )
+            raise MismatchError(f"{key[0]}: {why}")
         self.compared.add(key)
 
 
