@@ -63,7 +63,8 @@ def joined(
 def _part(name: str, tensor: Tensor, layout: str) -> InputPart:
     check_layout(layout)
     axes = Signature(layout=layout).canonical
-    if not torch.is_tensor(tensor) or tensor.ndim != len(axes) or not tensor.numel():
+    given: object = tensor  # whatever the caller has
+    if not isinstance(given, Tensor) or tensor.ndim != len(axes) or not tensor.numel():
         told = ", ".join(["count", *axes[1:]])
         raise QuantizeError("image", f"input {name!r} must be a tensor ({told})")
     largest = float(tensor.double().abs().max())

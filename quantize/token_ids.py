@@ -38,7 +38,8 @@ def spread_out(calibration: Tensor, options: QuantizeOptions) -> tuple[Tensor, Q
         raise QuantizeError("image", f"{odd[0]} is for images, not for token ids")
     check_layout(layout := layout_of(options))
     axes = Signature(layout=layout).canonical
-    whole = torch.is_tensor(calibration) and not calibration.is_floating_point()
+    given: object = calibration  # whatever the caller has
+    whole = isinstance(given, Tensor) and not given.is_floating_point()
     if not whole or calibration.ndim != len(axes) or not calibration.numel():
         wanted = ", ".join(["count", *axes[1:]])
         raise QuantizeError("image", f"token ids must be whole numbers ({wanted})")

@@ -26,8 +26,10 @@ class HostMap:
     def of(self, steps: Tensor) -> Tensor:
         """Values (T, B, ...) to (B, ...) or (B, K), in float64."""
         weight = torch.from_numpy(self.weight)
+        mapped: Tensor
         if weight.ndim == 1:
-            return torch.tensordot(weight, steps.double(), 1)
-        flat = steps.double().transpose(0, 1).flatten(1)
-        mapped: Tensor = flat @ weight.T + torch.from_numpy(self.bias)
+            mapped = torch.tensordot(weight, steps.double(), 1)
+        else:
+            flat = steps.double().transpose(0, 1).flatten(1)
+            mapped = flat @ weight.T + torch.from_numpy(self.bias)
         return mapped
