@@ -78,7 +78,7 @@ class Images:
         if timed and shape[0] != (T := network.graph.T):
             raise ImageError(f"{self.source}: images of {shape[0]} steps, the network takes {T}")
         most = int(self.pixels.max())
-        counts = wanted.kind is not Kind.GRADED and network.encoding is None
+        counts = wanted.kind is not Kind.GRADED and network.encoding is None and not network.ids
         if counts and most > wanted.range.hi:
             raise ImageError(
                 f"{self.source}: counts of up to {most} events, and the network's input counts to "

@@ -335,6 +335,8 @@ class Shows(nn.Module):
         self.fc, self.out, self.end = nn.Linear(32, 8), nn.Linear(8, 3), end
         self.lif = snntorch.Leaky(beta=0.5, threshold=0.3)
         self.last = snntorch.Leaky(beta=0.5, threshold=0.5)
+        with torch.no_grad():
+            self.out.weight.mul_(3)
 
     def forward(self, x: Tensor) -> Any:
         first, second = self.lif.init_leaky(), self.last.init_leaky()
