@@ -27,11 +27,15 @@ _T, _SIZE = 4, 16
 _WIDTHS = (6, 8, 10)  # of the levels, each half as large as the one before
 
 
-class Each(nn.Sequential):
-    """A module without time, at each step of (T, B, C, H, W)."""
+class Each(nn.Module):
+    """Layers without time, at each step of (T, B, C, H, W)."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = super().forward(x.flatten(0, 1))  # type: ignore[no-untyped-call]
+        y: Tensor = self.layers(x.flatten(0, 1))
         z: Tensor = y.unflatten(0, x.shape[:2])
         return z
 
@@ -272,7 +276,7 @@ def test_a_map_of_joined_currents_is_refused() -> None:
     model = woken(Network(FCNHead(of_currents=True)))
     with pytest.raises(QuantizeError, match="is a linear map of a real current") as caught:
         quantize(model, images(6, 1))
-    assert caught.value.layer == "parts.0.joined.0"
+    assert caught.value.layer == "parts.0.joined.layers.0"
 
 
 def test_a_head_whose_state_runs_on_to_the_next_level_is_refused() -> None:

@@ -161,9 +161,10 @@ class Transformed(Pictured):
 
     @torch.compile(backend=_not_to_be_called)  # type: ignore[untyped-decorator]
     def transformed(self, x: Tensor) -> Tensor:
-        if self.haar is None:
-            self.haar = torch.tensor([[1.0, 1.0], [1.0, -1.0]]) / 2**0.5
-        y: Tensor = self.haar @ x
+        haar = self.haar
+        if haar is None:
+            self.haar = haar = torch.tensor([[1.0, 1.0], [1.0, -1.0]]) / 2**0.5
+        y: Tensor = haar @ x
         return y
 
     def forward(self, images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -28,6 +29,8 @@ from lapilli.model.capture.output import Asked  # noqa: E402
 from lapilli.model.capture.repeatability import check_repeatable  # noqa: E402
 from lapilli.model.capture.signature import Signature  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
+from lapilli.model.neurons.adapters import rule_of  # noqa: E402
+from lapilli.model.neurons.general_rule import GeneralRule  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -196,9 +199,13 @@ class _Runs(nn.Module):
     def __init__(self, example: Example) -> None:
         super().__init__()
         self.neuron, self.run = example.module, example.run
+        rule = rule_of(example.module, "neuron")
+        self.channels = 16
+        if isinstance(rule, GeneralRule) and rule.shape != (1,):  # a constant for each channel
+            self.channels = math.prod(rule.shape)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = images.flatten(1).repeat(4, 1, 1)
+        x = images.flatten(1)[:, : self.channels].repeat(4, 1, 1)
         y: Tensor = self.run(self.neuron, x).mean(0)
         return y
 
