@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
 from lapilli.costs import words
-from lapilli.costs.cores import CoreMap, Cut
 from lapilli.costs.estimate import BreakEven
 from lapilli.costs.report import CostReport, Row
 from lapilli.costs.traffic import BYTE, TRAFFIC_FIELDS
 from lapilli.ir.counts import FIELDS
-from lapilli.ir.targets.target import Resource
 from lapilli.ir.version import __version__
 
 
@@ -127,7 +125,7 @@ def _ran(report: CostReport) -> Iterator[str]:
     yield ""
     head = ("node", "op", "dense", "accumulates", "multiplies", "sent", "in", "out", "break-even")
     shown = [row for row in report.rows if row.dense or row.counts.updates or row.counts.sent]
-    yield from _table([head, *(_cells(report, row, each) for row in shown)])
+    yield from words.columns([head, *(_cells(report, row, each) for row in shown)])
     yield "of one image; break-even by spikingjelly for integers; other nodes are in --json"
     yield ""
     for row in report.rows:
@@ -175,7 +173,7 @@ def _bounded(report: CostReport) -> Iterator[str]:
     yield ""
     head = ("node", "op", "dense", "accumulates", "multiplies", "compares", "updates")
     shown = [row for row in report.rows if row.dense or row.bounds[1].updates]
-    yield from _table([head, *(_bound_cells(report, row) for row in shown)])
+    yield from words.columns([head, *(_bound_cells(report, row) for row in shown)])
 
 
 def _bound_cells(report: CostReport, row: Row) -> tuple[str, ...]:
@@ -192,95 +190,6 @@ def _bound_cells(report: CostReport, row: Row) -> tuple[str, ...]:
         words.count(most.compares),
         words.count(most.updates),
     )
-
-
-def _table(rows: list[tuple[str, ...]], text: int = 2) -> Iterator[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        first = [cell.ljust(width) for cell, width in zip(row[:text], widths[:text], strict=True)]
-        rest = [cell.rjust(width) for cell, width in zip(row[text:], widths[text:], strict=True)]
-        yield "  ".join([*first, *rest]).rstrip()
-
-
-def core_text(found: CoreMap, report: CostReport) -> str:
-    """Return for a terminal how a network is cut onto cores."""
-    chip = found.chip
-    head = ("population", "neurons", "cores", *(r.value for r in Resource), "messages")
-    sent = {row.node: row.counts.sent for row in report.rows}
-    lines = [
-        "",
-        f"on {found.name}, as {found.neurons:,} binary neurons; use of the fullest core",
-        "",
-        *_table([head, *(_cut(found, cut, sent, report.images) for cut in found.cuts)], text=1),
-        "",
-    ]
-    lines += [
-        f"{cut.name} fits no core: one neuron takes "
-        + ", ".join(f"{cut.use[r]:,} {r.value} of {chip.each[r]}" for r in cut.beyond)
-        for cut in found.misfits
-    ]
-    at_least = "at least " if found.unknown else ""
-    bound = ", ".join(f"{r.value} {n:,}" for r, n in found.bound.items())
-    lines.append(
-        f"this cut, a population to a core, takes {at_least}{found.cores:,} cores; no cut takes "
-        f"fewer than {found.lowest:,} (by resource: {bound})"
-    )
-    fewest, most = found.chips
-    chips = f"{fewest:,}" if most == fewest else f"{fewest:,} to {most or words.UNKNOWN}"
-    lines.append(
-        f"chips of {chip.count} cores: {chips}"
-        + (
-            f"; the smallest system with as many as {fewest:,} is {found.system}"
-            if found.system
-            else ""
-        )
-    )
-    if found.unknown:
-        lines.append(f"unknown, and not looked at: {', '.join(r.value for r in found.unknown)}")
-    return "\n".join(lines) + "\n"
-
-
-def _cut(found: CoreMap, cut: Cut, sent: Mapping[str, int], images: int) -> tuple[str, ...]:
-    uses = []
-    for resource in Resource:
-        most = found.chip.each[resource].high
-        need = cut.use[resource]
-        uses.append(f"{need:,}" if most is None else f"{need / most:.1%}")
-    known = images and cut.name in sent
-    messages = words.count(sent[cut.name] * cut.hearers / images) if known else ""
-    return cut.name, f"{cut.neurons:,}", f"{cut.cores:,}", *uses, messages
-
-
-def core_facts(found: CoreMap, report: CostReport) -> dict[str, Any]:
-    """Return for JSON how a network is cut onto cores; messages are of the whole run."""
-    sent = {row.node: row.counts.sent for row in report.rows}
-    return {
-        "chip": found.name,
-        "neurons": found.neurons,
-        "cores": found.cores,
-        "lowest": found.lowest,
-        "bound": {r.value: cores for r, cores in found.bound.items()},
-        "chips": list(found.chips),
-        "system": found.system,
-        "unknown": [r.value for r in found.unknown],
-        "each": {
-            r.value: {"least": f.low, "most": f.high, "source": f.source, "grade": f.grade.value}
-            for r, f in found.chip.each.items()
-        },
-        "populations": [
-            {
-                "population": cut.name,
-                "neurons": cut.neurons,
-                "cores": cut.cores,
-                "block": asdict(cut.block),
-                "use": {r.value: n for r, n in cut.use.items()},
-                "beyond": [r.value for r in cut.beyond],
-                "hearers": float(cut.hearers),
-                "messages": float(sent[cut.name] * cut.hearers) if cut.name in sent else None,
-            }
-            for cut in found.cuts
-        ],
-    }
 
 
 def as_csv(report: CostReport) -> str:

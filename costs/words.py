@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 from lapilli.costs.estimate import BreakEven, Estimate
@@ -99,3 +100,12 @@ def method(report: CostReport) -> str:
         "model omits what docs/cost.md lists, and prices of other tables move it as far as its "
         "range says."
     )
+
+
+def columns(rows: list[tuple[str, ...]], text: int = 2) -> Iterator[str]:
+    """Lay out rows as lines, the first `text` cells to the left and all others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        first = [cell.ljust(width) for cell, width in zip(row[:text], widths[:text], strict=True)]
+        rest = [cell.rjust(width) for cell, width in zip(row[text:], widths[text:], strict=True)]
+        yield "  ".join([*first, *rest]).rstrip()

@@ -62,7 +62,7 @@ def cost(
 
     With --data on real images; without, in closed form and as bounds.
     """
-    from lapilli.costs import chips, pages
+    from lapilli.costs import chips, core_pages, pages
     from lapilli.costs.cores import cores_of
     from lapilli.costs.report import bounded
     from lapilli.export.native import load_network
@@ -88,8 +88,8 @@ def cost(
     facts, text = pages.facts(report), pages.text(report)
     if described is not None:
         found = cores_of(loaded.graph, *described)
-        facts["cores"] = pages.core_facts(found, report)
-        text += pages.core_text(found, report)
+        facts["cores"] = core_pages.facts(found, report)
+        text += core_pages.text(found, report)
     if as_json:
         print_json(facts, err=to_stream)
     else:

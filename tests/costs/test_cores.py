@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lapilli.costs import pages
+from lapilli.costs import core_pages
 from lapilli.costs.chips import CHIPS, chip
 from lapilli.costs.cores import Cut, cores_of
 from lapilli.costs.populations import Block
@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_named() -> None:
     lif, *_ = found.misfits
     assert lif.beyond == (Resource.AXONS_IN,)
     assert lif.use[Resource.AXONS_IN] == 8
-    text = pages.core_text(found, bounded(_linear()))
+    text = core_pages.text(found, bounded(_linear()))
     assert "lif fits no core: one neuron takes 8 input axons of 7" in text
 
 
@@ -177,11 +177,11 @@ def test_unknown_figures_leave_a_range(net_chain: Callable[..., Network]) -> Non
     assert found.chips == (1, None)
     assert found.unknown == (Resource.AXONS_IN, Resource.AXONS_OUT, Resource.SYNAPSES)
     assert found.system == "Oheo Gulch"
-    text = pages.core_text(found, bounded(graph))
+    text = core_pages.text(found, bounded(graph))
     assert "at least" in text
     assert "1 to unknown" in text
     assert "unknown, and not looked at: input axons" in text
-    facts = json.loads(json.dumps(pages.core_facts(found, bounded(graph))))
+    facts = json.loads(json.dumps(core_pages.facts(found, bounded(graph))))
     assert facts["each"]["input axons"]["most"] is None
     assert cores_of(graph, "loihi1", LOIHI1).chips == (1, 1)
 
