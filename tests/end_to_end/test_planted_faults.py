@@ -202,13 +202,12 @@ def test_a_neuron_that_does_not_reset_on_a_spike(
 @pytest.mark.parametrize(
     "simulator", [NirTorch(), SnnTorch(), SpikingJelly()], ids=lambda s: s.name
 )
-@pytest.mark.parametrize("by", [-1, 1])
+@pytest.mark.parametrize(("node", "by"), [("block.0.attn.v_lif", -1), ("block.0.attn.attn_lif", 1)])
 def test_one_threshold_in_a_portable_file(
-    spikformer: Quantized, test_split: Split, simulator: Simulator, by: int
+    spikformer: Quantized, test_split: Split, simulator: Simulator, node: str, by: int
 ) -> None:
     for package in ("nirtorch", "snntorch", "spikingjelly"):
         pytest.importorskip(package)
-    node = "block.0.attn.attn_lif"
 
     def moved(op: ops.Op) -> ops.Op:
         assert isinstance(op, ops.Neuron)

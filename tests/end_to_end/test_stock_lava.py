@@ -5,7 +5,6 @@ The rows of docs/lava.md say how large they are, and are held by these tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from lapilli.ir.graph import Graph  # noqa: E402
 from lapilli.ir.passes.binary import to_binary_neurons  # noqa: E402
 from lapilli.ir.tensor import IntArray  # noqa: E402
 from lapilli.model import trial  # noqa: E402
+from lapilli.model.digits import PREPROCESSING, trained  # noqa: E402
 from lapilli.model.families.a2os2a import A2OS2AConfig  # noqa: E402
 from lapilli.model.families.e_spikeformer import ESpikeFormerConfig  # noqa: E402
 from lapilli.model.families.meta_spikeformer import MetaSpikeFormerConfig  # noqa: E402
@@ -38,7 +38,6 @@ from lapilli.simulators.reference import Reference  # noqa: E402
 
 if TYPE_CHECKING:
     from lapilli.model.digits import Split
-    from lapilli.quantize import Quantized
 
 pytestmark = [pytest.mark.torch, pytest.mark.lava]
 
@@ -174,10 +173,14 @@ def test_a_membrane_stream_is_rebuilt_at_each_consumer() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
-def test_the_trained_networks_are_exact(
-    name: str, quantized: Callable[[str], Quantized], test_split: Split
-) -> None:
-    made = quantized(TRAINED[name]).network
+def test_the_trained_networks_are_exact(name: str, training: Split, test_split: Split) -> None:
+    made = quantize(
+        trained(TRAINED[name]),
+        PREPROCESSING.normalise(training.images[:256]),
+        mean=PREPROCESSING.mean,
+        std=PREPROCESSING.std,
+        target="stock",
+    ).network
     x = made.encode(test_split.images[:3])[made.graph.inputs[0]]
     executable, values = compared(made.graph, x)
     assert row(executable, 3, values) == DOCUMENTED[name]

@@ -54,6 +54,7 @@ NAMED = {
         *_ALL,
         "simulators/reference.py",
         "simulators/event_driven.py",
+        "simulators/fast/running.py",
         "simulators/conformance/growing.py",
         "simulators/lava/host/stock.py",
     },
@@ -63,6 +64,7 @@ NAMED = {
         "ir/passes/delays.py",
         "simulators/reference.py",
         "simulators/event_driven.py",
+        "simulators/fast/running.py",
         "simulators/lava/host/stock.py",
     },
 }
