@@ -198,4 +198,5 @@ def _all_axes(constant: IntTensor, shape: tuple[int, ...], *more: int) -> IntArr
     """A constant of a general neuron with all its axes: (T or 1, *more, 1 or *shape)."""
     each = constant.array
     axes = each.shape[1 + len(more) :]
-    return each.reshape(len(each), *more, *[1] * (len(shape) - len(axes)), *axes)
+    own = (*[1] * (len(shape) - len(axes)), *axes) if math.prod(axes) > 1 else [1] * len(shape)
+    return each.reshape(len(each), *more, *own)
