@@ -63,7 +63,7 @@ def test_a_copy_is_captured_and_the_model_stays(elsewhere: str) -> None:
     made = quantize(model, images.to(elsewhere))
     assert made.network.graph.digest == expected
     assert {t.device.type for t in (*model.parameters(), model.bent, model.gain)} == {elsewhere}
-    (logits,) = made.reference.module(images.double())  # the program's own, with weights as parameters
+    (logits,) = made.reference.module(images.double())  # the program's, its weights parameters
     assert (logits.shape, logits.device.type) == ((6, 3), "cpu")
 
 
