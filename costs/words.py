@@ -36,8 +36,10 @@ def count(number: Fraction | int) -> str:
 
 
 def share(rate: Fraction | float | None) -> str:
-    """Write a rate."""
-    return UNKNOWN if rate is None else f"{float(rate):.2%}"
+    """Write a rate; of counts, which may be above one, the events of a step."""
+    if rate is None:
+        return UNKNOWN
+    return f"{float(rate):.2%}" if rate <= 1 else f"{float(rate):.2f} events"
 
 
 def even(found: BreakEven | None) -> str:

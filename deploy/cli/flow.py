@@ -107,6 +107,8 @@ def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoin
         CheckpointError: it cannot be read, or a configuration does not fit its family.
     """
     given = overrides or Overrides()
+    if path.suffix == ".py":
+        raise CheckpointError(path, f"name its class, too: {path}:CLASS --checkpoint FILE")
     checkpoint = load_checkpoint(path, given.key)
     config = checkpoint.config
     if given.preset is not None:

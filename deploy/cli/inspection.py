@@ -86,7 +86,13 @@ def _here(file: Path, checkpoint: Checkpoint, key: str) -> dict[str, Any]:
         facts["layout"] = list(presets.layouts(fits))
         facts["presets"] = [f"{n} (assumes {a})" if a else n for n, a in notes.items()]
     name = shlex.quote(str(file))
-    return {**facts, "next": f"lapilli quantize {name}{key}{options} -o {_output(file)}"}
+    facts["next"] = f"lapilli quantize {name}{key}{options} -o {_output(file)}"
+    if checkpoint.config is None and not fits:  # its keys fit; its class may still be another
+        facts["or"] = (
+            f"lapilli quantize FILE.py:CLASS --checkpoint {name}{key} --mean ... --std ... "
+            f"--calibration IMAGES.npz -o {_output(file)}, where the class is your own"
+        )
+    return facts
 
 
 def _elsewhere(file: Path, own: Foreign, key: str) -> dict[str, Any]:

@@ -99,7 +99,10 @@ def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
             raise InputError("give --mean and --std, or --no-normalisation, not both")
         mean, std = (0.0,) * channels, (1.0,) * channels
     if len(mean) != len(std) or len(mean) not in (0, channels):
-        raise InputError(f"--mean and --std take {channels} numbers each, one per channel")
+        shown = ",".join(["0.5"] * channels)
+        raise InputError(
+            f"--mean and --std take {channels} numbers each, one per channel: --mean {shown}"
+        )
     if own_source(name) is None:
         overrides = flow.Overrides(
             config=asked.config, preset=asked.preset, mean=mean, std=std, key=asked.key

@@ -111,7 +111,8 @@ def _python(file: Path) -> dict[str, Any]:
 
 
 def _output(file: Path) -> str:
-    return shlex.quote(f"{file.stem}.lapilli")
+    """Another name than the file's own: a network from which it was exported may lie beside it."""
+    return shlex.quote(f"{file.stem}.imported.lapilli")
 
 
 _KINDS: Mapping[str, Callable[[Path], dict[str, Any]]] = {

@@ -218,6 +218,7 @@ def network_facts(network: Network) -> dict[str, Any]:
     return {
         "kind": "network",
         "digest": network.digest,
+        "graph_digest": graph.digest,
         "T": graph.T,
         "nodes": len(graph.nodes),
         "neurons": sum(_size(network, n.name) for n in graph.nodes if isinstance(n.op, ops.Firing)),

@@ -137,7 +137,10 @@ def _preprocessing(training: Split, checkpoint: Checkpoint | None, asked: Asked)
     elif not mean and not std:
         mean, std = _statistics(training)
     if len(mean) != channels or len(std) != channels:
-        raise InputError(f"--mean and --std take {channels} numbers each, one per channel")
+        shown = ",".join(["0.5"] * channels)
+        raise InputError(
+            f"--mean and --std take {channels} numbers each, one per channel: --mean {shown}"
+        )
     numbered = tuple(map(str, range(int(training.labels.max()) + 1)))
     names = asked.names or (known.classes if known is not None else numbered)
     if len(names) < len(numbered):

@@ -16,7 +16,8 @@ from torch import nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from lapilli.deploy.cli.app import app  # noqa: E402
-from lapilli.ir.errors import InputError, LapilliError  # noqa: E402
+from lapilli.deploy.cli.flow import open_checkpoint  # noqa: E402
+from lapilli.ir.errors import CheckpointError, InputError, LapilliError  # noqa: E402
 from lapilli.model.families.spikformer import Spikformer, SpikformerConfig  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -34,7 +35,7 @@ def inspected(path: Path, *options: str) -> dict[str, Any]:
     [
         ("a.nir", ["check", "a.nir", "--for", "norse"]),
         ("b c.nir", ["check", "b c.nir", "--for", "norse"]),
-        ("a.net", ["import", "a.net", "-o", "a.lapilli"]),
+        ("a.net", ["import", "a.net", "-o", "a.imported.lapilli"]),
     ],
 )
 def test_graphs_of_others(
@@ -112,3 +113,18 @@ def test_which_parameters_were_taken(tmp_path: Path) -> None:
     assert f"{path} --key model_ema " in other["next"]
     torch.save({"model": state}, path)
     assert "taken" not in inspected(path)
+
+
+def test_keys_of_a_family_may_be_of_another_class(tmp_path: Path) -> None:
+    """A model of one's own with a Spikformer's keys at other sizes: both commands are shown."""
+    config = SpikformerConfig(embed_dim=8, heads=2, depth=1)
+    torch.save({"net": Spikformer(config).state_dict()}, path := tmp_path / "mine.pth")
+    facts = inspected(path)
+    assert facts["family"] == "spikformer"
+    assert f"quantize FILE.py:CLASS --checkpoint {path}" in facts["or"]
+
+
+def test_a_python_file_needs_its_class(tmp_path: Path) -> None:
+    (path := tmp_path / "net.py").write_text("")
+    with pytest.raises(CheckpointError, match="CLASS --checkpoint FILE"):
+        open_checkpoint(path)
