@@ -63,7 +63,7 @@ def network_from_nir(
 def _imported(
     path: Path, stated: Stated, progress: Progress | None, reading: Progress | None = None
 ) -> Network:
-    file = read_nir(path, stated.memory_limit, reading)
+    file = read_nir(path, stated.memory_limit, reading, nested=True)
     try:
         return _Import(file, stated, progress).network()
     except MalformedError as error:
