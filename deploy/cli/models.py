@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import DIGITS
 from lapilli.ir.errors import InputError
 
@@ -66,14 +67,15 @@ def calibration_of(name: str, given: str | None) -> str:
     """What --calibration says, or else the digits, which the shipped checkpoints know.
 
     Raises:
-        InputError: it says nothing, and the model is a class of the user's own.
+        InputError: it says nothing, and the model is a class of the user's own, or a NIR file.
     """
     from lapilli.deploy.cli.own_source import own_source
 
-    if given is None and own_source(name) is not None:
+    nir = name.endswith(".nir")
+    if given is None and (nir or own_source(name) is not None):
         raise InputError(
-            f"{name} is a class of your own: give images that it knows with --calibration "
-            "IMAGES.npz; scales and thresholds are made for them"
+            f"{name} is {'a NIR file' if nir else 'a class of your own'}: give images that it "
+            "knows with --calibration IMAGES.npz; scales and thresholds are made for them"
         )
     return DIGITS if given is None else given
 
@@ -82,12 +84,12 @@ def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
     """Build a model with its parameters, in evaluation mode.
 
     Args:
-        name: a checkpoint, or FILE.py:CLASS, or PACKAGE.MODULE:CLASS.
+        name: a checkpoint, a .nir file, or FILE.py:CLASS, or PACKAGE.MODULE:CLASS.
         asked: the rest of the command line.
         channels: of its images.
 
     Raises:
-        CheckpointError, ModuleFileError: it cannot be built; says why.
+        CheckpointError, FormatError, ModuleFileError: it cannot be built; says why.
         InputError: options that contradict each other.
     """
     from lapilli.deploy.cli import flow, modules
@@ -103,6 +105,14 @@ def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
         raise InputError(
             f"--mean and --std take {channels} numbers each, one per channel: --mean {shown}"
         )
+    if name.endswith(".nir"):
+        need("h5py")
+        from lapilli.deploy.cli.nir_model import nir_model
+
+        other = asked.checkpoint not in (None, Path(name))
+        if other or asked.config or asked.preset or asked.key or asked.attributes:
+            raise InputError(f"{name}: a NIR file says its parameters; give --arg name=value alone")
+        return nir_model(Path(name), modules.arguments_from(asked.arg or ()), mean, std)
     if own_source(name) is None:
         overrides = flow.Overrides(
             config=asked.config, preset=asked.preset, mean=mean, std=std, key=asked.key

@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 _ModelSource = Annotated[
     str,
     typer.Argument(
-        help="A checkpoint (.safetensors, .pt, .pth), or FILE.py:CLASS_OR_FACTORY, "
-        "or PACKAGE.MODULE:CLASS_OR_FACTORY."
+        help="A checkpoint (.safetensors, .pt, .pth), FILE.py:CLASS_OR_FACTORY, "
+        "PACKAGE.MODULE:CLASS_OR_FACTORY, or a .nir file of floats (docs/nir-import.md)."
     ),
 ]
 _Calibration = Annotated[

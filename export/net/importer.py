@@ -40,9 +40,10 @@ def network_from_net(
 ) -> Network:
     """Read a chain of CUBA layers, exactly as netx runs it.
 
-    The input of a file whose first layer has neurons is their bias, `weight x + bias` of a
-    pixel x in [0, 1]; else it is spikes. The answer is the sum over time of the last spikes, or
-    of the last layer's input where that layer neither leaks nor ever fires.
+    The input of a file whose first layer is an input with neurons is their bias, `weight x + bias`
+    of a pixel x in [0, 1]; else it is spikes: of an input without neurons, or one for each
+    column of the weights where the first layer is dense. The answer is the sum over time of the
+    last spikes, or of the last layer's input where that layer neither leaks nor ever fires.
 
     Args:
         path: of the file.
@@ -70,8 +71,10 @@ def _network(file: NetFile, T: int | None) -> Network:
     if not 1 <= steps <= _MOST_STEPS:
         raise MalformedError(f"a sample of {steps} steps; 1 to {_MOST_STEPS} can be")
     reader = _ChainReader(steps)
-    quantizer = reader.input(file.layers[0])
-    for index, layer in enumerate(file.layers[1:], 1):
+    first = file.layers[0]
+    fed = first.kind == "dense"  # with spikes, and no layer says so
+    quantizer = reader.spikes(first) if fed else reader.input(first)
+    for index, layer in list(enumerate(file.layers))[0 if fed else 1 :]:
         reader.layer(f"layer.{index}", layer, last=index == len(file.layers) - 1)
     return reader.network(quantizer)
 
@@ -108,7 +111,9 @@ class _ChainReader:
         """The input node, with its neurons, and how images become it."""
         shape = _shape(layer, "layer.0")
         if layer.kind != "input":
-            raise MalformedError(f"layer.0: {layer.kind[:20]!r} is first, which must be 'input'")
+            raise MalformedError(
+                f"layer.0: {layer.kind[:20]!r} is first, which must be 'input' or 'dense'"
+            )
         _only("layer.0", layer, {"shape", "weight", "bias"})
         self.shape = shape
         channels = shape[0] if len(shape) == 3 else 1
@@ -134,6 +139,17 @@ class _ChainReader:
             lo=known.range.lo,
             hi=known.range.hi,
         )
+
+    def spikes(self, layer: NetLayer) -> InputQuantizer:
+        """The input node of a file that begins with a dense layer: a spike or none, per column."""
+        weight = layer.fields.get("weight")
+        columns = 0 if weight is None else weight.size // math.prod(_shape(layer, "layer.0"))
+        if not columns:
+            raise MalformedError("layer.0: no weight for each of its neurons")
+        self.shape = (columns,)
+        self.nodes.append(Node("input", ops.Input(type=TensorType.spikes(1, 1, columns))))
+        self.nodes.append(Node("input.flat", ops.Reshape(shape=self.shape), ("input",)))
+        return InputQuantizer(mean=(Fraction(0),), std=(Fraction(1),), exponent=0, lo=0, hi=1)
 
     def layer(self, name: str, layer: NetLayer, *, last: bool) -> None:
         """One group of the file behind those before."""

@@ -312,3 +312,67 @@ def test_on_the_command_line(net_chain: Chain, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert load_network(back).graph.T == 4
     assert run(app, ["import", str(theirs), "-o", str(back), "--dt", "1"]).exit_code == 2
+
+
+def dense_first(network: Network, path: Path) -> None:
+    """Its last two layers alone, which are dense: spikes are what they are fed with."""
+    save_net(network, path)
+    with h5py.File(path, "r+") as file:
+        for index in "0123":
+            del file[f"layer/{index}"]
+        for index in "45":
+            file["layer"].move(index, str(int(index) - 4))
+
+
+def test_a_first_layer_that_is_dense_is_fed_with_spikes(net_chain: Chain, tmp_path: Path) -> None:
+    """As behind an input layer without neurons; the current is added up here, from the weights."""
+    alone, behind = tmp_path / "alone.net", tmp_path / "behind.net"
+    dense_first(net_chain(encoder=True, T=9), alone)
+    dense_first(net_chain(encoder=True, T=9), behind)
+    with h5py.File(behind, "r+") as file:
+        for index in "10":
+            file["layer"].move(index, str(int(index) + 1))
+        file["layer/0/type"], file["layer/0/shape"] = np.bytes_("input"), [72]
+        weight = file["layer/1/weight"][()].astype(np.int64)
+    spikes = np.random.default_rng(8).integers(0, 2, (9, 5, 1, 1, 72))
+
+    def run(path: Path, weight: IntArray) -> list[IntArray]:
+        network = network_from_net(path)
+        assert network.graph.types["input"] == TensorType.spikes(1, 1, 72)
+        assert (network.input.mean, network.input.std) == ((Fraction(0),), (Fraction(1),))
+        found = Reference().compile(network.graph).run({"input": spikes})
+        (fired,), (answer,) = network.graph.neurons, network.graph.outputs
+        assert np.array_equal(found.currents[fired], spikes.reshape(9, 5, 72) @ weight.T)
+        return [found.values[fired], found.values[answer]]
+
+    for one, other in zip(run(alone, weight), run(behind, weight), strict=True):
+        assert np.array_equal(one, other)
+        assert len(np.unique(one)) > 1
+    assert 0.03 < run(alone, weight)[0].mean() < 0.97
+    want = run(alone, weight)[0]
+    with h5py.File(alone, "r+") as file:  # a planted error
+        file["layer/0/weight"][0] *= -1
+    weight[0] *= -1
+    assert not np.array_equal(run(alone, weight)[0], want)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda f: f["layer/0"].pop("weight"), "layer.0: no weight for each of its neurons"),
+        (lambda f: put(f, "layer/0/shape", [11]), "layer.0: weight [10, 72] for 11 neurons"),
+        (lambda f: put(f, "layer/0/shape", [10_000]), "layer.0: no weight for each of its neurons"),
+        (lambda f: put(f, "layer/0/type", np.bytes_("conv")), "'conv' is first, which must be"),
+        (lambda f: put(f, "layer/0/delay", 63), "layer.0: delays in [63, 63]"),
+    ],
+)
+def test_a_first_layer_that_cannot_be_fed_is_refused(
+    net_chain: Chain, damage: Callable[[Any], None], says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.net"
+    dense_first(net_chain(encoder=True), path)
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    with pytest.raises(FormatError) as refused:
+        network_from_net(path)
+    assert says in str(refused.value)

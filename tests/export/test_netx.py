@@ -151,6 +151,31 @@ def test_netx_runs_what_quantize_makes_of_six_bits(tmp_path: Path) -> None:
     assert mismatches(ours, theirs, facts) == [0, 0, 0]
 
 
+def test_netx_and_we_feed_spikes_to_a_first_layer_that_is_dense(
+    net_chain: Callable[..., Network], tmp_path: Path
+) -> None:
+    path, T = tmp_path / "dense.net", 12
+    save_net(net_chain(encoder=True, T=T), path)
+    with h5py.File(path, "r+") as file:
+        for index in "0123":
+            del file[f"layer/{index}"]
+        for index in "45":
+            file["layer"].move(index, str(int(index) - 4))
+        for index in "01":  # nothing moves before the sample
+            file[f"layer/{index}/bias"][...] = 0
+    spikes = np.random.default_rng(8).integers(0, 2, (T, 72))
+    network = network_from_net(path)
+    ours = Reference().compile(network.graph).run({"input": spikes.reshape(T, 1, 1, 1, 72)})
+    facts = NetFacts(("layer.0", "layer.1"), T, 1, 0, "membrane")
+    assert 0.03 < ours.values["layer.0"].mean() < 0.97
+    assert len(np.unique(ours.values["layer.1"])) > 10
+    assert mismatches(ours, run_netx(path, spikes), facts) == [0, 0]
+
+    with h5py.File(path, "r+") as file:  # a planted error
+        file["layer/0/weight"][0] *= -1
+    assert mismatches(ours, run_netx(path, spikes), facts)[0] > 0
+
+
 def test_netx_and_we_read_the_mnist_net_that_lava_dl_ships(tmp_path: Path) -> None:
     network, path = network_from_net(SHIPPED / "mnist.net"), tmp_path / "mnist.net"
     path.write_bytes((SHIPPED / "mnist.net").read_bytes())

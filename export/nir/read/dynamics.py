@@ -80,7 +80,14 @@ class Dynamics:
     rest: Fraction = Fraction(0)
 
 
-def dynamics(node: NirNode, reading: Reading, dt: Fraction, reset: ops.Reset | None) -> Dynamics:
+def dynamics(
+    node: NirNode,
+    reading: Reading,
+    dt: Fraction,
+    reset: ops.Reset | None,
+    *,
+    exact: bool = True,
+) -> Dynamics:
     """Read an IF, LIF or CubaLIF node.
 
     Args:
@@ -88,14 +95,18 @@ def dynamics(node: NirNode, reading: Reading, dt: Fraction, reset: ops.Reset | N
         reading: whose file it is.
         dt: seconds; a step.
         reset: as stated, where the file does not say it.
+        exact: whether decays must be multiples of 1/4096 and gains powers of two; a model that is
+            quantized later needs neither.
 
     Raises:
         MalformedError: the fields say nothing certain under this reading.
     """
     if reading is Reading.SINABS and node.type != "IF":
         raise MalformedError("sinabs decays by exp(-1 / tau), which no integer neuron is exactly")
-    leak, gain = _leak_and_gain(node, reading, dt)
-    current_leak = _rate(node, "tau_syn", reading, dt) if node.type == "CubaLIF" else Fraction(1)
+    leak, gain = _leak_and_gain(node, reading, dt, exact=exact)
+    current_leak = Fraction(1)
+    if node.type == "CubaLIF":
+        current_leak = _rate(node, "tau_syn", reading, dt, exact=exact)
     v_reset = _one(node, "v_reset")
     rest = _one(node, "v_leak") if "v_leak" in node.arrays else v_reset
     if v_reset != rest or (rest and (reading is not Reading.SPIKINGJELLY or current_leak != 1)):
@@ -127,31 +138,33 @@ def dynamics(node: NirNode, reading: Reading, dt: Fraction, reset: ops.Reset | N
     return Dynamics(1 - leak, 1 - current_leak, gain, threshold, strict, reset, by, rest)
 
 
-def _leak_and_gain(node: NirNode, reading: Reading, dt: Fraction) -> tuple[Fraction, Fraction]:
+def _leak_and_gain(
+    node: NirNode, reading: Reading, dt: Fraction, *, exact: bool
+) -> tuple[Fraction, Fraction]:
     if node.type == "IF":
         r = _one(node, "r")
         if reading in (Reading.NORSE, Reading.SINABS):  # write r = 1 and ignore it
             if r != 1:
                 raise MalformedError(f"r is {float(r):g}; {reading.value} writes 1")
             return Fraction(0), Fraction(1)
-        return Fraction(0), _power_of_two(r * dt, node.arrays["r"])
+        return Fraction(0), _gain(r * dt, node.arrays["r"], exact=exact)
     name = "tau" if node.type == "LIF" else "tau_mem"
-    leak = _rate(node, name, reading, dt)
+    leak = _rate(node, name, reading, dt, exact=exact)
     r = _one(node, "r")
     if reading is Reading.NORSE:
         if r != 1 or (node.type == "CubaLIF" and _one(node, "w_in") != 1):
             raise MalformedError("norse writes r = 1 and w_in = 1")
-        return leak, _power_of_two(leak, node.arrays["r"])
+        return leak, _gain(leak, node.arrays["r"], exact=exact)
     gain = r * dt / _one(node, name)
     fields = [node.arrays["r"], node.arrays[name]]
     if node.type == "CubaLIF":
         gain *= _one(node, "w_in") * dt / _one(node, "tau_syn")
         fields += [node.field("w_in"), node.arrays["tau_syn"]]
-    return leak, _power_of_two(gain, *fields)
+    return leak, _gain(gain, *fields, exact=exact)
 
 
-def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction) -> Fraction:
-    """What one step of a time constant takes away, as a multiple of 1/4096."""
+def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction, *, exact: bool) -> Fraction:
+    """What one step of a time constant takes away, as a multiple of 1/4096 where it is one."""
     rate = dt / _one(node, name)
     if not 1 / _EXTREME < rate < _EXTREME:
         raise MalformedError(f"{name} is out of all proportion to a step of {float(dt):g} s")
@@ -161,7 +174,10 @@ def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction) -> Fraction:
     if reading is Reading.EULER and rate == Fraction(1, 1 << 30):
         return Fraction(0)  # the portable flavour's way to write a membrane without a leak
     units = rate * ops.DECAY_ONE
-    if abs(units - round(units)) > units * _rounding([node.arrays[name]]) or units > ops.DECAY_ONE:
+    off = abs(units - round(units)) > units * _rounding([node.arrays[name]])
+    if off and not exact and units < ops.DECAY_ONE:
+        return rate
+    if off or units > ops.DECAY_ONE:
         raise MalformedError(
             f"{name} takes {float(rate):.9g} of its state in a step of {float(dt):g} s; it must "
             f"be a multiple of 1/{ops.DECAY_ONE}, at most 1"
@@ -169,7 +185,7 @@ def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction) -> Fraction:
     return Fraction(round(units), ops.DECAY_ONE)
 
 
-def _power_of_two(gain: Fraction, *fields: Floats) -> Fraction:
+def _gain(gain: Fraction, *fields: Floats, exact: bool) -> Fraction:
     """The input's gain, freed of the rounding of the fields that it was written as."""
     if not 1 / _EXTREME < abs(gain) < _EXTREME:
         raise MalformedError("multiplies its input by 0, or by more than any network would")
@@ -177,6 +193,8 @@ def _power_of_two(gain: Fraction, *fields: Floats) -> Fraction:
         nearest = Fraction(2) ** round(math.log2(gain))
         if abs(gain - nearest) <= gain * _rounding(fields):
             return nearest
+        if not exact:
+            return gain
     raise MalformedError(f"multiplies its input by {float(gain):.9g}; only powers of two are exact")
 
 

@@ -63,7 +63,7 @@ def network_from_nir(
 def _imported(
     path: Path, stated: Stated, progress: Progress | None, reading: Progress | None = None
 ) -> Network:
-    file = read_nir(path, stated.memory_limit, reading)
+    file = read_nir(path, stated.memory_limit, reading, nested=True)
     try:
         return _Import(file, stated, progress).network()
     except MalformedError as error:
@@ -81,7 +81,7 @@ class _Import:
         bounds = self.facts.input_type(stated)
         self.meaning = Meaning(reading, dt, stated.reset, bounds, stated.input_exponent)
         self.units: dict[str, Fraction] = {}
-        self.order = _order(file)
+        self.order = order_of(file)
         self.before: dict[str, list[str]] = {key: [] for key in file.nodes}
         for source, target in file.edges:
             self.before[target].append(source)
@@ -133,7 +133,12 @@ class _Named:
             raise MalformedError(f"node {self.name!r}: {error}") from error
 
 
-def _order(file: NirFile) -> list[str]:
+def order_of(file: NirFile) -> list[str]:
+    """List the nodes from the one input to the one output, each behind those before it.
+
+    Raises:
+        MalformedError: more than one input or output, or a loop.
+    """
     before: dict[str, list[str]] = {key: [] for key in file.nodes}
     for source, target in file.edges:
         before[target].append(source)

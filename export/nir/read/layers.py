@@ -15,6 +15,7 @@ import numpy as np
 
 from lapilli.export import limits
 from lapilli.export.malformed import MalformedError
+from lapilli.export.nir.read import reader
 from lapilli.export.nir.read.builder import BoundedBuilder, ImportedValue
 from lapilli.export.nir.read.dynamics import FLOAT32, Reading, dynamics, neuron
 from lapilli.export.nir.read.grid import (
@@ -94,7 +95,7 @@ class Layers:
         x = self._summed(name, inputs)
         shape = self.builder.types[x.name].shape
         match node.type:
-            case "Output":
+            case "Output" | reader.PORT:
                 wanted = tuple(node.arrays["shape"].ravel().tolist())
                 if math.prod(wanted) != math.prod(shape):
                     raise MalformedError(f"expects {list(wanted)}, and is given {list(shape)}")

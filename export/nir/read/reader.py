@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,6 +29,7 @@ from lapilli.ir.errors import FormatError
 
 Floats: TypeAlias = npt.NDArray[Any]
 
+_GRAPH = "NIRGraph"
 _MAJOR = 1  # of nir, whose files are read
 _NEURON = ("r", "v_leak", "v_threshold")
 # type -> fields that it must have, and fields that it may have
@@ -71,6 +72,8 @@ DEFAULTS: Mapping[str, Floats] = {
 _WHOLE = ("shape", "stride", "padding", "dilation", "groups", "input_shape", "kernel_size",
           "start_dim", "end_dim", "input_type")  # fmt: skip
 _OLD_FIELDS = ("input_type", "output_type")
+_PARTS = ("type", "nodes", "edges")  # that a graph must have, and those that it may have
+_MORE = ("metadata", *_OLD_FIELDS)
 _RANKS = {"Affine": 2, "Linear": 2, "Conv1d": 3, "Conv2d": 4}  # of weights
 
 
@@ -87,9 +90,12 @@ class NirNode:
         return self.arrays[name] if name in self.arrays else DEFAULTS[name]
 
 
+PORT = "Port"  # not of NIR: where a graph in the graph began, or ended; adds up what arrives
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NirFile:
-    """A flat NIR graph.
+    """A flat NIR graph; nodes of a graph in the graph are called `outer.inner`.
 
     Attributes:
         version: of nir, as the file claims.
@@ -107,7 +113,11 @@ class NirFile:
 
 
 def read_nir(
-    path: Path, memory_limit: int | None = None, reading: Progress | None = None
+    path: Path,
+    memory_limit: int | None = None,
+    reading: Progress | None = None,
+    *,
+    nested: bool = False,
 ) -> NirFile:
     """Read a `.nir` file; opens that file alone, and executes nothing.
 
@@ -115,6 +125,8 @@ def read_nir(
         path: of the file.
         memory_limit: see `hdf5.process.read_tree`.
         reading: its `progress`.
+        nested: whether graphs in the graph are taken; the nodes of each stand in its place,
+            and its input and output are nodes of type `PORT`.
 
     Raises:
         FormatError: no such file, damaged, or not a NIR graph as nir writes it; names the
@@ -122,7 +134,7 @@ def read_nir(
     """
     tree = read_tree(path, memory_limit, reading)
     try:
-        return _file_from(tree)
+        return _file_from(tree, nested=nested)
     except MalformedError as error:
         raise FormatError(path, str(error)) from error
 
@@ -136,22 +148,61 @@ def parse_nir(data: bytes, memory_limit: int) -> NirFile:
     return _file_from(parse_tree(data, memory_limit))
 
 
-def _file_from(tree: Tree) -> NirFile:
+def _file_from(tree: Tree, *, nested: bool = False) -> NirFile:
     _members(tree, (), ("node",), ("version",))
     version = _text(tree.values.get(("version",), "unknown"), "/version")
     if (major := re.match(r"(\d{1,9})\.", version)) and int(major[1]) > _MAJOR:
         raise MalformedError(
             f"written by nir {version[:20]}; this lapilli reads version {_MAJOR}: write it with one"
         )
-    _members(tree, ("node",), ("type", "nodes", "edges"), ("metadata", *_OLD_FIELDS))
-    if (kind := _text(tree.values.get(("node", "type")), "/node/type")) != "NIRGraph":
-        raise MalformedError(f"/node/type: a single {kind[:40]!r}; expected a NIRGraph")
-    names = tree.groups.get(("node", "nodes"))
-    if not names:
-        raise MalformedError("/node/nodes: no nodes")
-    nodes = {name: _node(tree, name) for name in sorted(names)}
+    _members(tree, ("node",), _PARTS, _MORE)
+    if (kind := _text(tree.values.get(("node", "type")), "/node/type")) != _GRAPH:
+        raise MalformedError(f"/node/type: a single {kind[:40]!r}; expected a {_GRAPH}")
+    nodes: dict[str, NirNode] = {}
+    _, edges = _graph(tree, ("node",), "", nodes, nested=nested)
     old = tuple(name for name in tree.groups[("node",)] if name in _OLD_FIELDS)
-    return NirFile(version, nodes, _edges(tree, nodes), _facts(tree), old)
+    return NirFile(version, nodes, edges, _facts(tree), old)
+
+
+def _graph(
+    tree: Tree, at: Location, outer: str, flat: dict[str, NirNode], *, nested: bool
+) -> tuple[dict[str, NirNode], tuple[tuple[str, str], ...]]:
+    """Add the nodes of a graph and of those in it to `flat`, under their whole names.
+
+    Returns:
+        its own nodes, and all edges with whole names.
+    """
+    names = tree.groups.get((*at, "nodes"))
+    if not names:
+        raise MalformedError(f"{show((*at, 'nodes'))}: no nodes")
+    own: dict[str, NirNode] = {}
+    ends: dict[str, tuple[str, str]] = {}  # of graphs in it: where edges arrive, and leave
+    within: list[tuple[str, str]] = []
+    for name in sorted(names):
+        whole = outer + name
+        own[name] = node = _node(tree, (*at, "nodes", name), whole, nested=nested)
+        if node.type == _GRAPH:
+            inner, edges = _graph(tree, (*at, "nodes", name), f"{whole}.", flat, nested=nested)
+            ends[name] = (_end(whole, inner, "Input"), _end(whole, inner, "Output"))
+            within += edges
+        elif whole in flat:
+            raise MalformedError(f"node {whole!r}: is the name of a node in a graph as well")
+        else:
+            port = outer and node.type in ("Input", "Output")
+            flat[whole] = replace(node, type=PORT) if port else node
+    for source, target in _edges(tree, at, outer, own):
+        leaves = ends[source][1] if source in ends else outer + source
+        within.append((leaves, ends[target][0] if target in ends else outer + target))
+    return own, tuple(within)
+
+
+def _end(whole: str, inner: Mapping[str, NirNode], kind: str) -> str:
+    found = [name for name, node in inner.items() if node.type == kind]
+    if len(found) != 1:
+        raise MalformedError(
+            f"node {whole!r}: a graph with {len(found)} nodes of type {kind}; in a graph it has one"
+        )
+    return f"{whole}.{found[0]}"
 
 
 def _members(tree: Tree, at: Location, must: tuple[str, ...], may: tuple[str, ...]) -> None:
@@ -164,13 +215,15 @@ def _members(tree: Tree, at: Location, must: tuple[str, ...], may: tuple[str, ..
         raise MalformedError(f"{show((*at, odd[0]))}: unknown; expected {', '.join((*must, *may))}")
 
 
-def _node(tree: Tree, name: str) -> NirNode:
-    at = ("node", "nodes", name)
+def _node(tree: Tree, at: Location, name: str, *, nested: bool) -> NirNode:
     if at not in tree.groups:
         raise MalformedError(f"{show(at)}: expected a group")
     kind = _text(tree.values.get((*at, "type")), show((*at, "type")))
-    if kind == "NIRGraph":
-        raise MalformedError(f"node {name!r}: a graph in the graph; write its nodes out")
+    if kind == _GRAPH:
+        if not nested:
+            raise MalformedError(f"node {name!r}: a graph in the graph; write its nodes out")
+        _members(tree, at, _PARTS, _MORE)
+        return NirNode(kind, {}, {})
     if kind not in _FIELDS:
         raise MalformedError(f"node {name!r}: unknown type {kind[:40]!r}")
     must, may = _FIELDS[kind]
@@ -242,28 +295,33 @@ def _check_node(name: str, node: NirNode) -> None:
             raise MalformedError(f"node {name!r}: a value of shape {shape.tolist()}")
 
 
-def _edges(tree: Tree, nodes: Mapping[str, NirNode]) -> tuple[tuple[str, str], ...]:
-    listed = tree.values.get(("node", "edges"))
+def _edges(
+    tree: Tree, at: Location, outer: str, nodes: Mapping[str, NirNode]
+) -> tuple[tuple[str, str], ...]:
+    listed = tree.values.get((*at, "edges"))
     if not isinstance(listed, Texts) or len(listed.shape) != 2 or listed.shape[1] != 2:
-        raise MalformedError("/node/edges: expected rows of two names")
+        raise MalformedError(f"{show((*at, 'edges'))}: expected rows of two names")
     edges = tuple(zip(listed.items[::2], listed.items[1::2], strict=True))
     for source, target in edges:
         for name in (source, target):
             if name not in nodes:
-                raise MalformedError(f"edge {source[:40]!r} -> {target[:40]!r}: no such node")
+                edge = f"edge {(outer + source)[:40]!r} -> {(outer + target)[:40]!r}"
+                raise MalformedError(f"{edge}: no such node")
     if len(set(edges)) < len(edges):
         twice = next(e for i, e in enumerate(edges) if e in edges[:i])
-        raise MalformedError(f"edge {twice[0]!r} -> {twice[1]!r}: listed twice")
+        raise MalformedError(f"edge {outer + twice[0]!r} -> {outer + twice[1]!r}: listed twice")
     sources, targets = {s for s, _ in edges}, {t for _, t in edges}
     for name, node in nodes.items():
         if node.type != "Input" and name not in targets:
-            raise MalformedError(f"node {name!r}: no edge leads to it")
+            raise MalformedError(f"node {outer + name!r}: no edge leads to it")
         if node.type != "Output" and name not in sources:
-            raise MalformedError(f"node {name!r}: no edge leads on from it")
+            raise MalformedError(f"node {outer + name!r}: no edge leads on from it")
         if (node.type == "Input" and name in targets) or (
             node.type == "Output" and name in sources
         ):
-            raise MalformedError(f"node {name!r}: an edge on the wrong side of an {node.type}")
+            raise MalformedError(
+                f"node {outer + name!r}: an edge on the wrong side of an {node.type}"
+            )
     return edges
 
 
