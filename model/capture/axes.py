@@ -71,7 +71,7 @@ def reshape(dims: Dims, sizes: Sequence[int]) -> Dims:
         need = size
         while need > 1:
             if not left:
-                raise MixError(f"cannot reshape {show(dims)} to {tuple(sizes)}")
+                raise MixError(f"cannot reshape {show(dims)} to {_asked(dims, sizes)}")
             factor = left.pop(0)
             if need % factor.size == 0:
                 taken.append(factor)
@@ -81,9 +81,18 @@ def reshape(dims: Dims, sizes: Sequence[int]) -> Dims:
                 left.insert(0, Factor("", factor.size // need))
                 need = 1
             else:
-                raise MixError(f"reshaping {show(dims)} to {tuple(sizes)} cuts through {factor}")
+                raise MixError(
+                    f"reshaping {show(dims)} to {_asked(dims, sizes)} cuts through {factor}; "
+                    "every step of every sample runs by itself"
+                )
         result.append(_merged(taken))
     return tuple(result)
+
+
+def _asked(dims: Dims, sizes: Sequence[int]) -> str:
+    """The new shape, for messages; how many samples it was tried with is nobody's business."""
+    batch = {f.size for dim in dims for f in dim if f.name == "B"}
+    return "[" + ", ".join("B" if n in batch else str(n) for n in sizes) + "]"
 
 
 def _merged(factors: list[Factor]) -> tuple[Factor, ...]:

@@ -215,7 +215,14 @@ def _export(
             first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             path = running[-1] if running else ""
             kind = type(traced.get_submodule(path)).__name__
-            if "fake" in first.lower():
+            if "data-dependent" in first:
+                first = (
+                    "it, or what ran before it, makes a size or a branch of the values of a tensor "
+                    "(.item(), .tolist(), `if tensor`, a mask as an index), and a graph has the "
+                    "same steps for all images; if that is inside a neuron, describe it: "
+                    "quantize(neurons=...) (--neuron)"
+                )
+            elif "fake" in first.lower():
                 first = (
                     "it computes with a tensor that is neither parameter nor buffer of it, as a "
                     "neuron that lapilli does not know does; describe it: quantize(neurons=...) "

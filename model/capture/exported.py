@@ -29,13 +29,14 @@ from lapilli.model.capture.rules.elementwise import ELEMENTWISE
 from lapilli.model.capture.rules.enlarging import ENLARGING
 from lapilli.model.capture.rules.linear import LINEAR
 from lapilli.model.capture.rules.pooling import POOLING
-from lapilli.model.capture.rules.slicing import SLICING
+from lapilli.model.capture.rules.slicing import SLICING, if_a_neuron
 from lapilli.model.capture.rules.wiring import WIRING
 from lapilli.model.capture.signature import Signature
 from lapilli.model.capture.steps import gather, steps_of, with_steps
 from lapilli.model.capture.translation import OperatorRule, Translation
 
 aten = torch.ops.aten
+_OF_NEURONS = ("zeros", "zeros_like", "empty_like", "floor", "round", "ceil", "sign")
 _ZEROS = (aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default)
 _KEEPS_ZERO = (aten.clone.default, aten.detach.default, aten.to.dtype, aten.to.device,
                aten.expand.default, aten._to_copy.default)  # noqa: SLF001  # fmt: skip
@@ -245,7 +246,7 @@ class Reader:
             raise CaptureError(
                 path,
                 f"operator {node.target} is not one that lapilli can put on spiking hardware; "
-                "accumulates, comparisons, gates and pooling are",
+                f"accumulates, comparisons, gates and pooling are{_advice(translation)}",
             )
         try:
             made = rule(translation)
@@ -296,6 +297,12 @@ def _numbered(exported: torch.export.ExportedProgram) -> dict[str, int]:
             numbers[node.name] = count[node.args[1]]
             count[node.args[1]] += 1
     return numbers
+
+
+def _advice(t: Translation) -> str:
+    """Neurons begin with a membrane of zeros, or round; few other modules do."""
+    name = str(t.node.target).split(".")[1]
+    return f"; {if_a_neuron(t)}" if name in _OF_NEURONS else ""
 
 
 def _exact(value: Any) -> Any:

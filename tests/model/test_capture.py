@@ -208,6 +208,21 @@ class Swapped(nn.Module):
         return fired.transpose(0, 1)
 
 
+class Stepped(Swapped):
+    """The neuron integrates over three pieces of each step, as over channels of a map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        fired: Tensor = self.lif(x.unflatten(2, (3, 2)).permute(2, 1, 0, 3))
+        return fired.permute(2, 1, 0, 3).flatten(2)
+
+
+class OwnStaircase(nn.Module):
+    """Rounds as trained for levels of spikes, and is no class that lapilli knows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + 0.5).floor().clamp(0, 3)
+
+
 class OverTime(nn.Module):
     """A linear map of the time axis."""
 
@@ -235,14 +250,16 @@ def test_the_frame_itself_is_captured() -> None:
         (nn.Sequential(nn.Identity(), OwnNeuron()), "middle.1", "OwnNeuron keeps state"),
         (Buffered(), "middle", "Buffered keeps state"),
         (Leaky(), "middle.proj_lif", r"integrates over axis 0 of \[T\*B, 6\].*sample to sample"),
-        (Swapped(), "middle.lif", r"integrates over axis 0 of \[B, T, 6\]"),
+        (Swapped(), "middle.lif", r"integrates over axis 0 of \[B, T, 6\].*sample to sample"),
+        (Stepped(), "middle.lif", r"axis 0 of \[3, B, T, 2\], which holds no time steps"),
+        (OwnStaircase(), "middle", r"aten\.floor.*if OwnStaircase is a neuron, describe it"),
         (Does(lambda x: x * x.mean(1, keepdim=True)), "middle", "sums over the batch"),
         (Does(lambda x: x * x.mean()), "middle", r"aten\.mean\.default"),
         (nn.Sequential(Does(lambda x: x.transpose(0, 1).reshape(-1, 2, 12).reshape(-1, 4, 6)
                             .transpose(0, 1)), LIF()),
          "middle.0", r"reshaping \[B, T, 6\] to .* cuts through T"),
         (Does(lambda x: x.reshape(x.shape[1], x.shape[0], 6).transpose(0, 1)), "middle",
-         r"reshaping \[T, B, 6\] to .* cuts through T"),
+         r"reshaping \[T, B, 6\] to \[B, 4, 6\] cuts through T; every step"),
         (Does(lambda x: x / x.sum(-1, keepdim=True)), "middle", "division by a computed value"),
         (Does(lambda x: x.cumsum(0)), "middle", "operator aten.cumsum"),
         (nn.Sequential(Does(lambda x: x[:2].repeat(2, 1, 1)), LIF()), "middle.0", "time or batch"),

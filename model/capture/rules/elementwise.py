@@ -65,6 +65,11 @@ def _check_time(t: Translation, x: Call, folded: int) -> None:
             "compared with batches of one",
         )
         return
+    if "T" not in first and "B" not in first:
+        raise MixError(
+            f"{shown}, which holds no time steps: those are what images are repeated over, or the "
+            "T of the layout"
+        )
     remedy = "reshape its input to [T, B, ...]"
     if first == ["T", "B"]:
         remedy += ", or ask for what it does with batches of one: per_sample=True (--per-sample)"

@@ -50,12 +50,16 @@ def _selected(t: Translation, x: Call, axis: int, index: int) -> Call:
             return t.step(program.Reshape(), rest, x)
         if index in (-1, sizes(x)[axis] - 1):
             return t.step(program.Last(), rest, x)
-        raise MixError(f"it takes the steps of {axes.show(x.dims)} apart; {_what_to_do(t)}")
+        raise MixError(
+            f"it takes the steps of {axes.show(x.dims)} apart; {if_a_neuron(t)}; if it is a layer, "
+            "let it take all steps at once, as [T*B, ...]"
+        )
     y = part(t, x, axis, index, 1)
     return t.reshaped(y, axes.shape(rest))
 
 
-def _what_to_do(t: Translation) -> str:
+def if_a_neuron(t: Translation) -> str:
+    """Say what its author can do if the module that does this is a neuron."""
     try:
         kind = type(t.reader.model.get_submodule(t.path)).__name__
     except AttributeError:  # a graph of torch.fx keeps the name of what it traced through
