@@ -166,7 +166,11 @@ def main(
             "fast, all recorded": Fast(),
         }.items():
             executable = simulator.compile(graph)
-            works[f"{label}, {rate:.0%}"] = lambda e=executable, x=given: e.run(x)
+            works[f"{label}, {rate:.0%}"] = partial(executable.run, given)
+        works[name := f"reference, {rate:.0%}"] = partial(
+            Reference().compile(graph).run, inputs(graph, 1)
+        )
+        sizes[name] = 1
     measured: dict[str, list[tuple[float, float]]] = {label: [] for label in works}
     for work in works.values():
         work()  # compiled, and its path chosen
