@@ -8,7 +8,8 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -45,16 +46,9 @@ def read_archive(
     Raises:
         ImageError: no such archive, or images or labels of another form; says what to save.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            pixels = _member(archive, path, "images", words=False)
-            labels = _member(archive, path, "labels", words=bool(classes))
-    except ImageError:
-        raise
-    except (
-        zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error
-    ) as error:  # fmt: skip
-        raise ImageError(f"{path}: {_EXPECTED} ({error})") from error
+    with _opened(path, _EXPECTED) as archive:
+        pixels = _member(archive, path, "images", words=False)
+        labels = _member(archive, path, "labels", words=bool(classes))
     if pixels is None:
         raise ImageError(f"{path}: {_EXPECTED}; it holds no 'images'")
     if pixels.ndim == 3:
@@ -72,25 +66,32 @@ def read_numbers(
     Raises:
         ImageError: no such archive, or another form; says what to save.
     """
+    numbers: npt.NDArray[Any] | None
+    with _opened(path, _NUMBERS) as archive:
+        if several:
+            numbers = _several(archive, path, several)
+        else:
+            there = {entry.filename for entry in archive.infolist()}
+            name = "inputs" if "inputs.npy" in there else "images"
+            numbers = _member(archive, path, name, words=False)
+        labels = _member(archive, path, "labels", words=bool(classes))
+    if numbers is None:
+        raise ImageError(f"{path}: {_NUMBERS}; it holds no 'inputs'")
+    return numbers, None if labels is None else _labels(path, labels, len(numbers), classes)
+
+
+@contextmanager
+def _opened(path: Path, expected: str) -> Iterator[zipfile.ZipFile]:
+    """Open an archive; whatever is damaged in it is told, with what was expected."""
     try:
         with zipfile.ZipFile(path) as archive:
-            there = {entry.filename for entry in archive.infolist()}
-            numbers: npt.NDArray[Any] | None
-            if several:
-                numbers = _several(archive, path, several)
-            else:
-                name = "inputs" if "inputs.npy" in there else "images"
-                numbers = _member(archive, path, name, words=False)
-            labels = _member(archive, path, "labels", words=bool(classes))
+            yield archive
     except ImageError:
         raise
     except (
         zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error
     ) as error:  # fmt: skip
-        raise ImageError(f"{path}: {_NUMBERS} ({error})") from error
-    if numbers is None:
-        raise ImageError(f"{path}: {_NUMBERS}; it holds no 'inputs'")
-    return numbers, None if labels is None else _labels(path, labels, len(numbers), classes)
+        raise ImageError(f"{path}: {expected} ({error})") from error
 
 
 def _several(archive: zipfile.ZipFile, path: Path, names: Sequence[str]) -> npt.NDArray[Any]:
