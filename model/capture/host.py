@@ -23,7 +23,8 @@ from lapilli.model.capture.host_map import HostMap
 from lapilli.model.capture.program import Call, ancestors
 
 _MOST = 1 << 26  # numbers of a map
-_NEAR = 1e-9
+_NEAR = 1e-9  # the author's weights are floats: their sums round, here and there
+_SIZES = (1.0, 2.0**10, 2.0**20)  # of values: a bound that small ones do not meet is no linear map
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,13 +127,16 @@ def host_map(tail: Tail) -> HostMap | None:
             found = _scalars(tail, steps, answer) or _matrix(tail, steps, answer)
         drawn = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            expected = tail.run(drawn)
+            expected = [tail.run(drawn * size) for size in _SIZES]
     except RuntimeError:  # without a derivative, it is no linear map
         return None
     if found is None:
         return None
-    got = found.of(drawn).flatten(1)
-    near = got.shape == expected.shape and torch.allclose(got, expected, _NEAR, _NEAR)
+    got = [found.of(drawn * size).flatten(1) for size in _SIZES]
+    near = all(
+        mine.shape == theirs.shape and torch.allclose(mine, theirs, _NEAR, _NEAR * size)
+        for mine, theirs, size in zip(got, expected, _SIZES, strict=True)
+    )
     return found if near else None
 
 

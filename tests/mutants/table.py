@@ -251,6 +251,7 @@ MUTANTS = (
     Mutant("model/capture/signature.py", "return tuple(given[axis] for axis in self._order())", "return tuple(given)", "tests/quantize/test_any_input.py"),
     Mutant("model/capture/output.py", "    if pooled:", "    if False:", "tests/quantize/test_any_answer.py"),
     Mutant("model/capture/host.py", "return found if near else None", "return found", "tests/quantize/test_host_maps.py"),
+    Mutant("model/capture/host.py", "_SIZES = (1.0, 2.0**10, 2.0**20)", "_SIZES = (1.0,)", "tests/quantize/test_host_maps.py"),
     Mutant("model/capture/rules/linear.py", "if sizes(x)[-1] != len(table):", "if False:", "tests/quantize/test_token_ids.py"),
     Mutant("ir/answers.py", "flat = np.moveaxis(values, 1, 0)", "flat = values", "tests/quantize/test_host_maps.py"),
     Mutant("ir/parts.py", "np.ldexp(flat.astype(np.float64), -part.exponent)", "np.ldexp(flat.astype(np.float64), part.exponent)", "tests/quantize/test_several_inputs.py"),

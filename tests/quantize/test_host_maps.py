@@ -176,6 +176,7 @@ def test_another_weight_is_another_answer() -> None:
     [
         (lambda m, s, y: (y[1:] * y[:-1]).sum(0), "computes across T or B"),
         (lambda m, s, y: torch.where(y[1] > 0, y[0], y[2]), "takes the steps of"),
+        (lambda m, s, y: (y * m.steps[:, None, None]).sum(0).clamp(-99, 99), "for all time steps"),
         (lambda m, s, y: y.mean(0) - y.mean((0, 1)), "sums over the batch"),
         (
             lambda m, s, y: m.head(m.lif(s * m.steps[:, None, None, None, None]).flatten(2)).sum(0),
