@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,10 @@ def _references(buffers: Buffers, i: int) -> int:
     return sys.getrefcount(buffers[i])
 
 
+def _bytes(buffer: npt.NDArray[np.uint8]) -> int:
+    return buffer.nbytes
+
+
 _UNUSED = _references([np.empty(0, np.uint8)], 0)
 
 
@@ -24,22 +30,21 @@ _UNUSED = _references([np.empty(0, np.uint8)], 0)
 class Memory:
     """Buffers that are given out again once no array looks at them any more."""
 
-    _buffers: Buffers = field(default_factory=list)
+    _buffers: Buffers = field(default_factory=list)  # the smallest first
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """An array of arbitrary content, in the smallest unused buffer that holds it."""
         kind = np.dtype(dtype)
-        size = kind.itemsize * int(np.prod(shape, dtype=np.int64))
+        size = kind.itemsize * math.prod(shape)
         with self._lock:
-            unused = [i for i in range(len(self._buffers))
-                      if self._buffers[i].nbytes >= size
-                      and _references(self._buffers, i) == _UNUSED]  # fmt: skip
-            if unused:
-                i = min(unused, key=lambda i: self._buffers[i].nbytes)
+            first = bisect_left(self._buffers, size, key=_bytes)
+            for i in range(first, len(self._buffers)):
+                if _references(self._buffers, i) == _UNUSED:
+                    break
             else:
-                i = len(self._buffers)
-                self._buffers.append(np.empty(size, np.uint8))
+                i = first
+                self._buffers.insert(i, np.empty(size, np.uint8))
             return self._buffers[i][:size].view(kind).reshape(shape)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -20,6 +20,9 @@ from lapilli.simulators.fast.neurons import Rule, rule
 from lapilli.simulators.fast.running import Run
 from lapilli.simulators.fast.weighted import Layer, ShiftedLayer, is_shifted, shares_kernel
 from lapilli.simulators.fast.work import Work
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 Array = npt.NDArray[Any]
 
@@ -78,9 +81,13 @@ class Executable:
     rules: dict[str, Rule] = field(init=False)
     paths: dict[str, Path] = field(default_factory=dict, init=False)
     work: Work = field(init=False)
+    libraries: ThreadpoolController = field(init=False)
 
     def __post_init__(self) -> None:
+        from threadpoolctl import ThreadpoolController
+
         graph, self.work = self.graph, Work(self.options.threads)
+        self.libraries = ThreadpoolController()  # found once: looking takes 2 ms
         self.rules = {
             node.name: found
             for node in graph.nodes
@@ -120,10 +127,8 @@ class Executable:
             InputError: an input that is missing, or of another shape.
             RangeError: values that its type cannot hold.
         """
-        from threadpoolctl import threadpool_limits
-
         values = {name: self._given(name, inputs) for name in self.graph.inputs}
-        with threadpool_limits(self.options.threads, user_api="blas"):
+        with self.libraries.limit(limits=self.options.threads, user_api="blas"):
             run = Run(
                 self.graph, self.layers, self.rules, self.features, self.work, values,
                 keeps=self.options.record,
