@@ -117,9 +117,8 @@ def _by_sample(one: IntArray, other: IntArray) -> npt.NDArray[np.int64]:
     """Count what differs between arrays (T, B, ...), for each sample."""
     if np.array_equal(one, other):  # nearly always, and nothing is copied for it
         return np.zeros(one.shape[1], np.int64)
-    differs = np.moveaxis(one != other, 1, 0)
-    counted: npt.NDArray[np.int64] = differs.reshape(len(differs), -1).sum(axis=1)
-    return counted
+    samples = range(one.shape[1])
+    return np.array([np.count_nonzero(one[:, b] != other[:, b]) for b in samples], np.int64)
 
 
 def _chosen(got: Recording, chosen: npt.NDArray[np.intp]) -> Recording:

@@ -81,12 +81,16 @@ class FloatModule:
     def _recorded(self, images: Tensor) -> FloatRun:
         reset_states(self.module)
         fires = {node: neuron_of(call) for node, call in self.firing.items()}
-        with recorder(self.module, {fire.module for fire in fires.values()}) as recorded:
+        paths = {fire.module for fire in fires.values()}
+        with recorder(self.module, paths, membranes=False) as recorded:
             logits = self.signature.logits(self.module, images).double().numpy()
         reset_states(self.module)
         spikes: dict[str, IntArray] = {}
         for node, fire in fires.items():
-            sent = recorded.trace(fire)[1].double().numpy() / float(fire.rule.output_scale)
+            spiking = recorded.trace(fire)[1]
+            sent = spiking.to(torch.promote_types(spiking.dtype, torch.float32)).numpy()
+            if fire.rule.output_scale != 1:
+                sent = sent / sent.dtype.type(fire.rule.output_scale)
             steps = to_steps(sent, self.firing[node].dims, len(images))
             spikes[node] = np.rint(steps).astype(np.int64)
         return FloatRun(spikes, logits)

@@ -42,23 +42,42 @@ def on_grid(
     """
     if factors is not None:
         return _on_grids(name, values, scale, factors)
-    ratio = float(scale.denominator) / float(scale.numerator)
-    unit = float(scale.numerator) / float(scale.denominator)
-    near = _is_rounded(scale)
+    whole = _shifted if _is_shift(scale) else _divided
     integers = np.empty(values.shape, np.int64)
     given, taken = np.ascontiguousarray(values).reshape(-1), integers.reshape(-1)
     with np.errstate(invalid="ignore"):  # NaN and infinity become integers that are off the grid
         for start in range(0, given.size, _BLOCK):
-            block, n = given[start : start + _BLOCK], taken[start : start + _BLOCK]
-            quotient = np.multiply(block, ratio, dtype=np.float64)
-            n[...] = np.rint(quotient)
-            if near:
-                on = bool((np.abs(quotient - n) < 2.0**-12).all())
-            else:
-                on = np.array_equal(np.multiply(n, unit, out=quotient), block)
-            if not on:
+            end = start + _BLOCK
+            if not whole(given[start:end], scale, taken[start:end]):
                 _refuse(name, values, scale)
     return integers
+
+
+def _is_shift(scale: Fraction) -> bool:
+    """Whether it is a power of two by which no float here is rounded."""
+    parts = scale.numerator, scale.denominator
+    return all(n.bit_count() == 1 and n.bit_length() <= 64 for n in parts)
+
+
+def _shifted(values: npt.NDArray[np.floating[Any]], scale: Fraction, integers: IntArray) -> bool:
+    """Put value / scale into `integers`, for a power of two; whether all are on the grid."""
+    quotient = values * values.dtype.type(1 / scale)
+    nearest = np.rint(quotient)
+    integers[...] = nearest
+    exact = np.array_equal(quotient, nearest)
+    return exact and bool(np.abs(nearest).max() <= 2.0**53)  # infinity equals itself
+
+
+def _divided(values: npt.NDArray[np.floating[Any]], scale: Fraction, integers: IntArray) -> bool:
+    """Put value / scale into `integers`, for any scale; whether all are on the grid."""
+    unit = float(scale.numerator) / float(scale.denominator)
+    quotient = np.multiply(
+        values, float(scale.denominator) / float(scale.numerator), dtype=np.float64
+    )
+    integers[...] = np.rint(quotient)
+    if _is_rounded(scale):
+        return bool((np.abs(quotient - integers) < 2.0**-12).all())
+    return np.array_equal(np.multiply(integers, unit, out=quotient), values)
 
 
 def _on_grids(

@@ -238,7 +238,9 @@ MUTANTS = (
     Mutant("deploy/report/histogram.py", "return Histogram(shift, low >> shift,", "return Histogram(shift, low,", "tests/deploy/test_quantization_report.py"),
     Mutant("quantize/health.py", "if rate.in_float > 0 and rate.in_integers == 0:", "if False:", _HEALTH),
     Mutant("quantize/health.py", "elif zeroed[node] >= NEARLY_ALL:", "elif zeroed[node] > 1:", _HEALTH),
-    Mutant("quantize/pytorch/integer_neuron.py", "on = np.array_equal(np.multiply(n, unit, out=quotient), block)", "on = True", "tests/quantize/test_reference.py tests/quantize/test_quantize.py"),
+    Mutant("quantize/pytorch/integer_neuron.py", "exact = np.array_equal(quotient, nearest)", "exact = True", "tests/quantize/test_reference.py tests/quantize/test_quantize.py"),
+    Mutant("quantize/pytorch/integer_neuron.py", "return exact and bool(np.abs(nearest).max() <= 2.0**53)", "return exact", "tests/quantize/test_reference.py tests/quantize/test_quantize.py"),
+    Mutant("quantize/pytorch/integer_neuron.py", "return np.array_equal(np.multiply(integers, unit, out=quotient), values)", "return True", "tests/quantize/test_reference.py tests/quantize/test_quantize.py"),
     # ---- model ----
     Mutant("model/capture/windows.py", "self._times(part, common // len(taps)) if windows.average", "part if windows.average", "tests/quantize/test_pools.py"),
     Mutant("simulators/event_delivery.py", "out[...] = np.iinfo(np.int64).min", "out[...] = 0", "tests/quantize/test_pools.py"),

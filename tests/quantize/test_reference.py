@@ -73,6 +73,13 @@ def test_one_value_off_the_grid_among_many_is_named(at: int, dtype: type) -> Non
         on_grid("n", values, Fraction(1, 64))
 
 
+def test_a_value_off_a_grid_of_three_is_named() -> None:
+    values = 3.0 * np.arange(-50_000, 50_000)
+    values[70_000] += 1
+    with pytest.raises(MismatchError, match=r"60001\.0 is no multiple of 3 in"):
+        on_grid("n", values, Fraction(3))
+
+
 @pytest.mark.parametrize("value", [1e30, -(2.0**63) - 2**12, 2.0**63])
 def test_a_value_that_no_integer_holds_is_off_the_grid(value: float) -> None:
     with pytest.raises(MismatchError, match="is no multiple of 1/64"):
