@@ -11,6 +11,7 @@ from lapilli.pictures.paint import SERIES
 
 _BAR, _GAP, _TOP, _FOOT, _RIGHT, _PLOT = 11.0, 8.0, 30.0, 26.0, 76.0, 430.0
 _LABEL = 38
+_LOW = 8.0  # above bars that need no legend
 _HEIGHT = 96.0
 
 Written = Callable[[float], str]
@@ -31,6 +32,7 @@ def bars(
     title: str,
     told: str,
     written: Written = short,
+    ticked: Written | None = None,
     limits: Mapping[str, float] | None = None,
     most: float | None = None,
 ) -> str:
@@ -41,35 +43,41 @@ def bars(
         series: at most four, each with a number for each label.
         title: its name.
         told: what is to be seen, in words.
-        written: how a number is written, beside its bar and at ticks.
+        written: how a number is written.
+        ticked: how a tick is written; by default so, too.
         limits: lines across by name, such as what a register holds.
         most: where the axis ends; by default behind the largest number.
     """
     names = [shortened(label, _LABEL) for label in labels]
     left = max((width_of(name) for name in names), default=0.0) + 12
     group = _BAR * len(series) + _GAP
-    foot = _TOP + group * len(labels)
+    top = _TOP if limits or len(series) > 1 else _LOW
+    foot = top + group * len(labels)
     canvas = Canvas(left + _PLOT + _RIGHT, foot + _FOOT)
     known = [v for one in series for v in one.values if v is not None] + list(
         (limits or {}).values()
     )
     high = max([*known, 0.0]) if most is None else most
     scale = linear(min([*known, 0.0]), high or 1.0, left, left + _PLOT)
+    before = ""
     for tick in scale.ticks():
-        canvas.line(scale.at(tick), _TOP - 4, scale.at(tick), foot)
-        canvas.text(scale.at(tick), foot + 15, written(tick), anchor="middle")
+        text = (ticked or written)(tick)
+        if text != before:  # of whole numbers nothing lies between
+            canvas.line(scale.at(tick), top - 4, scale.at(tick), foot)
+            canvas.text(scale.at(tick), foot + 15, text, anchor="middle")
+        before = text
     for k, label in enumerate(labels):
-        y = _TOP + group * k
+        y = top + group * k
         middle = y + _BAR * len(series) / 2 + 4
         canvas.text(left - 8, middle, names[k], anchor="end", paint="ink", told=label)
         for j, one in enumerate(series):
             _bar(canvas, scale, y + _BAR * j, one.values[k], SERIES[j], written, label, one.name)
     for name, limit in (limits or {}).items():
-        canvas.line(scale.at(limit), _TOP - 4, scale.at(limit), foot, "wrong", dashes="4 3")
+        canvas.line(scale.at(limit), top - 4, scale.at(limit), foot, "wrong", dashes="4 3")
         end = scale.at(limit) > left + _PLOT / 2
         canvas.text(
             scale.at(limit) + (-4 if end else 4),
-            _TOP - 8,
+            top - 8,
             f"{name} {written(limit)}",
             anchor="end" if end else "start",
             paint="wrong",
@@ -117,7 +125,7 @@ def histogram(
         told: what is to be seen, in words.
         marks: lines down by name, such as a threshold.
     """
-    left, top, plot = 46.0, 16.0, 264.0
+    left, top, plot = 42.0, 16.0, 232.0
     foot = top + _HEIGHT
     canvas = Canvas(left + plot + 14, foot + _FOOT)
     most = max(counts, default=0)

@@ -12,7 +12,7 @@ from lapilli.pictures.axis import linear, short
 from lapilli.pictures.canvas import Canvas, shortened, width_of
 from lapilli.pictures.paint import SERIES
 
-_STEP, _ROW, _TOP, _BOTTOM, _RIGHT = 18.0, 12.0, 10.0, 34.0, 14.0
+_STEP, _ROW, _TOP, _BOTTOM, _RIGHT = 28.0, 12.0, 10.0, 34.0, 14.0
 _LABEL, _LEAST, _MOST = 34, 120.0, 760.0
 Spikes = npt.NDArray[np.int64]
 
@@ -157,7 +157,7 @@ def _steps(
     canvas: Canvas, left: float, step: float, steps: int, first_step: int, foot: float
 ) -> None:
     """Write the numbers of steps, as many as there is room for."""
-    every = max(1, -(-28 // int(max(1.0, step))))
+    every = max(1, -(-22 // int(max(1.0, step))))
     for column in range(0, steps, every):
         x = left + step * (column + 0.5)
         canvas.text(x, foot + 13, str(first_step + column), anchor="middle")

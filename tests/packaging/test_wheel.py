@@ -14,7 +14,7 @@ import pytest
 import lapilli
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("ir", "model", "quantize", "export", "simulators", "costs", "deploy")
+FOLDERS = ("pictures", "ir", "model", "quantize", "export", "simulators", "costs", "deploy")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -11,6 +12,7 @@ import pytest
 
 from lapilli.pictures.axis import linear, logarithmic
 from lapilli.pictures.charts import Series, Span, bars, histogram, spans
+from lapilli.pictures.flow import Box, flow
 from lapilli.pictures.heat import heat
 from lapilli.pictures.paint import PAINTS, SERIES, standalone, style
 from lapilli.pictures.spikes import Trace, raster, traces
@@ -148,3 +150,35 @@ def test_every_colour_has_a_dark_one_and_a_picture_stands_alone() -> None:
     assert painted
     assert all(f".{c}{{" in style() for c in painted)
     assert "http" not in alone.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_boxes_stand_below_what_leads_to_them_and_apart() -> None:
+    boxes = [Box(name, (name, "Linear"), told=f"all of {name}") for name in "gabcdef"]
+    edges = [("a", "b"), ("a", "c"), ("a", "d"), ("b", "e"), ("c", "e"), ("e", "f"), ("d", "f"),
+             ("a", "f"), ("g", "f")]  # fmt: skip
+    root = parsed(flow(boxes, edges, **TOLD))
+    held = {e.get("data-value", ""): e for e in marks(root)}
+    assert set(held) == set("abcdefg")
+
+    def span(name: str, axis: str, length: str) -> tuple[float, float]:
+        begin = float(held[name].get(axis, ""))
+        return begin, begin + float(held[name].get(length, ""))
+
+    for one, other in edges:
+        assert span(one, "y", "height")[1] < span(other, "y", "height")[0]
+    for one, other in itertools.combinations("abcdefg", 2):
+        (x1, x2), (x3, x4) = span(one, "x", "width"), span(other, "x", "width")
+        (y1, y2), (y3, y4) = span(one, "y", "height"), span(other, "y", "height")
+        assert x2 < x3 or x4 < x1 or y2 < y3 or y4 < y1
+    lines = [p for p in root.iter(f"{SVG}path") if p.get("fill") == "none"]
+    assert len(lines) == len(edges)
+    for line in lines:
+        across = [float(x) for x in re.findall(r"[MC ]([-\d.]+) [-\d.]+", line.get("d", ""))]
+        assert 0 <= min(across) <= max(across) <= float(root.get("width", ""))
+
+
+def test_a_box_can_lead_elsewhere() -> None:
+    root = ET.fromstring(flow([Box("a", ("a",), link="block-a")], [], **TOLD))
+    assert root.get("role") == "group"
+    assert [a.get("href") for a in root.iter(f"{SVG}a")] == ["#block-a"]
+    assert parsed(flow([], [], **TOLD)) is not None
