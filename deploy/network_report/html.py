@@ -46,12 +46,12 @@ def html(report: NetworkReport, twin: str) -> str:
 
 
 def anchor(name: str) -> str:
-    """Return an identifier of a page for a name of anything.
+    """Return an identifier of a page for a name of anything, another one for each name.
 
-    >>> anchor("weights-block.0.attn.q")
-    'figure-weights-block-0-attn-q'
+    >>> anchor("weights-block.0"), anchor("weights-block-0")
+    ('figure-weights-2d-block-2e-0', 'figure-weights-2d-block-2d-0')
     """
-    return "figure-" + re.sub(r"[^A-Za-z0-9_-]+", "-", name)
+    return "figure-" + re.sub(r"[^A-Za-z0-9_]", lambda found: f"-{ord(found[0]):x}-", name)
 
 
 def _style() -> str:

@@ -130,6 +130,8 @@ def read_results(folder: Path, network: Network) -> Results:
         )
     summary = _read(path, _SUMMARY)
     _require_same(str(folder), summary["options"]["network"], network.digest)
+    order = [node.name for node in network.graph.nodes if node.name in summary["layers"]]
+    summary["layers"] = {name: summary["layers"][name] for name in order}  # the file is sorted
     runs = [_read(run, _RUN) for run in sorted((folder / "times").glob("*.json"))]
     return Results(name=folder.name, summary=summary, runs=runs)
 

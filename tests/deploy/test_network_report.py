@@ -221,11 +221,12 @@ def test_all_that_is_known_is_on_one_page(files: Path, tmp_path: Path) -> None:
     assert matrix == summary["accuracy"]["integer"]["confusion"]
     layers = {name: row for name, row in summary["layers"].items() if "rate" in row}
     rates = sections["activity"]["figures"]["rates"]["data"]
+    assert rates["layer"] == list(load_network(files / "net.lapilli").graph.firing)
     assert dict(zip(rates["layer"], rates["integers"], strict=True)) == {
         name: row["rate"] for name, row in layers.items()
     }
     by_step = sections["activity"]["figures"]["by-step"]["data"]["values"]
-    assert by_step == [row["rate_by_step"] for row in layers.values()]
+    assert by_step == [layers[name]["rate_by_step"] for name in rates["layer"]]
     network = load_network(files / "net.lapilli")
     states = sections["headroom"]["tables"]["states"]
     assert {row["layer"]: row["highest"] for row in states} == {
@@ -476,6 +477,8 @@ def test_large_networks_and_many_classes_stay_small(tmp_path: Path) -> None:
     facts = made(tmp_path, Sources(network=network, file="n.lapilli", results=results))
     figures = facts["sections"]["accuracy"]["figures"]
     assert "confusion" not in figures
+    cells = facts["sections"]["accuracy"]["accuracy"]["integer"]["confusion"]
+    assert sum(cell["images"] for cell in cells) == results[0].summary["images"]
     assert len(figures["by-class"]["data"]["class"]) < 40
     assert "Too many nodes to be drawn" in (tmp_path / "r.html").read_text()
     assert len(facts["sections"]["flow"]["nodes"]) == len(nodes)

@@ -19,7 +19,11 @@ from lapilli.deploy.network_report.sources import Facts, Sources
 
 _MOST = 40  # classes of which a matrix is drawn
 _WORST = 12
-SIDES = {"float": "model in float", "pytorch": "quantized, in PyTorch", "integer": "integer graph"}
+SIDES = {
+    "float": "model in float",
+    "pytorch": "quantized module in PyTorch",
+    "integer": "integer graph",
+}
 
 
 def section(sources: Sources) -> Section:
@@ -27,7 +31,7 @@ def section(sources: Sources) -> Section:
     found = next((r.summary for r in sources.results if r.summary["accuracy"]), None)
     if found is None:
         return _of_comparisons(sources)
-    sides: dict[str, Any] = found["accuracy"]
+    sides: dict[str, Any] = {s: found["accuracy"][s] for s in SIDES if s in found["accuracy"]}
     side = "integer" if "integer" in sides else next(iter(sides))
     confusion = sides[side]["confusion"]
     names = _names(sources, len(confusion))
@@ -42,7 +46,7 @@ def section(sources: Sources) -> Section:
         told=(sentence,),
         figures=(_by_class(confusion, names), *_matrix(confusion, names)),
         tables=(_sides(sides), *_worst(confusion, names)),
-        facts={"accuracy": sides, "classes": names},
+        facts={"accuracy": {side: _told(found) for side, found in sides.items()}, "classes": names},
     )
 
 
@@ -64,6 +68,19 @@ def _of_comparisons(sources: Sources) -> Section:
         missing=(Missing("Which classes are confused is not known.", missing.command),),
         facts={"accuracy": dict(answers)},
     )
+
+
+def _told(side: Facts) -> Facts:
+    """What JSON holds of a side: of many classes only the cells of the matrix that are not 0."""
+    if len(side["confusion"]) <= _MOST:
+        return side
+    cells = [
+        {"label": label, "answer": answer, "images": count}
+        for label, row in enumerate(side["confusion"])
+        for answer, count in enumerate(row)
+        if count
+    ]
+    return {**side, "confusion": cells}
 
 
 def _share(right: int, of: int) -> str:

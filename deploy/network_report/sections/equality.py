@@ -95,20 +95,20 @@ def _matrix(compared: Sequence[Run]) -> Table:
     kinds = [kind for kind in _KINDS if any(kind in run.kinds for run in compared)]
     columns = (
         Column("simulator", numeric=False),
+        Column("verdict", numeric=False, state=lambda v: "good" if v == "exact" else "bad"),
         Column("against", numeric=False),
         Column("images"),
         *(Column(_KINDS[kind], _counts, state=_state) for kind in kinds),
         Column("all values", _counts, state=_state),
-        Column("verdict", numeric=False, state=lambda v: "good" if v == "exact" else "bad"),
     )
     rows = tuple(
         (
             run.simulator,
+            run.verdict,
             run.against,
             run.images,
             *(list(run.kinds[kind]) if kind in run.kinds else None for kind in kinds),
             [run.compared, run.mismatches],
-            run.verdict,
         )
         for run in compared
     )
