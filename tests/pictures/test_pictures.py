@@ -32,7 +32,18 @@ def parsed(svg: str) -> ET.Element:
         x, y = float(rect.get("x", "")), float(rect.get("y", ""))
         assert 0 <= x <= x + float(rect.get("width", "")) <= width + 0.01
         assert 0 <= y <= y + float(rect.get("height", "")) <= height + 0.01
+    for text in root.iter(f"{SVG}text"):
+        if not _is_turned(root, text):
+            words = "".join(text.itertext()).removeprefix(text.findtext(f"{SVG}title") or "")
+            size, x = float(text.get("font-size", "")), float(text.get("x", ""))
+            long = len(words) * size * 0.5
+            before = {"start": 0.0, "middle": long / 2, "end": long}[text.get("text-anchor", "")]
+            assert -1 <= x - before <= x - before + long <= width + 1, words
     return root
+
+
+def _is_turned(root: ET.Element, text: ET.Element) -> bool:
+    return any(text in list(group) for group in root.iter(f"{SVG}g"))
 
 
 def marks(root: ET.Element, tag: str = "rect") -> list[ET.Element]:
@@ -95,7 +106,7 @@ def test_a_raster_shows_every_spike_and_where_two_runs_differ() -> None:
 
 def test_traces_go_through_their_numbers() -> None:
     lines = [Trace("expected", [0, 5, 10]), Trace("got", [0, 5, None])]
-    root = parsed(traces(lines, levels={"threshold": 8}, marked=2, first_step=3, **TOLD))
+    root = parsed(traces(lines, levels={"a long threshold": 8}, marked=2, first_step=3, **TOLD))
     assert numbers(root, "circle") == [0, 5, 10, 0, 5]
     heights = [float(e.get("cy", "")) for e in marks(root, "circle")]
     assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.02)
