@@ -63,13 +63,9 @@ def _cut(found: CoreMap, cut: Cut, sent: Mapping[str, int], images: int) -> tupl
     return cut.name, f"{cut.neurons:,}", f"{cut.cores:,}", *uses, messages
 
 
-def facts(found: CoreMap, sent: Mapping[str, int]) -> dict[str, Any]:
-    """Return for JSON how a network is cut onto cores.
-
-    Args:
-        found: cut.
-        sent: what each node sent in the whole run, of which messages are told; empty without one.
-    """
+def facts(found: CoreMap, report: CostReport) -> dict[str, Any]:
+    """Return for JSON how a network is cut onto cores; messages are of the whole run."""
+    sent = {row.node: row.counts.sent for row in report.rows}
     return {
         "chip": found.name,
         "neurons": found.neurons,

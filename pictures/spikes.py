@@ -116,10 +116,8 @@ def traces(
     shown = [v for line in lines for v in line.values if v is not None] + list(across.values())
     left, top, height = 64.0, 30.0, 170.0
     step = min(48.0, max(4.0, (_MOST - left) / max(1, steps)))
-    names = {name: f"{name} {short(level)}" for name, level in across.items()}
-    beside = max([14.0, *(width_of(name) + 14 for name in names.values())])
-    legend = left + sum(30 + width_of(line.name) for line in lines)
-    width = max(left + step * steps + beside, legend, 320.0)
+    beside = max((width_of(f"{n} {short(v)}") for n, v in across.items()), default=0.0) + 12
+    width = max(left + step * steps + max(beside, 90.0), 320.0)
     canvas = Canvas(width, top + height + _BOTTOM)
     scale = linear(min([*shown, 0]), max([*shown, 0]), top + height, top)
     right = left + step * steps
@@ -129,8 +127,9 @@ def traces(
     if marked is not None:
         canvas.rect(left + step * marked, top, step, height, "wrong", opacity=0.12)
     for name, level in across.items():
+        told_level = f"{name} {short(level)}"
         canvas.line(left, scale.at(level), right, scale.at(level), "wrong", dashes="2 3")
-        canvas.text(right + 5, scale.at(level) + 4, names[name], paint="wrong")
+        canvas.text(right + 5, scale.at(level) + 4, told_level, paint="wrong")
     for line, paint, dashes in zip(lines, SERIES, ("", "6 4", "2 3", "8 3 2 3"), strict=False):
         points = [
             (left + step * (k + 0.5), scale.at(value), value)

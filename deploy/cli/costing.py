@@ -88,8 +88,7 @@ def cost(
     facts, text = pages.facts(report), pages.text(report)
     if described is not None:
         found = cores_of(loaded.graph, *described)
-        sent = {row.node: row.counts.sent for row in report.rows} if report.images else {}
-        facts["cores"] = core_pages.facts(found, sent)
+        facts["cores"] = core_pages.facts(found, report)
         text += core_pages.text(found, report)
     if as_json:
         print_json(facts, err=to_stream)

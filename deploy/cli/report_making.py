@@ -102,13 +102,16 @@ def made_of(given: Given, job: Job | None, *, quiet: bool) -> NetworkReport:
 
 def cores_on(network: Network, name: str, chip: Cores, cost: Facts) -> tuple[str, Facts | str]:
     """Say how a network is cut onto a chip; or the sentence that says why it is not."""
-    ran = cost["images"] > 0
-    sent = {n["node"]: n["counts"]["sent"] for n in cost["nodes"]} if ran else {}
     try:
         found = cores_of(network.graph, name, chip)
     except UnsupportedError as error:
         return name, str(error)
-    return name, json.loads(json.dumps(core_pages.facts(found, sent)))
+    facts = json.loads(json.dumps(core_pages.facts(found, bounded(network.graph))))
+    sent = {n["node"]: n["counts"]["sent"] for n in cost["nodes"]} if cost["images"] else {}
+    for told in facts["populations"]:  # of the run that is told, which may be another's
+        node = told["population"]
+        told["messages"] = sent[node] * told["hearers"] if node in sent else None
+    return name, facts
 
 
 def write(made: NetworkReport, output: Path, twin: Path) -> None:

@@ -181,7 +181,7 @@ def test_unknown_figures_leave_a_range(net_chain: Callable[..., Network]) -> Non
     assert "at least" in text
     assert "1 to unknown" in text
     assert "unknown, and not looked at: input axons" in text
-    facts = json.loads(json.dumps(core_pages.facts(found, {})))
+    facts = json.loads(json.dumps(core_pages.facts(found, bounded(graph))))
     assert facts["each"]["input axons"]["most"] is None
     assert cores_of(graph, "loihi1", LOIHI1).chips == (1, 1)
 
