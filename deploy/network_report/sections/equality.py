@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from lapilli.deploy.network_report.runs import Run, runs_of
-from lapilli.deploy.network_report.section import Column, Figure, Missing, Section, Table, named
+from lapilli.deploy.network_report.section import (
+    Column,
+    Figure,
+    Missing,
+    Section,
+    Table,
+    counted,
+    named,
+)
 from lapilli.deploy.network_report.sources import Sources
 from lapilli.pictures.spikes import Trace, raster, traces
 
@@ -55,8 +63,8 @@ def _told(compared: Sequence[Run]) -> tuple[str, ...]:
         return ()
     values, differ = (sum(getattr(r, k) for r in compared) for k in ("compared", "mismatches"))
     sentence = (
-        f"{values:,} values of {len(compared)} run{'s' * (len(compared) > 1)} were compared, "
-        f"each on its own and without a tolerance: {differ:,} differ."
+        f"{values:,} values of {counted(len(compared), 'run')} were compared, each on its own and "
+        f"without a tolerance: {differ:,} differ."
     )
     vacuous = sorted({name for run in compared for name in run.vacuous})
     if vacuous:
@@ -69,9 +77,8 @@ def _told(compared: Sequence[Run]) -> tuple[str, ...]:
 
 
 def _first(run: Run) -> str:
-    first = run.first or {}
-    place = f"step {first['t']} of sample {first['sample']}, {first['kind']} of {first['node']}"
-    said = "; ".join(line.strip() for line in str(first.get("text", place)).splitlines())
+    lines = str(run.first["text"]).splitlines() if run.first else ()
+    said = "; ".join(line.strip() for line in lines)
     return f"{run.simulator} against {run.against}: {said}."
 
 
