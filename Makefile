@@ -6,7 +6,7 @@ ARGS   ?=
 # `make demo TORCH_BACKEND=cpu`: PyTorch without the gigabytes of CUDA that pip takes on Linux.
 TORCH_BACKEND ?=
 
-.PHONY: demo test test-long random-graphs c-check embedded fuzz monkey mutants lava-dl lint format site pages adapters coverage accuracy runtimes sizes targets train soak lava-dl-full clean
+.PHONY: demo test test-long random-graphs c-check embedded fuzz monkey mutants lava-dl report-check lint format site pages adapters coverage accuracy runtimes sizes targets train soak lava-dl-full clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
 	@echo "make mutants  planted faults, each of which tests must notice (about 15 minutes; ARGS=words)"
 	@echo "make monkey   2000 spoiled calls of every command (ARGS=--count N)"
+	@echo "make report-check  reports in a real browser: axe-core, console, screenshots (Debian's chromium)"
 	@echo "make soak     100 runs of Lava in a row, compared; nothing may be left (ARGS=--runs N)"
 	@echo "make lava-dl  lava-dl's own environment for make test-long (2.2 GB)"
 	@echo "make lava-dl-full  the same with all that lava-dl asks for, to train with slayer (5.4 GB)"
@@ -95,6 +96,18 @@ mutants: $(VENV)/.lava
 
 soak: $(VENV)/.lava
 	$(BIN)/python -m lapilli.deploy.surveys.soak $(ARGS)
+
+# What drives the browser, and axe-core, in an environment of their own: 0.2 GB.
+$(VENV)/.browser: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)/browser
+	$(VENV)/browser/bin/python -m pip install --quiet pip==25.3
+	$(VENV)/browser/bin/python -m pip install --quiet -c constraints.txt --group browser
+	@touch $@
+
+report-check: $(VENV)/.installed $(VENV)/.browser
+	$(BIN)/python -m lapilli.deploy.surveys.report_pages build/report-check
+	$(VENV)/browser/bin/python deploy/surveys/report_check.py build/report-check build/report-check/*.html
+	@echo "look at build/report-check/*.png and *.pdf"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

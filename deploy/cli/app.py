@@ -21,6 +21,7 @@ from lapilli.deploy.cli.files import AsJson
 from lapilli.deploy.cli.finetuning import finetune
 from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.cli.quantizing import quantize
+from lapilli.deploy.cli.reporting import report
 from lapilli.deploy.cli.running import run
 from lapilli.deploy.cli.training import train
 from lapilli.deploy.cli.validating import validate
@@ -37,6 +38,7 @@ for command in (
     compare,
     validate,
     cost,
+    report,
     cli_files.inspect,
     cli_files.show,
     cli_files.export,
@@ -81,7 +83,9 @@ def demo(
 ) -> None:
     """The whole flow on real images: two trained networks, PyTorch to Lava and back."""
     need("torch")
-    from lapilli.deploy.cli import report
+    need("pyarrow")
+    need("jinja2")
+    from lapilli.deploy.cli import report as tables
     from lapilli.deploy.cli.demo import demo as run
     from lapilli.deploy.cli.progress import Bars
 
@@ -91,15 +95,17 @@ def demo(
             results.append(result)
             if not as_json:
                 bars.hide()
-                report.print_result(result)
+                tables.print_result(result)
     if as_json:
-        print_json({"models": [report.result_facts(r) for r in results]})
+        print_json({"models": [tables.result_facts(r) for r in results]})
     else:
         picture, network = (
             shlex.quote(printable(str(f))) for f in (out / "digit.png", results[0].files[0])
         )
         own = frame.program()
         typer.echo(f"\nnow try: {own} run {network} {picture}\n         {own} show {network}")
+        for result in results:
+            typer.echo(f"report: {printable(str(result.report))}")
     if not all(r.exact for r in results):
         raise typer.Exit(1)
 

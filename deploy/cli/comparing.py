@@ -182,7 +182,8 @@ def _tell(
     classes = sides.network.class_count
     accuracy = report.accuracy_facts(done[0], sides.test.labels, in_float, classes)
     if as_json:
-        print_json({"comparisons": [report.comparison_facts(c) for c in done], **accuracy})
+        told = [report.comparison_facts(c) for c in done]
+        print_json({"network": sides.network.digest, "comparisons": told, **accuracy})
         return
     report.print_comparisons(done)
     report.print_rates(done[0])

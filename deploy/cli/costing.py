@@ -80,7 +80,7 @@ def cost(
 
         how = how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable)
         given = images_for(loaded, data, how, count)
-        report = _measured(loaded, given, simulator, prices or [], batch, quiet=as_json)
+        report = measured(loaded, given, simulator, prices or [], batch, quiet=as_json)
     for file, write in ((csv, pages.as_csv), (latex, pages.latex)):
         if file is not None:
             with destination(file) as path:
@@ -102,7 +102,7 @@ def _write(path: Path, write: Callable[[CostReport], str], report: CostReport) -
     write_atomic(path, write(report).encode())
 
 
-def _measured(
+def measured(
     network: Network,
     images: Images,
     simulator: str | None,
@@ -111,6 +111,19 @@ def _measured(
     *,
     quiet: bool,
 ) -> CostReport:
+    """Count what a network does on images, a batch at a time.
+
+    Args:
+        network: that runs.
+        images: that it is given.
+        simulator: by name; by default the fastest that is installed.
+        prices: files of tables.
+        batch: images at a time; by default as many as memory takes.
+        quiet: show no progress.
+
+    Raises:
+        LapilliError: see `costs.report.measure`.
+    """
     from lapilli.costs.prices import read_tables
     from lapilli.costs.report import measure
     from lapilli.costs.values import watched

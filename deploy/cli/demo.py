@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lapilli.deploy.cli.demo_report import write_demo_report
 from lapilli.deploy.cli.files import DIGITS
 from lapilli.deploy.cli.flow import checkpoint_model, float_right, open_checkpoint, quantize_model
 from lapilli.deploy.cli.image_set import Images
@@ -40,6 +41,7 @@ class Result:
         comparisons: each against PyTorch.
         seconds: stage -> wall-clock time.
         notes: what quantization changed besides the weights.
+        report: the page of all this.
     """
 
     model: str
@@ -50,6 +52,7 @@ class Result:
     seconds: dict[str, float] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     notes: tuple[Note, ...] = ()
+    report: Path | None = None
 
     @property
     def exact(self) -> bool:
@@ -63,7 +66,8 @@ def demo(
     """Run the whole flow for each model and yield its result.
 
     Args:
-        out: folder for the `.lapilli`, `.onnx`, `.nir` and picture files; made if it is not there.
+        out: folder for the `.lapilli`, `.onnx`, `.nir` and picture files, and reports; made if it
+            is not there.
         narrator: is told of progress.
         lava_images: how many test images go through Lava.
         lava: whether Lava takes part.
@@ -109,6 +113,10 @@ def _one(
             result.comparisons += compare_all(
                 network, quantized.reference, {"lava": lava}, images.pixels, batch=lava_images
             )
+    with _timed(result, "report", narrator, None):
+        result.report = write_demo_report(
+            result.files[0], quantized, model, test, result.comparisons
+        )
     return result
 
 

@@ -54,6 +54,7 @@ _PACKAGES = (
     ("norse", "norse", "the norse simulator (fused NIR)", "norse"),
     ("numba", "numba", "the fast simulator", "fast"),
     ("pyarrow", "pyarrow", "images in Parquet files, results of validate", "data"),
+    ("jinja2", "jinja2", "the report of a network", "report"),
     ("distributed", "distributed", "validate on several processes or machines", "cluster"),
     ("scipy", "scipy", "balancing delays for Lava", "lava"),
     ("uv", "uv", "building Lava's environment", "lava"),

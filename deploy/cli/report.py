@@ -47,6 +47,7 @@ def comparison_facts(comparison: Comparison) -> dict[str, Any]:
         "images": comparison.images,
         "compared": comparison.compared,
         "mismatches": comparison.mismatches,
+        "kinds": {kind: list(counts) for kind, counts in comparison.kinds.items()},
         "exact": comparison.exact,
         "vacuous": list(comparison.vacuous),
         "renamed": [list(pair) for pair in comparison.renamed],
@@ -70,6 +71,8 @@ def comparison_facts(comparison: Comparison) -> dict[str, Any]:
             "currents": list(first.currents),
             "threshold": first.threshold,
             "cause": first.cause,
+            "text": str(first),
+            "around": None if first.around is None else asdict(first.around),
         },
     }
 
@@ -182,6 +185,7 @@ def result_facts(result: Result) -> dict[str, Any]:
         "seconds": result.seconds,
         "notes": [note_facts(note) for note in result.notes],
         "files": [str(f) for f in result.files],
+        "report": str(result.report),
     }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,6 +41,11 @@ from lapilli.deploy.comparison.targets import usual
 from lapilli.ir.errors import InputError
 from lapilli.simulators.lava.shared.run_config import SIMULATED
 
+if TYPE_CHECKING:
+    from lapilli.deploy.cli.validation_job import Job
+    from lapilli.deploy.data.reading import How
+
+_SHARD = 256
 _GOOD = ("exact", "not compared with PyTorch")
 
 
@@ -70,7 +76,7 @@ def validate(
     ] = False,
     count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     share: Annotated[str, typer.Option(help="Of the images, compared spike by spike: 0.1")] = "1",
-    shard_size: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = 256,
+    shard_size: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = _SHARD,
     shard: Annotated[str, typer.Option(help="K/N: only the shards of machine K of N.")] = "1/1",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes here to run shards in, by Dask.")
@@ -104,16 +110,12 @@ def validate(
     Status 1 if a value differs, a layer shows nothing, or shards are missing at the end.
     """
     need("pyarrow")
-    if module is None and (arg or unused):
-        raise InputError("--arg and --unused are for a class of your own: --module FILE.py:CLASS")
-    chosen = simulator or usual()
-    check_for_lava(run_config, [chosen])
     if workers is not None and scheduler is not None:
         raise InputError("give --workers for processes here, or --scheduler for others, not both")
     if workers is not None or scheduler is not None:
         need("distributed")
     asked = ModelOptions(
-        checkpoint=None if checkpoint is None else checkpoint.absolute(),
+        checkpoint=checkpoint,
         key=key,
         config=config,
         preset=preset,
@@ -122,27 +124,26 @@ def validate(
         no_normalisation=no_normalisation,
         arg=arg,
         attributes=attributes,
-        pythonpath=None if pythonpath is None else [path.absolute() for path in pythonpath],
+        pythonpath=pythonpath,
         unused=unused,
     )
-    from lapilli.deploy.cli.validation_job import Job
-    from lapilli.deploy.cli.validation_run import Where, validated
-
-    job = Job(
-        network=network.absolute(),
-        data=data if data == DIGITS else _absolute(data),
+    job = job_of(
+        network,
+        data,
+        asked,
+        module=module,
         how=how_read(resize, crop, frames, bin_by, sensor, skip_unreadable=skip_unreadable),
         count=count,
         labelled=not no_labels,
-        model=_model(checkpoint, module),
-        asked=asked,
         other_parameters=other_parameters,
-        simulator=_absolute(chosen) if ":" in chosen else chosen,
+        simulator=simulator,
         run_config=run_config,
         shard_size=shard_size,
-        share=_fraction(share),
+        share=share,
         batch=batch,
     )
+    from lapilli.deploy.cli.validation_run import Where, validated
+
     where = Where(part=shard, workers=workers, scheduler=scheduler)
     facts = validated(job, out, where, stop=stop, quiet=as_json)
     if as_json:
@@ -153,6 +154,56 @@ def validate(
         print_validation(out, facts)
     if facts["verdict"] not in _GOOD:
         raise typer.Exit(1)
+
+
+def job_of(
+    network: Path,
+    data: str,
+    asked: ModelOptions,
+    *,
+    module: str | None,
+    how: How,
+    count: int | None,
+    labelled: bool,
+    other_parameters: bool,
+    simulator: str | None,
+    batch: int | None,
+    run_config: str = SIMULATED,
+    shard_size: int = _SHARD,
+    share: str = "1",
+) -> Job:
+    """Return the validation that a command line asks for, with paths as any process finds them.
+
+    Raises:
+        InputError: what it says does not go together.
+        SimulatorUnavailableError: a package is missing.
+    """
+    from lapilli.deploy.cli.validation_job import Job
+
+    if module is None and (asked.arg or asked.unused):
+        raise InputError("--arg and --unused are for a class of your own: --module FILE.py:CLASS")
+    chosen = simulator or usual()
+    check_for_lava(run_config, [chosen])
+    folders = asked.pythonpath
+    return Job(
+        network=network.absolute(),
+        data=data if data == DIGITS else _absolute(data),
+        how=how,
+        count=count,
+        labelled=labelled,
+        model=_model(asked.checkpoint, module),
+        asked=replace(
+            asked,
+            checkpoint=None if asked.checkpoint is None else asked.checkpoint.absolute(),
+            pythonpath=None if folders is None else [path.absolute() for path in folders],
+        ),
+        other_parameters=other_parameters,
+        simulator=_absolute(chosen) if ":" in chosen else chosen,
+        run_config=run_config,
+        shard_size=shard_size,
+        share=_fraction(share),
+        batch=batch,
+    )
 
 
 def _model(checkpoint: Path | None, module: str | None) -> str | None:

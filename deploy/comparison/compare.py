@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,8 @@ class Comparison:
         expected, got: names of the two runs.
         images: how many; compared: how many values, logits included.
         mismatches: values that differ.
+        kinds: of inputs, currents, membranes, spikes, logits and other values, how many were
+            compared and how many differ.
         rates: node that fires -> mean spikes per neuron and time step, of `got`, in parts of
             the most that it can fire.
         still: membranes that are read and were one number everywhere.
@@ -74,6 +77,7 @@ class Comparison:
     compared: int
     mismatches: int
     rates: dict[str, float]
+    kinds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     still: tuple[str, ...] = ()
     answers: tuple[int, ...] = ()
     maps: tuple[IntArray, ...] = field(default=(), repr=False, compare=False)
@@ -248,21 +252,23 @@ def compare_recordings(
     for name in graph.recorded:
         if name not in expected.values or name not in got.values:
             raise MismatchError(f"nothing was recorded of {name!r}")
-    compared = mismatches = 0
+    kinds: dict[str, tuple[int, int]] = {}
     for fact in facts(graph, expected, got):
         if fact.expected.shape != fact.got.shape:
             raise MismatchError(
                 f"{fact.kind} of {fact.node!r}: shape {fact.got.shape}, "
                 f"expected {fact.expected.shape}"
             )
-        compared += fact.got.size
-        mismatches += int(np.count_nonzero(fact.expected != fact.got))
+        differ = int(np.count_nonzero(fact.expected != fact.got))
+        kinds = added(kinds, {fact.kind: (fact.got.size, differ)})
+    compared, mismatches = (sum(counts[k] for counts in kinds.values()) for k in (0, 1))
     return Comparison(
         expected="expected",
         got="got",
         images=_images(graph, got),
         compared=compared,
         mismatches=mismatches,
+        kinds=kinds,
         rates={n: firing_rate(graph, n, got.values[n]) for n in graph.firing},
         still=tuple(n for n in graph.membranes if np.ptp(got.values[n]) == 0),
         synops=got.synops or 0,
@@ -288,10 +294,12 @@ def _with_inputs(
 ) -> Comparison:
     """Count encoded images among what was compared; one that differs comes before all else."""
     (name,) = given
+    differ = int(np.count_nonzero(own[name] != given[name]))
     part = replace(
         part,
         compared=part.compared + given[name].size,
-        mismatches=part.mismatches + int(np.count_nonzero(own[name] != given[name])),
+        mismatches=part.mismatches + differ,
+        kinds=added({"input": (given[name].size, differ)}, part.kinds),
     )
     first = first_input(own, given, first_sample)
     return part if first is None else replace(part, first=first)
@@ -328,6 +336,17 @@ def _with_membrane(
     )
 
 
+def added(
+    one: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]
+) -> dict[str, tuple[int, int]]:
+    """Add counts of compared and different values, kind by kind."""
+    kinds = dict(one)
+    for kind, (compared, mismatches) in other.items():
+        before = kinds.get(kind, (0, 0))
+        kinds[kind] = (before[0] + compared, before[1] + mismatches)
+    return kinds
+
+
 def firing_rate(graph: Graph, name: str, values: IntArray) -> float:
     """Mean spikes per neuron and step, of the most that it can fire in one."""
     return float(np.abs(values).mean()) / graph.types[name].range.magnitude
@@ -348,6 +367,7 @@ def _total(parts: Sequence[Comparison], got: str, expected: str) -> Comparison:
         images=images,
         compared=sum(p.compared for p in parts),
         mismatches=sum(p.mismatches for p in parts),
+        kinds=functools.reduce(added, (p.kinds for p in parts), {}),
         rates={n: sum(p.rates[n] * p.images for p in parts) / images for n in names},
         still=tuple(n for n in parts[0].still if all(n in p.still for p in parts)) if parts else (),
         answers=tuple(a for p in parts for a in p.answers),

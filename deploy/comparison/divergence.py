@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from lapilli.deploy.comparison.surroundings import Surroundings, surroundings
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph
 from lapilli.ir.recording import Recording
@@ -36,6 +37,7 @@ class Divergence:
         currents: likewise, in synaptic units.
         threshold: of the neuron, in state units.
         suspects: nodes between the last neurons that agree and this one: the fault is there.
+        around: what both runs showed beside it, where it is a neuron.
     """
 
     node: str
@@ -49,6 +51,7 @@ class Divergence:
     currents: tuple[int | None, int | None] = (None, None)
     threshold: int | None = None
     suspects: tuple[str, ...] = ()
+    around: Surroundings | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         where = (
@@ -142,6 +145,9 @@ def first_divergence(
         ),
         threshold=_threshold(op, index) if isinstance(op, ops.Neuron) else None,
         suspects=suspects(graph, fact.node),
+        around=surroundings(expected, got, fact.node, t, sample, index)
+        if isinstance(op, ops.Firing)
+        else None,
     )
 
 

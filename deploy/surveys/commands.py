@@ -58,6 +58,7 @@ standard output for `export` (one format at a time) and for `import`.
     lapilli compare net.lapilli --module mine.py:Net --checkpoint mine.pth    # the file remembers all options
     lapilli validate net.lapilli --checkpoint ckpt.safetensors --data FOLDER -o results   # whole test sets, resumable: docs/validate.md
     lapilli cost net.lapilli --data FOLDER          # counts, exact; energies, by whose prices; break-even: docs/cost.md
+    lapilli report net.lapilli --results results -o report.html   # all that is known, on one page: docs/network-report.md
     lapilli export net.lapilli --c net_c            # C99 for a microcontroller: docs/c.md
     lapilli export net.lapilli --nir net.nir --flavour portable   # runs in snnTorch, SpikingJelly, ...
     lapilli export net.lapilli --onnx net.onnx --onnx-step step.onnx

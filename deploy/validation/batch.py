@@ -79,23 +79,23 @@ class Batch:
         for i, best in zip(chosen, _best(_first(network, want)), strict=True):
             rows[i]["pytorch"] = best
 
-        def count(node: str, one: IntArray, other: IntArray) -> None:
+        def count(node: str, kind: str, one: IntArray, other: IntArray) -> None:
             if one.shape != other.shape:
                 raise MismatchError(f"{node!r}: shape {other.shape}, expected {one.shape}")
             differs = _by_sample(one, other)
             for i, found in zip(chosen, differs.tolist(), strict=True):
                 rows[i]["compared"] += one.size // len(chosen)
                 rows[i]["mismatches"] += found
-            self.layers.add_compared(node, one.size, int(differs.sum()))
+            self.layers.add_compared(node, kind, one.size, int(differs.sum()))
 
         for fact in facts(graph, want, have):
-            count(fact.node, fact.expected, fact.got)
+            count(fact.node, fact.kind, fact.expected, fact.got)
         differ = any(rows[i]["mismatches"] for i in chosen)
         first = first_divergence(graph, want, have) if differ else None
         if witness.preprocessing is not None:
             shown = {name: array[:, chosen] for name, array in given.items()}
             for name, array in shown.items():
-                count(name, mine[name], array)
+                count(name, "input", mine[name], array)
             first = first_input(mine, shown) or first
         if first is not None:
             at = int(chosen[first.sample])

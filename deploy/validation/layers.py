@@ -26,7 +26,9 @@ class Layers:
             values, row = got.values[name], self._row(name)
             if name in self._graph.firing:
                 most = values.size * self._graph.types[name].range.magnitude
-                _add(row, events=int(np.abs(values).sum()), most=most)
+                steps = np.abs(values).reshape(len(values), -1).sum(axis=1).tolist()
+                _add(row, events=sum(steps), most=most)
+                row["step_events"] = summed(row.get("step_events"), steps)
             state = values if name in self._graph.membranes else got.membranes.get(name)
             if state is not None:
                 lowest, highest = int(state.min()), int(state.max())
@@ -43,9 +45,14 @@ class Layers:
             float_mismatches=mismatches,
         )
 
-    def add_compared(self, name: str, compared: int, mismatches: int) -> None:
-        """Count what was compared with the quantized module."""
-        _add(self._row(name), compared=compared, mismatches=mismatches)
+    def add_compared(self, name: str, kind: str, compared: int, mismatches: int) -> None:
+        """Count what was compared with the quantized module: currents, membranes, ..."""
+        row = self._row(name)
+        _add(row, compared=compared, mismatches=mismatches)
+        kinds = {told["kind"]: told for told in row.get("kinds", [])}
+        told = kinds.setdefault(kind, {"kind": kind, "compared": 0, "mismatches": 0})
+        _add(told, compared=compared, mismatches=mismatches)
+        row["kinds"] = list(kinds.values())
 
     def rows(self) -> list[Row]:
         """Return a row for each node, in the order of the graph."""
@@ -54,6 +61,13 @@ class Layers:
 
     def _row(self, name: str) -> Row:
         return self._rows.setdefault(name, {"node": name, "compared": 0, "mismatches": 0})
+
+
+def summed(one: list[int] | None, other: list[int] | None) -> list[int] | None:
+    """Add numbers of each step; None of a shard that has none."""
+    if one is None or other is None:
+        return other if one is None else one
+    return [a + b for a, b in zip(one, other, strict=True)]
 
 
 def _add(row: Row, **counts: int) -> None:

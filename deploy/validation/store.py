@@ -19,6 +19,7 @@ from lapilli.export.atomic import make_folder
 from lapilli.ir.errors import FormatError, InputError, OutputError
 
 _ANSWERS = pa.list_(pa.int64())
+_KIND = pa.struct({"kind": pa.string(), "compared": pa.int64(), "mismatches": pa.int64()})
 SAMPLES = pa.schema(
     {
         "sample": pa.int64(),
@@ -42,11 +43,14 @@ LAYERS = pa.schema(
         "highest": pa.int64(),
         "compared": pa.int64(),
         "mismatches": pa.int64(),
+        "kinds": pa.list_(_KIND),  # the same, of currents, membranes, spikes, ... apart
+        "step_events": pa.list_(pa.int64()),  # events at each time step
         "float_events": pa.int64(),
         "float_compared": pa.int64(),
         "float_mismatches": pa.int64(),
     }
 )
+_SCHEMAS = {"samples": SAMPLES, "layers": LAYERS}
 _FOLDERS = ("samples", "layers", "times", "locks")
 _FILES = ("options.json", "summary.json")
 _WRITTEN = {*_FOLDERS, *_FILES, *(f"{name}.part" for name in _FILES)}
@@ -114,12 +118,9 @@ class Store:
             OutputError: the system refuses (disk full); no part of a file is left in its place.
         """
         self._put(self.folder / "times" / f"{shard:06}.json", _text(result.run))
-        for kind, rows, schema in (
-            ("layers", result.layers, LAYERS),
-            ("samples", result.samples, SAMPLES),
-        ):
+        for kind, rows in (("layers", result.layers), ("samples", result.samples)):
             sink = pa.BufferOutputStream()
-            pq.write_table(pa.Table.from_pylist(rows, schema), sink)
+            pq.write_table(pa.Table.from_pylist(rows, _SCHEMAS[kind]), sink)
             self._put(self._path(kind, shard), sink.getvalue().to_pybytes())
 
     def write_summary(self, facts: Mapping[str, Any]) -> None:
@@ -135,7 +136,7 @@ class Store:
         """
         path = self._path(kind, shard)
         try:
-            rows: list[Row] = pq.read_table(path).to_pylist()
+            rows: list[Row] = pq.read_table(path, schema=_SCHEMAS[kind]).to_pylist()
         except (pa.ArrowException, OSError) as error:
             raise FormatError(path, f"cannot be read ({error}): remove it and run again") from error
         return rows

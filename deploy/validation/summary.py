@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lapilli.deploy.validation.layers import Row
+from lapilli.deploy.comparison.compare import added
+from lapilli.deploy.validation.layers import Row, summed
 from lapilli.deploy.validation.plan import Plan
 from lapilli.deploy.validation.store import Store
 from lapilli.ir.targets.lava import STATE
@@ -69,6 +71,7 @@ def summarise(store: Store, plan: Plan, about: About) -> dict[str, Any]:
         "images_compared": compared_images,
         "compared": compared,
         "mismatches": mismatches,
+        "kinds": {kind: list(counts) for kind, counts in _every_kind(layers).items()},
         "images_that_differ": differ,
         "first": first,
         "vacuous": vacuous,
@@ -97,7 +100,24 @@ def _together(one: Row | None, other: Row) -> Row:
     lowest, highest = (
         _both(one[k], other[k], pick) for k, pick in (("lowest", min), ("highest", max))
     )
-    return {"node": one["node"], **sums, "lowest": lowest, "highest": highest}
+    kinds = added(_kinds(one), _kinds(other))
+    return {
+        "node": one["node"],
+        **sums,
+        "lowest": lowest,
+        "highest": highest,
+        "kinds": [{"kind": k, "compared": c, "mismatches": m} for k, (c, m) in kinds.items()],
+        "step_events": summed(one["step_events"], other["step_events"]),
+    }
+
+
+def _every_kind(layers: Mapping[str, Row]) -> dict[str, tuple[int, int]]:
+    return functools.reduce(added, map(_kinds, layers.values()), {})
+
+
+def _kinds(row: Row) -> dict[str, tuple[int, int]]:
+    """Values compared and different, by kind."""
+    return {told["kind"]: (told["compared"], told["mismatches"]) for told in row["kinds"] or ()}
 
 
 def _both(one: int | None, other: int | None, join: Any) -> int | None:
@@ -119,11 +139,14 @@ def _layer(row: Row) -> dict[str, Any]:
     facts: dict[str, Any] = {"compared": row["compared"], "mismatches": row["mismatches"]}
     if row["most"]:
         facts["rate"] = row["events"] / row["most"]
+        steps = row["step_events"] or ()
+        facts["rate_by_step"] = [events * len(steps) / row["most"] for events in steps]
     if row["float_compared"]:
         facts["rate_in_float"] = row["float_events"] / row["most"]
         facts["float_mismatch"] = row["float_mismatches"] / row["float_compared"]
     if row["lowest"] is not None:
         largest = max(abs(row["lowest"]), abs(row["highest"]))
+        facts["lowest_state"], facts["highest_state"] = row["lowest"], row["highest"]
         facts["largest_state"] = largest
         facts["headroom"] = 1 - largest / STATE.largest  # of Loihi's register
     return facts

@@ -29,7 +29,7 @@ from lapilli.ir.types import IntRange, Kind, TensorType
 
 BARE = (
     "import sys; [sys.modules.update({m: None}) for m in 'torch sklearn nir h5py onnx onnxruntime "
-    "nirtorch snntorch spikingjelly norse scipy uv'.split()];"
+    "nirtorch snntorch spikingjelly norse scipy uv jinja2'.split()];"
     "from lapilli.deploy.cli.app import main; sys.argv[0] = 'lapilli'; main()"
 )
 
@@ -280,6 +280,7 @@ def test_every_command_refuses_every_bad_path_in_a_sentence(
         (["import", "x.nir", "-o", "x.lapilli"], "nir"),
         (["import", "x.net", "-o", "x.lapilli"], "nir"),
         (["golden", "net.lapilli"], "demo"),
+        (["report", "net.lapilli", "-o", "r.html"], "report"),
         (["quantize", "x.pt", "-o", "x.lapilli"], "torch"),
         (["demo", "--no-lava"], "torch"),
         (["compare", "net.lapilli"], "demo"),

@@ -106,6 +106,10 @@ def test_every_value_of_every_image_is_counted(
     assert facts["compared"] == values + sum(
         array.size for kept in (want.currents, want.membranes) for array in kept.values()
     )
+    kinds = {kind: found for kind, (found, _) in facts["kinds"].items()}
+    assert kinds["spikes"] == sum(want.values[n].size for n in graph.firing)
+    assert kinds["membrane"] == sum(array.size for array in want.membranes.values())
+    assert sum(kinds.values()) == facts["compared"]
     labels = test_split.labels[:6]
     for side, logits in (("integer", got), ("pytorch", want)):
         answers = logits.values[graph.outputs[0]][-1].argmax(-1)
@@ -122,11 +126,15 @@ def test_every_value_of_every_image_is_counted(
         mine, row = got.values[name], facts["layers"][name]
         assert row["rate"] == np.abs(mine).sum() / (mine.size * graph.types[name].range.magnitude)
         assert row["float_mismatch"] == (mine != in_float.spikes[name]).sum() / mine.size
+        steps = np.abs(mine).reshape(len(mine), -1).mean(1) / graph.types[name].range.magnitude
+        assert row["rate_by_step"] == pytest.approx(steps.tolist(), rel=1e-12)
         assert 0 < row["rate_in_float"] < 1
         differ += row["float_mismatch"] > 0
     assert differ  # int8 is not float: a float side that is the integers would show nothing
     for name, state in got.membranes.items():
         assert facts["layers"][name]["largest_state"] == int(np.abs(state).max())
+        assert facts["layers"][name]["lowest_state"] == int(state.min())
+        assert facts["layers"][name]["highest_state"] == int(state.max())
         assert 0 < facts["layers"][name]["headroom"] < 1
 
 
@@ -174,6 +182,9 @@ def test_a_planted_weight_is_named(spikformer: Quantized, tmp_path: Path, stop: 
         first = facts["first"]
     assert first["sample"] == 0
     assert "patch_embed.proj_conv" in first["suspects"]
+    around = first["around"]
+    assert around["neurons"][around["row"]] == first["index"]
+    assert len(around["expected"]) == len(around["got"]) == len(around["neurons"])
 
 
 def test_memory_does_not_grow_with_the_set(spikformer: Quantized, tmp_path: Path) -> None:

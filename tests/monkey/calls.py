@@ -40,6 +40,12 @@ BASES: dict[str, list[list[str]]] = {
         ["net.lapilli", "--data", "images.npz", "--csv", "new.csv", "--latex", "new.tex"],
         ["net.lapilli", "--data", "classes", "--count", "3", *_PICTURES],
     ],
+    "report": [
+        ["net.lapilli", "-o", "new.html"],
+        ["net.lapilli", "--data", "images.npz", "--results", "new", "-o", "new.html"],
+        ["net.lapilli", "--data", "classes", "--results", "new", "-o", "new.html", *_PICTURES],
+        ["net.lapilli", "--data", "events", "--results", "new", "-o", "new.html", *_EVENTS],
+    ],
     "inspect": [["net.lapilli"]],
     "show": [["net.lapilli"]],
     "export": [["net.lapilli", "--onnx", "new.onnx"]],

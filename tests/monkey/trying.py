@@ -63,8 +63,8 @@ def _wants_json(call: Call) -> bool:
 
 
 def _unfinished(call: Call, folder: Path, left: set[str]) -> str:
-    """Say what a refused call left that nobody can use; `validate` goes on with its folder."""
-    if call.arguments[0] != "validate":
+    """Say what a refused call left that nobody can use; a validation goes on with its folder."""
+    if call.arguments[0] not in ("validate", "report"):
         return ", ".join(sorted(left))
     begun = {name for name in left if (folder / name / "options.json").is_file()}
     inside = {name for name in left for top in begun if name == top or name.startswith(f"{top}/")}

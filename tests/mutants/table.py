@@ -49,6 +49,8 @@ _CAPTURE = "tests/model/test_capture.py tests/model/test_axes.py"
 _COUNTS = "tests/costs/test_counts.py"
 _COSTS = "tests/costs/test_models.py"
 _CORES = "tests/costs/test_cores.py"
+_AROUND, _PAGE = "tests/deploy/test_surroundings.py", "tests/deploy/test_network_report.py"
+_PICTURES = "tests/pictures"
 
 MUTANTS = (
     # ---- ir: what each op computes ----
@@ -105,7 +107,7 @@ MUTANTS = (
     Mutant("deploy/comparison/compare.py", ", *self.still)", ")", _COMPARE),
     Mutant("deploy/comparison/compare.py", "return self.compared > 0 and agrees and not self.vacuous", "return agrees and not self.vacuous", _COMPARE),
     Mutant("deploy/comparison/compare.py", "agrees = not self.mismatches and not self.renamed", "agrees = not self.mismatches", "tests/deploy/test_vacuity.py tests/deploy/test_modules.py"),
-    Mutant("deploy/comparison/compare.py", "mismatches += int(np.count_nonzero(fact.expected != fact.got))", "mismatches += int(np.count_nonzero(fact.expected > fact.got))", _COMPARE),
+    Mutant("deploy/comparison/compare.py", "differ = int(np.count_nonzero(fact.expected != fact.got))", "differ = int(np.count_nonzero(fact.expected > fact.got))", _COMPARE),
     Mutant("deploy/comparison/divergence.py", "if best is None or t < best[0]:", "if best is None or t <= best[0]:", _COMPARE),
     Mutant("deploy/comparison/divergence.py", "t = graph.T - len(fact.expected) + at[0]", "t = at[0]", _COMPARE),
     Mutant("deploy/comparison/check_golden.py", "np.argwhere(want != got)[:1]", "np.argwhere(want > got)[:1]", "tests/docs/test_golden.py"),
@@ -303,4 +305,22 @@ MUTANTS = (
     Mutant("costs/populations.py", "(block.rows - 1) * self.stride[0] + self.kernel[0]", "block.rows * self.stride[0]", _CORES),
     Mutant("costs/cores.py", "Resource.AXONS_OUT: math.ceil(leaving * block.neurons)", "Resource.AXONS_OUT: block.neurons", _CORES),
     Mutant("costs/chips.py", "if high < value:", "if False:", _CORES),
+    # ---- pictures, and the report of a network ----
+    Mutant("deploy/comparison/compare.py", "kinds = added(kinds, {fact.kind: (fact.got.size, differ)})", "kinds = {**kinds, fact.kind: (fact.got.size, differ)}", _AROUND),
+    Mutant("deploy/comparison/surroundings.py", "row=flat - first,", "row=min(flat, _NEURONS // 2),", _AROUND),
+    Mutant("deploy/comparison/surroundings.py", "column=t - begin,", "column=t,", _AROUND),
+    Mutant("deploy/validation/layers.py", ".reshape(len(values), -1).sum(axis=1)", ".reshape(-1, len(values)).sum(axis=0)", _VALIDATE),
+    Mutant("deploy/validation/summary.py", '"step_events": summed(one["step_events"], other["step_events"]),', '"step_events": one["step_events"],', _VALIDATE),
+    Mutant("pictures/charts.py", "0.75 if value else 0.0", "0.75 if value else 9.0", _PICTURES),
+    Mutant("pictures/charts.py", "y = top + group * k", "y = top + _BAR * k", _PICTURES),
+    Mutant("pictures/heat.py", "part = min(1.0, abs(value) / largest)", "part = min(1.0, abs(value))", _PICTURES),
+    Mutant("pictures/spikes.py", "theirs = mine if other is None else", "theirs = mine if mine else", _PICTURES),
+    Mutant("pictures/layering.py", "layer = 1 + max(", "layer = 2 - 1 + 0 * max(", _PICTURES),
+    Mutant("pictures/canvas.py", 'f"{title.rstrip(\'.\')}. {told}".strip()', "title", _PICTURES),
+    Mutant("deploy/network_report/html.py", "autoescape=True", "autoescape=False", _PAGE),
+    Mutant("deploy/network_report/reading.py", "if digest != own:", "if not digest:", _PAGE),
+    Mutant("deploy/network_report/sections/equality.py", 'return "bad" if cell[1] else "good"', 'return "good"', _PAGE),
+    Mutant("deploy/network_report/sections/costing.py", '"lowest": r.low,', '"lowest": r.high,', _PAGE),
+    Mutant("deploy/cli/report_making.py", "if path.exists() and not overwrite:", "if False:", _PAGE),
+    Mutant("deploy/cli/report_making.py", "twin.unlink()", "pass", _PAGE),
 )  # fmt: skip

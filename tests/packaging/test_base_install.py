@@ -43,6 +43,7 @@ REFUSED = (
     (["quantize", "x.pt", "-o", "y.lapilli"], "torch"),
     (["demo", "--no-lava"], "torch"),
     (["golden", "net.lapilli"], "demo"),
+    (["report", "net.lapilli", "-o", "r.html"], "report"),
     (["export", "net.lapilli", "--nir", "y.nir"], "nir"),
     (["export", "net.lapilli", "--net", "y.net"], "nir"),
     (["export", "net.lapilli", "--onnx", "y.onnx"], "onnx"),

@@ -14,7 +14,7 @@ import pytest
 import lapilli
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("ir", "model", "quantize", "export", "simulators", "costs", "deploy")
+FOLDERS = ("pictures", "ir", "model", "quantize", "export", "simulators", "costs", "deploy")
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,10 @@ def test_the_demo_runs_from_an_installed_wheel(wheel: Path, tmp_path: Path) -> N
             assert model["simulators"][simulator]["compared"] > 60_000_000
             assert model["simulators"][simulator]["mismatches"] == 0
         assert all((work / file).is_file() for file in model["files"])
+        page = work / model["report"]
+        told = json.loads(page.with_suffix(".json").read_text())
+        assert told["verdict"] == "exact"
+        assert told["sections"]["accuracy"]["accuracy"]["integer"]["top1"] == model["int_right"]
 
 
 def test_these_tests_run_on_the_editable_install() -> None:
