@@ -52,7 +52,10 @@ def _read(path: Path) -> tuple[str, Cores]:
         raise FormatError(path, '"systems" names none: {"board": 8}')
     each = {r: _figure(path, r.value, content[r.value]) for r in Resource}
     count = _figure(path, _COUNT, content[_COUNT])
-    in_order = dict(sorted(systems.items(), key=lambda item: item[1]))
+    in_order = {
+        name: Figure.known(chips, path.name, Grade.SECOND_HAND)
+        for name, chips in sorted(systems.items(), key=lambda item: item[1])
+    }
     return content["name"], Cores(count=count, each=each, systems=in_order)
 
 

@@ -109,6 +109,14 @@ class CostReport:
     models: tuple[Model, ...]
     tables: tuple[Table, ...]
 
+    @property
+    def neuron_rates(self) -> dict[str, Fraction] | None:
+        """Spikes of one neuron for an image, on the mean of its node; None without a run."""
+        if not self.images:
+            return None
+        fired = [row for row in self.rows if row.rate is not None and row.counts.updates]
+        return {r.node: Fraction(r.counts.sent * self.T, r.counts.updates) for r in fired}
+
     def usual(self, model: Model) -> Estimate:
         """By the table that a model is usually read with."""
         return next(e for e in self.estimates if (e.model, e.table) == (model.name, model.table))

@@ -64,7 +64,9 @@ def cost(
     """
     from lapilli.costs import chips, core_pages, pages
     from lapilli.costs.cores import cores_of
+    from lapilli.costs.placement import place
     from lapilli.costs.report import bounded
+    from lapilli.deploy.cli.doctor import missing
     from lapilli.export.native import load_network
 
     written = [file for file in (csv, latex) if file is not None]
@@ -88,8 +90,12 @@ def cost(
     facts, text = pages.facts(report), pages.text(report)
     if described is not None:
         found = cores_of(loaded.graph, *described)
-        facts["cores"] = core_pages.facts(found, report)
-        text += core_pages.text(found, report)
+        try:
+            placed, unplaced = place(found, loaded.graph.T, report.neuron_rates), ""
+        except ModuleNotFoundError as error:
+            placed, unplaced = None, f"cores are not put onto chips: {missing(error.name)}\n"
+        facts["cores"] = core_pages.facts(found, report, placed)
+        text += core_pages.text(found, report, placed) + unplaced
     if as_json:
         print_json(facts, err=to_stream)
     else:

@@ -55,6 +55,7 @@ _PACKAGES = (
     ("numba", "numba", "the fast simulator", "fast"),
     ("pyarrow", "pyarrow", "images in Parquet files, results of validate", "data"),
     ("distributed", "distributed", "validate on several processes or machines", "cluster"),
+    ("pymetis", "pymetis", "putting cores onto chips", "cores"),
     ("scipy", "scipy", "balancing delays for Lava", "lava"),
     ("uv", "uv", "building Lava's environment", "lava"),
 )

@@ -103,6 +103,7 @@ def room() -> str:
         for name, figure in [
             ("cores of a chip", cores.count),
             *((f"{resource.value} of a core", f) for resource, f in cores.each.items()),
+            *((f"chips of {system}", f) for system, f in cores.systems.items()),
         ]
     ]
     return _ROOM + "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows) + "\n"

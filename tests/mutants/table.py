@@ -49,6 +49,7 @@ _CAPTURE = "tests/model/test_capture.py tests/model/test_axes.py"
 _COUNTS = "tests/costs/test_counts.py"
 _COSTS = "tests/costs/test_models.py"
 _CORES = "tests/costs/test_cores.py"
+_PLACED = "tests/costs/test_placement.py"
 
 MUTANTS = (
     # ---- ir: what each op computes ----
@@ -301,4 +302,15 @@ MUTANTS = (
     Mutant("costs/populations.py", "(block.rows - 1) * self.stride[0] + self.kernel[0]", "block.rows * self.stride[0]", _CORES),
     Mutant("costs/cores.py", "Resource.AXONS_OUT: math.ceil(leaving * block.neurons)", "Resource.AXONS_OUT: block.neurons", _CORES),
     Mutant("costs/chips.py", "if high < value:", "if False:", _CORES),
+    Mutant("costs/wires.py", "place[axes.index(axis)]", "place[axes[axis]]", _PLACED),
+    Mutant("costs/wires.py", "p if n > 1 else p * 0", "p", _PLACED),
+    Mutant("costs/wires.py", "p + start * (a == axis)", "p", _PLACED),
+    Mutant("costs/wires.py", "        start += shape[axis]\n", "", _PLACED),
+    Mutant("costs/links.py", "line = out * stride - padding", "line = out * stride", _PLACED),
+    Mutant("costs/links.py", "place = row // block.rows * parts[1] + column // block.columns", "place = row // block.rows + column // block.columns * parts[0]", _PLACED),
+    Mutant("costs/links.py", "np.repeat(counts * wires.stands_for, heard.copies)", "np.repeat(counts, heard.copies)", _PLACED),
+    Mutant("costs/placement.py", "shared.size - (room - 1)", "shared.size - room", _PLACED),
+    Mutant("costs/placement.py", "pull[full >= room] = -1.0", "pass", _PLACED),
+    Mutant("costs/placement.py", "apart = chip[linked.speakers] != chip[linked.hearers]", "apart = chip[linked.speakers] == chip[linked.hearers]", _PLACED),
+    Mutant("costs/cores.py", "chips.low >= fewest", "chips.low > fewest", _CORES),
 )  # fmt: skip
