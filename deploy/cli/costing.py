@@ -43,7 +43,11 @@ def cost(
         typer.Option("--simulator", "--on", help=f"{SIMULATORS} By default fast, if installed."),
     ] = None,
     chip: Annotated[
-        str, typer.Option(help="Cut it onto cores, too: loihi1, loihi2, or your own FILE.json.")
+        str,
+        typer.Option(
+            help="Put it onto a chip, too: loihi1, loihi2, speck, xylo-audio2, xylo-audio3, "
+            "xylo-imu, or your own FILE.json."
+        ),
     ] = "",
     csv: Annotated[
         Path | None, typer.Option(help="The .csv file to write: a row for each node.")
@@ -62,7 +66,7 @@ def cost(
 
     With --data on real images; without, in closed form and as bounds.
     """
-    from lapilli.costs import chips, core_pages, pages
+    from lapilli.costs import chips, core_pages, pages, small_pages
     from lapilli.costs.cores import cores_of
     from lapilli.costs.placement import place
     from lapilli.costs.report import bounded
@@ -71,7 +75,8 @@ def cost(
 
     written = [file for file in (csv, latex) if file is not None]
     to_stream = check_outputs(written, [network, *(prices or ())])
-    described = chips.chip(chip) if chip else None
+    small = chips.SMALL.get(chip)
+    described = chips.chip(chip) if chip and small is None else None
     loaded = load_network(network)
     if data is None:
         if prices or count is not None:
@@ -88,6 +93,10 @@ def cost(
             with destination(file) as path:
                 _write(path, write, report)
     facts, text = pages.facts(report), pages.text(report)
+    if small is not None:
+        fitted = small_pages.put_on(loaded.graph, small)
+        facts["cores"] = small_pages.facts(fitted)
+        text += small_pages.text(fitted)
     if described is not None:
         found = cores_of(loaded.graph, *described)
         try:

@@ -49,6 +49,7 @@ _CAPTURE = "tests/model/test_capture.py tests/model/test_axes.py"
 _COUNTS = "tests/costs/test_counts.py"
 _COSTS = "tests/costs/test_models.py"
 _CORES = "tests/costs/test_cores.py"
+_SMALL = "tests/costs/test_small_chips.py"
 _PLACED = "tests/costs/test_placement.py"
 
 MUTANTS = (
@@ -312,5 +313,11 @@ MUTANTS = (
     Mutant("costs/placement.py", "shared.size - (room - 1)", "shared.size - room", _PLACED),
     Mutant("costs/placement.py", "pull[full >= room] = -1.0", "pass", _PLACED),
     Mutant("costs/placement.py", "apart = chip[linked.speakers] != chip[linked.hearers]", "apart = chip[linked.speakers] == chip[linked.hearers]", _PLACED),
+    Mutant("costs/speck.py", "if core not in taken or placed(taken[core], tried):", "if core not in taken:", _SMALL),
+    Mutant("costs/speck.py", "return max(0, count - 1).bit_length()", "return count.bit_length() - 1", _SMALL),
+    Mutant("costs/speck.py", "if isinstance(n.op, ops.Wiring | ops.Add)", "if isinstance(n.op, ops.Wiring)", _SMALL),
+    Mutant("costs/small_chips.py", "return max(1, bounds.state_bits - unit)", "return max(1, bounds.state_bits)", _SMALL),
+    Mutant("costs/small_chips.py", "(decay & (decay - 1)) == 0", "True", _SMALL),
+    Mutant("costs/xylo.py", "return int(there.sum(axis=0).max())", "return int(there.sum(axis=1).max())", _SMALL),
     Mutant("costs/cores.py", "chips.low >= fewest", "chips.low > fewest", _CORES),
 )  # fmt: skip
