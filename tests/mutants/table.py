@@ -318,6 +318,7 @@ MUTANTS = (
     Mutant("costs/speck.py", "if isinstance(n.op, ops.Wiring | ops.Add)", "if isinstance(n.op, ops.Wiring)", _SMALL),
     Mutant("costs/small_chips.py", "return max(1, bounds.state_bits - unit)", "return max(1, bounds.state_bits)", _SMALL),
     Mutant("costs/small_chips.py", "(decay & (decay - 1)) == 0", "True", _SMALL),
+    Mutant("deploy/cli/chip_needs.py", "if need.holds is False", "if need.holds is None", "tests/deploy/test_chip_needs.py"),
     Mutant("costs/xylo.py", "return int(there.sum(axis=0).max())", "return int(there.sum(axis=1).max())", _SMALL),
     Mutant("costs/cores.py", "chips.low >= fewest", "chips.low > fewest", _CORES),
 )  # fmt: skip
