@@ -116,7 +116,8 @@ def traces(
     shown = [v for line in lines for v in line.values if v is not None] + list(across.values())
     left, top, height = 64.0, 30.0, 170.0
     step = min(48.0, max(4.0, (_MOST - left) / max(1, steps)))
-    width = max(left + step * steps + 90, 320.0)
+    beside = max((width_of(f"{n} {short(v)}") for n, v in across.items()), default=0.0) + 12
+    width = max(left + step * steps + max(beside, 90.0), 320.0)
     canvas = Canvas(width, top + height + _BOTTOM)
     scale = linear(min([*shown, 0]), max([*shown, 0]), top + height, top)
     right = left + step * steps

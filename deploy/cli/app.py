@@ -22,6 +22,7 @@ from lapilli.deploy.cli.finetuning import finetune
 from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.cli.quantizing import quantize
 from lapilli.deploy.cli.running import run
+from lapilli.deploy.cli.showing import show
 from lapilli.deploy.cli.training import train
 from lapilli.deploy.cli.validating import validate
 from lapilli.ir.version import __version__
@@ -38,7 +39,7 @@ for command in (
     validate,
     cost,
     cli_files.inspect,
-    cli_files.show,
+    show,
     cli_files.export,
     cli_files.check,
     conformance,

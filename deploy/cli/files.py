@@ -156,19 +156,6 @@ def file_facts(file: Path, key: str | None = None) -> dict[str, Any]:
     return checkpoint_facts(file, key)
 
 
-def show(network: NetworkFile, as_json: AsJson = False) -> None:
-    """Print the graph, a line per node, with what is proved of each value."""
-    from lapilli.export.native import load_network
-    from lapilli.ir import text
-
-    loaded = load_network(network)
-    listing = text.dumps(loaded.graph)
-    if as_json:
-        print_json({"digest": loaded.graph.digest, "graph": listing.splitlines()})
-    else:
-        typer.echo(printable(listing), nl=False)
-
-
 def export(
     network: NetworkFile,
     nir: Annotated[

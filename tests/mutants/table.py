@@ -49,6 +49,7 @@ _CAPTURE = "tests/model/test_capture.py tests/model/test_axes.py"
 _COUNTS = "tests/costs/test_counts.py"
 _COSTS = "tests/costs/test_models.py"
 _CORES = "tests/costs/test_cores.py"
+_SHOWN = "tests/deploy/test_show_plot.py"
 _SMALL = "tests/costs/test_small_chips.py"
 _PLACED = "tests/costs/test_placement.py"
 
@@ -318,6 +319,10 @@ MUTANTS = (
     Mutant("costs/speck.py", "if isinstance(n.op, ops.Wiring | ops.Add)", "if isinstance(n.op, ops.Wiring)", _SMALL),
     Mutant("costs/small_chips.py", "return max(1, bounds.state_bits - unit)", "return max(1, bounds.state_bits)", _SMALL),
     Mutant("costs/small_chips.py", "(decay & (decay - 1)) == 0", "True", _SMALL),
+    Mutant("deploy/cli/layer_plot.py", 'return {"threshold": level, "below": -level}', 'return {"threshold": level, "below": level}', _SHOWN),
+    Mutant("deploy/cli/layer_plot.py", "np.lexsort((-sent, -changes))", "np.lexsort((-changes, -sent))", _SHOWN),
+    Mutant("deploy/cli/bitmap.py", "if number % 2 == 0:", "if True:", _SHOWN),
+    Mutant("pictures/stack.py", "        top += height + _GAP\n", "", _SHOWN),
     Mutant("deploy/cli/chip_needs.py", "if need.holds is False", "if need.holds is None", "tests/deploy/test_chip_needs.py"),
     Mutant("costs/xylo.py", "return int(there.sum(axis=0).max())", "return int(there.sum(axis=1).max())", _SMALL),
     Mutant("costs/cores.py", "chips.low >= fewest", "chips.low > fewest", _CORES),
