@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from lapilli.ir.errors import FormatError, InputError
+from lapilli.ir.targets.speck import SPECK
 from lapilli.ir.targets.table import TARGETS
 from lapilli.ir.targets.target import Cores, Figure, Grade, Resource
+from lapilli.ir.targets.xylo import XYLOS
 
 CHIPS = tuple(target.name for target in TARGETS if target.cores is not None)
+SMALL = {chip.name: chip for chip in (SPECK, *XYLOS)}  # a whole network or nothing
 _COUNT = "cores"  # of a chip, beside the resources of each
 
 
@@ -29,7 +32,7 @@ def chip(name: str) -> tuple[str, Cores]:
     for target in TARGETS:
         if target.name == name and target.cores is not None:
             return name, target.cores
-    known = ", ".join(CHIPS)
+    known = ", ".join((*CHIPS, *SMALL))
     raise InputError(f"chip {name!r} is none of {known}; your own is a FILE.json (docs/cost.md)")
 
 
@@ -52,7 +55,10 @@ def _read(path: Path) -> tuple[str, Cores]:
         raise FormatError(path, '"systems" names none: {"board": 8}')
     each = {r: _figure(path, r.value, content[r.value]) for r in Resource}
     count = _figure(path, _COUNT, content[_COUNT])
-    in_order = dict(sorted(systems.items(), key=lambda item: item[1]))
+    in_order = {
+        name: Figure.known(chips, path.name, Grade.SECOND_HAND)
+        for name, chips in sorted(systems.items(), key=lambda item: item[1])
+    }
     return content["name"], Cores(count=count, each=each, systems=in_order)
 
 

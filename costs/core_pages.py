@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from lapilli.costs import words
 from lapilli.costs.cores import CoreMap, Cut
+from lapilli.costs.placement import Placement
 from lapilli.costs.report import CostReport
 from lapilli.ir.targets.target import Resource
 
 
-def text(found: CoreMap, report: CostReport) -> str:
-    """Return for a terminal how a network is cut onto cores."""
+def text(found: CoreMap, report: CostReport, placed: Placement | None = None) -> str:
+    """Return for a terminal how a network is cut onto cores, and these are put onto chips."""
     chip = found.chip
     head = ("population", "neurons", "cores", *(r.value for r in Resource), "messages")
     sent = {row.node: row.counts.sent for row in report.rows}
@@ -37,19 +38,45 @@ def text(found: CoreMap, report: CostReport) -> str:
         f"this cut, a population to a core, takes {at_least}{found.cores:,} cores; no cut takes "
         f"fewer than {found.lowest:,} (by resource: {bound})"
     )
-    fewest, most = found.chips
-    chips = f"{fewest:,}" if most == fewest else f"{fewest:,} to {most or words.UNKNOWN}"
-    lines.append(
-        f"chips of {chip.count} cores: {chips}"
-        + (
-            f"; the smallest system with as many as {fewest:,} is {found.system}"
-            if found.system
-            else ""
-        )
-    )
+    lines.append(_chips(found))
+    if placed is not None and placed.chips > 1:
+        lines += _placed(placed)
     if found.unknown:
         lines.append(f"unknown, and not looked at: {', '.join(r.value for r in found.unknown)}")
     return "\n".join(lines) + "\n"
+
+
+def _chips(found: CoreMap) -> str:
+    fewest, most = found.chips
+    chips = f"{fewest:,}" if most == fewest else f"{fewest:,} to {most or words.UNKNOWN}"
+    told = f"chips of {found.chip.count} cores: {chips}"
+    if found.system:
+        return f"{told}; the smallest system with as many as {fewest:,} is {found.system}"
+    if not found.chip.systems:
+        return told
+    name, largest = list(found.chip.systems.items())[-1]
+    return f"{told}; no system that is known has as many, the largest is {name} with {largest}"
+
+
+def _placed(placed: Placement) -> Iterator[str]:
+    most = "" if placed.measured else "at most, every neuron firing at every step, "
+    share = words.share(placed.across / placed.messages) if placed.messages else "none"
+    yield (
+        f"on {placed.chips:,} chips, {most}{words.count(placed.messages)} messages from core to "
+        f"core for an image, {words.count(placed.across)} of them from chip to chip ({share}); "
+        f"chips filled in order {words.count(placed.in_order)}; no placement of these cores fewer "
+        f"than {words.count(placed.lowest)}"
+    )
+    if placed.unmeasured and placed.measured:
+        yield (
+            f"of {len(placed.unmeasured):,} populations of planes, ANDs and ORs no run says how "
+            "often they fire: they are taken to fire at every step"
+        )
+    if placed.every > 1:
+        yield (
+            f"of so many inputs each {placed.every}th was followed and stands for the others, so "
+            "that messages are estimates"
+        )
 
 
 def _cut(found: CoreMap, cut: Cut, sent: Mapping[str, int], images: int) -> tuple[str, ...]:
@@ -63,8 +90,11 @@ def _cut(found: CoreMap, cut: Cut, sent: Mapping[str, int], images: int) -> tupl
     return cut.name, f"{cut.neurons:,}", f"{cut.cores:,}", *uses, messages
 
 
-def facts(found: CoreMap, report: CostReport) -> dict[str, Any]:
-    """Return for JSON how a network is cut onto cores; messages are of the whole run."""
+def facts(found: CoreMap, report: CostReport, placed: Placement | None = None) -> dict[str, Any]:
+    """Return for JSON how a network is cut onto cores and chips.
+
+    Messages of populations are of the whole run, those of the placement of one image.
+    """
     sent = {row.node: row.counts.sent for row in report.rows}
     return {
         "chip": found.name,
@@ -74,6 +104,11 @@ def facts(found: CoreMap, report: CostReport) -> dict[str, Any]:
         "bound": {r.value: cores for r, cores in found.bound.items()},
         "chips": list(found.chips),
         "system": found.system,
+        "systems": {
+            name: {"least": f.low, "most": f.high, "source": f.source, "grade": f.grade.value}
+            for name, f in found.chip.systems.items()
+        },
+        "placement": None if placed is None else _placement(placed),
         "unknown": [r.value for r in found.unknown],
         "each": {
             r.value: {"least": f.low, "most": f.high, "source": f.source, "grade": f.grade.value}
@@ -92,4 +127,19 @@ def facts(found: CoreMap, report: CostReport) -> dict[str, Any]:
             }
             for cut in found.cuts
         ],
+    }
+
+
+def _placement(placed: Placement) -> dict[str, Any]:
+    return {
+        "chips": placed.chips,
+        "cores_of_a_chip": placed.cores,
+        "measured": placed.measured,
+        "taken_to_fire_always": list(placed.unmeasured),
+        "every": placed.every,
+        "messages": float(placed.messages),
+        "between_chips": float(placed.across),
+        "between_chips_in_order": float(placed.in_order),
+        "lowest": float(placed.lowest),
+        "chip_of_core": placed.chip.tolist(),
     }

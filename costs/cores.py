@@ -49,6 +49,7 @@ class CoreMap:
         cuts: a row for each population, in topological order.
         bound: cores that every cut takes, by resource: need of all over what one has.
         neurons: of all.
+        graph: of binary neurons; populations: of it, one for each cut.
     """
 
     name: str
@@ -56,6 +57,8 @@ class CoreMap:
     cuts: tuple[Cut, ...]
     bound: Mapping[Resource, int]
     neurons: int
+    graph: Graph
+    populations: tuple[Population, ...]
 
     @property
     def cores(self) -> int:
@@ -88,9 +91,12 @@ class CoreMap:
 
     @property
     def system(self) -> str:
-        """The smallest system of which the fewest chips are there; empty if none is known."""
+        """The smallest system that surely has the fewest chips; empty if none is known."""
         fewest = self.chips[0]
-        return next((name for name, chips in self.chip.systems.items() if chips >= fewest), "")
+        for name, chips in self.chip.systems.items():
+            if chips.low is not None and chips.low >= fewest:
+                return name
+        return ""
 
 
 def cores_of(graph: Graph, name: str, chip: Cores) -> CoreMap:
@@ -126,6 +132,8 @@ def cores_of(graph: Graph, name: str, chip: Cores) -> CoreMap:
             if (most := chip.each[resource].high) is not None
         },
         neurons=needs[Resource.NEURONS],
+        graph=lowered,
+        populations=everything,
     )
 
 

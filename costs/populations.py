@@ -102,12 +102,16 @@ class Population:
 
     Attributes:
         name: of its node, in the graph of binary neurons.
+        shown: the map of weights whose outputs stand on the grid; empty if they are in a row.
         grid: all of it; ways: what comes in, each with the populations it comes from.
+        synapses: of each way the map of weights; empty of what comes as it is.
     """
 
     name: str
+    shown: str
     grid: Block
     ways: tuple[tuple[Way, tuple[str, ...]], ...]
+    synapses: tuple[str, ...]
 
 
 def populations(graph: Graph) -> tuple[Population, ...]:
@@ -121,28 +125,26 @@ def populations(graph: Graph) -> tuple[Population, ...]:
 
 def _population(graph: Graph, node: Node) -> Population:
     size = math.prod(graph.types[node.name].shape)
-    weighted = [w for w, _ in _inbound(graph, node.inputs[0], 1) if w is not None]
-    grid = Block(size, 1, 1)
+    weighted = [w for w, _ in inbound(graph, node.inputs[0], 1) if w is not None]
+    shown, grid = "", Block(size, 1, 1)
     for synapse in weighted:  # the first convolution, else the first map of as many neurons
         shape = graph.types[synapse.name].shape
         if math.prod(shape) == size:
             conv = isinstance(synapse.op, ops.Conv2d)
             grid = Block(shape[1], shape[2], shape[0]) if conv else _tokens(shape)
+            shown = synapse.name
             break
-    ways = tuple(
-        (_way(graph, synapse, leaves, grid, size), tuple(leaves))
-        for synapse, leaves in _inbound(graph, node.inputs[0], 1)
-    )
-    return Population(node.name, grid, ways)
+    found = list(inbound(graph, node.inputs[0], 1))
+    ways = tuple((_way(graph, s, leaves, grid, size), tuple(leaves)) for s, leaves in found)
+    synapses = tuple("" if s is None else s.name for s, _ in found)
+    return Population(node.name, shown, grid, ways, synapses)
 
 
 def _tokens(shape: tuple[int, ...]) -> Block:
     return Block(math.prod(shape[:-1]), 1, shape[-1])
 
 
-def _inbound(
-    graph: Graph, name: str, wires: int
-) -> Iterator[tuple[Node | None, Mapping[str, int]]]:
+def inbound(graph: Graph, name: str, wires: int) -> Iterator[tuple[Node | None, Mapping[str, int]]]:
     """Synapses in front of a value, and spikes added as they are: each with its sources.
 
     `wires` is how many elements of this value one element of the population adds up.
@@ -153,18 +155,18 @@ def _inbound(
             yield None, {name: wires}
         case ops.Linear() | ops.Conv2d():
             found: dict[str, int] = {}
-            for _, leaves in _inbound(graph, node.inputs[0], 1):
+            for _, leaves in inbound(graph, node.inputs[0], 1):
                 found.update(leaves)
             yield node, found
         case ops.Sum():
             more = _size(graph, node.inputs[0]) // _size(graph, name)
-            yield from _inbound(graph, node.inputs[0], wires * more)
+            yield from inbound(graph, node.inputs[0], wires * more)
         case (
             ops.Add() | ops.Concat() | ops.Reshape() | ops.Permute() | ops.Expand()
             | ops.Slice() | ops.Delay()
         ):  # fmt: skip
             for operand in node.inputs:
-                yield from _inbound(graph, operand, wires)
+                yield from inbound(graph, operand, wires)
         case (
             ops.SpikeMatmul() | ops.Gate() | ops.ShiftSum() | ops.MaxPool2d() | ops.Membrane()
             | ops.GeneralNeuron() | ops.Staircase() | ops.Relu()

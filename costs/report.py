@@ -23,14 +23,19 @@ from lapilli.costs.models.papers import attended, coincident, operand_events, ra
 from lapilli.costs.models.table import KEYS, MODELS
 from lapilli.costs.prices import Table, checked, shipped
 from lapilli.costs.shapes import Dense, dense
-from lapilli.costs.traffic import Traffic, Widths, state_bits, traffic, widths
+from lapilli.costs.traffic import BYTE, Traffic, Widths, state_bits, traffic, widths
 from lapilli.costs.values import watched
 from lapilli.ir import ops
 from lapilli.ir.counts import Counts, total
 from lapilli.ir.errors import InputError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.tensor import IntArray
+from lapilli.pictures.tables import folded, table
 from lapilli.simulators.protocol import Simulator
+
+_MICROJOULE = 1e6  # picojoules
+_ENERGY = ("model", "energy of an image", "by table", "range by grade")
+_COUNTED = ("node", "op", "accumulates", "multiplies", "sent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +113,54 @@ class CostReport:
     ranges: tuple[Range, ...]
     models: tuple[Model, ...]
     tables: tuple[Table, ...]
+
+    def _repr_html_(self) -> str:
+        """Show a notebook counts of the run, and energies of an image with their ranges."""
+        ran = f"{self.images:,} images on {self.simulator}" if self.images else "without a run"
+        each = Fraction(1, max(1, self.images))
+        facts = {
+            "graph": f"{self.digest[:12]}, T = {self.T}, {ran}",
+            "parameters": f"{self.parameters:,}",
+            "dense operations of an image": f"{self.operations:,}",
+            "bytes of states": f"{self.state_bits / BYTE:,.0f}",
+        }
+        if not self.images:
+            return table((), list(facts.items()), caption="cost: closed forms, without a run")
+        facts["synaptic operations of an image"] = f"{float(self.synaptic * each):,.1f}"
+        rows = [
+            (
+                row.node, row.op, f"{float(row.counts.accumulates * each):,.1f}",
+                f"{float(row.counts.multiplies * each):,.1f}",
+                f"{float(row.counts.sent * each):,.1f}",
+            )
+            for row in self.rows
+            if row.dense or row.counts.sent
+        ]  # fmt: skip
+        return (
+            table((), list(facts.items()), caption="cost")
+            + table(_ENERGY, [self._energy(m) for m in self.models], caption="energy, estimated")
+            + folded("counts of an image", table(_COUNTED, rows))
+        )
+
+    def _energy(self, model: Model) -> tuple[str, ...]:
+        usual = self.usual(model)
+        told = f"{usual.priced / _MICROJOULE:.4g} uJ"
+        if usual.unpriced:
+            told = f"unknown: no price of {', '.join(usual.unpriced)}"
+        spans = "; ".join(
+            f"{r.grade.value} {r.lowest / _MICROJOULE:.4g} to {r.highest / _MICROJOULE:.4g} uJ"
+            for r in self.ranges
+            if r.model == model.name
+        )
+        return model.name, told, model.table, spans or "unknown"
+
+    @property
+    def neuron_rates(self) -> dict[str, Fraction] | None:
+        """Spikes of one neuron for an image, on the mean of its node; None without a run."""
+        if not self.images:
+            return None
+        fired = [row for row in self.rows if row.rate is not None and row.counts.updates]
+        return {r.node: Fraction(r.counts.sent * self.T, r.counts.updates) for r in fired}
 
     def usual(self, model: Model) -> Estimate:
         """By the table that a model is usually read with."""

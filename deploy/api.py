@@ -250,6 +250,10 @@ class Report:
     def __str__(self) -> str:
         return "\n".join(map(str, self.comparisons))
 
+    def _repr_html_(self) -> str:
+        """Show a notebook each comparison."""
+        return "".join(one._repr_html_() for one in self.comparisons) or "<p>nothing compared</p>"
+
 
 def compare(
     made: Quantized | Network,

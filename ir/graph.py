@@ -126,3 +126,14 @@ class Graph:
         lines = [f"{node.name!r} {node.inputs!r} {canonical(node.op)}" for node in self.nodes]
         text = "\n".join([*lines, repr(self.outputs), str(self.T)])
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def _repr_html_(self) -> str:
+        """Show a notebook the nodes, with what is proved of their values."""
+        from lapilli.pictures.tables import table  # Lava's worker has no pictures
+
+        rows = [
+            (node.name, type(node.op).__name__, ", ".join(node.inputs), self.types[node.name])
+            for node in self.nodes
+        ]
+        caption = f"graph {self.digest[:12]}, {len(self.nodes):,} nodes, T = {self.T}"
+        return table(("node", "op", "of", "value"), rows, caption=caption)

@@ -144,6 +144,25 @@ class Network:
         parts += [f"ids={self.ids}"] if self.ids else []
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
+    def _repr_html_(self) -> str:
+        """Show a notebook what it is, and its graph when that is opened."""
+        from lapilli.pictures.tables import folded, table
+
+        graph, recipe = self.graph, self.recipe
+        facts = {
+            "digest": self.digest[:12],
+            "input": " x ".join(map(str, graph.types[graph.inputs[0]].shape)),
+            "T": graph.T,
+            "answers": ", ".join(answer.name for answer in self.every_answer),
+            "classes": ", ".join(self.classes) or "not named",
+            "layers that fire": len(graph.firing),
+            "made for": (recipe.target if recipe else "") or "none promised",
+        }
+        caption = "network"
+        return table((), list(facts.items()), caption=caption) + folded(
+            f"{len(graph.nodes):,} nodes", graph._repr_html_()
+        )
+
     @property
     def every_answer(self) -> tuple[Answer, ...]:
         """How each output of the graph is read, in their order."""

@@ -23,6 +23,7 @@ from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.cli.quantizing import quantize
 from lapilli.deploy.cli.reporting import report
 from lapilli.deploy.cli.running import run
+from lapilli.deploy.cli.showing import show
 from lapilli.deploy.cli.training import train
 from lapilli.deploy.cli.validating import validate
 from lapilli.ir.version import __version__
@@ -40,7 +41,7 @@ for command in (
     cost,
     report,
     cli_files.inspect,
-    cli_files.show,
+    show,
     cli_files.export,
     cli_files.check,
     conformance,

@@ -43,7 +43,11 @@ def cost(
         typer.Option("--simulator", "--on", help=f"{SIMULATORS} By default fast, if installed."),
     ] = None,
     chip: Annotated[
-        str, typer.Option(help="Cut it onto cores, too: loihi1, loihi2, or your own FILE.json.")
+        str,
+        typer.Option(
+            help="Put it onto a chip, too: loihi1, loihi2, speck, xylo-audio2, xylo-audio3, "
+            "xylo-imu, or your own FILE.json."
+        ),
     ] = "",
     csv: Annotated[
         Path | None, typer.Option(help="The .csv file to write: a row for each node.")
@@ -62,14 +66,17 @@ def cost(
 
     With --data on real images; without, in closed form and as bounds.
     """
-    from lapilli.costs import chips, core_pages, pages
+    from lapilli.costs import chips, core_pages, pages, small_pages
     from lapilli.costs.cores import cores_of
+    from lapilli.costs.placement import place
     from lapilli.costs.report import bounded
+    from lapilli.deploy.cli.doctor import missing
     from lapilli.export.native import load_network
 
     written = [file for file in (csv, latex) if file is not None]
     to_stream = check_outputs(written, [network, *(prices or ())])
-    described = chips.chip(chip) if chip else None
+    small = chips.SMALL.get(chip)
+    described = chips.chip(chip) if chip and small is None else None
     loaded = load_network(network)
     if data is None:
         if prices or count is not None:
@@ -86,10 +93,18 @@ def cost(
             with destination(file) as path:
                 _write(path, write, report)
     facts, text = pages.facts(report), pages.text(report)
+    if small is not None:
+        fitted = small_pages.put_on(loaded.graph, small)
+        facts["cores"] = small_pages.facts(fitted)
+        text += small_pages.text(fitted)
     if described is not None:
         found = cores_of(loaded.graph, *described)
-        facts["cores"] = core_pages.facts(found, report)
-        text += core_pages.text(found, report)
+        try:
+            placed, unplaced = place(found, loaded.graph.T, report.neuron_rates), ""
+        except ModuleNotFoundError as error:
+            placed, unplaced = None, f"cores are not put onto chips: {missing(error.name)}\n"
+        facts["cores"] = core_pages.facts(found, report, placed)
+        text += core_pages.text(found, report, placed) + unplaced
     if as_json:
         print_json(facts, err=to_stream)
     else:

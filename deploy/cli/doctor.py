@@ -56,6 +56,7 @@ _PACKAGES = (
     ("pyarrow", "pyarrow", "images in Parquet files, results of validate", "data"),
     ("jinja2", "jinja2", "the report of a network", "report"),
     ("distributed", "distributed", "validate on several processes or machines", "cluster"),
+    ("pymetis", "pymetis", "putting cores onto chips", "cores"),
     ("scipy", "scipy", "balancing delays for Lava", "lava"),
     ("uv", "uv", "building Lava's environment", "lava"),
 )

@@ -12,6 +12,14 @@ from lapilli.deploy.cli import portable_c
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.frame import print_json as print_json
 from lapilli.deploy.cli.frame import printable
+from lapilli.deploy.cli.options import (
+    Arguments,
+    Attributes,
+    Neurons,
+    Parameters,
+    Preset,
+    PythonPath,
+)
 from lapilli.deploy.cli.outputs import check_outputs, destination
 from lapilli.export.atomic import check_new_folder
 from lapilli.export.nir.write.flavour import Flavour
@@ -37,7 +45,10 @@ def in_bytes(memory_limit: int | None) -> int | None:
 def inspect(
     file: Annotated[
         Path,
-        typer.Argument(help="A checkpoint, or a .lapilli, .onnx, .nir, .net, .npz or .py file."),
+        typer.Argument(
+            help="A checkpoint, or a .lapilli, .onnx, .nir, .net, .npz or .py file; with --for "
+            "FILE.py:CLASS or PACKAGE.MODULE:CLASS, too."
+        ),
     ],
     latency: Annotated[
         bool, typer.Option("--latency", help="Of a .lapilli file: when Lava shows each node.")
@@ -48,11 +59,46 @@ def inspect(
     certificate: Annotated[
         str, typer.Option(help="Of a .lapilli file: what each node needs of this target's bits.")
     ] = "",
+    chip: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            help="What a model, trained or not, needs of this chip: loihi1, loihi2, speck, ..., or "
+            "your own FILE.json. A class is imported and called.",
+        ),
+    ] = "",
+    shape: Annotated[
+        str | None,
+        typer.Option(help="With --for: of an input, 3x32x32; of frames of events 10x2x34x34."),
+    ] = None,
+    arg: Arguments = None,
+    attributes: Attributes = None,
+    checkpoint: Parameters = None,
+    preset: Preset = None,
+    pythonpath: PythonPath = None,
+    neuron: Neurons = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a file is, and what to run next; runs no code of the file."""
+    """Say what a file is, and what to run next; runs no code of the file, but with --for."""
     from lapilli.deploy.cli import report
 
+    if chip:
+        from lapilli.deploy.cli.chip_needs import print_needs
+        from lapilli.deploy.cli.models import ModelOptions
+
+        asked = ModelOptions(
+            checkpoint=checkpoint,
+            key=key,
+            preset=preset,
+            no_normalisation=True,
+            arg=arg,
+            attributes=attributes,
+            pythonpath=pythonpath,
+        )
+        print_needs(str(file), chip, shape, asked, neuron or [], as_json=as_json)
+        return
+    if any(option is not None for option in (shape, arg, attributes, checkpoint, preset, neuron)):
+        raise typer.BadParameter("--shape, --arg, --checkpoint and the like are for --for CHIP")
     if certificate:
         from lapilli.deploy.cli import certificates
         from lapilli.export.native import load_network
@@ -108,19 +154,6 @@ def file_facts(file: Path, key: str | None = None) -> dict[str, Any]:
     from lapilli.deploy.cli.inspection import checkpoint_facts
 
     return checkpoint_facts(file, key)
-
-
-def show(network: NetworkFile, as_json: AsJson = False) -> None:
-    """Print the graph, a line per node, with what is proved of each value."""
-    from lapilli.export.native import load_network
-    from lapilli.ir import text
-
-    loaded = load_network(network)
-    listing = text.dumps(loaded.graph)
-    if as_json:
-        print_json({"digest": loaded.graph.digest, "graph": listing.splitlines()})
-    else:
-        typer.echo(printable(listing), nl=False)
 
 
 def export(

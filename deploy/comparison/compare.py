@@ -20,6 +20,7 @@ from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.recipe import Note
 from lapilli.ir.recording import Recording
 from lapilli.ir.tensor import IntArray
+from lapilli.pictures.tables import paragraphs, table
 from lapilli.simulators.protocol import Executable, ReadsMembranes
 
 Progress = Callable[[int], None]
@@ -117,6 +118,20 @@ class Comparison:
         return (
             f"{head}; firing rates {min(self.rates.values()):.1%} to {max(self.rates.values()):.1%}"
         )
+
+    def _repr_html_(self) -> str:
+        """Show a notebook what was compared, and the first divergence."""
+        facts = {
+            "verdict": "exact" if self.exact else "differs" if self.mismatches else "not shown",
+            "expected": self.expected,
+            "got": self.got,
+            "images": f"{self.images:,}",
+            "values compared": f"{self.compared:,}",
+            "mismatches": f"{self.mismatches:,}",
+            **({"shows nothing about": ", ".join(self.vacuous)} if self.vacuous else {}),
+        }
+        told = table((), list(facts.items()), caption=f"{self.got} against {self.expected}")
+        return told + (paragraphs(str(self.first).splitlines()) if self.first else "")
 
     def require(self) -> None:
         """Do nothing if exact.

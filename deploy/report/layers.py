@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from lapilli.deploy.report.histogram import Histogram
 from lapilli.ir.recipe import Note
+from lapilli.pictures.tables import table
 from lapilli.quantize.health import NEARLY_ALL, SATURATED
 
 
@@ -142,3 +143,29 @@ class QuantizationReport:
         """Layers that are wrong, lost, silent or saturated."""
         layers: list[SynapseReport | NeuronReport] = [*self.synapses, *self.neurons]
         return tuple(layer for layer in layers if layer.state)
+
+    def _repr_html_(self) -> str:
+        """Show a notebook the whole in short, and a row for each layer of neurons."""
+        facts = {
+            "network": self.digest[:12],
+            "images": f"{self.images:,}",
+            "same answer in float and in integers": f"{self.same_answers:,}",
+            "spikes unlike float's": f"{self.unlike_float:.2%}",
+            "values that differ from PyTorch's": f"{self.mismatches:,} of {self.compared:,}",
+            "to be looked at": ", ".join(f"{one.node} ({one.state})" for one in self.suspicious)
+            or "none",
+        }
+        rows = [
+            (
+                n.node, n.state, *map(_percent, (n.rate, n.rate_in_float, n.unlike_float)),
+                " to ".join(map(str, dict.fromkeys(n.thresholds))),
+                f"{n.state_bits_seen} of {n.state_bits}" if n.state_bits else "",
+            )
+            for n in self.neurons
+        ]  # fmt: skip
+        head = ("layer", "state", "fires", "in float", "unlike float", "threshold", "bits seen")
+        return table((), list(facts.items()), caption="quantization") + table(head, rows)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}"

@@ -51,6 +51,8 @@ standard output for `export` (one format at a time) and for `import`.
     lapilli quantize ckpt.safetensors -o net.lapilli --report report.html   # bits, rates, histograms of each layer: docs/report.md
     lapilli inspect net.lapilli --latency           # when Lava shows each node, what waits for what
     lapilli show net.lapilli                        # a line per node, with what is proved of it
+    lapilli show net.lapilli --plot layer.svg --data FOLDER   # a layer's spikes, membranes and thresholds: docs/report.md
+    lapilli inspect mine.py:Net --for loihi2 --shape 3x32x32   # before training, what a chip cannot hold: docs/cost.md
     lapilli run net.lapilli image.png               # classify; needs no PyTorch
     lapilli run net.lapilli image.png --simulator lava
     lapilli run net.lapilli --source FOLDER         # class folders, CIFAR, MNIST, Parquet, events, ...: docs/data.md

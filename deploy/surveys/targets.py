@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from lapilli.costs import chips
 from lapilli.deploy.surveys.coverage import integers
 from lapilli.export.atomic import write_atomic
 from lapilli.ir.certificate import Need, needs
 from lapilli.ir.graph import Graph
+from lapilli.ir.targets.speck import LayerChip
 from lapilli.ir.targets.table import TARGETS
 from lapilli.ir.targets.target import Register
 from lapilli.ir.targets.wide import WIDE
@@ -96,15 +98,31 @@ def about() -> str:
 
 def room() -> str:
     """A row for each resource of each chip."""
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (target.name, name, figure, figure.grade.value, figure.source)
         for target in TARGETS
         if (cores := target.cores) is not None
         for name, figure in [
             ("cores of a chip", cores.count),
             *((f"{resource.value} of a core", f) for resource, f in cores.each.items()),
+            *((f"chips of {system}", f) for system, f in cores.systems.items()),
         ]
     ]
+    for chip in chips.SMALL.values():
+        if isinstance(chip, LayerChip):
+            memory = chip.memory
+            rows += [
+                (
+                    chip.name, f"words of core {n}: of kernels, of neurons, biases",
+                    f"{core.kernels:,}, {core.neurons:,}, {core.biases:,}",
+                    memory.grade.value, memory.source,
+                )
+                for n, core in enumerate(chip.cores)
+            ]  # fmt: skip
+        rows += [
+            (chip.name, what, figure, figure.grade.value, figure.source)
+            for what, figure in chip.figures.items()
+        ]
     return _ROOM + "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows) + "\n"
 
 

@@ -47,6 +47,7 @@ BIAS = Limit(
     grade=Grade.MODEL_CODE,
 )
 _NENGO = "nengo-loihi e564f66, block.py"
+_LAVA = "lava-nc 0.10.0, magma/core/resources.py"
 CORES = Cores(
     count=Figure.known(128, f"{_NENGO}; Davies et al., IEEE Micro 2018", Grade.MODEL_CODE),
     each={
@@ -57,7 +58,13 @@ CORES = Cores(
             16384 * 64, f"{_NENGO}: MAX_SYNAPSE_BITS, 16384 words of 64 bits", Grade.MODEL_CODE
         ),
     },
-    systems={},
+    systems={
+        "Kapoho Bay": Figure.known(2, f"{_LAVA}: KapohoBay", Grade.MODEL_CODE),
+        "Nahuku": Figure.known(32, f"{_LAVA}: Nahuku, at most", Grade.MODEL_CODE),
+        "Pohoiki Springs": Figure.known(
+            768, "Davies et al., Proc. IEEE 2021: 24 Nahuku", Grade.SECOND_HAND
+        ),
+    },
 )
 LOIHI1 = Target(
     name="loihi1",

@@ -14,6 +14,7 @@ from lapilli.ir.targets.target import (
 )
 
 _PAPERS = "arXiv:2502.01330, arXiv:2503.18002: weights of 8 bits, activations of 16 and 24"
+_LAVA = "lava-nc 0.10.0, magma/core/resources.py"
 CORES = Cores(
     count=Figure.known(
         120, "lava-nc 0.10.0, constants.py: 120 and 128 virtual cores; papers say either",
@@ -25,7 +26,14 @@ CORES = Cores(
         Resource.AXONS_OUT: Figure.unknown(),
         Resource.SYNAPSES: Figure.unknown(),
     },
-    systems={"Oheo Gulch": 1, "Kapoho Point": 8, "Hala Point": 1152},
+    systems={
+        "Oheo Gulch": Figure.known(1, f"{_LAVA}: OheoGulch", Grade.MODEL_CODE),
+        "Kapoho Point": Figure.known(
+            4, f"{_LAVA}: KapohoPoint, four; Intel's article of 2022: eight", Grade.SECOND_HAND,
+            high=8,
+        ),
+        "Hala Point": Figure.known(1152, "Intel's article of 2024", Grade.SECOND_HAND),
+    },
 )  # fmt: skip
 LOIHI2 = Target(
     name="loihi2",

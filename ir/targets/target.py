@@ -146,7 +146,7 @@ class Cores:
 
     count: Figure
     each: Mapping[Resource, Figure]
-    systems: Mapping[str, int]
+    systems: Mapping[str, Figure]
 
 
 def _signed_bits(values: IntRange) -> int:

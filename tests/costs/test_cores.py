@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks.on_cores import chip_with, convolution, linear
 
 from lapilli.costs import core_pages
 from lapilli.costs.chips import CHIPS, chip
@@ -21,45 +22,13 @@ from lapilli.costs.populations import Block
 from lapilli.costs.report import bounded
 from lapilli.ir import ops
 from lapilli.ir.errors import FormatError, InputError, UnsupportedError
-from lapilli.ir.graph import Graph, Node
+from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
 from lapilli.ir.passes.binary import size, unsupported
 from lapilli.ir.semantics import evaluate
-from lapilli.ir.targets.target import Cores, Figure, Grade, Resource
-from lapilli.ir.tensor import IntTensor
-from lapilli.ir.types import TensorType
+from lapilli.ir.targets.target import Resource
 
 LOIHI1, LOIHI2 = (chip(name)[1] for name in ("loihi1", "loihi2"))
-
-
-def _chip(**each: int) -> Cores:
-    """A chip of two cores, with as much as is said, and enough of all else."""
-    return Cores(
-        count=Figure.known(2, "test", Grade.OWN_CODE),
-        each={
-            r: Figure.known(each.get(r.name.lower(), 1 << 30), "test", Grade.OWN_CODE)
-            for r in Resource
-        },
-        systems={"board": 2, "rack": 8},
-    )
-
-
-def _neurons(name: str, x: str) -> Node:
-    return Node(name, ops.Neuron(threshold=IntTensor.of([65]), dv=0), (x,))
-
-
-def _conv(groups: int, stride: tuple[int, int]) -> tuple[Graph, ops.Conv2d]:
-    weight = np.ones((6, 4 // groups, 3, 2), np.int64)
-    op = ops.Conv2d(
-        weight=IntTensor.of(weight), bias=IntTensor.of([0] * 6), stride=stride, groups=groups
-    )
-    nodes = (
-        Node("x", ops.Input(type=TensorType.spikes(4, 9, 8))),
-        _neurons("first", "x"),
-        Node("conv", op, ("first",)),
-        _neurons("second", "conv"),
-    )
-    return Graph(nodes, ("second",), 1), op
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -67,8 +36,8 @@ def _conv(groups: int, stride: tuple[int, int]) -> tuple[Graph, ops.Conv2d]:
 @pytest.mark.parametrize("most", [{"neurons": 40}, {"axons_in": 60}, {"synapses": 60}])
 def test_what_a_block_hears(groups: int, stride: tuple[int, int], most: dict[str, int]) -> None:
     """Each impulse is followed to the outputs that it moves; the fullest block hears that many."""
-    graph, op = _conv(groups, stride)
-    found = cores_of(graph, "test", _chip(**most))
+    graph, op = convolution(groups, stride)
+    found = cores_of(graph, "test", chip_with(**most))
     cut = next(c for c in found.cuts if c.name == "second")
     assert not found.misfits
     impulses = np.eye(4 * 9 * 8, dtype=np.int64).reshape(-1, 4, 9, 8)
@@ -93,21 +62,8 @@ def _blocks_of(shape: tuple[int, ...], block: Block) -> Any:
         yield tuple(slice(a, a + n) for a, n in zip(starts, steps, strict=True))
 
 
-def _linear() -> Graph:
-    """Five tokens of 8 features -> 12."""
-    op = ops.Linear(weight=IntTensor.of(np.full((12, 8), 100)), bias=IntTensor.of([0] * 12))
-    nodes = (
-        Node("x", ops.Input(type=TensorType.spikes(5, 8))),
-        Node("fc", op, ("x",)),
-        _neurons("lif", "fc"),
-        Node("sum", ops.Sum(axes=(0,)), ("lif",)),
-        Node("logits", ops.Readout(), ("sum",)),
-    )
-    return Graph(nodes, ("logits",), 1)
-
-
 def test_tokens_share_weights_in_a_core_and_repeat_them_in_others() -> None:
-    found = cores_of(_linear(), "test", _chip(neurons=24))
+    found = cores_of(linear(), "test", chip_with(neurons=24))
     lif, logits = found.cuts
     # 100 = 25 * 4: a weight takes 6 bits beside the power of two that all share.
     assert (lif.block, lif.cores) == (Block(2, 1, 12), 3)
@@ -121,21 +77,21 @@ def test_tokens_share_weights_in_a_core_and_repeat_them_in_others() -> None:
 
 
 def test_what_does_not_fit_is_named() -> None:
-    found = cores_of(_linear(), "test", _chip(axons_in=7))
+    found = cores_of(linear(), "test", chip_with(axons_in=7))
     lif, *_ = found.misfits
     assert lif.beyond == (Resource.AXONS_IN,)
     assert lif.use[Resource.AXONS_IN] == 8
-    text = core_pages.text(found, bounded(_linear()))
+    text = core_pages.text(found, bounded(linear()))
     assert "lif fits no core: one neuron takes 8 input axons of 7" in text
 
 
 def test_out_axons_bind_too() -> None:
     """Every neuron is heard by as many cores as its readers are cut into."""
-    graph, _ = _conv(1, (1, 1))
-    loose = cores_of(graph, "test", _chip(neurons=36))
+    graph, _ = convolution(1, (1, 1))
+    loose = cores_of(graph, "test", chip_with(neurons=36))
     first = loose.cuts[0]
     assert first.hearers > 1
-    tight = cores_of(graph, "test", _chip(neurons=36, axons_out=40))
+    tight = cores_of(graph, "test", chip_with(neurons=36, axons_out=40))
     assert tight.cuts[0].use[Resource.AXONS_OUT] <= 40
     assert tight.cuts[0].cores > first.cores
 
@@ -151,7 +107,7 @@ def test_no_cut_goes_below_the_bound(graphs: st.SearchStrategy[Graph]) -> None:
             return
         try:
             small = size(graph)
-            found = cores_of(graph, "test", _chip(neurons=neurons, axons_in=axons))
+            found = cores_of(graph, "test", chip_with(neurons=neurons, axons_in=axons))
         except UnsupportedError:  # a value too wide to be lowered
             return
         readouts = [n for n in graph.nodes if isinstance(n.op, ops.Readout)]
@@ -228,7 +184,7 @@ def test_a_wrong_chip_is_named(tmp_path: Path, wrong: dict[str, Any], said: str)
 
 
 def test_chips_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="chip 'moon' is none of loihi1, loihi2; your own is"):
+    with pytest.raises(InputError, match="chip 'moon' is none of loihi1, loihi2, speck, xylo-"):
         chip("moon")
     path = tmp_path / "mine.json"
     with pytest.raises(FormatError, match="cannot be read"):

@@ -346,3 +346,10 @@ def test_scales_of_channels_show(model: Tiny) -> None:
     least, most = min(row.factors), max(row.factors)
     assert least < most
     assert f" x {least} to {most}" in page(report, Path("x.md")).decode()
+
+
+def test_a_notebook_sees_each_layer(report: QuantizationReport) -> None:
+    shown = report._repr_html_()
+    assert all(f"<td>{row.node}</td>" in shown for row in report.neurons)
+    assert f"{report.mismatches:,} of {report.compared:,}" in shown
+    assert "<script" not in shown

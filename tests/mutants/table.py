@@ -51,6 +51,9 @@ _COSTS = "tests/costs/test_models.py"
 _CORES = "tests/costs/test_cores.py"
 _AROUND, _PAGE = "tests/deploy/test_surroundings.py", "tests/deploy/test_network_report.py"
 _PICTURES = "tests/pictures"
+_SHOWN = "tests/deploy/test_show_plot.py"
+_SMALL = "tests/costs/test_small_chips.py"
+_PLACED = "tests/costs/test_placement.py"
 
 MUTANTS = (
     # ---- ir: what each op computes ----
@@ -323,4 +326,26 @@ MUTANTS = (
     Mutant("deploy/network_report/sections/costing.py", '"lowest": r.low,', '"lowest": r.high,', _PAGE),
     Mutant("deploy/cli/report_making.py", "if path.exists() and not overwrite:", "if False:", _PAGE),
     Mutant("deploy/cli/report_making.py", "twin.unlink()", "pass", _PAGE),
+    Mutant("costs/wires.py", "place[axes.index(axis)]", "place[axes[axis]]", _PLACED),
+    Mutant("costs/wires.py", "p if n > 1 else p * 0", "p", _PLACED),
+    Mutant("costs/wires.py", "p + start * (a == axis)", "p", _PLACED),
+    Mutant("costs/wires.py", "        start += shape[axis]\n", "", _PLACED),
+    Mutant("costs/links.py", "line = out * stride - padding", "line = out * stride", _PLACED),
+    Mutant("costs/links.py", "place = row // block.rows * parts[1] + column // block.columns", "place = row // block.rows + column // block.columns * parts[0]", _PLACED),
+    Mutant("costs/links.py", "np.repeat(counts * wires.stands_for, heard.copies)", "np.repeat(counts, heard.copies)", _PLACED),
+    Mutant("costs/placement.py", "shared.size - (room - 1)", "shared.size - room", _PLACED),
+    Mutant("costs/placement.py", "pull[full >= room] = -1.0", "pass", _PLACED),
+    Mutant("costs/placement.py", "apart = chip[linked.speakers] != chip[linked.hearers]", "apart = chip[linked.speakers] == chip[linked.hearers]", _PLACED),
+    Mutant("costs/speck.py", "if core not in taken or placed(taken[core], tried):", "if core not in taken:", _SMALL),
+    Mutant("costs/speck.py", "return max(0, count - 1).bit_length()", "return count.bit_length() - 1", _SMALL),
+    Mutant("costs/speck.py", "if isinstance(n.op, ops.Wiring | ops.Add)", "if isinstance(n.op, ops.Wiring)", _SMALL),
+    Mutant("costs/small_chips.py", "return max(1, bounds.state_bits - unit)", "return max(1, bounds.state_bits)", _SMALL),
+    Mutant("costs/small_chips.py", "(decay & (decay - 1)) == 0", "True", _SMALL),
+    Mutant("deploy/cli/layer_plot.py", 'return {"threshold": level, "below": -level}', 'return {"threshold": level, "below": level}', _SHOWN),
+    Mutant("deploy/cli/layer_plot.py", "np.lexsort((-sent, -changes))", "np.lexsort((-changes, -sent))", _SHOWN),
+    Mutant("deploy/cli/bitmap.py", "if number % 2 == 0:", "if True:", _SHOWN),
+    Mutant("pictures/stack.py", "        top += height + _GAP\n", "", _SHOWN),
+    Mutant("deploy/cli/chip_needs.py", "if need.holds is False", "if need.holds is None", "tests/deploy/test_chip_needs.py"),
+    Mutant("costs/xylo.py", "return int(there.sum(axis=0).max())", "return int(there.sum(axis=1).max())", _SMALL),
+    Mutant("costs/cores.py", "chips.low >= fewest", "chips.low > fewest", _CORES),
 )  # fmt: skip
