@@ -141,8 +141,7 @@ def test_an_interrupted_run_leaves_nothing(scratch: Path) -> None:
 def test_the_worker_ends_when_its_host_is_killed(scratch: Path) -> None:
     script = """
         import numpy as np
-        from lapilli.simulators import environments
-from lapilli.simulators.conformance import attention_block
+        from lapilli.simulators.conformance import attention_block
         from lapilli.simulators.lava.host.adapter import Lava
         progress = lambda *_: print("running", flush=True)
         x = {"x": np.zeros((8, 5000, 4, 6), np.int64)}
