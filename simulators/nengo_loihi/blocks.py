@@ -2,6 +2,7 @@
 
 A block holds compartments of one level and the same decays. It is halved where it would have more
 of something than a core has; so is one whose spikes go to more places than a core can name.
+Sources of the same weights share an input axon, as of a mean over the places of a map.
 """
 
 from __future__ import annotations
@@ -30,16 +31,14 @@ class Synapses:
 
     Attributes:
         exponent: of nengo-loihi's `weight_exp`, which takes back the factor of two of mixed signs.
-        weights: (compartments of the block, sources), even numbers of [-256, 254].
+        weights: (compartments of the block, input axons), even numbers of [-256, 254].
+        sources: that are heard; each by the input axon at its place in `axons`.
     """
 
     exponent: int
     weights: csc_array
-
-    @property
-    def axons(self) -> IntArray:
-        """The sources that are heard: each is an input axon."""
-        return np.flatnonzero(np.diff(self.weights.indptr))
+    sources: IntArray
+    axons: IntArray
 
     @property
     def bits(self) -> int:
@@ -64,7 +63,7 @@ class Block:
         """The limit that a core would leave with these; None if all is well."""
         found = {
             "compartments": len(self.members),
-            "input axons": sum(len(s.axons) for s in self.synapses),
+            "input axons": sum(s.weights.shape[1] for s in self.synapses),
             "bits of synapses": sum(s.bits for s in self.synapses),
             "thresholds": len(np.unique(network.compartments.vth[self.members])),
             "synapse formats": len(self.synapses),
@@ -132,8 +131,25 @@ def _block(network: LoihiNetwork, members: IntArray) -> Block:
         weights = weights.tocsc()
         weights.eliminate_zeros()
         if weights.nnz:
-            synapses.append(Synapses(exponent - 1, weights))
+            sources, first, axons = _shared(weights)
+            synapses.append(Synapses(exponent - 1, weights[:, first], sources, axons))
     return Block(members, tuple(synapses))
+
+
+def _shared(weights: csc_array) -> tuple[IntArray, IntArray, IntArray]:
+    """The sources that are heard, one source for each axon, and the axon of each source."""
+    ends, targets, data = weights.indptr, weights.indices, weights.data
+    sources = np.flatnonzero(np.diff(ends))
+    known: dict[tuple[bytes, bytes], int] = {}
+    axons = np.empty_like(sources)
+    first: list[int] = []
+    for i, source in enumerate(sources.tolist()):
+        row = slice(ends[source], ends[source + 1])
+        key = targets[row].tobytes(), data[row].tobytes()
+        if (axon := known.setdefault(key, len(known))) == len(first):
+            first.append(source)
+        axons[i] = axon
+    return sources, np.array(first), axons
 
 
 def _crowded(network: LoihiNetwork, blocks: list[Block]) -> set[int]:
@@ -144,6 +160,6 @@ def _crowded(network: LoihiNetwork, blocks: list[Block]) -> set[int]:
     used = np.zeros(len(blocks), np.int64)
     for block in blocks:
         for synapses in block.synapses:
-            sources = synapses.axons
-            used += np.bincount(home[sources[sources < network.count]], minlength=len(blocks))
+            neurons = synapses.sources[synapses.sources < network.count]
+            used += np.bincount(home[neurons], minlength=len(blocks))
     return set(np.flatnonzero(used > LIMITS["output axons"]).tolist())

@@ -39,12 +39,12 @@ def save(
     arrays: dict[str, Any] = {}
     synapses = [(i, s) for i, block in enumerate(blocks) for s in block.synapses]
     for k, (_, each) in enumerate(synapses):
-        axons = each.axons
-        sources = axons.copy()
-        sources[axons < network.count] = number[axons[axons < network.count]]
+        sources, neurons = each.sources.copy(), each.sources < network.count
+        sources[neurons] = number[sources[neurons]]
         arrays |= {
             f"sources-{k}": sources,
-            f"ends-{k}": each.weights.indptr[axons + 1],
+            f"axons-{k}": each.axons,
+            f"ends-{k}": each.weights.indptr[1:],
             f"targets-{k}": each.weights.indices,
             f"weights-{k}": each.weights.data,
         }

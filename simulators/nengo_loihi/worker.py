@@ -52,9 +52,11 @@ def build(page: dict[str, Any], arrays: Any) -> tuple[Model, SpikeInput, LoihiPr
     for k, (target, exponent) in enumerate(page["synapses"]):
         synapse = _synapse(arrays, k, exponent)
         blocks[target].add_synapse(synapse)
-        heard = arrays[f"sources-{k}"]
-        for i in np.unique(np.searchsorted(starts, heard, side="right") - 1).tolist():
-            _connect(sources[i], heard, int(starts[i]), synapse)
+        heard, rows = arrays[f"sources-{k}"], arrays[f"axons-{k}"]
+        home = np.searchsorted(starts, heard, side="right") - 1
+        for i in np.unique(home).tolist():
+            own = home == i
+            _connect(sources[i], heard[own] - starts[i], rows[own], synapse)
     model.add_input(played)
     recorded = arrays["recorded"]
     home = np.searchsorted(starts, recorded, side="right") - 1
@@ -103,16 +105,13 @@ def _synapse(arrays: Any, k: int, exponent: int) -> Synapse:
     return synapse
 
 
-def _connect(source: Any, heard: Any, start: int, synapse: Synapse) -> None:
-    """An axon from what fires to those rows of the synapse that are its own."""
-    numbers = heard - start
-    size = source.n_neurons
-    own = (numbers >= 0) & (numbers < size)
-    axon = Axon(int(own.sum()))
+def _connect(source: Any, numbers: Any, rows: Any, synapse: Synapse) -> None:
+    """Axons from those numbers of what fires to these rows of a synapse."""
+    axon = Axon(len(numbers))
     axon.target = synapse
-    rows = np.full(size, -1)
-    rows[numbers[own]] = np.flatnonzero(own)
-    axon.set_compartment_axon_map(rows)
+    places = np.full(source.n_neurons, -1)
+    places[numbers] = rows
+    axon.set_compartment_axon_map(places)
     source.add_axon(axon)
 
 

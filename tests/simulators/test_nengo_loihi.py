@@ -298,7 +298,7 @@ def _whole(found: tuple[Block, ...], network: LoihiNetwork) -> None:
     for block in found:
         told = np.zeros((len(block.members), network.weights.shape[1]), np.int64)
         for s in block.synapses:
-            told += s.weights.toarray() << (1 + s.exponent) >> 1
+            told[:, s.sources] += s.weights.toarray()[:, s.axons] << (1 + s.exponent) >> 1
         assert np.array_equal(told, network.weights[block.members].toarray())
         assert block.beyond(network) is None
 
@@ -317,6 +317,7 @@ def test_cores_hold_what_they_are_given(
     theta = rng.integers(1, 40, 20) * 64 + 1
     weight = np.where(rng.random((20, 8)) < 0.2, rng.integers(-100, 100, (20, 8)), 0)
     weight[0] = [300, *[0] * 7]  # beside others it needs a second format
+    weight[:, 7] = weight[:, 6]  # which then share an axon
     nodes = (
         Node("x", ops.Input(type=TensorType.spikes(8))),
         Node("l", ops.Linear(weight=IntTensor(weight), bias=IntTensor.of([0] * 20)), ("x",)),
@@ -330,6 +331,8 @@ def test_cores_hold_what_they_are_given(
     before = divided(network)
     assert len(before) == 2
     _whole(before, network)
+    shared = [s for block in before for s in block.synapses]
+    assert sum(len(s.sources) for s in shared) > sum(s.weights.shape[1] for s in shared)
     monkeypatch.setitem(roomy, limit, most)
     found = divided(network)
     assert len(found) > 2
