@@ -6,7 +6,7 @@ ARGS   ?=
 # `make demo TORCH_BACKEND=cpu`: PyTorch without the gigabytes of CUDA that pip takes on Linux.
 TORCH_BACKEND ?=
 
-.PHONY: demo test test-long random-graphs c-check embedded fuzz monkey mutants lava-dl report-check lint format site pages adapters coverage accuracy runtimes sizes targets train soak lava-dl-full clean
+.PHONY: demo test test-long random-graphs c-check embedded nengo-loihi fuzz monkey mutants lava-dl report-check lint format site pages adapters coverage accuracy runtimes sizes targets train soak lava-dl-full clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make random-graphs  1000 random graphs that each simulator takes (ARGS=names, --enough N)"
 	@echo "make c-check  portable C under gcc and clang: conformance, 1000 random graphs, sanitizers, families"
 	@echo "make embedded  the digits networks in C on a Cortex-M4 and an RV32 of QEMU (fetches Debian packages; says which)"
+	@echo "make nengo-loihi  every test of the nengo-loihi simulator, the digits networks too (minutes)"
 	@echo "make fuzz     100000 damaged files through every reader (ARGS=--count N)"
 	@echo "make mutants  planted faults, each of which tests must notice (about 15 minutes; ARGS=words)"
 	@echo "make monkey   2000 spoiled calls of every command (ARGS=--count N)"
@@ -46,8 +47,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt frameworks.txt
 	@touch $@
 
 # The environment itself lives in the user's cache; `lapilli doctor` says where.
-$(VENV)/.lava: $(VENV)/.installed simulators/lava/host/requirements.txt
-	@echo "[2/2] Lava's own environment (Python 3.10): 0.25 GB on disk, in the user's cache"
+$(VENV)/.lava: $(VENV)/.installed simulators/lava/host/requirements.txt simulators/nengo_loihi/requirements.txt
+	@echo "[2/2] environments of Lava and nengo-loihi (Python 3.10): 0.25 and 0.2 GB on disk, in the user's cache"
 	$(BIN)/lapilli doctor --fix
 	@touch $@
 
@@ -59,7 +60,7 @@ test: $(VENV)/.lava
 
 # netx imports PyTorch: 0.8 GB to fetch, 2.2 GB on disk; only the tests of .net files use it.
 $(VENV)/.lava-dl: $(VENV)/.lava tests/export/lava_dl.txt
-	$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -c 'from lapilli.simulators.lava.host import environment; print(environment.find())')" $(VENV)/lava-dl
+	$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -c 'from lapilli.simulators.lava.host.environment import LAVA; print(LAVA.find())')" $(VENV)/lava-dl
 	$(BIN)/uv pip install --quiet --no-deps --python $(VENV)/lava-dl/bin/python -r tests/export/lava_dl.txt
 	@touch $@
 
@@ -67,7 +68,7 @@ lava-dl: $(VENV)/.lava-dl
 
 # What trains with slayer: torch 2.3 and CUDA. No test needs it; each can be pointed at it.
 $(VENV)/.lava-dl-full: $(VENV)/.lava tests/export/lava_dl_full.txt
-	$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -c 'from lapilli.simulators.lava.host import environment; print(environment.find())')" $(VENV)/lava-dl-full
+	$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -c 'from lapilli.simulators.lava.host.environment import LAVA; print(LAVA.find())')" $(VENV)/lava-dl-full
 	$(BIN)/uv pip install --quiet --no-deps --python $(VENV)/lava-dl-full/bin/python -r tests/export/lava_dl_full.txt
 	@touch $@
 
@@ -84,6 +85,9 @@ c-check: $(VENV)/.installed
 
 embedded: $(VENV)/.installed
 	$(BIN)/python -m lapilli.deploy.surveys.embedded model/checkpoints/digits_spikformer.safetensors model/checkpoints/digits_spike_driven.safetensors $(ARGS)
+
+nengo-loihi: $(VENV)/.lava
+	$(BIN)/python -m pytest -m "slow or not slow" tests/simulators/test_nengo_loihi.py tests/end_to_end/test_nengo_loihi.py $(ARGS)
 
 fuzz: $(VENV)/.installed
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)

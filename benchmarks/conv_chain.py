@@ -20,8 +20,8 @@ from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import TensorType
-from lapilli.simulators.lava.host import environment
 from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.environment import LAVA
 
 SIDE, VTH = 8, 60
 PEER = Path(__file__).with_name("stock_chain.py")
@@ -42,7 +42,7 @@ def chain(weights: list[IntArray], steps: int) -> Graph:
 
 def stock(folder: Path) -> tuple[float, IntArray]:
     """Seconds for each step, and spikes (T, C, H, W)."""
-    command = [str(environment.find()), str(PEER), str(folder), str(VTH)]
+    command = [str(LAVA.find()), str(PEER), str(folder), str(VTH)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1]), np.load(folder / "spikes.npy")
 

@@ -23,8 +23,8 @@ from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import TensorType
-from lapilli.simulators.lava.host import environment
 from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.environment import LAVA
 
 WIDTH, T, VTH, WEIGHT = 8, 40, 60, 80
 SIZES = (4, 8, 16, 32, 64, 128)
@@ -48,7 +48,7 @@ def chain(weights: IntArray) -> Graph:
 
 def peer(folder: Path) -> tuple[Cost, IntArray]:
     """Lava's own chain, and its spikes (T, n)."""
-    command = [str(environment.find()), str(PEER), str(folder), str(VTH)]
+    command = [str(LAVA.find()), str(PEER), str(folder), str(VTH)]
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     whole = time.perf_counter() - began

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from lapilli.costs.report import CostReport
     from lapilli.deploy.report.layers import QuantizationReport
+    from lapilli.export.c.writer import Written
     from lapilli.export.nir.check.check import Finding
     from lapilli.model.fit import Epoch, Options, Split
     from lapilli.quantize.finetuning import FineTuned
@@ -178,6 +179,46 @@ def export_net(network: Network, path: str | Path) -> None:
     from lapilli.export.net.writer import save_net
 
     save_net(network, Path(path))
+
+
+def export_c(
+    network: Network,
+    folder: str | Path,
+    *,
+    name: str = "network",
+    golden: str | Path | None = None,
+    flash: int | None = None,
+    ram: int | None = None,
+    step_ram: int | None = None,
+) -> Written:
+    """Write a folder of portable C99, with golden vectors and a program that compares them.
+
+    Args:
+        network: to be written.
+        folder: a new one, or one without files.
+        name: with which its files and functions begin.
+        golden: the `golden.npz` to compare with; None for two random samples.
+        flash: most bytes of constants.
+        ram: most bytes of RAM of a whole sample.
+        step_ram: most bytes of RAM of one step per call.
+
+    Returns:
+        The files, bytes of memory, and how many values the program compares.
+
+    Raises:
+        InputError: a name that C does not take.
+        UnsupportedError: it needs more memory than that, and where; or numbers beyond 32 bits.
+        FormatError: no golden file of this network.
+        OutputError: the folder cannot be written, or has files in it.
+    """
+    from lapilli.deploy.comparison.vectors import vectors_of
+    from lapilli.export.c.sources import sources
+    from lapilli.export.c.writer import Limits, check_limits, save_c
+
+    limits = Limits(flash=flash, sample=ram, step=step_ram)
+    check_limits(sources(network.graph, name), limits)  # before minutes on the reference
+    vectors = vectors_of(network, None if golden is None else Path(golden))
+    return save_c(network, Path(folder), vectors, name=name, limits=limits)
 
 
 def import_nir(path: str | Path, **stated: Any) -> Network:

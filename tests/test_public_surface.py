@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 NAMES = {
     "Graph", "LapilliError", "Network", "Recording", "Report", "check_nir", "compare", "cost",
-    "export_net", "export_nir", "export_onnx", "finetune", "import_nir", "inspect", "load",
-    "quantization_report", "quantize_model", "run", "save",
+    "export_c", "export_net", "export_nir", "export_onnx", "finetune", "import_nir", "inspect",
+    "load", "quantization_report", "quantize_model", "run", "save",
 }  # fmt: skip
 
 
@@ -120,6 +120,21 @@ def test_files_in_and_out(spikformer: Quantized, tmp_path: Path) -> None:
         lp.export_nir(spikformer.network, tmp_path / "x.nir", flavour="sweet")
     with pytest.raises(lp.LapilliError):
         lp.load(str(tmp_path / "absent.lapilli"))
+
+
+def test_a_folder_of_c(spikformer: Quantized, tmp_path: Path) -> None:
+    written = lp.export_c(spikformer.network, str(tmp_path / "c"), name="digits")
+    assert {p.name for p in (tmp_path / "c").iterdir()} == set(written.files)
+    assert "digits.c" in written.files
+    assert written.flash < 90_000
+    assert written.sample < 24_000 < written.step < 72_000
+    again = lp.export_c(spikformer.network, tmp_path / "d", name="digits", ram=written.sample)
+    assert again == written
+    with pytest.raises(lp.LapilliError, match="the limit is 10,000"):
+        lp.export_c(spikformer.network, tmp_path / "e", ram=10_000)
+    with pytest.raises(lp.LapilliError, match="is no golden"):
+        lp.export_c(spikformer.network, tmp_path / "e", golden=tmp_path / "c" / "golden.h")
+    assert not (tmp_path / "e").exists()
 
 
 def test_the_recording_is_what_the_file_answers(spikformer: Quantized, test_split: Split) -> None:

@@ -113,7 +113,9 @@ def demo(
 
 @app.command()
 def doctor(
-    repair: Annotated[bool, typer.Option("--fix", help="Build Lava's environment.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--fix", help="Build the environments of Lava and nengo-loihi.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what is installed, missing or broken, and the command that mends it.

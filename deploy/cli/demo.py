@@ -25,7 +25,7 @@ from lapilli.export.onnx.writer import save_onnx
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import Note
-from lapilli.simulators.lava.host import environment
+from lapilli.simulators.lava.host.environment import LAVA
 from lapilli.simulators.reference import Reference
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "model" / "checkpoints"
@@ -76,7 +76,7 @@ def demo(
         SimulatorUnavailableError: no environment for Lava.
     """
     if lava:
-        environment.find()  # now, not after a minute of other work
+        LAVA.find()  # now, not after a minute of other work
     out.mkdir(parents=True, exist_ok=True)
     training, test = training_images(DIGITS), held_out_images(DIGITS)
     picture = out / "digit.png"

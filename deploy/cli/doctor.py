@@ -9,8 +9,12 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from lapilli.ir.errors import SimulatorUnavailableError
+
+if TYPE_CHECKING:
+    from lapilli.simulators.environments import Environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +62,13 @@ _PACKAGES = (
     ("distributed", "distributed", "validate on several processes or machines", "cluster"),
     ("pymetis", "pymetis", "putting cores onto chips", "cores"),
     ("scipy", "scipy", "balancing delays for Lava", "lava"),
-    ("uv", "uv", "building Lava's environment", "lava"),
+    ("uv", "uv", "building the environments of Lava and nengo-loihi", "lava"),
 )
-_LAVA = "Intel's Loihi simulator"
 _FIX = "lapilli doctor --fix"
 
 
 def examine() -> list[Prerequisite]:
-    """Look at every package, and let Lava's interpreter import Lava (seconds)."""
+    """Look at every package, and let each environment import what it is for (seconds)."""
     findings = [Prerequisite("python", "lapilli itself", platform.python_version())]
     for package, module, gives, extra in _PACKAGES:
         found = importlib.util.find_spec(module) is not None
@@ -73,7 +76,7 @@ def examine() -> list[Prerequisite]:
         remedy = "" if found else f"pip install 'lapilli[{extra}]'"
         findings.append(Prerequisite(package, gives, version, remedy))
     findings.append(_c())
-    findings.append(_lava())
+    findings += [_environment(environment, gives) for environment, gives in _environments()]
     return findings
 
 
@@ -90,29 +93,39 @@ def _c() -> Prerequisite:
     return Prerequisite("C compiler", gives, found)
 
 
-def _lava() -> Prerequisite:
-    from lapilli.simulators.lava.host import environment
+def _environments() -> tuple[tuple[Environment, str], ...]:
+    """What is built apart, and what works with it."""
+    from lapilli.simulators.lava.host.environment import LAVA
+    from lapilli.simulators.nengo_loihi.environment import LICENCES, NENGO_LOIHI
 
-    named = environment.VARIABLE in os.environ
-    remedy = f"unset {environment.VARIABLE}, then {_FIX}" if named else _FIX
+    return (
+        (LAVA, "Intel's Loihi simulator"),
+        (NENGO_LOIHI, f"the nengo-loihi simulator; {LICENCES}"),
+    )
+
+
+def _environment(environment: Environment, gives: str) -> Prerequisite:
+    what = environment.what.lower()
+    named = environment.variable in os.environ
+    remedy = f"unset {environment.variable}, then {_FIX}" if named else _FIX
     try:
         python = environment.find()
     except SimulatorUnavailableError as error:
-        return Prerequisite("lava", _LAVA, None, remedy, named, str(error) if named else "")
+        return Prerequisite(what, gives, None, remedy, named, str(error) if named else "")
     if fault := environment.fault(python):
-        return Prerequisite("lava", _LAVA, str(python), remedy, broken=True, fault=fault)
-    return Prerequisite("lava", _LAVA, str(python))
+        return Prerequisite(what, gives, str(python), remedy, broken=True, fault=fault)
+    return Prerequisite(what, gives, str(python))
 
 
 def fix(progress: Callable[[str], None]) -> None:
-    """Build the one thing that no package manager brings: Lava's environment.
+    """Build what no package manager brings: the environments of Lava and of nengo-loihi.
 
     Raises:
-        SimulatorUnavailableError: no uv, or no Python 3.10 to build it with.
+        SimulatorUnavailableError: no uv, or no Python 3.10 to build them with.
     """
-    from lapilli.simulators.lava.host import environment
-
-    environment.build(progress)
+    for environment, gives in _environments():
+        progress(f"{environment.what}: {gives}")
+        environment.build(progress)
 
 
 def missing(module: str | None) -> str | None:

@@ -24,6 +24,7 @@ _CLASSES = {
     "c": "lapilli.simulators.c:PortableC",
     "lava": "lapilli.simulators.lava.host.adapter:Lava",
     "lava-stock": "lapilli.simulators.lava.host.stock:StockLava",
+    "nengo-loihi": "lapilli.simulators.nengo_loihi.simulator:NengoLoihi",
     "nir": "lapilli.simulators.nir.nirtorch:Nir",
     "onnx": "lapilli.simulators.onnx:Onnx",
     "nirtorch": "lapilli.simulators.nir.nirtorch:NirTorch",
@@ -77,6 +78,8 @@ def target(
     options: dict[str, Any] = {}
     if name.startswith("lava"):
         options = {"progress": progress, "run_config": run_config}
+    elif name == "nengo-loihi":
+        options = {"progress": progress}
     made: Simulator = getattr(importlib.import_module(place), attribute)(**options)
     return made
 

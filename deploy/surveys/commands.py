@@ -69,7 +69,7 @@ standard output for `export` (one format at a time) and for `import`.
     lapilli export net.lapilli --net net.net        # lava-dl's netx, for chains of layers: docs/net.md
     lapilli golden net.lapilli -o golden            # vectors that any runtime can be held to: docs/golden.md
     lapilli conformance mine.py:Mine                # hold your own simulator to the suite; then --simulator mine.py:Mine
-    lapilli doctor --fix                            # build Lava's environment
+    lapilli doctor --fix                            # build the environments of Lava and nengo-loihi
 """  # noqa: E501 (a page)
 
 

@@ -21,7 +21,7 @@ from lapilli.simulators.conformance import check
 from lapilli.simulators.conformance.random_graphs import random_case
 
 ENOUGH, MOST_TRIED = 1000, 8
-SLOW = {"lava": 50, "lava-stock": 10}  # a process of its own for each graph, twice
+SLOW = {"lava": 50, "lava-stock": 10, "nengo-loihi": 50}  # a process for each graph, twice
 
 
 @dataclass(frozen=True, slots=True)

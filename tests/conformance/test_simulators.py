@@ -25,6 +25,7 @@ from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.fast import Fast
 from lapilli.simulators.lava.host.adapter import Lava
 from lapilli.simulators.lava.host.stock import StockLava
+from lapilli.simulators.nengo_loihi.simulator import NengoLoihi
 from lapilli.simulators.nir.nirtorch import Nir, NirTorch
 from lapilli.simulators.nir.norse import Norse
 from lapilli.simulators.nir.snntorch import SnnTorch
@@ -104,7 +105,8 @@ def test_readers_of_nir_are_exact_or_decline(simulator: Simulator, case: Case) -
 
 
 def test_every_simulator_of_the_table_is_held_to_the_suite() -> None:
-    elsewhere = {Lava().name, StockLava().name}  # tests/simulators/test_lava.py, test_lava_stock.py
+    # tests/simulators/test_lava.py, test_lava_stock.py, test_nengo_loihi.py
+    elsewhere = {Lava().name, StockLava().name, NengoLoihi().name}
     here = {simulator.name for simulator in (*SIMULATORS, *NIR_READERS)}
     missing = set(NAMES) - here - elsewhere
     assert not missing, f"name it in SIMULATORS above, to run it on every case: {missing}"

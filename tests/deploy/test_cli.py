@@ -260,7 +260,7 @@ def test_doctor_lists_everything(folder: Path) -> None:
     importers = {"nirtorch", "snntorch", "spikingjelly", "norse"}
     files = {"nir", "h5py", "onnx", "onnxruntime", "pyarrow"}
     packages = {"torch", "scikit-learn", "scipy", "uv", "numba", "distributed", *files, *importers}
-    assert names == {"python", "C compiler", "lava", *packages}
+    assert names == {"python", "C compiler", "lava", "nengo-loihi", *packages}
     assert done.returncode == int(any(f["broken"] for f in told["findings"]))
     assert all(f["remedy"] for f in told["findings"] if f["broken"] or f["version"] is None)
 
@@ -284,12 +284,12 @@ def test_doctor_tells_a_lava_that_does_not_run_from_one_that_is_not_there(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     done = lapilli("doctor", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    lava = json.loads(done.stdout)["findings"][-1]
-    assert (lava["version"], lava["remedy"], lava["broken"]) == (
-        None,
-        "lapilli doctor --fix",
-        False,
-    )
+    found = json.loads(done.stdout)["findings"][-2:]
+    assert [f["what"] for f in found] == ["lava", "nengo-loihi"]
+    for each in found:
+        told = (each["version"], each["remedy"], each["broken"])
+        assert told == (None, "lapilli doctor --fix", False)
+    assert "nengo 3.2.0 is free for non-commercial use" in found[1]["gives"]
 
 
 BAD_INPUT = (

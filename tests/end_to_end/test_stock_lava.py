@@ -31,10 +31,10 @@ from lapilli.model.families.table import Config  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 from lapilli.simulators.lava.host.stock import StockExecutable, StockLava  # noqa: E402
 from lapilli.simulators.lava.host.supervisor import Limits  # noqa: E402
-from lapilli.simulators.lava.stock.currents import currents  # noqa: E402
 from lapilli.simulators.lava.stock.mapping import to_stock  # noqa: E402
 from lapilli.simulators.lava.stock.network import MOST_DELAY  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
+from lapilli.simulators.stock.currents import currents  # noqa: E402
 
 if TYPE_CHECKING:
     from lapilli.model.digits import Split

@@ -39,6 +39,7 @@ _FILE = (
 _QUANTIZE = "tests/quantize/test_neurons.py tests/quantize/test_thresholds.py tests/quantize/test_quantize.py"
 _REPLAY, _HEALTH = "tests/quantize/test_replay.py", "tests/quantize/test_health.py"
 _LAVA = "tests/simulators/test_lava.py"
+_NENGO = "tests/simulators/test_nengo_loihi.py"
 _FINETUNING = "tests/quantize/test_finetuning.py"
 _VALIDATE = "tests/deploy/test_validate.py"
 _FAST = "tests/simulators/test_fast.py"
@@ -281,6 +282,23 @@ MUTANTS = (
     Mutant("deploy/cli/validation_worker.py", "if odd:", "if False:", "tests/deploy/test_validate_cluster.py"),
     Mutant("deploy/cli/validation_job.py", '"model": identity,', '"model": None,', "tests/deploy/test_validate_command.py"),
     Mutant("deploy/cli/remaining.py", "* (self.total - self.done)", "* self.total", _VALIDATE),
+    # ---- nengo-loihi ----
+    Mutant("simulators/nengo_loihi/compartments.py", "+ TIE + 1", "+ TIE", _NENGO),
+    Mutant("simulators/nengo_loihi/compartments.py", "both % TIE, both // TIE", "0, both // TIE", _NENGO),
+    Mutant("simulators/nengo_loihi/compartments.py", "decay_u, decay_v, vmin = op.du - 1, op.dv, -STATE.largest", "decay_u, decay_v, vmin = op.du, op.dv, -STATE.largest", _NENGO),
+    Mutant("simulators/nengo_loihi/mapping.py", "-factors[-1]] if values.lo < 0", "factors[-1]] if values.lo < 0", _NENGO),
+    Mutant("simulators/nengo_loihi/mapping.py", "levels[at] < levels[name] - 1:", "levels[at] < levels[name] - 2:", _NENGO),
+    Mutant("simulators/nengo_loihi/mapping.py", "if not INPUT.holds(added):", "if False:", _NENGO),
+    Mutant("simulators/nengo_loihi/mapping.py", "added |= IntRange(int(rest.min()), int(rest.max()))", "pass", _NENGO),
+    Mutant("simulators/nengo_loihi/files.py", "t + 1 + each.late", "t + 1", _NENGO),
+    Mutant("simulators/nengo_loihi/blocks.py", "used > LIMITS[\"output axons\"]", "used > 10 * LIMITS[\"output axons\"]", _NENGO),
+    Mutant("simulators/nengo_loihi/worker.py", "strict = True", "strict = False", _NENGO),
+    Mutant("simulators/nengo_loihi/worker.py", "refract_delay[:] = 1", "refract_delay[:] = 2", _NENGO),
+    Mutant("simulators/nengo_loihi/worker.py", 'int(arrays["vmin"][start])', "-MOST_POTENTIAL", _NENGO),
+    Mutant("simulators/nengo_loihi/worker.py", "    validate_model(model)\n", "", _NENGO),
+    Mutant("simulators/nengo_loihi/worker.py", "outside = (step - 1 < first)", "outside = (step - 1 < 0)", _NENGO),
+    Mutant("simulators/nengo_loihi/simulator.py", "if found != VERSIONS:", "if False:", _NENGO),
+    Mutant("simulators/nengo_loihi/simulator.py", "                    worker.kill()\n", "", _NENGO),
     # ---- costs ----
     Mutant("costs/counting.py", "(outputs // op.groups)", "outputs", _COUNTS),
     Mutant("costs/counting.py", "heights = (x != 0).astype(np.int64) if op.graded else np.abs(x)", "heights = (x != 0).astype(np.int64)", _COUNTS),

@@ -61,7 +61,7 @@ def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
 def test_doctor_says_which_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "my-cc")
     monkeypatch.setattr(shutil, "which", lambda name: f"/opt/{name}")
-    monkeypatch.setattr("lapilli.deploy.cli.doctor._lava", lambda: examine)
+    monkeypatch.setattr("lapilli.deploy.cli.doctor._environments", tuple)
     found = next(f for f in examine() if getattr(f, "what", "") == "C compiler")
     assert found.version == "/opt/my-cc"
     monkeypatch.setattr(shutil, "which", lambda name: None)

@@ -19,11 +19,11 @@ from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import CASES, Case, attention_block, check
 from lapilli.simulators.conformance.general_cases import GENERAL
 from lapilli.simulators.lava.host.stock import StockExecutable, StockLava
-from lapilli.simulators.lava.stock.axons import _digits
-from lapilli.simulators.lava.stock.currents import currents
 from lapilli.simulators.lava.stock.mapping import to_stock
 from lapilli.simulators.lava.stock.network import MOST_DELAY, StockNetwork
 from lapilli.simulators.reference import Reference
+from lapilli.simulators.stock.currents import currents
+from lapilli.simulators.stock.digits import digits
 
 STOCK = StockLava()
 _NO_NEURON = "no neuron"
@@ -90,7 +90,7 @@ def test_currents_are_those_of_the_reference() -> None:
 @given(st.lists(st.integers(-(1 << 18), 1 << 18), min_size=1, max_size=20).filter(any))
 def test_axons_say_every_weight(weights: list[int]) -> None:
     given_ = np.array(weights)
-    axons = _digits(given_)
+    axons = digits(given_)
     assert np.array_equal(sum(d << e for d, e in axons), given_)
     assert all(d.min() >= -128 and d.max() <= 127 and 0 <= e <= 8 for d, e in axons)
     assert len(axons) == 1 or max(map(abs, weights)) >= 128

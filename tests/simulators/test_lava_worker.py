@@ -19,9 +19,10 @@ import pytest
 
 import lapilli
 from lapilli.ir.errors import SimulatorFailedError, SimulatorUnavailableError
+from lapilli.simulators import environments
 from lapilli.simulators.conformance import attention_block
-from lapilli.simulators.lava.host import environment
 from lapilli.simulators.lava.host.adapter import Lava
+from lapilli.simulators.lava.host.environment import LAVA
 from lapilli.simulators.lava.host.stock import StockLava
 from lapilli.simulators.lava.host.supervisor import Limits
 from lapilli.simulators.lava.shared import segments, source
@@ -217,46 +218,47 @@ def test_an_interpreter_without_lava(scratch: Path) -> None:
 def test_no_such_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SimulatorUnavailableError, match="does not exist"):
         Lava(python=tmp_path / "none").compile(GRAPH)
-    monkeypatch.setenv(environment.VARIABLE, str(tmp_path / "none"))
-    with pytest.raises(SimulatorUnavailableError, match=environment.VARIABLE):
+    monkeypatch.setenv(LAVA.variable, str(tmp_path / "none"))
+    with pytest.raises(SimulatorUnavailableError, match=LAVA.variable):
         Lava().compile(GRAPH)
 
 
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv(environment.VARIABLE, raising=False)
-    monkeypatch.setattr(environment, "cache", lambda: tmp_path / "cache")
+    monkeypatch.delenv(LAVA.variable, raising=False)
+    monkeypatch.setattr(environments, "cache", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
 def test_no_environment_names_the_remedy(empty_cache: Path) -> None:
     with pytest.raises(SimulatorUnavailableError, match="lapilli doctor --fix"):
-        environment.find()
+        LAVA.find()
 
 
 def test_an_environment_that_has_lava_runs_it(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda _: "0.10.0")
-    assert environment.find() == Path(sys.executable)
+    assert LAVA.find() == Path(sys.executable)
 
 
 def test_a_broken_environment_is_built_again(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = environment.default() / "bin"
+    broken = LAVA.default() / "bin"
     broken.mkdir(parents=True)
     fake(broken, "exit 1")
 
-    def pretend(command: list[Path | str]) -> None:
+    def pretend(command: list[Path | str]) -> subprocess.CompletedProcess[str]:
         if command[1] == "venv":
             python = Path(command[-1]) / "bin"
             python.mkdir(parents=True)
             fake(python, "echo 0.10.0")
+        return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(environment, "_base_python", lambda _: Path("python3.10"))
-    monkeypatch.setattr(environment, "_call", pretend)
-    assert environment.build() == broken / "python"
+    monkeypatch.setattr(environments.Environment, "_base_python", lambda *_: Path("python3.10"))
+    monkeypatch.setattr(environments, "call", pretend)
+    assert LAVA.build() == broken / "python"
     assert "0.10.0" in (broken / "python").read_text()
     assert [p.name for p in empty_cache.iterdir()] == ["lava-0.10.0"]
 
@@ -264,15 +266,15 @@ def test_a_broken_environment_is_built_again(
 def test_no_python_3_10_names_the_remedy(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment, "_candidates", lambda _: iter([Path(sys.executable)]))
+    monkeypatch.setattr(environments, "candidates", lambda *_: iter([Path(sys.executable)]))
     with pytest.raises(SimulatorUnavailableError, match=r"uv python install 3\.10"):
-        environment.build()
+        LAVA.build()
 
 
 def test_no_uv_names_the_remedy(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uv", None)
     with pytest.raises(SimulatorUnavailableError, match=r"pip install 'lapilli\[lava\]'"):
-        environment.build()
+        LAVA.build()
 
 
 def test_an_interrupted_build_leaves_nothing(
@@ -281,10 +283,10 @@ def test_an_interrupted_build_leaves_nothing(
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(environment, "_base_python", lambda _: Path("python3.10"))
-    monkeypatch.setattr(environment, "_call", interrupt)
+    monkeypatch.setattr(environments.Environment, "_base_python", lambda *_: Path("python3.10"))
+    monkeypatch.setattr(environments, "call", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        environment.build()
+        LAVA.build()
     assert list(empty_cache.iterdir()) == []
 
 

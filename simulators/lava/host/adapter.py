@@ -17,8 +17,9 @@ from lapilli.ir.passes.delays import balance_delays
 from lapilli.ir.recording import Recording
 from lapilli.ir.semantics import after_reset, decay
 from lapilli.ir.tensor import IntArray
+from lapilli.simulators.inputs import check_inputs
 from lapilli.simulators.lava.host import supervisor
-from lapilli.simulators.lava.host.plan import RunFiles, check_inputs, shared_bytes
+from lapilli.simulators.lava.host.plan import RunFiles, shared_bytes
 from lapilli.simulators.lava.host.supervisor import Limits, Progress
 from lapilli.simulators.lava.shared import segments
 from lapilli.simulators.lava.shared.job import STATE, Job, Watch, save_job

@@ -9,19 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lapilli.ir import ops
 from lapilli.ir.errors import SimulatorFailedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.recording import Recording
-from lapilli.ir.semantics import evaluate
 from lapilli.ir.tensor import IntArray
+from lapilli.simulators.inputs import check_inputs
 from lapilli.simulators.lava.host import supervisor
-from lapilli.simulators.lava.host.plan import check_inputs
 from lapilli.simulators.lava.host.supervisor import Done, Limits, Progress
 from lapilli.simulators.lava.shared import segments
 from lapilli.simulators.lava.shared.run_config import SIMULATED, located
 from lapilli.simulators.lava.stock import files, mapping
 from lapilli.simulators.lava.stock.network import StockNetwork, StockSize
+from lapilli.simulators.stock.behind import behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,28 +116,6 @@ def _spikes(network: StockNetwork, folder: Path) -> dict[str, IntArray]:
             flat[:, here] = spikes[:, place.position[here]]
         found[name] = flat.reshape(rows // T, T, *shape).swapaxes(0, 1)
     return found
-
-
-def behind(
-    graph: Graph, known: Mapping[str, IntArray], wanted: tuple[str, ...]
-) -> dict[str, IntArray]:
-    """Values (T, B, *shape) of nodes that are linear in spikes and inputs: a read-out, mostly."""
-    needed = graph.ancestors(wanted, stop=lambda node: isinstance(node.op, ops.Neuron))
-    values = dict(known)
-    for node in graph.nodes:
-        if node.name not in needed or node.name in values:
-            continue
-        operands = [values[i] for i in node.inputs]
-        match node.op:
-            case ops.Readout():
-                values[node.name] = operands[0].cumsum(axis=0)
-            case ops.Input() | ops.Neuron() | ops.GeneralNeuron() | ops.Membrane():
-                raise TypeError(f"{node.name} is not linear in spikes and inputs")
-            case op:
-                T, B = operands[0].shape[:2]
-                made = evaluate(op, tuple(x.reshape(T * B, *x.shape[2:]) for x in operands))
-                values[node.name] = made.reshape(T, B, *made.shape[1:])
-    return {name: values[name] for name in wanted}
 
 
 def shared_bytes(network: StockNetwork) -> int:

@@ -19,7 +19,8 @@ from typing import Any
 
 from lapilli.ir.errors import InputError, SimulatorFailedError, SimulatorUnavailableError
 from lapilli.ir.version import __version__
-from lapilli.simulators.lava.host import environment
+from lapilli.simulators.environments import cache
+from lapilli.simulators.lava.host.environment import LAVA
 from lapilli.simulators.lava.shared import segments, source
 from lapilli.simulators.lava.shared.job import LAVA_VERSION
 
@@ -101,7 +102,7 @@ def ready(python: Path | None, limits: Limits, progress: Progress | None) -> Cal
     Raises:
         SimulatorUnavailableError: there is no such environment; says what to do.
     """
-    worker = Worker(environment.find(python), *source.copy_into(environment.cache()))
+    worker = Worker(LAVA.find(python), *source.copy_into(cache()))
     return lambda folder: run(worker, folder, limits, progress)
 
 

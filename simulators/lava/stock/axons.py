@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lapilli.ir.bounds import trailing_zeros
 from lapilli.ir.tensor import IntArray
-from lapilli.ir.types import IntRange
-from lapilli.simulators.lava.stock.currents import LinearCurrent
 from lapilli.simulators.lava.stock.network import Axon, Positions
+from lapilli.simulators.stock.currents import LinearCurrent
+from lapilli.simulators.stock.digits import digits
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-_BITS = 8  # of a signed weight; an exponent of 7 and the factor of mixed signs reach 8 further
-_DIGITS = IntRange(-(1 << (_BITS - 1)), (1 << (_BITS - 1)) - 1)
 # Lava's delays cost a pass over all synapses for each step up to the longest: short ones apart.
 _GROUPS = (0, 3, 15)
 
@@ -77,27 +74,9 @@ class _Bundle:
         from scipy.sparse import csr_array
 
         row, column, weight, late = (np.concatenate(p) for p in zip(*self.parts, strict=True))
-        for digits, exponent in _digits(weight):
-            used = digits != 0
+        for digit, exponent in digits(weight):
+            used = digit != 0
             if used.any():
                 at = row[used], column[used]
-                weights = csr_array((2 * digits[used], at), shape=shape)
+                weights = csr_array((2 * digit[used], at), shape=shape)
                 yield weights, csr_array((late[used], at), shape=shape), exponent - 1
-
-
-def _digits(weights: IntArray) -> list[tuple[IntArray, int]]:
-    """Weights as a sum of signed digits of 8 bits, each with an exponent.
-
-    A digit d is stored as 2 d: mixed signs leave even numbers, and the exponent takes it back.
-    What eight bits and a common power of two cannot say takes more axons, of unit 256.
-    """
-    shift = min(_BITS, trailing_zeros(int(np.bitwise_or.reduce(np.abs(weights)))))
-    if all(int(w) >> shift in _DIGITS for w in (weights.min(), weights.max())):
-        return [(weights >> shift, shift)]
-    low = ((weights - _DIGITS.lo) & ((1 << _BITS) - 1)) + _DIGITS.lo
-    digits, rest = [(low, 0)], (weights - low) >> _BITS
-    while rest.any():
-        part = rest.clip(_DIGITS.lo, _DIGITS.hi)
-        digits.append((part, _BITS))
-        rest = rest - part
-    return digits

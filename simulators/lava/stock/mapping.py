@@ -23,7 +23,6 @@ from lapilli.ir.passes.binary.thresholds import OR
 from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import BINARY, IntRange, Kind, TensorType
 from lapilli.simulators.lava.stock.axons import axons
-from lapilli.simulators.lava.stock.currents import LinearCurrent, currents
 from lapilli.simulators.lava.stock.network import MOST_DELAY, StockNetwork
 from lapilli.simulators.lava.stock.populations import gathered, input_place
 from lapilli.simulators.lava.stock.registers import (
@@ -33,6 +32,8 @@ from lapilli.simulators.lava.stock.registers import (
     thresholds,
     unsupported,
 )
+from lapilli.simulators.stock.behind import last_neurons
+from lapilli.simulators.stock.currents import LinearCurrent, currents
 
 NAME = "lava-stock"
 _ONE = "(constant)"  # a neuron that its bias makes fire at every step
@@ -49,13 +50,7 @@ def to_stock(graph: Graph, max_neurons: int) -> StockNetwork:
     if not binary.neurons:
         nothing = Unsupported("the whole", "no neuron: nothing of it would run on Lava")
         raise UnsupportedError(NAME, (nothing,))
-    return _Mapping(binary, graph, _needed_by_host(binary, graph.recorded)).network()
-
-
-def _needed_by_host(graph: Graph, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """The neurons nearest to what is wanted: the rest of the way is linear, and the host's."""
-    needed = graph.ancestors(wanted, stop=lambda node: isinstance(node.op, ops.Neuron))
-    return tuple(name for name in graph.neurons if name in needed)
+    return _Mapping(binary, graph, last_neurons(binary, graph.recorded)).network()
 
 
 class _Mapping:
