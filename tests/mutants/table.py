@@ -63,13 +63,13 @@ MUTANTS = (
     Mutant("ir/semantics.py", "reached = [inputs[0] >= threshold", "reached = [inputs[0] > threshold", _CONFORMANCE),
     Mutant("ir/semantics.py", "return view[:, :, ::sh, ::sw]", "return view[:, :, ::sw, ::sh]", _CONFORMANCE),
     Mutant("ir/semantics.py", "(ph, pw), (sh, sw) = padding, stride", "(pw, ph), (sh, sw) = padding, stride", _CONFORMANCE),
-    Mutant("ir/semantics.py", "v = np.maximum(v, 0)", "v = v", _CONFORMANCE),
+    Mutant("ir/semantics.py", "v = np.maximum(v, op.floor)", "v = np.maximum(v, 0)", _CONFORMANCE),
     Mutant("ir/semantics.py", "left = v - spikes * at_step(op.reset_by, t)", "left = v - np.sign(spikes) * at_step(op.reset_by, t)", _CONFORMANCE),
     Mutant("ir/semantics.py", "each[t if len(each) > 1 else 0]", "each[0]", _CONFORMANCE),
     Mutant("ir/semantics.py", "seen[: op.taps.shape[1] - 1], t + 1", "(), t + 1", _CONFORMANCE),
     # ---- ir: what is proved ----
     Mutant("ir/bounds.py", "IntRange(-levels * by.hi, -by.lo)", "IntRange(-by.hi, -by.lo)", "tests/ir/test_general_neuron.py"),
-    Mutant("ir/bounds.py", "h = IntRange(max(0, h.lo), max(0, h.hi))", "pass", "tests/ir/test_general_neuron.py"),
+    Mutant("ir/bounds.py", "h = IntRange(max(op.floor, h.lo), max(op.floor, h.hi))", "pass", "tests/ir/test_general_neuron.py"),
     Mutant("ir/infer.py", "return TensorType(shape, _product(a, b).times(a.shape[-1]), _summed(a, b))", "return TensorType(shape, _product(a, b), _summed(a, b))", _TYPES),
     Mutant("ir/infer.py", "return TensorType(a.shape, a.range + b.range, _summed(a, b))", "return TensorType(a.shape, a.range | b.range, _summed(a, b))", _TYPES),
     Mutant("ir/infer.py", "return TensorType(x.shape, IntRange(0, levels), kind)", "return TensorType(x.shape, IntRange(0, 1), kind)", _TYPES),
@@ -163,6 +163,8 @@ MUTANTS = (
     Mutant("export/onnx/neuron.py", 'step.add("Not", fired)', "fired", _ONNX),
     Mutant("simulators/lava/shared/traces.py", "return current << self.shift", "return current", _LAVA),
     Mutant("simulators/lava/host/adapter.py", "rounds = -(-samples // lanes)", "rounds = samples // lanes", _LAVA),
+    # ---- net in ----
+    Mutant("export/net/saturation.py", "floor=-STATE.largest", "floor=-2 * STATE.largest", "tests/export/test_net_saturation.py"),
     # ---- nir out: delays; nir in ----
     Mutant("export/nir/write/extras.py", "np.where(taps.any(axis=0), taps.argmax(axis=0), T)", "taps.argmax(axis=0)", "tests/export/test_nir_delays.py -k comes_back"),
     Mutant("export/nir/write/extras.py", "silent = neuron.reset is ops.Reset.NONE or", "silent = True or", "tests/export/test_nir_delays.py"),
@@ -298,7 +300,7 @@ MUTANTS = (
     Mutant("costs/counting.py", "there = (taps != 0) & (behind >= 0)", "there = (taps != 0) | (behind >= 0)", _COUNTS),
     Mutant("simulators/event_delivery.py", "terms += tap != 0", "terms += 1", _COUNTS),
     Mutant("export/c/general.py", 'terms = [f"(now + t) * {each}"]', 'terms = [f"t * {each}"]', "tests/simulators/test_c.py -k constants"),
-    Mutant("export/c/general.py", '["v = v > 0 ? v : 0;"] if op.floored', '["v = v < 0 ? v : 0;"] if op.floored', "tests/simulators/test_c.py -k constants"),
+    Mutant("export/c/general.py", '[f"v = v > {low} ? v : {low};"] if op.floored', '[f"v = v < {low} ? v : {low};"] if op.floored', "tests/simulators/test_c.py -k constants"),
     Mutant("costs/traffic.py", "return Traffic(states=2 * steps * width.state)", "return Traffic(states=steps * width.state)", _COSTS),
     Mutant("costs/traffic.py", "membrane = _signed(bounds.after)", "membrane = _signed(bounds.v)", _COSTS),
     Mutant("costs/estimate.py", "if n not in dark}", "}", _COSTS),
