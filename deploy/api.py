@@ -79,7 +79,8 @@ def finetune(
 
     Args:
         model: trained in float, in evaluation mode; never changed.
-        images: training images, bytes (count, C, H, W), or (count, T, C, H, W).
+        images: training images, bytes (count, C, H, W), or (count, T, C, H, W); of another layout
+            floats, of token ids whole numbers, samples first, then time.
         labels: (count,) numbers of classes.
         training: `lapilli.model.fit.Options`; 10 epochs by default.
         held_out: `lapilli.model.fit.Split`, on which right answers of the integers are counted.

@@ -59,7 +59,7 @@ def _general_bounds(name: str, op: ops.GeneralNeuron, x: TensorType, T: int) -> 
         u = _decayed_by(u, _at(op.du, t)) + driven_range(op, x.range, t).shifted(-op.shift)
         h = h + u + _at(op.bias, t)
         if op.floored:
-            h = IntRange(max(0, h.lo), max(0, h.hi))
+            h = IntRange(max(op.floor, h.lo), max(op.floor, h.hi))
         u_all, v_all = u_all | u, v_all | h
         v = _left(op, h, t)
         after |= v

@@ -253,6 +253,8 @@ def _check_general(op: ops.GeneralNeuron, x: TensorType, T: int) -> None:
     _need(0 <= op.shift <= 32, f"shift {op.shift} leaves 0..32")
     _need(-32 <= op.fraction_bits <= 32, f"fraction_bits {op.fraction_bits} leave -32..32")
     _need(op.reset_by.range.lo >= 0, "reset_by must not be negative")
+    _need(op.floor <= 0, f"a floor of {op.floor} lies above a membrane at rest")
+    _need(op.floored or not op.floor, f"a floor of {op.floor} of a neuron that has none")
     most = max(driven_range(op, x.range, t).magnitude for t in range(T))
     _need(most < 1 << 62, "sums of weighted inputs leave 64 bits")
     proven = neuron_bounds("", op, x, T)

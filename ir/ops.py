@@ -214,18 +214,20 @@ class GeneralNeuron:
 
         u <- decay(u, du[t]) + (sum of taps[t, k] * x[t - k] over k >> shift)
         v <- decay(v, dv[t]) + u + bias[t]
-        v <- max(v, 0)                           if `floored`
+        v <- max(v, floor)                       if `floored`
         s <- number of levels l with v >= threshold[t, l]
         v <- 0 | v - s * reset_by[t] | v         where s is not 0
 
     The membrane that recordings show is the v that is compared. x before the first step is 0; the
-    shift is to the right, rounded down. Several levels fire several events in one step.
+    shift is to the right, rounded down. Several levels fire several events in one step. No floor
+    lies above 0: one below is where a register ends that holds what reaches it.
     Units: v, u, threshold, bias and reset_by count 2**-fraction_bits of a synaptic unit; the taps
     have them in.
     Shapes: taps (steps, K, ...), threshold (steps, levels, ...), the others (steps, ...), where
     ... has one element or broadcasts against the shape of x; y as x.
     Source: GLIF, Yao et al., NeurIPS 2022; KLIF, Jiang and Zhang, 2023 (`floored`); masked and
-    sliding PSN, Fang et al., NeurIPS 2023 (taps); I-LIF, Luo et al., ECCV 2024 (levels).
+    sliding PSN, Fang et al., NeurIPS 2023 (taps); I-LIF, Luo et al., ECCV 2024 (levels); the
+    membranes of lava-nc 0.10, which end at -(2**23 - 1) (`floor`).
     """
 
     taps: IntTensor
@@ -238,6 +240,7 @@ class GeneralNeuron:
     shift: int = 0
     fraction_bits: int = LOIHI_FRACTION_BITS
     floored: bool = False
+    floor: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

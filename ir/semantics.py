@@ -94,7 +94,7 @@ def _integrate_general(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fire
     u = decay(state.u, at_step(op.du, t)) + (driven >> op.shift)
     v = decay(state.v, at_step(op.dv, t)) + u + at_step(op.bias, t)
     if op.floored:
-        v = np.maximum(v, 0)
+        v = np.maximum(v, op.floor)
     spikes = np.zeros_like(v)
     for level in at_step(op.threshold, t):
         spikes += v >= level

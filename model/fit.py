@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +22,18 @@ from torch.nn import functional
 from lapilli.model.families.lif import LIF
 from lapilli.model.neurons.adapters import reset_states
 
-Prepare = Callable[[npt.NDArray[np.uint8]], Tensor]
+Prepare = Callable[[npt.NDArray[Any]], Tensor]
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of images, logits and labels: a number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Images uint8 (count, C, H, W), or frames (count, T, C, H, W), and labels int64 (count,)."""
+    """Images uint8 (count, C, H, W), or frames (count, T, C, H, W), and labels int64 (count,).
 
-    images: npt.NDArray[np.uint8]
+    What is no image stands in their place: floats, or whole numbers of tokens, samples first.
+    """
+
+    images: npt.NDArray[Any]
     labels: npt.NDArray[np.int64]
 
     def without_last(self, count: int) -> tuple[Split, Split]:

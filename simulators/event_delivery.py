@@ -191,7 +191,7 @@ class Membrane:
         tally["additions"] += int(np.count_nonzero(np.broadcast_to(now(op.bias), x.shape)))
         tally["updates"] += x.size
         if op.floored:
-            self.v[self.v < 0] = 0
+            self.v[self.v < op.floor] = op.floor
             tally["compares"] += x.size
         membrane: IntArray = self.v.copy()
         for level in now(op.threshold):

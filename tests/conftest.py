@@ -242,7 +242,8 @@ def _general(rng: np.random.Generator, T: int) -> ops.GeneralNeuron:
         reset=list(ops.Reset)[rng.integers(3)],
         reset_by=IntTensor.of(rng.integers(0, 300, (1, 1))),
         shift=int(rng.integers(3)),
-        floored=bool(rng.integers(2)),
+        floored=(floored := bool(rng.integers(2))),
+        floor=-int(rng.integers(300)) * floored,
     )
 
 

@@ -5,7 +5,7 @@ After each epoch the output is written whole, as by `train`; a run that was cut 
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,6 +83,13 @@ def finetune(
     unused: Unused = None,
     pythonpath: PythonPath = None,
     neuron: Neurons = None,
+    layout: Annotated[
+        str, typer.Option(help="Axes of its input, B samples, T time: BCHW, TBNC, BTF, ...")
+    ] = "BCHW",
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Of images, by the host: rate:T=4,seed=0; rows; ... as in quantize."),
+    ] = None,
     result: Annotated[
         str | None, typer.Option(help="Which result holds the logits: an index or a key.")
     ] = None,
@@ -122,14 +129,20 @@ def finetune(
     from lapilli.export.atomic import check_outputs, write_atomic
     from lapilli.export.native import save_network
     from lapilli.model import fit
+    from lapilli.model.capture.signature import check_layout, holds_images
     from lapilli.model.neurons.described import parse_neurons
 
     read = [Path(model), *([checkpoint] if checkpoint else [])]
     if output.suffix != ".safetensors":
         raise InputError(f"{output}: name it .safetensors, by which it is read again")
     check_outputs([output, *([network] if network else [])], read)
-    images = image_files.training_images(data, how_read(resize, crop), count)
-    training, held_out = halves(images, hold_out)
+    check_layout(layout)
+    how = how_read(resize, crop)
+    how = replace(how, numbers=not (holds_images(layout) or encoding))
+    images = image_files.training_images(data, how, count)
+    if how.numbers:
+        images = replace(images, pixels=images.pixels.astype("float32"))
+    training, held_out = halves(images, hold_out, numbers=how.numbers)
     asked = ModelOptions(
         checkpoint=checkpoint,
         key=key,
@@ -144,7 +157,7 @@ def finetune(
         unused=unused,
     )
     run = Run.of(
-        open_model(model, asked, training.images.shape[1]),
+        open_model(model, asked, 0 if how.numbers else training.images.shape[1]),
         {
             "weight_bits": weight_bits,
             "layer_bits": bits_of_layers(layer_bits or []),
@@ -154,6 +167,8 @@ def finetune(
             "target": target,
             "result": index_or_key(result) if result else None,
             "neurons": parse_neurons(neuron) if neuron else None,
+            **({"layout": layout} if layout != "BCHW" else {}),
+            **({"encoding": encoding} if encoding else {}),
         },
         images.first(min(calibration_count or len(training.images), len(training.images))),
     )
@@ -164,7 +179,7 @@ def finetune(
         if not as_json:
             typer.echo(epoch_line(epoch, epochs, len(training.images), hold_out))
 
-    how = fit.Options(
+    training_options = fit.Options(
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
@@ -173,7 +188,7 @@ def finetune(
         flip=flip,
         seed=seed,
     )
-    tuned = run.tuned(training, held_out, how, resume, write)
+    tuned = run.tuned(training, held_out, training_options, resume, write)
     if network:
         save_network(tuned.quantized.network, network)
     if as_json:

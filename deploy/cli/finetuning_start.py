@@ -9,15 +9,18 @@ from pathlib import Path
 
 from lapilli.deploy.cli.flow import Model, with_origin
 from lapilli.deploy.cli.image_set import Images
+from lapilli.ir.encoding import Encoding
 from lapilli.ir.errors import CheckpointError
 from lapilli.ir.recipe import Json
+from lapilli.model.capture.signature import holds_images
 from lapilli.model.families.table import Config, configuration
 from lapilli.model.fit import Epoch, Options, Split
 from lapilli.model.loading.checkpoint import checkpoint_bytes, load_checkpoint
+from lapilli.model.loading.preprocess import Preprocessing
 from lapilli.model.loading.strict import Module, load_strictly
 from lapilli.model.neurons.copies import copied
 from lapilli.quantize.finetuning import FineTuned, finetune
-from lapilli.quantize.options import QuantizeOptions, as_json, check_options
+from lapilli.quantize.options import QuantizeOptions, as_json, check_options, layout_of
 from lapilli.quantize.recipe import parameter_digest
 
 
@@ -44,10 +47,13 @@ class Run:
             QuantizeError: options that make no sense.
         """
         check_options(options)
-        calibration.require_pixels()
-        known = model.normalisation()
-        options["mean"], options["std"] = known.mean, known.std
-        options["classes"] = known.classes or None
+        text = options.get("encoding")
+        moves = bool(text) and Encoding.of(str(text), calibration.pixels.shape[1:]).moves
+        if moves or (not text and holds_images(layout_of(options))):
+            calibration.require_pixels()
+            known = model.normalisation()
+            options["mean"], options["std"] = known.mean, known.std
+            options["classes"] = known.classes or None
         return cls(model=model, options=options, calibration=calibration)
 
     def tuned(
@@ -105,7 +111,12 @@ class Run:
     def saved(self, module: Module, epochs: int) -> bytes:
         """Return the checkpoint as a file, after so many epochs."""
         told = {**self._told(), "epochs": epochs}
-        return checkpoint_bytes(module, self._config(), self.model.normalisation(), 0, told)
+        known = Preprocessing(
+            mean=tuple(self.options.get("mean") or ()),
+            std=tuple(self.options.get("std") or ()),
+            classes=tuple(self.options.get("classes") or ()),
+        )
+        return checkpoint_bytes(module, self._config(), known, 0, told)
 
     def _told(self) -> Mapping[str, Json]:
         """What two parts of one run have in common."""

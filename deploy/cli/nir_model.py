@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
 from lapilli.deploy.cli.flow import Model
 from lapilli.export.malformed import MalformedError
-from lapilli.export.nir.read import reader
-from lapilli.export.nir.read.dynamics import Reading, dynamics
+from lapilli.export.nir.read import nodes
+from lapilli.export.nir.read.delays import late_taps, steps_of
+from lapilli.export.nir.read.dynamics import Reading, dynamics, integration
 from lapilli.export.nir.read.grid import pair, whole
 from lapilli.export.nir.read.importer import order_of
-from lapilli.export.nir.read.reader import NirFile, NirNode, read_nir
+from lapilli.export.nir.read.nodes import NirNode
+from lapilli.export.nir.read.reader import NirFile, read_nir
 from lapilli.ir import ops
 from lapilli.ir.errors import FormatError, InputError
+from lapilli.ir.tensor import IntArray
 from lapilli.model.loading import wired
 from lapilli.model.loading.preprocess import Preprocessing
 from lapilli.model.loading.strict import Module
+from lapilli.model.neurons.general_rule import GeneralRule
 from lapilli.model.neurons.rule import NeuronRule
 
 _MOST_STEPS = 1 << 10
 _NEURONS = ("IF", "LIF", "CubaLIF")
+_MEMBRANES = ("I", "LI", "CubaLI")
 _ASK = "--arg reading=snntorch --arg dt=1e-4 --arg T=8, and --arg reset=zero where it drops that"
 
 
@@ -47,7 +53,7 @@ def nir_model(
             path, "lapilli wrote it, and it holds integers; `lapilli import` reads it"
         )
     try:
-        module = _Build(file, reading, dt, reset).module(T)
+        module = _Build(file, reading, dt, reset, T).module()
     except MalformedError as error:
         raise FormatError(path, str(error)) from error
     return Model(
@@ -83,12 +89,15 @@ class _Build:
     """The nodes of a file, as parts of a module."""
 
     def __init__(
-        self, file: NirFile, reading: Reading, dt: Fraction, reset: ops.Reset | None
+        self, file: NirFile, reading: Reading, dt: Fraction, reset: ops.Reset | None, T: int
     ) -> None:
-        self.file = file
+        self.file, self.T = file, T
         self.reading, self.dt, self.reset = reading, dt, reset
+        self.events: dict[str, int] = {}  # most of one step, of values that are sums of spikes
+        self.late: dict[str, IntArray] = {}  # currents that whoever reads them takes late
+        self.shown: set[str] = set()  # what a membrane is in
 
-    def module(self, T: int) -> Module:
+    def module(self) -> Module:
         """Return the module.
 
         Raises:
@@ -107,19 +116,80 @@ class _Build:
         for name in order:
             if name == entry:
                 continue
-            node = self.file.nodes[name]
             try:
-                made = self._made(node)
+                made, over_time = self._made(name, before[name])
             except (MalformedError, ValueError) as error:
                 raise MalformedError(f"node {name!r}: {error}") from error
             inputs = tuple(places[source] for source in before[name])
             places[name] = len(parts)
-            parts.append(wired.Part(name, made, inputs, over_time=node.type in _NEURONS))
-        return wired.Wired(parts, shape, T).eval()
+            parts.append(wired.Part(name, made, inputs, over_time=over_time))
+        return wired.Wired(parts, shape, self.T).eval()
 
-    def _made(self, node: NirNode) -> Module:
+    def _made(self, name: str, before: list[str]) -> tuple[Module, bool]:
+        """The module of a node, and whether it takes all steps at once."""
+        node = self.file.nodes[name]
+        late = self._taken_late(node, before)
+        if any(source in self.shown for source in before):
+            if node.type in (*_NEURONS, *_MEMBRANES, "Delay"):
+                raise MalformedError("takes a membrane; only the answer may read it")
+            self.shown.add(name)
+        if node.type in _NEURONS:
+            self.events[name] = 1
+            return wired.ruled(self._rule(node, late)), True
+        if node.type in _MEMBRANES:
+            self.shown.add(name)
+            found = integration(node, self.reading, self.dt, exact=False)
+            kept = (found.keeps, found.current_keeps, found.gain)
+            return wired.Integrator(*kept, self.T), True
+        if node.type == "Delay":
+            return self._delay(name, node, before)
+        self._follow(name, node, before, late)
+        return self._layer(node), False
+
+    def _taken_late(self, node: NirNode, before: list[str]) -> IntArray | None:
+        """By how many steps a node takes its current late.
+
+        Raises:
+            MalformedError: it is no neuron, or takes another current as well.
+        """
+        found = [self.late[source] for source in before if source in self.late]
+        if not found:
+            return None
+        if len(before) > 1 or node.type not in (nodes.PORT, "Delay", *_NEURONS):
+            raise MalformedError(
+                "reads a current that is delayed, which only a neuron can, and alone; delay the "
+                "spikes in front of its synapses instead"
+            )
+        return found[0]
+
+    def _follow(self, name: str, node: NirNode, before: list[str], late: IntArray | None) -> None:
+        """Note of a value how many events it has, and by how much it is late."""
+        if late is not None:
+            self.late[name] = late
+        if node.type == "SumPool2d" and all(source in self.events for source in before):
+            count = math.prod(pair(node.arrays["kernel_size"], "kernel_size"))
+            self.events[name] = count * sum(self.events[source] for source in before)
+        if node.type in (nodes.PORT, "Flatten") and all(s in self.events for s in before):
+            self.events[name] = sum(self.events[source] for source in before)
+
+    def _delay(self, name: str, node: NirNode, before: list[str]) -> tuple[Module, bool]:
+        """Neurons that hold spikes, or nothing: whoever reads a current takes it late."""
+        late = steps_of(node, self.dt, self.T)
+        if not all(source in self.events for source in before):
+            if any(self.file.nodes[source].type == "Input" for source in before):
+                raise MalformedError("delays the image, which is no spikes")
+            self.late[name] = late + sum(self.late[s] for s in before if s in self.late)
+            return wired.same(), False
+        self.events[name] = events = sum(self.events[source] for source in before)
+        if events > ops.MOST_EVENTS:
+            raise MalformedError(
+                f"delays up to {events} events of a step; {ops.MOST_EVENTS} can be"
+            )
+        return wired.ruled(wired.holding(late_taps(late, self.T), events)), True
+
+    def _layer(self, node: NirNode) -> Module:
         match node.type:
-            case "Output" | reader.PORT:
+            case "Output" | nodes.PORT:
                 return wired.same()
             case "Linear" | "Affine":
                 return wired.linear(node.arrays["weight"], node.arrays.get("bias"))
@@ -131,17 +201,15 @@ class _Build:
                 return wired.average_pool(*_windows(node))
             case "Flatten":
                 return wired.flatten(*(whole(node.field(f), f) for f in ("start_dim", "end_dim")))
-            case "IF" | "LIF" | "CubaLIF":
-                return wired.ruled(self._rule(node))
             case _:
                 raise MalformedError(
                     f"is a {node.type}; quantize takes Linear, Affine, Conv2d, SumPool2d, "
-                    f"AvgPool2d, Flatten, {', '.join(_NEURONS)}"
+                    f"AvgPool2d, Flatten, Delay, {', '.join((*_NEURONS, *_MEMBRANES))}"
                 )
 
-    def _rule(self, node: NirNode) -> NeuronRule:
+    def _rule(self, node: NirNode, late: IntArray | None) -> NeuronRule | GeneralRule:
         found = dynamics(node, self.reading, self.dt, self.reset, exact=False)
-        return NeuronRule(
+        rule = NeuronRule(
             decay=found.keeps,
             gain=found.gain,
             v_threshold=wired.thresholds(found.threshold),
@@ -151,6 +219,7 @@ class _Build:
             reset_by=found.reset_by,
             v_rest=found.rest,
         )
+        return rule if late is None else wired.later(rule, late_taps(late, self.T))
 
 
 def _windows(node: NirNode) -> list[tuple[int, int]]:

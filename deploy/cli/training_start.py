@@ -63,15 +63,15 @@ class Started:
         return checkpoint_bytes(self.module, self.config, self.preprocessing, epochs)
 
 
-def halves(images: Images, hold_out: int) -> tuple[Split, Split | None]:
-    """Return what is trained on, and the last images, if any are held out.
+def halves(images: Images, hold_out: int, *, numbers: bool = False) -> tuple[Split, Split | None]:
+    """Return what is trained on, and the last images, or `numbers`, if any are held out.
 
     Raises:
         InputError: no labels, images with time, or none left to train on.
     """
     if images.labels is None:
         raise InputError(f"{images.source}: has no labels, and training needs them")
-    if images.pixels.ndim != 4:
+    if images.pixels.ndim != 4 and not numbers:
         raise InputError(f"{images.source}: holds frames; only images are trained on here")
     if hold_out >= len(images.pixels):
         raise InputError(

@@ -83,7 +83,8 @@ class GeneralAnswer:
             v = f"({wide.name}){two_parts(state['v'], self._kept('dv', at))} + u"
         bias = number("bias")
         said.append(f"{wide.name} v = {v}{'' if bias == '0' else f' + {bias}'};")
-        said += ["int32_t s = 0;"] + (["v = v > 0 ? v : 0;"] if op.floored else [])
+        low = literal(op.floor)
+        said += ["int32_t s = 0;"] + ([f"v = v > {low} ? v : {low};"] if op.floored else [])
         levels = op.threshold.shape[1]
         said += [
             f"for (int32_t k = 0; k < {levels}; k++) {{",

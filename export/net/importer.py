@@ -16,11 +16,11 @@ from lapilli.export.malformed import MalformedError
 from lapilli.export.net.delays import delayed, per_synapse
 from lapilli.export.net.reader import NetFile, NetLayer, read_net
 from lapilli.export.net.registers import weight_fault
+from lapilli.export.net.saturation import saturating
 from lapilli.ir import ops
-from lapilli.ir.certificate import certify
-from lapilli.ir.errors import FormatError, GraphError, RangeError
+from lapilli.ir.errors import FormatError, GraphError
 from lapilli.ir.graph import Graph, Node
-from lapilli.ir.loihi import TIE, state_fault
+from lapilli.ir.loihi import TIE
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.targets.loihi1 import BIAS, THRESHOLD
 from lapilli.ir.tensor import IntArray, IntTensor
@@ -44,6 +44,7 @@ def network_from_net(
     of a pixel x in [0, 1]; else it is spikes: of an input without neurons, or one for each
     column of the weights where the first layer is dense. The answer is the sum over time of the
     last spikes, or of the last layer's input where that layer neither leaks nor ever fires.
+    Membranes that inhibition takes to the end of their register stay there, as Lava's do.
 
     Args:
         path: of the file.
@@ -96,10 +97,7 @@ class _ChainReader:
             self.nodes.append(Node("counts", ops.Readout(), (self.nodes[-1].name,)))
         elif not isinstance(last.op, ops.Readout):
             raise MalformedError(f"{last.name}: is last, and has no neurons")
-        graph = Graph(tuple(self.nodes), (self.nodes[-1].name,), self.T)
-        for bounds in certify(graph):
-            if fault := state_fault(bounds):
-                raise RangeError(bounds.name, fault)
+        graph = saturating(Graph(tuple(self.nodes), (self.nodes[-1].name,), self.T))
         if (answers := math.prod(self.shape)) > _MOST_ANSWERS:
             raise MalformedError(
                 f"{last.name}: {answers} answers; at most {_MOST_ANSWERS} are read"

@@ -99,8 +99,8 @@ class _Step:
             v = self.emit("Add", v, self.constant("bias", self.op.bias))
         if not self.op.floored:
             return v
-        above = self.emit("GreaterOrEqual", v, self.number(0))
-        return self.emit("Where", above, v, self.number(0))
+        above = self.emit("GreaterOrEqual", v, self.number(self.op.floor))
+        return self.emit("Where", above, v, self.number(self.op.floor))
 
     def _decayed(self, state: str, role: str, d: IntTensor) -> str:
         """Take a * (4096 - d) / 4096 toward zero, in two parts of which no product has 64 bits."""

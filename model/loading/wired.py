@@ -12,7 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from lapilli.ir import ops
 from lapilli.model.neurons.adapters import Described
+from lapilli.model.neurons.general_rule import Constants, GeneralRule
 from lapilli.model.neurons.rule import NeuronRule, Thresholds
 from lapilli.model.neurons.simulate import simulate
 
@@ -39,16 +41,16 @@ class Part:
 class Ruled(nn.Module):
     """A neuron that does what a rule says, in the floats of its currents (T, ...)."""
 
-    def __init__(self, rule: NeuronRule) -> None:
+    def __init__(self, rule: NeuronRule | GeneralRule) -> None:
         super().__init__()
         self.rule = rule
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the spikes that the currents `x` evoke."""
-        return simulate(self.rule, x)[0]
+        return simulate(self.rule, x)[0].to(x.dtype)
 
 
-def ruled(rule: NeuronRule) -> nn.Module:
+def ruled(rule: NeuronRule | GeneralRule) -> nn.Module:
     """Make a neuron that capture knows by its rule."""
     return Described(Ruled(rule), rule)
 
@@ -88,6 +90,27 @@ class Wired(nn.Module):
         return made[-1].flatten(2).sum(0)
 
 
+class Integrator(nn.Module):
+    """Shows the membrane of a neuron that never fires: a fixed linear map over its T steps."""
+
+    def __init__(self, keeps: Fraction, current_keeps: Fraction, gain: Fraction, T: int) -> None:
+        super().__init__()
+        answer = []  # to a current of 1 at step 0
+        i, v = Fraction(1), Fraction(0)
+        for _ in range(T):
+            v = keeps * v + gain * i
+            i *= current_keeps
+            answer.append(float(v))
+        late = [answer[: T - k] for k in range(T)]
+        weights = [[0.0] * k + kept for k, kept in enumerate(late)]
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64))
+        self.weights: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the membranes (T, B, ...) of currents `x`."""
+        return torch.einsum("st,s...->t...", self.weights.to(x.dtype), x)
+
+
 class SumPool(nn.Module):
     """Sums over windows."""
 
@@ -102,6 +125,50 @@ class SumPool(nn.Module):
         """Return the sums of windows of maps (N, C, H, W)."""
         mean: Tensor = self.mean(x)
         return mean * self.count
+
+
+def holding(taps: Floats, events: int) -> GeneralRule:
+    """Make the rule of neurons without memory that fire what their taps (1, K, ...) pick.
+
+    Args:
+        taps: one 1 for each element, at the step that it is taken from.
+        events: most of one step.
+    """
+    levels = tuple(Fraction(2 * n + 1, 2) for n in range(events))
+    return GeneralRule(
+        taps=_constants(taps),
+        decay=Constants.one(Fraction(0)),
+        thresholds=Constants(levels, (1, events, 1)),
+        strict=(False,) * events,
+        reset=ops.Reset.NONE,
+    )
+
+
+def later(rule: NeuronRule, taps: Floats) -> GeneralRule:
+    """Make the rule of the same neurons, which take the current that their taps (1, K, ...) pick.
+
+    Raises:
+        ValueError: a resting potential that is not 0.
+    """
+    if rule.v_rest:
+        raise ValueError(f"rests at {float(rule.v_rest):g}, and its current is delayed")
+    each = rule.v_threshold
+    theta = Constants.one(rule.thetas[0], between=1)
+    if isinstance(each, Thresholds):
+        theta = Constants(each.values, (1, 1, *each.shape))
+    return GeneralRule(
+        taps=_constants(taps, rule.gain),
+        decay=Constants.one(rule.decay),
+        current_decay=Constants.one(rule.current_decay),
+        thresholds=theta,
+        strict=(rule.strict,),
+        reset=rule.reset,
+        reset_by=Constants.one(rule.reset_by),
+    )
+
+
+def _constants(taps: Floats, gain: Fraction = Fraction(1)) -> Constants:
+    return Constants(tuple(int(tap) * gain for tap in taps.ravel()), taps.shape)
 
 
 def linear(weight: Floats, bias: Floats | None) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -158,8 +158,27 @@ def at_step(constants: Tensor, t: int) -> Tensor:
     return constants[t if len(constants) > 1 else 0]
 
 
-def simulate_general(rule: GeneralRule, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Spikes and membranes before reset for currents (T, ...), from rest."""
+Reached = Callable[[Tensor, Tensor, tuple[bool, ...]], Tensor]  # of h, levels and their signs
+
+
+def levels_reached(h: Tensor, thresholds: Tensor, strict: tuple[bool, ...]) -> Tensor:
+    """How many of the levels (levels, ...) membranes have reached."""
+    s = torch.zeros_like(h)
+    for theta, above in zip(thresholds, strict, strict=True):
+        s = s + (h > theta if above else h >= theta).to(h.dtype)
+    return s
+
+
+def simulate_general(
+    rule: GeneralRule, x: Tensor, reached: Reached = levels_reached
+) -> tuple[Tensor, Tensor]:
+    """Spikes and membranes before reset for currents (T, ...), from rest.
+
+    Args:
+        rule: what the neuron does.
+        x: currents.
+        reached: counts levels; one with a gradient for training, none of which passes a reset.
+    """
     taps, decay, thresholds = rule.taps.floats(), rule.decay.floats(), rule.thresholds.floats()
     kept, bias, by = rule.current_decay.floats(), rule.bias.floats(), rule.reset_by.floats()
     i = v = torch.zeros_like(x[0])
@@ -171,13 +190,11 @@ def simulate_general(rule: GeneralRule, x: Tensor) -> tuple[Tensor, Tensor]:
             i = i + tap * current
         h = at_step(decay, t) * v + i + at_step(bias, t)
         h = h.clamp(min=0) if rule.floored else h
-        s = torch.zeros_like(h)
-        for theta, strict in zip(at_step(thresholds, t), rule.strict, strict=True):
-            s = s + (h > theta if strict else h >= theta).to(h.dtype)
+        s = reached(h, at_step(thresholds, t), rule.strict)
         if rule.reset is ops.Reset.TO_ZERO:
             v = torch.where(s != 0, 0.0, h)
         else:
-            v = h - s * at_step(by, t) if rule.reset is ops.Reset.BY_SUBTRACTION else h
+            v = h - s.detach() * at_step(by, t) if rule.reset is ops.Reset.BY_SUBTRACTION else h
         spikes.append(s)
         membranes.append(h)
     return torch.stack(spikes), torch.stack(membranes)

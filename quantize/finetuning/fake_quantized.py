@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lapilli.ir.encoding import Encoding
 from lapilli.ir.errors import QuantizeError
 from lapilli.ir.graph import Graph
 from lapilli.ir.passes.wiring import fuse_wiring
@@ -57,8 +58,14 @@ class FakeQuantized(nn.Module):
         module: the author's, whose parameters are trained; never run itself.
     """
 
-    def __init__(self, module: nn.Module, calibration: Tensor, options: QuantizeOptions) -> None:
-        """Prepare a module, in evaluation mode.
+    def __init__(
+        self,
+        module: nn.Module,
+        calibration: Tensor,
+        options: QuantizeOptions,
+        encoding: Encoding | None = None,
+    ) -> None:
+        """Prepare a module, in evaluation mode; `encoding` is what the calibration went through.
 
         Raises:
             CaptureError, QuantizeError, RangeError: see `quantize`; or weights that are computed
@@ -66,7 +73,7 @@ class FakeQuantized(nn.Module):
         """
         super().__init__()
         self._options = options
-        begun = begin(module, calibration, options)
+        begun = begin(module, calibration, options, encoding=encoding)
         self._source, self._image, self._prepared = begun.source, begun.image, begun.prepared
         self._shown = calibration[:_SHOWN]
         self.module = self._prepared.captured.module

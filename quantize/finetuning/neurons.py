@@ -18,16 +18,13 @@ from torch.utils import _pytree as pytree
 
 from lapilli.ir.errors import QuantizeError
 from lapilli.model.neurons.adapters import adapter_of, rule_of
-from lapilli.model.neurons.general_rule import GeneralRule
+from lapilli.model.neurons.general_rule import GeneralRule, simulate_general
 from lapilli.model.neurons.rule import NeuronRule, Rule
 from lapilli.model.neurons.shiftmax import Shiftmax
 from lapilli.model.neurons.simulate import left
 from lapilli.quantize.finetuning.straight_through import straight_through
 from lapilli.quantize.pytorch.integer_neuron import StandIn
 
-_NO_SURROGATE = (
-    "has constants of each step or channel, levels or a floor, and no surrogate gradient of ours"
-)
 _SLOPE = 4.0  # of the surrogate at the threshold, in thresholds: as of our own neurons
 
 
@@ -96,11 +93,11 @@ class StraightShiftmax(_InPlace):
 def surrogate_spikes(rule: Rule, x: Tensor) -> Tensor:
     """Spikes of a rule for currents (T, ...), with a gradient.
 
-    That of a step is the derivative of a sigmoid, 4 thresholds steep; of integer spikes 1 between
-    the lowest and the highest, else 0. None passes through a reset.
+    That of a step, or of each of several levels, is the derivative of a sigmoid, 4 thresholds
+    steep; of integer spikes 1 between the lowest and the highest, else 0. None passes a reset.
     """
     if isinstance(rule, GeneralRule):
-        raise TypeError("a general neuron has no surrogate of ours, and was let through")
+        return simulate_general(rule, x, _levels)[0].to(x.dtype)
     if not isinstance(rule, NeuronRule):
         return x.clamp(0, rule.levels) / rule.norm
     kept, gain, current_kept = (float(c) for c in (rule.decay, rule.gain, rule.current_decay))
@@ -125,6 +122,14 @@ def _step(x: Tensor) -> Tensor:
     return straight_through(soft, (x >= 0).to(x.dtype))
 
 
+def _levels(h: Tensor, thetas: Tensor, strict: tuple[bool, ...]) -> Tensor:
+    """How many levels a membrane has reached, each as `_step` says it."""
+    del strict  # of spikes; the gradient is the same
+    sizes = torch.where(thetas == 0, 1.0, thetas.abs())
+    reached = [_step((h - theta) / size) for theta, size in zip(thetas, sizes, strict=True)]
+    return torch.stack(reached).sum(0)
+
+
 def make_trainable(module: nn.Module) -> None:
     """Let gradients pass integer neurons and Shiftmaxes of a quantized module, in place.
 
@@ -139,8 +144,6 @@ def make_trainable(module: nn.Module) -> None:
                     "is replaced by an integer neuron and runs step by step, and has no gradient "
                     "so; call it once for all time steps",
                 )
-            if any(isinstance(use.fire.rule, GeneralRule) for use in each.uses.values()):
-                raise QuantizeError(path, _NO_SURROGATE)
             _replace(module, path, IntegerSpikes(each))
         elif type(each) is Shiftmax and each.unit is not None:
             _replace(module, path, StraightShiftmax(each))
@@ -159,10 +162,7 @@ def add_surrogates(module: nn.Module, paths: Iterable[str]) -> None:
             raise QuantizeError(
                 path, "has no surrogate gradient; call it once for all time steps, or give it one"
             )
-        rule = rule_of(own, path)
-        if isinstance(rule, GeneralRule):
-            raise QuantizeError(path, _NO_SURROGATE)
-        _replace(module, path, SurrogateSpikes(own, rule, adapter.folded(own)))
+        _replace(module, path, SurrogateSpikes(own, rule_of(own, path), adapter.folded(own)))
 
 
 @contextmanager

@@ -14,14 +14,13 @@ from typing_extensions import Unpack
 
 from lapilli.ir.errors import InputError, MismatchError
 from lapilli.model import fit
-from lapilli.model.capture.signature import Signature, holds_images
+from lapilli.model.capture.signature import Signature
 from lapilli.model.fit import Epoch, Prepare, Split
-from lapilli.model.loading.preprocess import Preprocessing
-from lapilli.model.loading.strict import events
 from lapilli.model.neurons.adapters import reset_states
 from lapilli.model.neurons.copies import copied
 from lapilli.quantize.finetuning.fake_quantized import FakeQuantized, learning
-from lapilli.quantize.options import QuantizeOptions, check_options, layout_of
+from lapilli.quantize.finetuning.samples import Samples, check_labels, taken
+from lapilli.quantize.options import QuantizeOptions, check_options
 from lapilli.quantize.pipeline import Quantized, quantize
 
 LEARNING_RATE = 2e-3  # half of what trains a model from nothing
@@ -45,7 +44,7 @@ class FineTuned:
 
 def finetune(
     model: nn.Module,
-    images: npt.NDArray[np.uint8],
+    images: Samples,
     labels: npt.NDArray[np.int64],
     *,
     training: fit.Options | None = None,
@@ -63,7 +62,8 @@ def finetune(
 
     Args:
         model: trained in float, in evaluation mode; never changed.
-        images: bytes (count, C, H, W), or (count, T, C, H, W) with time.
+        images: bytes (count, C, H, W), or (count, T, C, H, W) with time; of another layout floats,
+            of token ids whole numbers, samples first, then time, then the other axes.
         labels: (count,), the number of the class of each.
         training: epochs, learning rate and the like; 10 epochs at 0.002 by default.
         held_out: images to count right answers on after each epoch.
@@ -74,8 +74,8 @@ def finetune(
         options: of `quantize`.
 
     Raises:
-        InputError: images and labels that do not fit each other or the model; training options
-            that integers do not have.
+        InputError: images and labels that do not fit each other, the layout or the model; training
+            options that integers do not have.
         CaptureError, QuantizeError, RangeError: the model has no integers, or cannot be trained
             in them; before any time is spent.
     """
@@ -85,24 +85,25 @@ def finetune(
         raise InputError("integers are trained in float32: bfloat16 would round them")
     if options.get("weight_scale") == "spikes":
         raise InputError("scales are found anew after each epoch, by weights alone: mse or max")
-    if options.get("encoding") or not holds_images(layout_of(options)):
-        raise InputError("fine-tuning takes images as they are: no encoding, no other layout")
     split = Split(images, np.asarray(labels))
-    _check(split, "images")
-    prepare = preparation(options, images.shape[-3])
-    shown = prepare(images[:calibration])
+    given = taken(split, "images", options, training)
+    check_labels(split, "images")
+    shown = images[:calibration]
     trained = copied(model if resumed is None else resumed)
-    fake = FakeQuantized(trained, shown, options)
-    for given, name in [(split, "images"), *([(held_out, "held_out")] if held_out else [])]:
-        _check(given, name, classes=fake.graph.types[fake.graph.outputs[0]].shape[-1])
+    fake = FakeQuantized(trained, given.prepare(shown), given.options, given.encoding)
+    classes = fake.graph.types[fake.graph.outputs[0]].shape[-1]
+    check_labels(split, "images", classes)
+    if held_out is not None:
+        taken(held_out, "held_out", options, training)
+        check_labels(held_out, "held_out", classes)
     epochs = []
-    runs = tuned(fake, model, split, prepare, training, held_out=held_out, done=done)
+    runs = tuned(fake, model, split, given.prepare, training, held_out=held_out, done=done)
     for epoch in runs:
         fake.copy_into(trained)
         epochs.append(epoch)
         if after is not None:
             after(trained, epoch)
-    made = quantize(trained.eval(), shown, **options)
+    made = quantize(trained.eval(), given.calibration(shown), **options)
     require_trained(fake, made)
     return FineTuned(trained, made, tuple(epochs))
 
@@ -160,31 +161,3 @@ def require_trained(fake: FakeQuantized, made: Quantized) -> None:
     for mine, theirs in zip(fake.graph.nodes, made.network.graph.nodes, strict=True):
         if mine != theirs:
             raise MismatchError(f"node {mine.name!r} is not what was trained: a bug of lapilli")
-
-
-def preparation(options: QuantizeOptions, channels: int) -> Prepare:
-    """How images become tensors: as the options say."""
-    if options.get("counts"):
-        return events
-    mean, std = options.get("mean") or (0.0,) * channels, options.get("std") or (1.0,) * channels
-    if not len(mean) == len(std) == channels:
-        raise InputError(f"needs one mean and one std for each of {channels} channels")
-    return Preprocessing(mean=tuple(mean), std=tuple(std), classes=()).normalise
-
-
-def _check(split: Split, name: str, classes: int | None = None) -> None:
-    """Refuse what cannot be trained on."""
-    images, labels = split.images, split.labels
-    if images.dtype != np.uint8 or images.ndim not in (4, 5) or not len(images):
-        raise InputError(
-            f"{name} must be bytes (count, C, H, W) or (count, T, C, H, W), and some; got "
-            f"{images.dtype} {images.shape}"
-        )
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(
-            f"{name}: {len(images)} of them need as many whole numbers as labels; got "
-            f"{labels.dtype} {labels.shape}"
-        )
-    if int(labels.min()) < 0 or (classes is not None and int(labels.max()) >= classes):
-        worst = int(labels.min()) if int(labels.min()) < 0 else int(labels.max())
-        raise InputError(f"{name}: label {worst} is none of the model's classes, numbered from 0")

@@ -42,6 +42,12 @@ GENERAL: tuple[tuple[str, str, tuple[Graph, dict[str, IntArray]], tuple[int, ...
         (0, 1, 0, 0, 1),
     ),
     (
+        "floor-below-zero-is-where-a-membrane-stays",
+        "-5 becomes -2, and 4 more are 2; -9 becomes -2, 5 more are 3: it fires",
+        _one([[[3]]], [-5, 4, -9, 5, 1], floored=True, floor=-2),
+        (0, 0, 0, 1, 0),
+    ),
+    (
         "several-levels-are-several-events",
         "5 reaches 2 and 4: two events, which take 2 * 2 and leave 1; 1 + 4 does so again",
         _one(

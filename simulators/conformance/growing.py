@@ -129,7 +129,8 @@ class Growing:
             reset=ops.Reset.NONE,
             shift=int(rng.integers(3)),
             fraction_bits=3,
-            floored=bool(rng.random() < 0.4),
+            floored=(floored := bool(rng.random() < 0.4)),
+            floor=-int(rng.integers(40)) * floored,
         )
         seen = self._integrated(free, self.values[x])[1]
         high = seen[seen > 0]

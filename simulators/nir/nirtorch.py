@@ -302,7 +302,46 @@ def _neurons(
         w_in, rest = tensor(node.w_in), tensor(node.v_leak)
         return Fire(node, lambda v, x: v + rate * (rest - v + r * (w_in * x)))
 
-    return {nir.IF: integrate_and_fire, nir.CubaLIF: leaky}
+    class Wait(nn.Module):
+        """Holds what it is given for as many steps as each element has."""
+
+        def __init__(self, node: Any) -> None:
+            super().__init__()
+            self.steps = torch.from_numpy(np.rint(np.asarray(node.delay) / dt)).long()
+
+        def forward(self, x: Tensor, state: _Seen | None = None) -> tuple[Tensor, _Seen]:
+            last = int(self.steps.max())
+            before = x.new_zeros((last, *x.shape)) if state is None else state.after
+            seen = torch.cat([x[None], before])
+            y = seen.gather(0, self.steps.expand(1, *x.shape))[0]
+            return y, _Seen(y, y, x, seen[:last])
+
+    class Show(nn.Module):
+        """A membrane that nothing resets; `step` is its Euler step."""
+
+        def __init__(self, step: Callable[[Tensor, Tensor], Tensor]) -> None:
+            super().__init__()
+            self.step = step
+
+        def forward(self, x: Tensor, state: _Seen | None = None) -> tuple[Tensor, _Seen]:
+            h = self.step(torch.zeros_like(x) if state is None else state.after, x)
+            return h, _Seen(h, h, x, h)
+
+    def integrator(node: Any) -> nn.Module:
+        gain = tensor(node.r * dt)
+        return Show(lambda v, x: v + gain * x)
+
+    def leaky_integrator(node: Any) -> nn.Module:
+        rate, r, rest = tensor(dt / node.tau), tensor(node.r), tensor(node.v_leak)
+        return Show(lambda v, x: v + rate * (rest - v + r * x))
+
+    return {
+        nir.IF: integrate_and_fire,
+        nir.CubaLIF: leaky,
+        nir.I: integrator,
+        nir.LI: leaky_integrator,
+        nir.Delay: Wait,
+    }
 
 
 def _pair(value: Any) -> tuple[int, int]:

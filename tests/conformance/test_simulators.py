@@ -188,6 +188,10 @@ def _no_floor(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
     return integrate(replace(op, floored=False), x, state)
 
 
+def _floor_of_zero(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
+    return integrate(replace(op, floor=0), x, state)
+
+
 def _takes_once(op: ops.GeneralNeuron, x: IntArray, state: State) -> Fired:
     fired = integrate(op, x, state)
     left = fired.membrane - np.sign(fired.spikes) * op.reset_by.array[0]
@@ -361,6 +365,7 @@ NEURON_MUTANTS = (
     (_shows_what_is_left, "membrane-is-read-before-its-reset"),
     (_no_reset, "membrane-is-read-after-its-reset"),
     (_no_floor, "floor-forgets-what-is-below-zero"),
+    (_floor_of_zero, "floor-below-zero-is-where-a-membrane-stays"),
     (_takes_once, "several-levels-are-several-events"),
     (_constants_of_the_first_step, "each-step-has-its-constants"),
     (_forgets_inputs, "taps-weigh-earlier-inputs"),

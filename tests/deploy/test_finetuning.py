@@ -121,9 +121,53 @@ def test_a_class_of_the_users_own(
     assert [epoch["number"] for epoch in told["epochs"]] == [2]
 
 
+_SEQUENCES = """
+from torch import nn
+from lapilli.model.families.lif import LIF
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.lif, self.head = nn.Linear(8, 12), LIF(2.0, 0.3), nn.Linear(12, 3)
+    def forward(self, x):
+        return self.head(self.lif(self.first(x))).mean(0)
+"""
+
+
+@pytest.mark.parametrize("encoding", [None, "rows"])
+def test_sequences_and_images_row_by_row(
+    encoding: str | None, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(_SEQUENCES)
+    labels = np.random.default_rng(0).integers(0, 3, 100)
+    x = np.random.default_rng(1).random((100, 4, 8)) + labels[:, None, None]
+    np.savez(tmp_path / "sequences.npz", inputs=x, labels=labels)
+    source, output = f"{tmp_path / 'mine.py'}:Net", tmp_path / "tuned.safetensors"
+    network, made = tmp_path / "tuned.lapilli", tmp_path / "made.lapilli"
+    begin(seed=0)
+    scope: dict[str, Any] = {}
+    exec(compile(_SEQUENCES, "mine.py", "exec"), scope)  # the user's own class
+    torch.save(scope["Net"]().state_dict(), tmp_path / "float.pth")
+    mine = ["--layout", "TBF"]
+    given = str(tmp_path / "sequences.npz")
+    if encoding:
+        mine, given = [*mine, "--encoding", encoding, "--mean", "0.4", "--std", "0.3"], data
+    asked = words(source, given, output, "--hold-out", "20", "--network", str(network), *mine)
+    asked += ["--checkpoint", str(tmp_path / "float.pth")]
+    first = answer([*asked, "--epochs", "1"], capsys)
+    second = answer([*asked, "--epochs", "4", "--resume", str(output)], capsys)
+    assert second["epochs"][-1]["loss"] < first["epochs"][0]["loss"]
+    again = ["quantize", source, "--checkpoint", str(output), "--calibration", given]
+    again += ["--calibration-count", "80", "--bits", "3", "-o", str(made), *mine]
+    assert frame.run(app, again) == 0
+    assert load_network(network).graph.digest == load_network(made).graph.digest
+
+
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
+        (["--layout", "TBF", "--shift", "1"], "samples of layout TBF are no images, to be moved"),
+        (["--layout", "TXF"], "layout"),
+        (["--encoding", "loud"], "encoding"),
         (["--data", "bare.npz"], "has no labels"),
         (["-o", "tuned.pt"], "tuned.pt: name it .safetensors"),
         (["--hold-out", "100"], "--hold-out 100 leaves none"),

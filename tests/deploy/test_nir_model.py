@@ -184,6 +184,106 @@ def test_other_neurons_have_their_constants(node: Any, step: Any, tmp_path: Path
     assert not np.array_equal(planted, want)
 
 
+def waiting(*, drop: int = 0) -> Any:
+    """Spikes and a current that wait, per channel, and a membrane that is weighed and read."""
+    w = weights()
+    rng = np.random.default_rng(5)
+    shape = np.array([16])
+    first = rng.normal(size=(20, 16)).astype(np.float32)
+    nodes = {
+        "input": nir.Input(shape),
+        "a": nir.Affine(weight=first, bias=np.full(20, 0.1)),
+        "late": nir.Delay((np.arange(20) % 3 - drop).clip(0) * 1e-4),
+        "lif": lif(20, 0.8),
+        "wait": nir.Delay((np.arange(20) % 4) * 1e-4),
+        "b": nir.Linear(weight=w["head"] / 2),
+        "li": nir.LI(tau=np.full(10, 1e-4 / 0.3), r=np.full(10, 1.5), v_leak=np.zeros(10)),
+        "c": nir.Affine(weight=w["fc"][:10, :10], bias=np.full(10, 0.5)),
+        "output": nir.Output(np.array([10])),
+    }
+    return nir.NIRGraph(nodes, list(itertools.pairwise(nodes)))
+
+
+def waited(images: Floats) -> Floats:
+    """The sums over time of the same network, in float64."""
+    nodes = waiting().nodes
+
+    def late(x: Floats, steps: Floats) -> Floats:
+        out = np.zeros_like(x)
+        for at, k in enumerate(steps):
+            out[k:, :, at] = x[: T - k, :, at]
+        return out
+
+    current = images @ nodes["a"].weight.T.astype(float) + 0.1
+    current = late(np.broadcast_to(current, (T, *current.shape)), np.arange(20) % 3)
+    v, spikes = np.zeros(current.shape[1:]), []
+    for step in current:
+        v = 0.8 * v + step
+        spikes.append(v > 1)
+        v = np.where(v > 1, 0, v)
+    held = late(np.stack(spikes).astype(float), np.arange(20) % 4)
+    assert 0.05 < held.mean() < 0.95
+    v, shown = np.zeros((len(images), 10)), []
+    for step in held @ nodes["b"].weight.T.astype(float):
+        v = 0.7 * v + 0.45 * step
+        shown.append(v)
+    return np.asarray((np.stack(shown) @ nodes["c"].weight.T.astype(float) + 0.5).sum(0))
+
+
+EULER = {"reading": "euler", "dt": 1e-4, "T": T}
+
+
+def test_delays_and_a_membrane_are_what_they_say(tmp_path: Path) -> None:
+    nir.write(tmp_path / "x.nir", waiting())
+    images = np.random.default_rng(1).random((12, 16))
+    with torch.no_grad():
+        got = model(tmp_path / "x.nir", EULER).double()(torch.from_numpy(images)).numpy()
+    assert np.abs(got - waited(images)).max() < 1e-5
+    nir.write(tmp_path / "x.nir", waiting(drop=1))
+    with torch.no_grad():
+        wrong = model(tmp_path / "x.nir", EULER).double()(torch.from_numpy(images)).numpy()
+    assert np.abs(wrong - waited(images)).max() > 0.1
+
+
+def test_delays_and_a_membrane_quantized_and_compared(tmp_path: Path) -> None:
+    nir.write(tmp_path / "x.nir", waiting())
+    rng = np.random.default_rng(2)
+    np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (24, 1, 4, 4), dtype=np.uint8))
+    stated = [word for key, value in EULER.items() for word in ("--arg", f"{key}={value}")]
+    file, net, images = (str(tmp_path / n) for n in ("x.nir", "net.lapilli", "images.npz"))
+    run = CliRunner().invoke
+    given = ["quantize", file, "-o", net, "--no-normalisation", *stated, "--calibration", images]
+    done = run(app, given)
+    assert done.exit_code == 0, done.output
+    graph = load_network(Path(net)).graph
+    assert [type(graph[name].op) for name in graph.neurons] == [ops.GeneralNeuron] * 2
+    for simulator in ("reference", "event-driven"):
+        asked = ["compare", net, "--checkpoint", file, "--images", images, "--json"]
+        done = run(app, [*asked, "--simulator", simulator])
+        assert done.exit_code == 0, done.output
+        (found,) = json.loads(done.stdout[done.stdout.index("{") :])["comparisons"]
+        assert (found["exact"], found["mismatches"], found["vacuous"]) == (True, 0, [])
+        assert found["compared"] > 5_000
+
+
+@pytest.mark.parametrize(
+    ("put", "says"),
+    [
+        ({"lif": nir.Linear(weight=np.eye(20))}, "node 'lif': reads a current that is delayed"),
+        ({"c": nir.Delay(np.full(10, 1e-4))}, "node 'c': takes a membrane; only the answer may"),
+        ({"a": nir.Delay(np.full(16, 1e-4))}, "node 'a': delays the image, which is no spikes"),
+    ],
+)
+def test_delays_that_nothing_holds_are_refused(
+    put: Mapping[str, Any], says: str, tmp_path: Path
+) -> None:
+    whole = waiting()
+    nodes = {**whole.nodes, **put}
+    nir.write(tmp_path / "x.nir", nir.NIRGraph(nodes, whole.edges, type_check=False))
+    with pytest.raises(FormatError, match=says):
+        model(tmp_path / "x.nir", EULER)
+
+
 def test_quantized_and_compared_on_the_command_line(tmp_path: Path) -> None:
     nir.write(tmp_path / "x.nir", graph())
     rng = np.random.default_rng(2)
@@ -222,8 +322,12 @@ def test_quantized_and_compared_on_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("node", "says"),
     [
-        (nir.LI(tau=np.ones(20), r=np.ones(20), v_leak=np.zeros(20)), "node 'head': is a LI; quan"),
-        (nir.Delay(delay=np.ones(20)), "node 'head': is a Delay"),
+        (
+            nir.LI(tau=np.ones(20), r=np.ones(20), v_leak=np.zeros(20)),
+            "node 'head': is a LI, which no exporter of snntorch writes",
+        ),
+        (nir.Delay(delay=np.full(20, 1.3e-4)), "node 'head': delays by 0.00013 s, which are 1.3"),
+        (nir.Threshold(threshold=np.ones(20)), "node 'head': is a Threshold; quantize takes Li"),
         (nir.Scale(scale=np.ones(20)), "node 'head': is a Scale"),
         (lif(20, -1.0), "node 'head': tau takes 2 of its state"),
     ],

@@ -27,6 +27,8 @@ from lapilli.simulators.reference import Reference
 
 h5py = pytest.importorskip("h5py")
 
+from networks import inhibited  # noqa: E402
+
 from lapilli.export.net.importer import network_from_net  # noqa: E402
 from lapilli.export.net.writer import NetFacts, save_net  # noqa: E402  (needs h5py)
 
@@ -174,6 +176,19 @@ def test_netx_and_we_feed_spikes_to_a_first_layer_that_is_dense(
     with h5py.File(path, "r+") as file:  # a planted error
         file["layer/0/weight"][0] *= -1
     assert mismatches(ours, run_netx(path, spikes), facts)[0] > 0
+
+
+def test_netx_and_we_keep_membranes_at_the_end_of_their_register(
+    net_chain: Callable[..., Network], tmp_path: Path
+) -> None:
+    path, T = tmp_path / "low.net", inhibited.T
+    inhibited.inhibited(net_chain, path)
+    network, x = network_from_net(path, T), inhibited.spikes()
+    ours = Reference().compile(network.graph).run({"input": x.reshape(T, 1, 1, 1, -1)})
+    facts = NetFacts(("layer.0", "layer.1"), T, 1, 0, "membrane")
+    assert int(ours.membranes["layer.0"].min()) == inhibited.LOWEST
+    assert 0 < ours.values["layer.0"].mean() < 1
+    assert mismatches(ours, run_netx(path, x), facts) == [0, 0]
 
 
 def test_netx_and_we_read_the_mnist_net_that_lava_dl_ships(tmp_path: Path) -> None:

@@ -116,8 +116,8 @@ def around(inner: dict[str, Any], edges: list[tuple[str, str]], **more: Any) -> 
                 [("input", "output")]), r"node 'block.input': expects \[4\], and is given \[3\]"),
         (around({**ends(), "lif": lif()}, [("input", "output")]),
          "node 'block.lif': no edge leads to it"),
-        (around({**ends(), "li": nir.LI(tau=np.ones(3), r=np.ones(3), v_leak=np.zeros(3))},
-                [("input", "li"), ("li", "output")]), "node 'block.li': is a LI"),
+        (around({**ends(), "s": nir.Threshold(threshold=np.ones(3))},
+                [("input", "s"), ("s", "output")]), "node 'block.s': is a Threshold"),
     ],
 )  # fmt: skip
 def test_nested_graphs_that_are_refused(graph: Any, says: str, tmp_path: Path) -> None:

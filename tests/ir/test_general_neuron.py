@@ -38,7 +38,8 @@ def _random(seed: int) -> ops.GeneralNeuron:
         reset=list(ops.Reset)[rng.integers(3)],
         reset_by=ints(0, 50),
         shift=int(rng.integers(3)),
-        floored=bool(rng.integers(2)),
+        floored=(floored := bool(rng.integers(2))),
+        floor=-int(rng.integers(30)) * floored,
     )
 
 
@@ -70,6 +71,9 @@ def test_bounds_are_met() -> None:
     spikes = TensorType((2,), IntRange(0, 5), Kind.COUNTS)
     assert neuron_bounds("s", soft, spikes, T).after == IntRange(-3, 4)
     assert neuron_bounds("s", replace(ONE, floored=True), X, T).v == IntRange(0, 4 + 12)
+    assert neuron_bounds("s", replace(ONE, floored=True, floor=-11), X, T).v == IntRange(
+        -11, 4 + 12
+    )
     tapped = replace(ONE, taps=IntTensor.of([[[2], [-1]]]), shift=1)
     assert input_range(tapped, IntRange(-9, 12)) == IntRange(-15, 16)
     assert neuron_bounds("s", tapped, X, 1).v == IntRange(-9, 12)

@@ -14,7 +14,8 @@ import numpy as np
 
 from lapilli.export.nir.check import gate
 from lapilli.export.nir.check.frameworks import IMPORTERS, Importer, Rule, Verdict
-from lapilli.export.nir.read.reader import DEFAULTS, NirFile, NirNode, read_nir
+from lapilli.export.nir.read.nodes import DEFAULTS, NirNode
+from lapilli.export.nir.read.reader import NirFile, read_nir
 from lapilli.ir.errors import InputError
 
 _LOOP = Rule(Verdict.APPROXIMATE, "is part of a loop: NIR says no order, and importers differ")

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lapilli.export.nir.read.reader import NirFile, NirNode
+from lapilli.export.nir.read.nodes import NirNode
+from lapilli.export.nir.read.reader import NirFile
 from lapilli.ir.errors import Unsupported
 
 Shape: TypeAlias = npt.NDArray[Any]

@@ -10,19 +10,23 @@ from lapilli.export import limits
 from lapilli.export.malformed import MalformedError
 from lapilli.ir import ops
 from lapilli.ir.builder import GraphBuilder
+from lapilli.ir.tensor import IntArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ImportedValue:
     """A value of the graph: real = integer * unit.
 
     `layers` are those whose synapses can be written with a finer unit to make this one's finer;
-    none, if it holds spikes or the input.
+    none, if it holds spikes or the input. `late` says by how many steps whoever reads it takes it
+    late, one number or one for each element; `shown` that a membrane is in it, for the answer.
     """
 
     name: str
     unit: Fraction
     layers: frozenset[str] = frozenset()
+    late: IntArray | None = None
+    shown: bool = False
 
 
 class BoundedBuilder(GraphBuilder):

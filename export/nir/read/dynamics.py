@@ -20,14 +20,11 @@ from fractions import Fraction
 import numpy as np
 
 from lapilli.export.malformed import MalformedError
-from lapilli.export.nir.read.reader import Floats, NirNode
+from lapilli.export.nir.read.nodes import Floats, NirNode
 from lapilli.ir import ops
-from lapilli.ir.bounds import fraction_loss
 from lapilli.ir.targets.float32 import SIGNIFICAND
-from lapilli.ir.tensor import IntTensor
 
 FLOAT32 = SIGNIFICAND.bits  # bits of a significand: what frameworks add without rounding
-_MOST_FRACTION_BITS = 32
 _EXTREME = Fraction(1 << 64)
 
 
@@ -78,6 +75,45 @@ class Dynamics:
     reset: ops.Reset
     reset_by: Fraction = Fraction(0)
     rest: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """What a node computes that shows its membrane: `Dynamics` without a threshold, from 0."""
+
+    keeps: Fraction
+    current_keeps: Fraction
+    gain: Fraction
+
+
+def integration(
+    node: NirNode, reading: Reading, dt: Fraction, *, exact: bool = True
+) -> Integration:
+    """Read an I, LI or CubaLI node.
+
+    Args:
+        node: of one of these types.
+        reading: whose file it is.
+        dt: seconds; a step.
+        exact: as `dynamics`.
+
+    Raises:
+        MalformedError: the fields say nothing certain under this reading.
+    """
+    if reading is Reading.SINABS:
+        raise MalformedError("sinabs decays by exp(-1 / tau), which no integer neuron is exactly")
+    if reading is not Reading.EULER and (reading, node.type) != (Reading.NORSE, "LI"):
+        raise MalformedError(
+            f"is a {node.type}, which no exporter of {reading.value} writes: nothing says what a "
+            "step of it does"
+        )
+    leak, gain = _leak_and_gain(node, reading, dt, exact=exact)
+    current_leak = Fraction(1)
+    if node.type == "CubaLI":
+        current_leak = _rate(node, "tau_syn", reading, dt, exact=exact)
+    if "v_leak" in node.arrays and (rest := _one(node, "v_leak")):
+        raise MalformedError(f"v_leak {float(rest):g}: a membrane that is read must rest at 0")
+    return Integration(1 - leak, 1 - current_leak, gain)
 
 
 def dynamics(
@@ -141,14 +177,14 @@ def dynamics(
 def _leak_and_gain(
     node: NirNode, reading: Reading, dt: Fraction, *, exact: bool
 ) -> tuple[Fraction, Fraction]:
-    if node.type == "IF":
+    if node.type in ("I", "IF"):
         r = _one(node, "r")
         if reading in (Reading.NORSE, Reading.SINABS):  # write r = 1 and ignore it
             if r != 1:
                 raise MalformedError(f"r is {float(r):g}; {reading.value} writes 1")
             return Fraction(0), Fraction(1)
         return Fraction(0), _gain(r * dt, node.arrays["r"], exact=exact)
-    name = "tau" if node.type == "LIF" else "tau_mem"
+    name = "tau" if node.type in ("LI", "LIF") else "tau_mem"
     leak = _rate(node, name, reading, dt, exact=exact)
     r = _one(node, "r")
     if reading is Reading.NORSE:
@@ -157,7 +193,7 @@ def _leak_and_gain(
         return leak, _gain(leak, node.arrays["r"], exact=exact)
     gain = r * dt / _one(node, name)
     fields = [node.arrays["r"], node.arrays[name]]
-    if node.type == "CubaLIF":
+    if node.type in ("CubaLI", "CubaLIF"):
         gain *= _one(node, "w_in") * dt / _one(node, "tau_syn")
         fields += [node.field("w_in"), node.arrays["tau_syn"]]
     return leak, _gain(gain, *fields, exact=exact)
@@ -174,7 +210,7 @@ def _rate(node: NirNode, name: str, reading: Reading, dt: Fraction, *, exact: bo
     if reading is Reading.EULER and rate == Fraction(1, 1 << 30):
         return Fraction(0)  # the portable flavour's way to write a membrane without a leak
     units = rate * ops.DECAY_ONE
-    off = abs(units - round(units)) > units * _rounding([node.arrays[name]])
+    off = abs(units - round(units)) > units * rounding([node.arrays[name]])
     if off and not exact and units < ops.DECAY_ONE:
         return rate
     if off or units > ops.DECAY_ONE:
@@ -191,15 +227,15 @@ def _gain(gain: Fraction, *fields: Floats, exact: bool) -> Fraction:
         raise MalformedError("multiplies its input by 0, or by more than any network would")
     if gain > 0:
         nearest = Fraction(2) ** round(math.log2(gain))
-        if abs(gain - nearest) <= gain * _rounding(fields):
+        if abs(gain - nearest) <= gain * rounding(fields):
             return nearest
         if not exact:
             return gain
     raise MalformedError(f"multiplies its input by {float(gain):.9g}; only powers of two are exact")
 
 
-def _rounding(fields: Iterable[Floats]) -> Fraction:
-    """How far a quotient of such floats can be from what they were computed from."""
+def rounding(fields: Iterable[Floats]) -> Fraction:
+    """Return how far, of itself, a quotient of such floats is from what they were made from."""
     kinds = [f.dtype if f.dtype.kind == "f" else np.dtype(np.float64) for f in fields]
     return max(4 * len(kinds) * Fraction(float(np.finfo(k).eps)) for k in kinds)
 
@@ -210,49 +246,3 @@ def _one(node: NirNode, field: str) -> Fraction:
     if len(values) > 1:
         raise MalformedError(f"{field} differs between its neurons; a node of a graph has one")
     return Fraction(values[0].item())
-
-
-def neuron(rule: Dynamics, unit: Fraction, shape: tuple[int, ...], T: int) -> ops.Neuron:
-    """The integer neuron of a rule; no decay truncates.
-
-    Args:
-        rule: in real numbers.
-        unit: real value of one integer of its input.
-        shape: of its input, for thresholds of each neuron.
-        T: steps of a sample.
-
-    Raises:
-        MalformedError: more than 32 fraction bits, or a threshold that is not above rest.
-    """
-    dv, du = (ops.DECAY_ONE - round(k * ops.DECAY_ONE) for k in (rule.keeps, rule.current_keeps))
-    lost = max(fraction_loss(dv), fraction_loss(du)) * (T - 1)
-    state = unit * rule.gain
-    below = (rule.reset_by / state).denominator
-    if below & (below - 1):
-        raise MalformedError(
-            f"a spike subtracts {float(rule.reset_by):g}, off the grid of its state"
-        )
-    bits = max(ops.LOIHI_FRACTION_BITS, lost + below.bit_length() - 1)
-    if bits > _MOST_FRACTION_BITS:
-        raise MalformedError(
-            f"{T} steps of its decay need {bits} bits below the unit, 32 are there"
-        )
-    state /= 1 << bits
-    flat = rule.threshold.ravel()
-    if flat.size > 1 and (flat == flat[0]).all():
-        flat = flat[:1]
-    levels = [(Fraction(v) - rule.rest) / state for v in flat.tolist()]
-    whole = [int(v // 1) + 1 if rule.strict else -int(-v // 1) for v in levels]
-    if min(levels) <= 0 or max(whole) >= 1 << 62:
-        raise MalformedError("v_threshold is not above the resting potential, or out of all bounds")
-    where = rule.threshold.shape if len(whole) > 1 else (1,)
-    if len(whole) > 1 and where != shape:
-        raise MalformedError(f"thresholds {list(where)} for values {list(shape)}")
-    return ops.Neuron(
-        threshold=IntTensor.of(np.array(whole, np.int64).reshape(where)),
-        dv=dv,
-        du=du,
-        reset=rule.reset,
-        reset_by=int(rule.reset_by / state),
-        fraction_bits=bits,
-    )

@@ -1,4 +1,4 @@
-"""Real numbers of a file as integers times a power of two; what floats would round, refused."""
+"""Real numbers of a file as integers times a power of two."""
 
 from __future__ import annotations
 
@@ -9,33 +9,10 @@ import numpy as np
 
 from lapilli.export import limits
 from lapilli.export.malformed import MalformedError
-from lapilli.export.nir.read.dynamics import FLOAT32
-from lapilli.export.nir.read.reader import Floats
-from lapilli.ir import ops
-from lapilli.ir.bounds import fraction_loss, neuron_bounds, trailing_zeros
+from lapilli.export.nir.read.nodes import Floats
 from lapilli.ir.tensor import IntArray
-from lapilli.ir.types import TensorType
 
 _MOST_BITS = 62
-
-
-def check_float(name: str, op: ops.Neuron, x: TensorType, rest: Fraction, T: int) -> None:
-    """Refuse a membrane that float32, in which the framework runs, would round."""
-    bounds = neuron_bounds(name, op, x, T)
-    lost = max(fraction_loss(op.dv), fraction_loss(op.du)) * (T - 1)
-    added = [op.fraction_bits]
-    if op.reset_by:
-        added.append(trailing_zeros(op.reset_by))
-    step = Fraction(1 << (min(added) - lost))
-    offset = rest * (1 << op.fraction_bits)
-    if offset:
-        step = min(step, Fraction(1, offset.denominator) * (1 << trailing_zeros(offset.numerator)))
-    span = (max(bounds.u.magnitude, bounds.v.magnitude) + abs(offset)) / step
-    if span >= 1 << FLOAT32 or offset.denominator & (offset.denominator - 1):
-        raise MalformedError(
-            f"its membrane needs {int(span).bit_length()} bits over {T} steps, and float32 holds "
-            f"{FLOAT32}: what the framework rounds is not certain; take fewer steps or bits"
-        )
 
 
 def finest(values: Floats) -> Fraction | None:

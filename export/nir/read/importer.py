@@ -16,8 +16,8 @@ from lapilli.export.limits import Progress
 from lapilli.export.malformed import MalformedError
 from lapilli.export.nir.read.answer import answer
 from lapilli.export.nir.read.builder import BoundedBuilder, ImportedValue
-from lapilli.export.nir.read.layers import FinerError, Layers, Meaning
-from lapilli.export.nir.read.metadata import NOTHING, Facts, Stated
+from lapilli.export.nir.read.layers import FinerError, Layers
+from lapilli.export.nir.read.metadata import NOTHING, Facts, Meaning, Stated
 from lapilli.export.nir.read.reader import NirFile, read_nir
 from lapilli.ir.errors import FormatError, GraphError
 from lapilli.ir.graph import Graph

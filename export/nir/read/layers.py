@@ -8,47 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
 from lapilli.export import limits
 from lapilli.export.malformed import MalformedError
-from lapilli.export.nir.read import reader
+from lapilli.export.nir.read import nodes
 from lapilli.export.nir.read.builder import BoundedBuilder, ImportedValue
-from lapilli.export.nir.read.dynamics import FLOAT32, Reading, dynamics, neuron
-from lapilli.export.nir.read.grid import (
-    check_float,
-    dilated,
-    finest,
-    over,
-    pair,
-    whole,
-)
-from lapilli.export.nir.read.reader import Floats, NirNode
+from lapilli.export.nir.read.dynamics import FLOAT32
+from lapilli.export.nir.read.grid import dilated, finest, over, pair, whole
+from lapilli.export.nir.read.metadata import Meaning
+from lapilli.export.nir.read.neurons import delay, fire, integrate
+from lapilli.export.nir.read.nodes import Floats, NirNode
 from lapilli.ir import ops
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
 
 _EXTREME = Fraction(1 << 256)  # of a unit
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What the file, or who imports it, says of its numbers.
-
-    Attributes:
-        reading: which framework's discretisation a neuron has; dt: seconds of a step.
-        reset: of neurons whose nodes do not say it.
-        input_range: lowest and highest integer; input_exponent: each counts 2 ** -exponent.
-    """
-
-    reading: Reading
-    dt: Fraction
-    reset: ops.Reset | None
-    input_range: tuple[int, int]
-    input_exponent: int
+_FIRE = ("IF", "LIF", "CubaLIF")
+_TAKE_LATE = (nodes.PORT, "Flatten", "Scale", "Delay", *_FIRE)  # of what reads a current
+_TAKE_CURRENTS = ("I", "LI", "CubaLI", "Delay", *_FIRE)
 
 
 class FinerError(Exception):
@@ -93,9 +74,22 @@ class Layers:
             )
             return ImportedValue(made, Fraction(1, 2) ** self.meaning.input_exponent)
         x = self._summed(name, inputs)
+        if x.late is not None and node.type not in _TAKE_LATE:
+            raise MalformedError(
+                "reads a current that is delayed, which only a neuron can; delay the spikes in "
+                "front of its synapses instead"
+            )
+        if x.shown and node.type in _TAKE_CURRENTS:
+            raise MalformedError(
+                "takes a membrane, which a chip's neurons do not send; only the answer may read it"
+            )
+        value = self._made(name, node, x)
+        return replace(value, shown=True) if x.shown else value
+
+    def _made(self, name: str, node: NirNode, x: ImportedValue) -> ImportedValue:
         shape = self.builder.types[x.name].shape
         match node.type:
-            case "Output" | reader.PORT:
+            case "Output" | nodes.PORT:
                 wanted = tuple(node.arrays["shape"].ravel().tolist())
                 if math.prod(wanted) != math.prod(shape):
                     raise MalformedError(f"expects {list(wanted)}, and is given {list(shape)}")
@@ -118,7 +112,11 @@ class Layers:
                     raise MalformedError("multiplies values by constants; fold them into a layer")
                 return x
             case "IF" | "LIF" | "CubaLIF":
-                return self._fire(name, node, x)
+                return fire(self.builder, self.meaning, name, node, x)
+            case "I" | "LI" | "CubaLI":
+                return integrate(self.builder, self.meaning, name, node, x)
+            case "Delay":
+                return delay(self.builder, self.meaning, name, node, x)
             case "Threshold":
                 raise MalformedError("is a Threshold, which no framework reads; use a CubaLIF")
             case _:
@@ -187,17 +185,9 @@ class Layers:
         if not 0 <= first <= last < len(shape):
             raise MalformedError(f"flattens axes {ends[0]} to {ends[1]} of {list(shape)}")
         flat = (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
-        return ImportedValue(
-            self.builder.put(name, ops.Reshape(shape=flat), x.name), x.unit, x.layers
-        )
-
-    def _fire(self, name: str, node: NirNode, x: ImportedValue) -> ImportedValue:
-        rule = dynamics(node, self.meaning.reading, self.meaning.dt, self.meaning.reset)
-        given = self.builder.types[x.name]
-        op = neuron(rule, x.unit, given.shape, self.builder.T)
-        if self.meaning.reading.rounds:
-            check_float(name, op, given, rule.rest / (x.unit * rule.gain), self.builder.T)
-        return ImportedValue(self.builder.put(name, op, x.name), Fraction(1))
+        made = self.builder.put(name, ops.Reshape(shape=flat), x.name)
+        late = x.late if x.late is None or x.late.size == 1 else x.late.reshape(flat)
+        return ImportedValue(made, x.unit, x.layers, late)
 
     # ---- units ----------------------------------------------------------------------------
 
@@ -234,13 +224,16 @@ class Layers:
                     )
                 raise FinerError(value.layers, finest)
         total, *rest = inputs
+        if rest and any(v.late is not None for v in inputs):
+            raise MalformedError("adds a current that is delayed to others")
         magnitude = sum(self.builder.types[v.name].range.magnitude for v in inputs)
         if rest and self.meaning.reading.rounds and magnitude >= 1 << FLOAT32:
             raise MalformedError(f"adds up values that need {magnitude.bit_length()} bits")
         for value in rest:
             sum_name = self.builder.free(f"{name}.sum")
             made = self.builder.put(sum_name, ops.Add(), total.name, value.name)
-            total = ImportedValue(made, finest, total.layers | value.layers)
+            shown = total.shown or value.shown
+            total = ImportedValue(made, finest, total.layers | value.layers, shown=shown)
         return total
 
     def _map(self, name: str, x: ImportedValue) -> ImportedValue:

@@ -46,6 +46,23 @@ class Stated:
 NOTHING = Stated()
 
 
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What the file, or who imports it, says of its numbers.
+
+    Attributes:
+        reading: which framework's discretisation a neuron has; dt: seconds of a step.
+        reset: of neurons whose nodes do not say it.
+        input_range: lowest and highest integer; input_exponent: each counts 2 ** -exponent.
+    """
+
+    reading: Reading
+    dt: Fraction
+    reset: ops.Reset | None
+    input_range: tuple[int, int]
+    input_exponent: int
+
+
 class Facts:
     """What lapilli wrote about its own file; all of it optional in a file of others."""
 
@@ -136,7 +153,7 @@ class Facts:
                 lo=bounds.lo,
                 hi=bounds.hi,
             )
-            scale = _fraction(self.facts.get("logit_scale", str(unit)))
+            scale = _fraction(self.facts.get("logit_scale", "1")) * unit
         except (TypeError, ValueError, ZeroDivisionError) as error:
             raise MalformedError(
                 "metadata: input or logit_scale: not what lapilli writes"

@@ -1,8 +1,9 @@
 """The nodes and edges of a `.nir` file that nobody has to trust.
 
 `nir.read` follows what HDF5 follows, knows no limits and trusts every field. Here the file
-becomes plain arrays (`export.hdf5`), and every name, field, type and shape is checked; the
-package `nir` is not needed. What the nodes mean is a question for `importer`.
+becomes plain arrays (`export.hdf5`), `nodes` checks every name, field, type and shape of a node,
+and here it is checked how nodes are wired; the package `nir` is not needed. What the nodes mean
+is a question for `importer`.
 
 Source: the layout that nir 1.0.8 writes; that of its predecessors, which lacks `v_reset`
 and `w_in`.
@@ -15,82 +16,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from lapilli.export import limits
-from lapilli.export.hdf5.parser import Location, Texts, Tree, Value, parse_tree, show
+from lapilli.export.hdf5.parser import Location, Texts, Tree, parse_tree, show
 from lapilli.export.hdf5.process import read_tree
 from lapilli.export.limits import Progress
 from lapilli.export.malformed import MalformedError
+from lapilli.export.nir.read.nodes import (
+    GRAPH,
+    MORE,
+    OLD_FIELDS,
+    PARTS,
+    PORT,
+    NirNode,
+    members,
+    node_at,
+    text_of,
+)
 from lapilli.ir.errors import FormatError
 
-Floats: TypeAlias = npt.NDArray[Any]
-
-_GRAPH = "NIRGraph"
 _MAJOR = 1  # of nir, whose files are read
-_NEURON = ("r", "v_leak", "v_threshold")
-# type -> fields that it must have, and fields that it may have
-_FIELDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "Input": (("shape",), ()),
-    "Output": (("shape",), ()),
-    "Affine": (("weight", "bias"), ()),
-    "Linear": (("weight",), ()),
-    "Scale": (("scale",), ()),
-    "Conv1d": (
-        ("weight", "bias", "stride", "padding", "dilation", "groups"),
-        ("input_shape",),
-    ),
-    "Conv2d": (
-        ("weight", "bias", "stride", "padding", "dilation", "groups"),
-        ("input_shape",),
-    ),
-    "SumPool2d": (("kernel_size", "stride", "padding"), ()),
-    "AvgPool2d": (("kernel_size", "stride", "padding"), ()),
-    "Flatten": ((), ("start_dim", "end_dim", "input_type")),
-    "Delay": (("delay",), ()),
-    "Threshold": (("threshold",), ()),
-    "I": (("r",), ()),
-    "IF": (("r", "v_threshold"), ("v_reset",)),
-    "LI": (("tau", "r", "v_leak"), ()),
-    "LIF": (("tau", *_NEURON), ("v_reset",)),
-    "CubaLI": (("tau_syn", "tau_mem", "r", "v_leak"), ("w_in",)),
-    "CubaLIF": (("tau_syn", "tau_mem", *_NEURON), ("v_reset", "w_in")),
-}
-_LEAST = {"input_shape": 1, "kernel_size": 1, "stride": 1, "dilation": 1, "groups": 1, "padding": 0}
-# Axes that a window has, and so numbers that say its size, steps and edges at most.
-_WINDOWS = {"Conv1d": 1, "Conv2d": 2, "SumPool2d": 2, "AvgPool2d": 2}
-# What the constructors of nir take for a field that older files lack.
-DEFAULTS: Mapping[str, Floats] = {
-    "start_dim": np.array(1),
-    "end_dim": np.array(-1),
-    "v_reset": np.array(0.0),
-    "w_in": np.array(1.0),
-}
-_WHOLE = ("shape", "stride", "padding", "dilation", "groups", "input_shape", "kernel_size",
-          "start_dim", "end_dim", "input_type")  # fmt: skip
-_OLD_FIELDS = ("input_type", "output_type")
-_PARTS = ("type", "nodes", "edges")  # that a graph must have, and those that it may have
-_MORE = ("metadata", *_OLD_FIELDS)
-_RANKS = {"Affine": 2, "Linear": 2, "Conv1d": 3, "Conv2d": 4}  # of weights
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class NirNode:
-    """One node: NIR's name of its type, and its fields. All numbers are finite."""
-
-    type: str
-    arrays: Mapping[str, Floats]
-    texts: Mapping[str, str]
-
-    def field(self, name: str) -> Floats:
-        """Return the numbers of a field, or nir's default for one that older files lack."""
-        return self.arrays[name] if name in self.arrays else DEFAULTS[name]
-
-
-PORT = "Port"  # not of NIR: where a graph in the graph began, or ended; adds up what arrives
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,18 +94,18 @@ def parse_nir(data: bytes, memory_limit: int) -> NirFile:
 
 
 def _file_from(tree: Tree, *, nested: bool = False) -> NirFile:
-    _members(tree, (), ("node",), ("version",))
-    version = _text(tree.values.get(("version",), "unknown"), "/version")
+    members(tree, (), ("node",), ("version",))
+    version = text_of(tree.values.get(("version",), "unknown"), "/version")
     if (major := re.match(r"(\d{1,9})\.", version)) and int(major[1]) > _MAJOR:
         raise MalformedError(
             f"written by nir {version[:20]}; this lapilli reads version {_MAJOR}: write it with one"
         )
-    _members(tree, ("node",), _PARTS, _MORE)
-    if (kind := _text(tree.values.get(("node", "type")), "/node/type")) != _GRAPH:
-        raise MalformedError(f"/node/type: a single {kind[:40]!r}; expected a {_GRAPH}")
+    members(tree, ("node",), PARTS, MORE)
+    if (kind := text_of(tree.values.get(("node", "type")), "/node/type")) != GRAPH:
+        raise MalformedError(f"/node/type: a single {kind[:40]!r}; expected a {GRAPH}")
     nodes: dict[str, NirNode] = {}
     _, edges = _graph(tree, ("node",), "", nodes, nested=nested)
-    old = tuple(name for name in tree.groups[("node",)] if name in _OLD_FIELDS)
+    old = tuple(name for name in tree.groups[("node",)] if name in OLD_FIELDS)
     return NirFile(version, nodes, edges, _facts(tree), old)
 
 
@@ -180,8 +125,8 @@ def _graph(
     within: list[tuple[str, str]] = []
     for name in sorted(names):
         whole = outer + name
-        own[name] = node = _node(tree, (*at, "nodes", name), whole, nested=nested)
-        if node.type == _GRAPH:
+        own[name] = node = node_at(tree, (*at, "nodes", name), whole, nested=nested)
+        if node.type == GRAPH:
             inner, edges = _graph(tree, (*at, "nodes", name), f"{whole}.", flat, nested=nested)
             ends[name] = (_end(whole, inner, "Input"), _end(whole, inner, "Output"))
             within += edges
@@ -203,96 +148,6 @@ def _end(whole: str, inner: Mapping[str, NirNode], kind: str) -> str:
             f"node {whole!r}: a graph with {len(found)} nodes of type {kind}; in a graph it has one"
         )
     return f"{whole}.{found[0]}"
-
-
-def _members(tree: Tree, at: Location, must: tuple[str, ...], may: tuple[str, ...]) -> None:
-    if at not in tree.groups:
-        raise MalformedError(f"{show(at)}: expected a group")
-    there = set(tree.groups[at])
-    if missing := [name for name in must if name not in there]:
-        raise MalformedError(f"{show((*at, missing[0]))}: is missing")
-    if odd := sorted(there - set(must) - set(may)):
-        raise MalformedError(f"{show((*at, odd[0]))}: unknown; expected {', '.join((*must, *may))}")
-
-
-def _node(tree: Tree, at: Location, name: str, *, nested: bool) -> NirNode:
-    if at not in tree.groups:
-        raise MalformedError(f"{show(at)}: expected a group")
-    kind = _text(tree.values.get((*at, "type")), show((*at, "type")))
-    if kind == _GRAPH:
-        if not nested:
-            raise MalformedError(f"node {name!r}: a graph in the graph; write its nodes out")
-        _members(tree, at, _PARTS, _MORE)
-        return NirNode(kind, {}, {})
-    if kind not in _FIELDS:
-        raise MalformedError(f"node {name!r}: unknown type {kind[:40]!r}")
-    must, may = _FIELDS[kind]
-    _members(tree, at, ("type", *must), (*may, "metadata"))
-    arrays, texts = {}, {}
-    for field in (*must, *may):
-        value = tree.values.get((*at, field))
-        if isinstance(value, np.ndarray):
-            arrays[field] = _numbers(value, f"node {name!r}: {field}", whole=field in _WHOLE)
-        elif isinstance(value, str) and field == "padding" and value in ("same", "valid"):
-            texts[field] = value
-        elif value is not None or field in must:
-            raise MalformedError(f"node {name!r}: {field}: expected numbers")
-    node = NirNode(kind, arrays, texts)
-    _check_node(name, node)
-    return node
-
-
-def _numbers(value: Floats, where: str, *, whole: bool) -> Floats:
-    if value.dtype.kind == "b":
-        value = value.astype(np.int8)
-    if not value.size:
-        raise MalformedError(f"{where}: no numbers")
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise MalformedError(f"{where}: a number that is not finite")
-    if whole:
-        flat = value.astype(np.float64).ravel()
-        if (
-            value.ndim > 1
-            or not ((flat == np.floor(flat)) & (np.abs(flat) < limits.MOST_ELEMENTS)).all()
-        ):
-            raise MalformedError(f"{where}: expected small whole numbers")
-        if value.dtype.kind == "f":
-            if not value.ndim:
-                raise MalformedError(f"{where}: expected an integer, found {value.dtype}")
-            value = value.astype(np.int64)
-        if value.size > 8:
-            raise MalformedError(f"{where}: {value.size} numbers")
-    return value
-
-
-def _check_node(name: str, node: NirNode) -> None:
-    rank = _RANKS.get(node.type)
-    if rank and node.arrays["weight"].ndim != rank:
-        found = list(node.arrays["weight"].shape)
-        raise MalformedError(f"node {name!r}: weight of shape {found}; expected {rank} axes")
-    if "bias" in node.arrays and node.arrays["bias"].shape != node.arrays["weight"].shape[:1]:
-        found = list(node.arrays["bias"].shape)
-        raise MalformedError(f"node {name!r}: bias of shape {found} does not fit its weight")
-    for field, least in _LEAST.items():
-        if field in node.arrays and (node.arrays[field] < least).any():
-            raise MalformedError(f"node {name!r}: {field}: a number below {least}")
-        if (
-            field in node.arrays
-            and field != "groups"
-            and node.arrays[field].size > (axes := _WINDOWS[node.type])
-        ):
-            count = node.arrays[field].size
-            raise MalformedError(f"node {name!r}: {field}: {count} numbers for {axes} axes")
-    for field in ("start_dim", "end_dim"):
-        if field in node.arrays and node.arrays[field].ndim:
-            raise MalformedError(f"node {name!r}: {field}: a list; expected a single number")
-    for field in ("tau", "tau_syn", "tau_mem"):
-        if field in node.arrays and (lowest := node.arrays[field].min()) <= 0:
-            raise MalformedError(f"node {name!r}: {field} is {lowest:g}; it must be positive")
-    if node.type in ("Input", "Output"):
-        shape = node.arrays["shape"].ravel().astype(object)
-        if (shape < 1).any() or shape.prod() > limits.MOST_ELEMENTS:
-            raise MalformedError(f"node {name!r}: a value of shape {shape.tolist()}")
 
 
 def _edges(
@@ -330,15 +185,9 @@ def _facts(tree: Tree) -> Mapping[str, Any] | None:
     if text is None:
         return None
     try:
-        facts = json.loads(_text(text, "metadata"))
+        facts = json.loads(text_of(text, "metadata"))
     except (ValueError, RecursionError) as error:
         raise MalformedError("metadata: what should be lapilli's is no JSON") from error
     if not isinstance(facts, dict):
         raise MalformedError("metadata: what should be lapilli's is no object")
     return facts
-
-
-def _text(value: Value | None, where: str) -> str:
-    if not isinstance(value, str):
-        raise MalformedError(f"{where}: expected text")
-    return value

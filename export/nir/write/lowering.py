@@ -16,7 +16,7 @@ from typing_extensions import assert_never
 from lapilli.export.nir.write.builder import NirBuilder
 from lapilli.export.nir.write.dialect import Dialect, NirDraft
 from lapilli.export.nir.write.joins import add, join
-from lapilli.export.nir.write.neurons import fire
+from lapilli.export.nir.write.neurons import fire, hold, integrate
 from lapilli.export.nir.write.placement import NotRepresentableError, Placed, describe
 from lapilli.export.nir.write.synapses import add_up, convolve, linear, read_out
 from lapilli.ir import ops
@@ -124,13 +124,15 @@ class Lowering:
                 return join(self.file, name, op, inputs)
             case ops.Neuron():
                 return fire(self.file, name, op, inputs[0])
+            case ops.GeneralNeuron():
+                return hold(self.file, node, inputs[0])
+            case ops.Membrane():
+                return integrate(self.file, node, op, inputs[0])
             case (
                 ops.SpikeMatmul()
                 | ops.ShiftSum()
                 | ops.Gate()
                 | ops.MaxPool2d()
-                | ops.GeneralNeuron()
-                | ops.Membrane()
                 | ops.Staircase()
                 | ops.Relu()
             ):

@@ -3,7 +3,8 @@
 Reading order: `placement` (where values live), `routing` (how they get elsewhere), `dialect`
 (what is written in more than one way), `canonical` and `portable` (the two ways), `builder` (the
 file in the making), `layouts` and `joins` (values that meet), `multiword` and `synapses`
-(weights), `neurons`, `lowering` (from node to node), `fused` (a chain instead), this file.
+(weights), `extras` (what is no binary neuron), `neurons`, `lowering` (from node to node), `fused`
+(a chain instead), this file.
 What NIR has no place for (T, dt, how to discretise, our names and shapes, the scale of the
 logits) stands as JSON in the metadata, under the key "lapilli".
 """
@@ -25,6 +26,7 @@ from lapilli.export.limits import Progress
 from lapilli.export.nir.write import canonical as nir_nodes
 from lapilli.export.nir.write import portable as nir_portable
 from lapilli.export.nir.write.dialect import Dialect, Flavour, NirDraft, in_order
+from lapilli.export.nir.write.extras import has_node, never
 from lapilli.export.nir.write.fused import fuse
 from lapilli.export.nir.write.lowering import Lowering
 from lapilli.export.nir.write.synapses import least_weights
@@ -105,9 +107,10 @@ def to_nir(
         for node in graph.nodes
         if node.name not in used
     ]
-    if parts := unsupported(graph):
+    kept = has_node if flavour is Flavour.CANONICAL else never  # importers of others have none
+    if parts := unsupported(graph, kept=kept):
         raise UnsupportedError("nir", (*reasons, *parts))
-    lowered = to_binary_neurons(graph, limits.neurons(memory_limit))
+    lowered = to_binary_neurons(graph, limits.neurons(memory_limit), kept=kept)
     try:
         draft = _drafted(
             lowered.without_dead(), reasons, flavour, limits.numbers(memory_limit), progress

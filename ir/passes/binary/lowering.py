@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from typing_extensions import assert_never
@@ -22,8 +24,17 @@ from lapilli.ir.passes.binary.terms import Decomposition, Terms, value
 from lapilli.ir.passes.binary.thresholds import compare, rectified
 from lapilli.ir.types import Kind
 
+Kept: TypeAlias = Callable[[Graph, Node], bool]
 
-def to_binary_neurons(graph: Graph, max_neurons: int | None = None) -> Graph:
+
+def _nothing(graph: Graph, node: Node) -> bool:
+    del graph, node
+    return False
+
+
+def to_binary_neurons(
+    graph: Graph, max_neurons: int | None = None, *, kept: Kept = _nothing
+) -> Graph:
     """Lower a graph to Linear, Conv2d, Add, Sum, Readout, wiring and binary neurons.
 
     Every firing node keeps its name and its spikes at every step; so does every other node that
@@ -35,14 +46,15 @@ def to_binary_neurons(graph: Graph, max_neurons: int | None = None) -> Graph:
         graph: any; what has no such form is refused by name.
         max_neurons: refuse a larger result. A graph names tensors, whatever their size, so that
             the number is known before anything of that size exists.
+        kept: which general neurons and membranes stay what they are, for a format that has them.
 
     Raises:
         UnsupportedError: nodes that have no such form, or the limit with its contributors.
     """
-    if reasons := unsupported(graph):
+    if reasons := unsupported(graph, kept=kept):
         raise UnsupportedError("a graph of binary neurons", reasons)
     graph = associate(graph)
-    lowering = _BinaryLowering(graph)
+    lowering = _BinaryLowering(graph, kept)
     for node in graph.nodes:
         try:
             lowering.visit(node)
@@ -55,9 +67,17 @@ def to_binary_neurons(graph: Graph, max_neurons: int | None = None) -> Graph:
     return lowered
 
 
-def unsupported(graph: Graph) -> tuple[Unsupported, ...]:
-    """Nodes that have no form in binary neurons, each with the reason; empty if all have."""
-    return tuple(reason for node in graph.nodes for reason in _unsupported(node.name, node.op))
+def unsupported(graph: Graph, *, kept: Kept = _nothing) -> tuple[Unsupported, ...]:
+    """Nodes that have no form in binary neurons, each with the reason; empty if all have.
+
+    `kept` is that of `to_binary_neurons`.
+    """
+    return tuple(
+        reason
+        for node in graph.nodes
+        if not kept(graph, node)
+        for reason in _unsupported(node.name, node.op)
+    )
 
 
 def _unsupported(name: str, op: ops.Op) -> tuple[Unsupported, ...]:
@@ -90,7 +110,8 @@ def size(graph: Graph) -> BinarySize:
 
 
 class _BinaryLowering:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, kept: Kept) -> None:
+        self.kept = kept
         self.build = Building(graph)
         self.clock = Clock(self.build)
         self.known = Decomposition(self.build)
@@ -133,6 +154,8 @@ class _BinaryLowering:
                 matmul(build, name, a, b)
             case ops.ShiftSum():
                 shift_sum(build, self.known, name, op, *node.inputs)
+            case ops.Membrane() | ops.GeneralNeuron() if self.kept(build.graph, node):
+                build.put(name, op, *node.inputs)
             case ops.Membrane() | ops.GeneralNeuron():
                 raise TypeError(f"{type(op).__name__} is unsupported, and was let through")
             case _:

@@ -61,7 +61,7 @@ def measure(graph: Graph, original: Graph) -> BinarySize:
     known = {node.name for node in original.nodes}
     synapses = 0
     for node in graph.nodes:
-        fires = isinstance(node.op, ops.Neuron)
+        fires = isinstance(node.op, ops.Integrating)
         depth[node.name] = max((depth[i] for i in node.inputs), default=0) + fires
         synapses += _synapses(node, graph.types)
         if fires:
@@ -96,8 +96,10 @@ def _synapses(node: Node, types: Mapping[str, TensorType]) -> int:
             return 0
         case ops.Input() | ops.Delay() | ops.Neuron() | ops.Readout():
             return 0
+        case ops.GeneralNeuron() | ops.Membrane():  # kept as they are
+            return 0
         case (
-            ops.GeneralNeuron() | ops.Membrane() | ops.Staircase() | ops.Relu() | ops.MaxPool2d()
+            ops.Staircase() | ops.Relu() | ops.MaxPool2d()
             | ops.Gate() | ops.SpikeMatmul() | ops.ShiftSum()
         ):  # fmt: skip
             raise TypeError(f"{node.name} is no op of a graph of binary neurons")
