@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,12 @@ def trial_images(config: Config, size: int, count: int = 3, seed: int = 1) -> Te
     rates = 0.5 * contrast.reshape(-1, 1, 1, 1, 1).expand(-1, config.T, 2, size, size)
     frames: Tensor = torch.poisson(rates, generator=generator)
     return frames
+
+
+def any_images(shape: Sequence[int], count: int, *, frames: bool = False, seed: int = 1) -> Tensor:
+    """Random images (count, *shape), or whole numbers of events, if they are frames."""
+    images = torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
+    return images.abs().round() if frames else images
 
 
 def alive(config: Config, size: int) -> nn.Module:

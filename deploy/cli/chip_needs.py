@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from lapilli.deploy.cli.models import ModelOptions
 
 _SEEN = 2  # random images that scales are made for
-_SEED = 1
 _AS_IT_IS = (
     "with the weights it has, for random inputs: training may change bits, and thereby cores"
 )
@@ -118,24 +117,21 @@ def network_of(
 
         return load_network(Path(name))
     need("torch")
-    import torch
-
     from lapilli.deploy.cli.models import open_model
     from lapilli.model.neurons.described import parse_neurons
+    from lapilli.model.trial import any_images
     from lapilli.quantize import quantize
     from lapilli.quantize.options import QuantizeOptions
 
     sizes = _sizes(name, shape)
     frames = len(sizes) == len("TCHW")
     model = open_model(name, asked, sizes[-3])
-    images = torch.randn(_SEEN, *sizes, generator=torch.Generator().manual_seed(_SEED))
+    images = any_images(sizes, _SEEN, frames=frames)
     options = QuantizeOptions(
         layout="BTCHW" if frames else "BCHW",
         counts=frames,
         neurons=parse_neurons(neurons) if neurons else None,
     )
-    if frames:
-        images = images.abs().round()
     if chip in NAMES:
         with suppress(RangeError):  # else for the default: what the chip does not hold is named
             aimed: QuantizeOptions = {**options, "target": chip}

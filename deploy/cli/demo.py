@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from lapilli.deploy.cli.demo_report import write_demo_report
-from lapilli.deploy.cli.files import DIGITS
 from lapilli.deploy.cli.flow import checkpoint_model, float_right, open_checkpoint, quantize_model
 from lapilli.deploy.cli.image_set import Images
 from lapilli.deploy.cli.images import held_out_images, training_images
+from lapilli.deploy.cli.options import DIGITS
 from lapilli.deploy.cli.progress import Narrator
 from lapilli.deploy.comparison.compare import Comparison, compare_all
 from lapilli.deploy.comparison.targets import target

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lapilli.costs import chips, pages
 from lapilli.deploy.cli.costing import measured
-from lapilli.deploy.cli.files import DIGITS
 from lapilli.deploy.cli.images import held_out_data, how_for
+from lapilli.deploy.cli.options import DIGITS
 from lapilli.deploy.cli.report import comparison_facts
 from lapilli.deploy.cli.report_making import COUNTED, cores_on, write
 from lapilli.deploy.cli.sides import float_side

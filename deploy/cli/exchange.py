@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lapilli.deploy.cli.doctor import need
-from lapilli.deploy.cli.files import DIGITS, AsJson, MemoryLimit, in_bytes
+from lapilli.deploy.cli.files import AsJson, MemoryLimit, in_bytes
 from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.cli.options import (
+    DIGITS,
     BinBy,
     Crop,
     Frames,

@@ -27,7 +27,6 @@ from lapilli.ir.targets.table import NAMES, named
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 NetworkFile = Annotated[Path, typer.Argument(help="A .lapilli file.")]
-DIGITS = "digits"  # in place of an archive of images: scikit-learn's
 
 MemoryLimit = Annotated[
     int | None,

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import typer
 
 from lapilli.deploy.cli.doctor import need
-from lapilli.deploy.cli.files import DIGITS
 from lapilli.deploy.cli.frame import printable
 from lapilli.deploy.cli.image_set import Images, input_type, size_text
+from lapilli.deploy.cli.options import DIGITS
 from lapilli.deploy.cli.own_sequences import own_sequence
 from lapilli.deploy.cli.own_source import own_source
 from lapilli.deploy.data.binning import Binning, remembered_binning

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lapilli.deploy.cli.doctor import need
-from lapilli.deploy.cli.files import DIGITS
+from lapilli.deploy.cli.options import DIGITS
 from lapilli.ir.errors import InputError
 
 if TYPE_CHECKING:

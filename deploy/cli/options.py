@@ -13,6 +13,8 @@ from lapilli.deploy.comparison.targets import NAMES
 if TYPE_CHECKING:
     from lapilli.deploy.data.reading import How
 
+DIGITS = "digits"  # in place of an archive of images: scikit-learn's
+
 Config = Annotated[
     str | None, typer.Option(help="The model's configuration as JSON, if the file has none.")
 ]

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lapilli.deploy.cli.doctor import need
-from lapilli.deploy.cli.files import DIGITS, AsJson, NetworkFile
+from lapilli.deploy.cli.files import AsJson, NetworkFile
 from lapilli.deploy.cli.frame import print_json
 from lapilli.deploy.cli.models import ModelOptions
 from lapilli.deploy.cli.options import (
+    DIGITS,
     SIMULATORS,
     Arguments,
     Attributes,

@@ -18,7 +18,6 @@ from torch import Tensor, nn  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from lapilli.deploy.cli.app import app  # noqa: E402
-from lapilli.deploy.cli.files import DIGITS  # noqa: E402
 from lapilli.deploy.cli.flow import NormalisationError, quantize_model  # noqa: E402
 from lapilli.deploy.cli.image_set import Images  # noqa: E402
 from lapilli.deploy.cli.models import calibration_of  # noqa: E402
@@ -28,6 +27,7 @@ from lapilli.deploy.cli.modules import (  # noqa: E402
     build_own,
     own_model,
 )
+from lapilli.deploy.cli.options import DIGITS  # noqa: E402
 from lapilli.deploy.cli.own_imports import ModuleFileError  # noqa: E402
 from lapilli.deploy.cli.own_source import own_source  # noqa: E402
 from lapilli.export.native import load_network  # noqa: E402
