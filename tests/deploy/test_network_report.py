@@ -242,6 +242,9 @@ def test_all_that_is_known_is_on_one_page(files: Path, tmp_path: Path) -> None:
     cores = sections["cores"]["chips"]["loihi1"]
     assert sum(p["cores"] for p in cores["populations"]) == cores["cores"]
     assert any(p["messages"] for p in cores["populations"])
+    drawn = sections["cores"]["figures"]["map-loihi1"]["data"]["values"]
+    assert sum(map(len, drawn)) == cores["cores"]
+    assert 0 < max(map(max, drawn)) <= 1
     assert facts["digest"] == network.digest
     values = {row["what"]: row["value"] for row in sections["provenance"]["tables"]["network"]}
     assert values["network"] == network.digest

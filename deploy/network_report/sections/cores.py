@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lapilli.deploy.network_report.figures import bar_figure, heat_figure
-from lapilli.deploy.network_report.section import Column, Figure, Section, Table, percent
+from lapilli.deploy.network_report.section import (
+    Column,
+    Figure,
+    Section,
+    Table,
+    counted,
+    percent,
+    round_percent,
+)
 from lapilli.deploy.network_report.sources import Facts, Sources
 
 _MOST = 40  # populations that are drawn
+_MOST_CORES, _ROW = 1024, 32  # that are drawn, and how many of them beside each other
+_FULL = 0.9
 
 
 def section(sources: Sources) -> Section:
@@ -34,13 +45,14 @@ def section(sources: Sources) -> Section:
 def _told(found: Facts) -> str:
     unknown = found["unknown"]
     fewest, most = found["chips"]
-    chips = f"at least {fewest:,}" if most is None else f"{fewest:,}"
-    if most is not None and most != fewest:
-        chips += f" to {most:,}"
+    chips = counted(fewest if most is None else most, "chip")
+    if most is None:
+        chips = f"at least {chips}"
+    elif most != fewest:
+        chips = f"{fewest:,} to {chips}"
     sentence = (
-        f"{found['chip']}: {'at least ' * bool(unknown)}{found['cores']:,} cores on {chips} "
-        f"chip{'s' * (fewest != 1 or most != 1)}, as {found['neurons']:,} binary neurons; no cut "
-        f"takes fewer than {found['lowest']:,}."
+        f"{found['chip']}: {'at least ' * bool(unknown)}{found['cores']:,} cores on {chips}, as "
+        f"{found['neurons']:,} binary neurons; no cut takes fewer than {found['lowest']:,}."
     )
     if found["system"]:
         sentence += f" The smallest system with as many chips: {found['system']}."
@@ -86,7 +98,38 @@ def _figures(found: Facts) -> list[Figure]:
         cell=(104.0, 18.0),
         written=percent,
     )
-    return [*drawn, full]
+    return [*_map(found, known), *drawn, full]
+
+
+def _map(found: Facts, known: Sequence[str]) -> list[Figure]:
+    """A cell for each core, in the order of populations, as dark as it is full."""
+    shares = [
+        max(p["use"][r] / found["each"][r]["most"] for r in known)
+        for p in found["populations"]
+        for _ in range(p["cores"])
+    ]
+    if not 1 < len(shares) <= _MOST_CORES:
+        return []
+    starts = range(0, len(shares), _ROW)
+    values: list[list[float | None]] = [list(shares[k : k + _ROW]) for k in starts]
+    full = sum(share > _FULL for share in shares)
+    told = (
+        f"{len(shares):,} cores in the order of populations, {_ROW} to a row; of what each has "
+        f"least of, {full:,} use more than {round_percent(_FULL)}."
+    )
+    figure = heat_figure(
+        f"map-{found['chip']}",
+        f"Every core of {found['chip']}",
+        told,
+        [f"from core {k}" for k in starts],
+        [str(k) for k in range(min(_ROW, len(shares)))],
+        values,
+        most=1.0,
+        cell=(20.0, 20.0),
+        numbered=False,
+        written=percent,
+    )
+    return [figure]
 
 
 def _populations(found: Facts) -> Table:

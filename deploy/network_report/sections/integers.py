@@ -52,8 +52,8 @@ def _weights(node: Node) -> list[Figure]:
         return []
     zeros = int(np.count_nonzero(values == 0))
     told = (
-        f"{values.size:,} weights from {values.min()} to {values.max()}; "
-        f"{percent(zeros / values.size)} are 0."
+        f"{values.size:,} weights, {values.min()} to {values.max()}; "
+        f"{percent(zeros / values.size)} zero."
     )
     return [histogram_figure(f"weights-{node.name}", node.name, told, counts)]
 
