@@ -9,12 +9,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lapilli.costs import chips, pages
+from lapilli.costs import pages
 from lapilli.deploy.cli.costing import measured
 from lapilli.deploy.cli.images import held_out_data, how_for
 from lapilli.deploy.cli.options import DIGITS
 from lapilli.deploy.cli.report import comparison_facts
-from lapilli.deploy.cli.report_making import COUNTED, cores_on, write
+from lapilli.deploy.cli.report_cores import USUAL, cores_on
+from lapilli.deploy.cli.report_making import COUNTED, write
 from lapilli.deploy.cli.sides import float_side
 from lapilli.deploy.comparison.compare import affordable_batch
 from lapilli.deploy.comparison.targets import target, usual
@@ -61,7 +62,6 @@ def write_demo_report(
     network = made.network
     report = measured(network, test.first(COUNTED), None, [], None, quiet=True)
     cost: dict[str, Any] = json.loads(json.dumps(pages.facts(report)))
-    name, chip = chips.chip(chips.CHIPS[0])
     told = report_of(
         Sources(
             network=network,
@@ -69,7 +69,7 @@ def write_demo_report(
             results=[_validated(made, model, test)],
             comparisons=[json.loads(json.dumps(comparison_facts(c))) for c in comparisons],
             cost=cost,
-            cores=dict((cores_on(network, name, chip, cost),)),
+            cores=dict((cores_on(network, USUAL, cost),)),
             data=DIGITS,
         )
     )

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapilli.costs import chips, core_pages, pages
-from lapilli.costs.cores import cores_of
+from lapilli.costs import pages
 from lapilli.costs.report import CostReport, bounded
+from lapilli.deploy.cli.report_cores import USUAL, check_chip, cores_on
 from lapilli.deploy.network_report import reading
 from lapilli.deploy.network_report.html import html
 from lapilli.deploy.network_report.report import NetworkReport, report_of
-from lapilli.deploy.network_report.sources import Facts, Sources
+from lapilli.deploy.network_report.sources import Sources
 from lapilli.export.atomic import write_atomic
 from lapilli.export.native import load_network
-from lapilli.ir.errors import InputError, OutputError, UnsupportedError
+from lapilli.ir.errors import InputError, OutputError
 from lapilli.ir.network import Network
-from lapilli.ir.targets.target import Cores
 
 if TYPE_CHECKING:
     from lapilli.deploy.cli.validation_job import Job
@@ -70,7 +69,9 @@ def made_of(given: Given, job: Job | None, *, quiet: bool) -> NetworkReport:
     Raises:
         LapilliError: something that is named is missing, damaged, or of another network.
     """
-    described = [chips.chip(name) for name in given.chips or chips.CHIPS[:1]]
+    chips = given.chips or [USUAL]
+    for name in chips:
+        check_chip(name)
     network = load_network(given.network)
     compared = [reading.read_comparisons(path, network) for path in given.comparisons]
     cost = None if given.cost is None else reading.read_cost(given.cost, network)
@@ -93,25 +94,11 @@ def made_of(given: Given, job: Job | None, *, quiet: bool) -> NetworkReport:
             comparisons=[facts for told in compared for facts in told["comparisons"]],
             answers=next((told for told in compared if "labelled" in told), {}),
             cost=cost,
-            cores=dict(cores_on(network, name, cores, cost) for name, cores in described),
+            cores=dict(cores_on(network, name, cost) for name in chips),
             quantization=quantization,
             data=given.data,
         )
     )
-
-
-def cores_on(network: Network, name: str, chip: Cores, cost: Facts) -> tuple[str, Facts | str]:
-    """Say how a network is cut onto a chip; or the sentence that says why it is not."""
-    try:
-        found = cores_of(network.graph, name, chip)
-    except UnsupportedError as error:
-        return name, str(error)
-    facts = json.loads(json.dumps(core_pages.facts(found, bounded(network.graph))))
-    sent = {n["node"]: n["counts"]["sent"] for n in cost["nodes"]} if cost["images"] else {}
-    for told in facts["populations"]:  # of the run that is told, which may be another's
-        node = told["population"]
-        told["messages"] = sent[node] * told["hearers"] if node in sent else None
-    return name, facts
 
 
 def write(made: NetworkReport, output: Path, twin: Path) -> None:
@@ -120,9 +107,7 @@ def write(made: NetworkReport, output: Path, twin: Path) -> None:
     Raises:
         OutputError: the system refuses.
     """
-    page = html(made, twin.name).encode(
-        "utf-8", "backslashreplace"
-    )  # a file's name need not be text
+    page = html(made, twin.name).encode("utf-8", "backslashreplace")  # names need not be text
     facts = made.as_json().encode()
     before = twin.read_bytes() if twin.exists() else None
     write_atomic(twin, facts)

@@ -57,7 +57,10 @@ def report(
     ] = None,
     chip: Annotated[
         list[str] | None,
-        typer.Option(help="Whose cores: loihi1 (the default), loihi2, or FILE.json; repeat."),
+        typer.Option(
+            help="What it is put on: loihi1 (the default), loihi2, speck, xylo-audio3, ..., or a "
+            "FILE.json of your own; repeat."
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a report that is there.")

@@ -259,7 +259,8 @@ def test_doctor_lists_everything(folder: Path) -> None:
     names = {f["what"] for f in told["findings"]}
     importers = {"nirtorch", "snntorch", "spikingjelly", "norse"}
     files = {"nir", "h5py", "onnx", "onnxruntime", "pyarrow"}
-    packages = {"torch", "scikit-learn", "scipy", "uv", "numba", "distributed", *files, *importers}
+    others = {"scikit-learn", "scipy", "uv", "numba", "distributed", "jinja2", "pymetis"}
+    packages = {"torch", *others, *files, *importers}
     assert names == {"python", "C compiler", "lava", "nengo-loihi", *packages}
     assert done.returncode == int(any(f["broken"] for f in told["findings"]))
     assert all(f["remedy"] for f in told["findings"] if f["broken"] or f["version"] is None)

@@ -325,6 +325,46 @@ def test_refusals_are_a_sentence_and_write_nothing(
     assert not list(tmp_path.glob("r.*"))
 
 
+def test_chips_that_take_all_or_nothing_say_what_stands_against_them(
+    files: Path, tmp_path: Path
+) -> None:
+    words = "--chip speck --chip xylo-audio3"
+    status, _, err = call(files, f"report @net.lapilli {words} -o {tmp_path}/r.html")
+    assert status == 0, err
+    section = check(tmp_path / "r.html")["sections"]["cores"]
+    assert set(section["chips"]) == {"speck", "xylo-audio3"}
+    for chip, found in section["chips"].items():
+        told = section["tables"].get(f"obstacles-{chip}", [])
+        assert [row["node"] for row in told] == [o["node"] for o in found["obstacles"]]
+        assert any(chip in sentence for sentence in section["told"])
+    assert not section["chips"]["xylo-audio3"]["fits"]
+
+
+def test_cores_on_several_chips_are_drawn_chip_by_chip(
+    net_chain: Callable[..., Network], tmp_path: Path
+) -> None:
+    network = net_chain(encoder=False)
+    each = {"neurons": {"least": 10, "most": 10, "source": "", "grade": ""}}
+    use = {"neurons": 5}
+    told = {
+        "chip": "mine", "neurons": 35, "cores": 7, "lowest": 4, "system": "", "unknown": [],
+        "chips": [2, 2], "each": each,
+        "populations": [
+            {"population": name, "neurons": 5 * n, "cores": n, "use": use, "beyond": [],
+             "messages": None}
+            for name, n in (("a", 3), ("b", 4))
+        ],
+        "placement": {"chips": 2, "messages": 9.0, "between_chips": 3.0, "lowest": 1.0,
+                      "measured": True, "chip_of_core": [1, 0, 0, 1, 0, 0, 1]},
+    }  # fmt: skip
+    facts = made(tmp_path, Sources(network=network, file="n.lapilli", cores={"mine": told}))
+    section = facts["sections"]["cores"]
+    drawn = section["figures"]["map-mine"]["data"]
+    assert drawn["rows"] == ["chip 0, from core 0", "chip 1, from core 0"]
+    assert [len(row) for row in drawn["values"]] == [4, 3]
+    assert "3 of 9 messages of an image go from chip to chip" in section["told"][1]
+
+
 def test_a_report_that_is_there_is_kept(files: Path, tmp_path: Path) -> None:
     for name in ("r.html", "r.json"):
         (tmp_path / name).write_text("mine")

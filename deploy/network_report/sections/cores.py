@@ -15,6 +15,7 @@ from lapilli.deploy.network_report.section import (
     percent,
     round_percent,
 )
+from lapilli.deploy.network_report.small_chip import small_tables, small_told
 from lapilli.deploy.network_report.sources import Facts, Sources
 
 _MOST = 40  # populations that are drawn
@@ -29,7 +30,11 @@ def section(sources: Sources) -> Section:
         if isinstance(found, str):
             told.append(f"{chip}: {found}")
             continue
-        told.append(_told(found))
+        if "layers" in found:
+            told += small_told(found)
+            tables += small_tables(found)
+            continue
+        told += [_told(found), *_between(found)]
         figures += _figures(found)
         tables.append(_populations(found))
     return Section(
@@ -62,6 +67,19 @@ def _told(found: Facts) -> str:
     if misfits:
         sentence += f" Fits no core: {', '.join(misfits)}."
     return sentence
+
+
+def _between(found: Facts) -> list[str]:
+    """What goes from chip to chip, where cores were put onto several."""
+    placed = found.get("placement")
+    if placed is None or placed["chips"] < 2:
+        return []
+    fires = "of an image" if placed["measured"] else "if every neuron fires at every step"
+    return [
+        f"Put onto {counted(placed['chips'], 'chip')}, {placed['between_chips']:,.0f} of "
+        f"{placed['messages']:,.0f} messages {fires} go from chip to chip; no placement of these "
+        f"cores goes below {placed['lowest']:,.0f}."
+    ]
 
 
 def _figures(found: Facts) -> list[Figure]:
@@ -102,7 +120,7 @@ def _figures(found: Facts) -> list[Figure]:
 
 
 def _map(found: Facts, known: Sequence[str]) -> list[Figure]:
-    """A cell for each core, in the order of populations, as dark as it is full."""
+    """A cell for each core, chip by chip, as dark as it is full."""
     shares = [
         max(p["use"][r] / found["each"][r]["most"] for r in known)
         for p in found["populations"]
@@ -110,8 +128,14 @@ def _map(found: Facts, known: Sequence[str]) -> list[Figure]:
     ]
     if not 1 < len(shares) <= _MOST_CORES:
         return []
-    starts = range(0, len(shares), _ROW)
-    values: list[list[float | None]] = [list(shares[k : k + _ROW]) for k in starts]
+    placed = found.get("placement")
+    chip_of = placed["chip_of_core"] if placed else [0] * len(shares)
+    labels, values = [], list[list[float | None]]()
+    for chip in sorted(set(chip_of)):
+        own = [share for share, home in zip(shares, chip_of, strict=True) if home == chip]
+        for k in range(0, len(own), _ROW):
+            labels.append(f"chip {chip}, from core {k}" if placed else f"from core {k}")
+            values.append(list(own[k : k + _ROW]))
     full = sum(share > _FULL for share in shares)
     told = (
         f"{len(shares):,} cores in the order of populations, {_ROW} to a row; of what each has "
@@ -121,8 +145,8 @@ def _map(found: Facts, known: Sequence[str]) -> list[Figure]:
         f"map-{found['chip']}",
         f"Every core of {found['chip']}",
         told,
-        [f"from core {k}" for k in starts],
-        [str(k) for k in range(min(_ROW, len(shares)))],
+        labels,
+        [str(k) for k in range(max(map(len, values)))],
         values,
         most=1.0,
         cell=(20.0, 20.0),
