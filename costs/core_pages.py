@@ -8,7 +8,7 @@ from typing import Any
 
 from lapilli.costs import words
 from lapilli.costs.cores import CoreMap, Cut
-from lapilli.costs.placement import Placement
+from lapilli.costs.placement import MOST, Placement
 from lapilli.costs.report import CostReport
 from lapilli.ir.targets.target import Resource
 
@@ -41,6 +41,8 @@ def text(found: CoreMap, report: CostReport, placed: Placement | None = None) ->
     lines.append(_chips(found))
     if placed is not None and placed.chips > 1:
         lines += _placed(placed)
+    if found.cores > MOST:
+        lines.append(f"more than {MOST:,} cores are not put onto chips: see what fits no core")
     if found.unknown:
         lines.append(f"unknown, and not looked at: {', '.join(r.value for r in found.unknown)}")
     return "\n".join(lines) + "\n"

@@ -19,7 +19,8 @@ from lapilli.costs.wires import Index, distinct
 
 Weights = npt.NDArray[np.float64]
 _VERTICES = 50_000  # that METIS is given; of more cores some in a row are one
-_HEAVIEST = 1 << 30  # of all edges together: METIS counts in 32 bits
+_HEAVIEST = 1 << 28  # of all edges together: METIS adds up several of such sums in 32 bits
+MOST = 1 << 20  # cores that are put onto chips
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,13 +59,14 @@ def place(found: CoreMap, T: int, rates: Mapping[str, Fraction] | None = None) -
         rates: spikes of a neuron for an image, by population; of others, T. None: of all of them.
 
     Returns:
-        None where nobody says how many cores a chip has.
+        None where nobody says how many cores a chip has, and of more cores than anybody asks for:
+        there single neurons fit no core.
 
     Raises:
         ImportError: pymetis is not installed, and more than one chip is needed.
     """
     room = found.chip.count.high
-    if room is None:
+    if room is None or found.cores > MOST:
         return None
     linked = links(found)
     known = rates or {}
@@ -157,6 +159,7 @@ def _cut(linked: Links, weight: Weights, chips: int, room: int) -> Index:
         ),
         vweights=np.bincount(group).astype(np.int32),
         eweights=np.maximum(1, (shared * min(scale, 1024.0)).astype(np.int32)),
+        recursive=True,  # bisections: of tens of thousands of cores better and faster than k ways
         options=pymetis.Options(ufactor=1, seed=0),
     )
     return _fitted(np.asarray(parts, np.int64)[group], linked, weight, chips, room)
