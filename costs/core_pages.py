@@ -72,7 +72,7 @@ def _placed(placed: Placement) -> Iterator[str]:
     if placed.unmeasured and placed.measured:
         yield (
             f"of {len(placed.unmeasured):,} populations of planes, ANDs and ORs no run says how "
-            "often they fire: they are taken to fire at every step"
+            "often they fire: they are taken to fire as often as their inputs allow"
         )
     if placed.every > 1:
         yield (
@@ -137,7 +137,7 @@ def _placement(placed: Placement) -> dict[str, Any]:
         "chips": placed.chips,
         "cores_of_a_chip": placed.cores,
         "measured": placed.measured,
-        "taken_to_fire_always": list(placed.unmeasured),
+        "not_measured": list(placed.unmeasured),
         "every": placed.every,
         "messages": float(placed.messages),
         "between_chips": float(placed.across),

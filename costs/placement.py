@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from lapilli.costs.cores import CoreMap
 from lapilli.costs.links import Links, links
+from lapilli.costs.rates import rates_of
 from lapilli.costs.wires import Index, distinct
 
 Weights = npt.NDArray[np.float64]
@@ -34,7 +35,7 @@ class Placement:
         in_order: those from chip to chip if chips were filled with cores as they come.
         lowest: that no placement of these cores goes below.
         measured: whether firing rates were; otherwise every neuron fires at every step.
-        unmeasured: populations of which none was given: they do.
+        unmeasured: populations of which none was given: they fire as often as their inputs allow.
         every: of the inputs only each so many-th was followed; 1: all of them.
     """
 
@@ -56,7 +57,8 @@ def place(found: CoreMap, T: int, rates: Mapping[str, Fraction] | None = None) -
     Args:
         found: a network cut onto cores.
         T: time steps of an image.
-        rates: spikes of a neuron for an image, by population; of others, T. None: of all of them.
+        rates: spikes of a neuron for an image, by population; others fire as often as
+            `costs.rates` allows. None: every neuron fires at every step.
 
     Returns:
         None where nobody says how many cores a chip has, and of more cores than anybody asks for:
@@ -70,7 +72,8 @@ def place(found: CoreMap, T: int, rates: Mapping[str, Fraction] | None = None) -
         return None
     linked = links(found)
     known = rates or {}
-    fires = [known.get(name, Fraction(T)) for name in linked.first]
+    of_all = rates_of(found.graph, found.populations, known) if known else {}
+    fires = [of_all.get(name, Fraction(T)) for name in linked.first]
     sent = _sent(linked, fires)
     chips = -(-linked.cores // room)
     in_order = np.arange(linked.cores) // room

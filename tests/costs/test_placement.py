@@ -196,7 +196,7 @@ def test_rates_weigh() -> None:
     rates = {"a0": Fraction(1, 8), "b0": Fraction(2), "a1": Fraction(0)}
     placed = place(found, 3, rates)
     assert placed is not None
-    assert placed.messages == 16 * (Fraction(1, 8) + 2 + 0 + 3 + 3 + 3)
+    assert placed.messages == 16 * (Fraction(1, 8) + 2 + 0 + 3 + 3 + 3)  # these remember
     assert placed.across == 16 * 3  # of b1: a1 is silent, and b0 is heard beside its neighbour
     assert placed.unmeasured == ("b1", "a2", "b2", "a3", "b3")
     text = core_pages.text(found, bounded(_two_chains()), placed)
