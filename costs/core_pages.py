@@ -8,7 +8,7 @@ from typing import Any
 
 from lapilli.costs import words
 from lapilli.costs.cores import CoreMap, Cut
-from lapilli.costs.placement import Placement
+from lapilli.costs.placement import MOST, Placement
 from lapilli.costs.report import CostReport
 from lapilli.ir.targets.target import Resource
 
@@ -41,6 +41,8 @@ def text(found: CoreMap, report: CostReport, placed: Placement | None = None) ->
     lines.append(_chips(found))
     if placed is not None and placed.chips > 1:
         lines += _placed(placed)
+    if found.cores > MOST:
+        lines.append(f"more than {MOST:,} cores are not put onto chips: see what fits no core")
     if found.unknown:
         lines.append(f"unknown, and not looked at: {', '.join(r.value for r in found.unknown)}")
     return "\n".join(lines) + "\n"
@@ -70,7 +72,7 @@ def _placed(placed: Placement) -> Iterator[str]:
     if placed.unmeasured and placed.measured:
         yield (
             f"of {len(placed.unmeasured):,} populations of planes, ANDs and ORs no run says how "
-            "often they fire: they are taken to fire at every step"
+            "often they fire: they are taken to fire as often as their inputs allow"
         )
     if placed.every > 1:
         yield (
@@ -135,7 +137,7 @@ def _placement(placed: Placement) -> dict[str, Any]:
         "chips": placed.chips,
         "cores_of_a_chip": placed.cores,
         "measured": placed.measured,
-        "taken_to_fire_always": list(placed.unmeasured),
+        "not_measured": list(placed.unmeasured),
         "every": placed.every,
         "messages": float(placed.messages),
         "between_chips": float(placed.across),

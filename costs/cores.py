@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lapilli.costs.populations import Block, Population, populations
+from lapilli.costs.populations import Block, Population, heard_in_a_row, populations
 from lapilli.ir.graph import Graph
 from lapilli.ir.passes.binary import to_binary_neurons
 from lapilli.ir.targets.target import Cores, Figure, Resource
@@ -112,14 +113,10 @@ def cores_of(graph: Graph, name: str, chip: Cores) -> CoreMap:
     sources = {node.name: math.prod(lowered.types[node.name].shape) for node in lowered.nodes}
     cuts, needs = [], defaultdict[Resource, int](int)
     for population in reversed(everything):  # who hears a neuron is known before it is cut
-        cut = _cut(population, chip, leaving[population.name])
+        cut = _cut(lowered, population, chip, leaving[population.name])
         cuts.append(cut)
-        for way, leaves in population.ways:
-            heard = way.axons(cut.block) * cut.cores
-            inside = sum(sizes.get(leaf, 0) for leaf in leaves)
-            for leaf in leaves:
-                if leaf in sizes:
-                    leaving[leaf] += Fraction(heard, inside)
+        for leaf, hearers in _hearers(lowered, population, cut, sizes).items():
+            leaving[leaf] += hearers
         for resource, need in _whole(population, sources).items():
             needs[resource] += need
     return CoreMap(
@@ -137,6 +134,26 @@ def cores_of(graph: Graph, name: str, chip: Cores) -> CoreMap:
     )
 
 
+def _hearers(
+    graph: Graph, population: Population, cut: Cut, sizes: Mapping[str, int]
+) -> dict[str, Fraction]:
+    """How many cores of a cut hear a neuron of each of its sources, on the mean."""
+    told = defaultdict[str, Fraction](Fraction)
+    if (heard := heard_in_a_row(graph, population, cut.block.rows)) is not None:
+        for leaf, several in heard.items():
+            if leaf in sizes:
+                mean = Fraction(sum(several), len(several))
+                told[leaf] += mean * cut.cores / sizes[leaf]
+        return told
+    for way, leaves in population.ways:
+        axons = way.axons(cut.block) * cut.cores
+        inside = sum(sizes.get(leaf, 0) for leaf in leaves)
+        for leaf in leaves:
+            if leaf in sizes:
+                told[leaf] += Fraction(axons, inside)
+    return told
+
+
 def _whole(population: Population, sources: Mapping[str, int]) -> dict[Resource, int]:
     """What a population takes of all cores together, however it is cut: each source once."""
     grid = population.grid
@@ -152,12 +169,20 @@ def _whole(population: Population, sources: Mapping[str, int]) -> dict[Resource,
     }
 
 
-def _cut(population: Population, chip: Cores, leaving: Fraction) -> Cut:
+def _cut(graph: Graph, population: Population, chip: Cores, leaving: Fraction) -> Cut:
     """The cut of fewest cores; of those the one that hears least."""
     grid, best = population.grid, None
-    for block in _blocks(grid, chip.each[Resource.NEURONS]):
-        use = _use(population, block, leaving)
-        if any(_exceeds(use[r], figure) for r, figure in chip.each.items()):
+    blocks = list(_blocks(grid, chip.each[Resource.NEURONS]))
+
+    def fits(block: Block) -> dict[Resource, int] | None:
+        use = _use(graph, population, block, leaving)
+        return None if any(_exceeds(use[r], f) for r, f in chip.each.items()) else use
+
+    if not population.shown:  # in a row: whatever fits, fits with fewer neurons
+        first = bisect_left(blocks, 1, key=lambda block: fits(block) is not None)
+        blocks = blocks[first : first + 1]
+    for block in blocks:
+        if (use := fits(block)) is None:
             continue
         cores = _cores(grid, block)
         if best is None or (cores, use[Resource.AXONS_IN]) < (best[0], best[2][Resource.AXONS_IN]):
@@ -165,15 +190,20 @@ def _cut(population: Population, chip: Cores, leaving: Fraction) -> Cut:
     if best is not None:
         return Cut(population.name, grid.neurons, best[1], best[0], best[2], leaving, ())
     single = Block(1, 1, 1)
-    use = _use(population, single, leaving)
+    use = _use(graph, population, single, leaving)
     beyond = tuple(r for r, figure in chip.each.items() if _exceeds(use[r], figure))
     return Cut(population.name, grid.neurons, single, grid.neurons, use, leaving, beyond)
 
 
-def _use(population: Population, block: Block, leaving: Fraction) -> dict[Resource, int]:
+def _use(
+    graph: Graph, population: Population, block: Block, leaving: Fraction
+) -> dict[Resource, int]:
+    heard = heard_in_a_row(graph, population, block.rows)
     return {
         Resource.NEURONS: block.neurons,
-        Resource.AXONS_IN: sum(way.axons(block) for way, _ in population.ways),
+        Resource.AXONS_IN: sum(way.axons(block) for way, _ in population.ways)
+        if heard is None
+        else sum(map(max, heard.values())),
         Resource.AXONS_OUT: math.ceil(leaving * block.neurons),
         Resource.SYNAPSES: sum(way.memory(block) for way, _ in population.ways),
     }

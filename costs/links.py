@@ -11,11 +11,11 @@ import numpy as np
 
 from lapilli.costs.cores import CoreMap, Cut
 from lapilli.costs.populations import Convolved, Mapped, Population, Way, Wired
-from lapilli.costs.wires import Index, Wires, distinct, sources, weighed
+from lapilli.costs.wires import Index, Wires, behind, distinct, sources
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 
-_FOLLOWED = 1 << 24  # inputs that are followed one by one; of a larger network each so many-th
+_FOLLOWED = 1 << 25  # inputs that are followed one by one; of a larger network each so many-th
 _AT_ONCE = 1 << 21
 
 
@@ -93,7 +93,22 @@ class _Numbering:
     def inputs(self, population: Population) -> int:
         """How many inputs `_heard` follows."""
         cut = self.cuts[population.name]
-        return sum(way.axons(cut.block) for way, _ in population.ways) * cut.cores
+        if population.shown:
+            return sum(
+                way.axons(cut.block) * cut.cores // self.copies(population, way)
+                for way, _ in population.ways
+            )
+        each = sum(way.each for way, _ in population.ways if isinstance(way, Wired))
+        return population.grid.neurons * each
+
+    def copies(self, population: Population, way: Way) -> int:
+        """How many cores in a row hear the same by this way: those of other features alone."""
+        whole = population.grid.features
+        if isinstance(way, Mapped) or (
+            isinstance(way, Convolved) and way.outputs_per_group == whole
+        ):
+            return self.parts(population.name)[2]
+        return 1
 
     def parts(self, name: str) -> tuple[int, int, int]:
         """Into how many blocks rows, columns and features are cut."""
@@ -144,35 +159,29 @@ def _heard(numbering: _Numbering, population: Population, every: int) -> Iterato
     for (way, _), synapse in zip(population.ways, population.synapses, strict=True):
         if isinstance(way, Convolved | Mapped) and synapse not in gridded:
             gridded.add(synapse)
-            window = _window(numbering, population, way, graph[synapse])
-            yield from _together(_neurons(graph, window.wires), window.copies)
+            window = _window(numbering, population, way, graph[synapse], every)
+            left = -(-every // window.wires.stands_for)
+            yield from _together(graph, behind(graph, window.wires, left), window.copies)
     if any(isinstance(way, Wired) for way, _ in population.ways):
         for begin, step in _in_turn(numbering, population, every):
             found = sources(graph, begin, -(-every // step))
             kept = (wires for wires in found if wires.name not in gridded)
-            yield from _together((w for wires in kept for w in _neurons(graph, wires)), 1)
+            yield from _together(graph, (w for wires in kept for w in behind(graph, wires)), 1)
 
 
-def _together(found: Iterable[Wires], copies: int) -> Iterator[_Heard]:
-    """What comes from one population on several paths, in one: a core hears a neuron once."""
+def _together(graph: Graph, found: Iterable[Wires], copies: int) -> Iterator[_Heard]:
+    """What comes from one population on several paths, in one: a core hears a neuron once.
+
+    The host's inputs are no population.
+    """
     by_name: dict[tuple[str, int], list[Wires]] = {}
     for wires in found:
+        if isinstance(graph[wires.name].op, ops.Input):
+            continue
         by_name.setdefault((wires.name, wires.stands_for), []).append(wires)
     for (name, stands_for), several in by_name.items():
         at, asked = (np.concatenate([getattr(w, f) for w in several]) for f in ("at", "asked"))
         yield _Heard(Wires(name, at, asked, stands_for), copies)
-
-
-def _neurons(graph: Graph, wires: Wires) -> Iterator[Wires]:
-    """Follow elements back to neurons, through maps of weights; the host's inputs are none."""
-    for found in sources(graph, wires):
-        match graph[found.name].op:
-            case ops.Linear() | ops.Conv2d():
-                yield from _neurons(graph, weighed(graph, found))
-            case ops.Input():
-                pass
-            case _:
-                yield found
 
 
 def _in_turn(
@@ -189,15 +198,20 @@ def _in_turn(
         yield Wires(operand, at, numbering.core(population.name, at), step), step
 
 
-def _window(numbering: _Numbering, population: Population, way: Way, synapse: Node) -> _Heard:
-    """All elements that a map of weights takes for each core; one for all its features."""
+def _window(
+    numbering: _Numbering, population: Population, way: Way, synapse: Node, every: int
+) -> _Heard:
+    """Elements that a map of weights takes for each core: of so many channels one."""
     graph, block = numbering.graph, numbering.cuts[population.name].block
     first, parts = numbering.first[population.name], numbering.parts(population.name)
     (operand,) = synapse.inputs
+    copies = numbering.copies(population, way)
     if isinstance(way, Mapped):
-        at = np.arange(math.prod(graph.types[operand].shape))
-        asked = first + at // way.features // block.rows * parts[2]
-        return _Heard(Wires(operand, at, asked), parts[2])
+        step = min(every, way.features)
+        token = np.arange(math.prod(graph.types[operand].shape) // way.features)[:, None]
+        at = token * way.features + np.arange(0, way.features, step)
+        asked = np.broadcast_to(first + token // block.rows * parts[2], at.shape)
+        return _Heard(Wires(operand, at.ravel(), asked.ravel(), step), copies)
     if not isinstance(synapse.op, ops.Conv2d):
         raise TypeError(f"{synapse.name} is no convolution")
     op, (channels, height, width) = synapse.op, graph.types[operand].shape
@@ -210,15 +224,16 @@ def _window(numbering: _Numbering, population: Population, way: Way, synapse: No
         )
     ]  # fmt: skip
     (row_part, row), (column_part, column) = lines
+    step = min(every, way.per_group) if isinstance(way, Convolved) else 1
     if op.groups == 1:
-        part, channel, copies = np.zeros(channels, np.int64), np.arange(channels), parts[2]
+        channel = np.arange(0, channels, step)
+        part = np.zeros_like(channel)
     else:
-        part, channel = _grouped(op, block.features)
-        copies = 1
+        part, channel = (side[::step] for side in _grouped(op, block.features))
     place = row_part[:, None] * parts[1] + column_part
     asked = first + place * parts[2] + part[:, None, None]
     at = (channel[:, None, None] * height + row[:, None]) * width + column
-    return _Heard(Wires(operand, at.ravel(), asked.ravel()), copies)
+    return _Heard(Wires(operand, at.ravel(), asked.ravel(), step), copies)
 
 
 def _reached(

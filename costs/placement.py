@@ -15,11 +15,13 @@ import numpy.typing as npt
 
 from lapilli.costs.cores import CoreMap
 from lapilli.costs.links import Links, links
+from lapilli.costs.rates import rates_of
 from lapilli.costs.wires import Index, distinct
 
 Weights = npt.NDArray[np.float64]
 _VERTICES = 50_000  # that METIS is given; of more cores some in a row are one
-_HEAVIEST = 1 << 30  # of all edges together: METIS counts in 32 bits
+_HEAVIEST = 1 << 28  # of all edges together: METIS adds up several of such sums in 32 bits
+MOST = 1 << 20  # cores that are put onto chips
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +35,7 @@ class Placement:
         in_order: those from chip to chip if chips were filled with cores as they come.
         lowest: that no placement of these cores goes below.
         measured: whether firing rates were; otherwise every neuron fires at every step.
-        unmeasured: populations of which none was given: they do.
+        unmeasured: populations of which none was given: they fire as often as their inputs allow.
         every: of the inputs only each so many-th was followed; 1: all of them.
     """
 
@@ -55,20 +57,23 @@ def place(found: CoreMap, T: int, rates: Mapping[str, Fraction] | None = None) -
     Args:
         found: a network cut onto cores.
         T: time steps of an image.
-        rates: spikes of a neuron for an image, by population; of others, T. None: of all of them.
+        rates: spikes of a neuron for an image, by population; others fire as often as
+            `costs.rates` allows. None: every neuron fires at every step.
 
     Returns:
-        None where nobody says how many cores a chip has.
+        None where nobody says how many cores a chip has, and of more cores than anybody asks for:
+        there single neurons fit no core.
 
     Raises:
         ImportError: pymetis is not installed, and more than one chip is needed.
     """
     room = found.chip.count.high
-    if room is None:
+    if room is None or found.cores > MOST:
         return None
     linked = links(found)
     known = rates or {}
-    fires = [known.get(name, Fraction(T)) for name in linked.first]
+    of_all = rates_of(found.graph, found.populations, known) if known else {}
+    fires = [of_all.get(name, Fraction(T)) for name in linked.first]
     sent = _sent(linked, fires)
     chips = -(-linked.cores // room)
     in_order = np.arange(linked.cores) // room
@@ -157,6 +162,7 @@ def _cut(linked: Links, weight: Weights, chips: int, room: int) -> Index:
         ),
         vweights=np.bincount(group).astype(np.int32),
         eweights=np.maximum(1, (shared * min(scale, 1024.0)).astype(np.int32)),
+        recursive=True,  # bisections: of tens of thousands of cores better and faster than k ways
         options=pymetis.Options(ufactor=1, seed=0),
     )
     return _fitted(np.asarray(parts, np.int64)[group], linked, weight, chips, room)

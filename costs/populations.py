@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from typing_extensions import assert_never
 
+from lapilli.costs.wires import Index, Wires, behind, distinct
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.types import IntRange, TensorType
+
+_FOLLOWED = 1 << 20  # inputs of one core
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,29 @@ def populations(graph: Graph) -> tuple[Population, ...]:
         for node in graph.nodes
         if isinstance(node.op, ops.Neuron | ops.Readout)
     )
+
+
+def heard_in_a_row(graph: Graph, population: Population, rows: int) -> dict[str, list[int]] | None:
+    """Different sources that so many neurons in a row hear, by source, at three places each.
+
+    Returns:
+        None of a population that stands on a grid, and where there are too many to be followed.
+    """
+    size = population.grid.neurons
+    each = sum(way.each for way, _ in population.ways if isinstance(way, Wired))
+    if population.shown or rows * each > _FOLLOWED:
+        return None
+    (operand,) = graph[population.name].inputs
+    found = defaultdict[str, list[int]](list)
+    starts = {size // rows // 2 * rows, max(0, size // rows - 1) * rows, 0}
+    for start in sorted(starts):
+        at = np.arange(start, min(size, start + rows))
+        taken = defaultdict[str, list[Index]](list)
+        for wires in behind(graph, Wires(operand, at, at)):
+            taken[wires.name].append(wires.at)
+        for name, several in taken.items():
+            found[name].append(distinct(np.concatenate(several))[0].size)
+    return found
 
 
 def _population(graph: Graph, node: Node) -> Population:

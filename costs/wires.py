@@ -67,6 +67,15 @@ def sources(graph: Graph, wires: Wires, every: int = 1) -> Iterator[Wires]:
             assert_never(node.op)
 
 
+def behind(graph: Graph, wires: Wires, every: int = 1) -> Iterator[Wires]:
+    """Follow elements back to neurons and inputs, through maps of weights too."""
+    for found in sources(graph, wires, every):
+        if isinstance(graph[found.name].op, ops.Weighted):
+            yield from behind(graph, weighed(graph, found))
+        else:
+            yield found
+
+
 def weighed(graph: Graph, wires: Wires) -> Wires:
     """Follow elements that a map of weights puts out to all elements that it takes for them."""
     node = graph[wires.name]

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks.on_cores import chip_with, convolution, linear
+from networks.on_cores import chip_with, convolution, linear, neurons_of
 
 from lapilli.costs import core_pages, links, placement
 from lapilli.costs.cores import CoreMap, cores_of
 from lapilli.costs.placement import Placement, place
+from lapilli.costs.populations import Population, heard_in_a_row
 from lapilli.costs.report import bounded
 from lapilli.ir import ops
 from lapilli.ir.errors import UnsupportedError
@@ -70,6 +71,8 @@ def _check_links(found: CoreMap) -> int:
     told[linked.speakers, linked.hearers] = linked.pairs
     for p in found.populations:
         moved, hearer = _heard(found, p.name), numbering.core(p.name, np.arange(p.grid.neurons))
+        if not p.shown:
+            _check_row(found, p, moved)
         for core in np.unique(hearer):
             heard = np.bincount(
                 speaker[moved[:, hearer == core].any(axis=1)], minlength=linked.cores
@@ -79,6 +82,37 @@ def _check_links(found: CoreMap) -> int:
             if len(p.ways) == 1:
                 assert (told[:, core] == heard).all()
     return int(linked.pairs.sum())
+
+
+def _check_row(found: CoreMap, population: Population, moved: IntArray) -> None:
+    """Of neurons in a row: how many of each source the first, a middle and the last core hear."""
+    rows = next(c for c in found.cuts if c.name == population.name).block.rows
+    size = population.grid.neurons
+    told = heard_in_a_row(found.graph, population, rows)
+    assert told is not None
+    starts = sorted({0, size // rows // 2 * rows, max(0, size // rows - 1) * rows})
+    first = 0
+    for source in found.populations:
+        own = moved[first : first + source.grid.neurons]
+        first += source.grid.neurons
+        heard = [int(own[:, s : s + rows].any(axis=1).sum()) for s in starts if s < size]
+        assert [n for n in heard if n] == [n for n in told.get(source.name, []) if n]
+
+
+def test_spikes_that_are_repeated_are_heard_once() -> None:
+    """Of ANDs of rows and columns a core of one row hears its element once, not once for each."""
+    nodes = (
+        Node("x", ops.Input(type=TensorType.spikes(4, 8))),
+        neurons_of("q", "x"),
+        Node("tall", ops.Reshape(shape=(4, 8, 1)), ("q",)),
+        Node("wide", ops.Expand(shape=(4, 8, 16)), ("tall",)),
+        neurons_of("many", "wide"),
+    )
+    found = cores_of(Graph(nodes, ("many",), 1), "test", chip_with(neurons=16, axons_in=4))
+    q, many = found.cuts
+    assert many.use[Resource.AXONS_IN] == 1
+    assert many.cores == 32
+    assert q.hearers == 1
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -162,7 +196,7 @@ def test_rates_weigh() -> None:
     rates = {"a0": Fraction(1, 8), "b0": Fraction(2), "a1": Fraction(0)}
     placed = place(found, 3, rates)
     assert placed is not None
-    assert placed.messages == 16 * (Fraction(1, 8) + 2 + 0 + 3 + 3 + 3)
+    assert placed.messages == 16 * (Fraction(1, 8) + 2 + 0 + 3 + 3 + 3)  # these remember
     assert placed.across == 16 * 3  # of b1: a1 is silent, and b0 is heard beside its neighbour
     assert placed.unmeasured == ("b1", "a2", "b2", "a3", "b3")
     text = core_pages.text(found, bounded(_two_chains()), placed)
@@ -245,6 +279,15 @@ def test_a_sample_of_inputs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert placed.every == 3
     text = core_pages.text(found, bounded(linear()), placed)
     assert "each 3th was followed" in text
+
+
+def test_more_cores_than_anybody_has_are_not_placed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "MOST", 3)
+    monkeypatch.setattr(core_pages, "MOST", 3)
+    found = cores_of(linear(), "test", chip_with(neurons=24))
+    assert place(found, 1) is None
+    text = core_pages.text(found, bounded(linear()))
+    assert "more than 3 cores are not put onto chips" in text
 
 
 def test_an_unknown_chip_places_nothing() -> None:

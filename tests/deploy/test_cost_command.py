@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -98,6 +99,54 @@ def test_a_chip_stands_beside_counts(files: Path) -> None:
     assert cores["cores"] >= cores["lowest"] >= 1
     sent = [p["messages"] for p in cores["populations"] if p["messages"]]
     assert len(sent) > 1
+
+
+def _small_chip(folder: Path) -> None:
+    told = {"source": "me", "grade": "its own code"}
+    figures = {"cores": 2, "neurons": 40, "input axons": 4096, "output axons": 4096,
+               "bits of synapses": 1 << 20}  # fmt: skip
+    described = {key: {"value": n, **told} for key, n in figures.items()}
+    (folder / "small.json").write_text(json.dumps({"name": "small", **described}))
+
+
+def test_several_chips_talk_as_much_as_the_run_says(files: Path) -> None:
+    pytest.importorskip("pymetis")
+    _small_chip(files)
+    status, out, _ = _call(files, "--data @images.npz --on reference --chip @small.json --json")
+    assert status == 0
+    facts = json.loads(out)
+    measured = facts["cores"]["placement"]
+    assert measured["measured"]
+    assert measured["chips"] > 1
+    assert len(measured["chip_of_core"]) == facts["cores"]["cores"]
+    status, out, _ = _call(files, "--chip @small.json --json")
+    assert status == 0
+    most = json.loads(out)["cores"]["placement"]
+    assert not most["measured"]
+    assert 0 < measured["messages"] < most["messages"]
+    assert measured["lowest"] <= measured["between_chips"] <= measured["between_chips_in_order"]
+
+
+def test_without_metis_a_sentence_says_what_to_install(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _small_chip(files)
+    monkeypatch.setitem(sys.modules, "pymetis", None)
+    status, out, _ = _call(files, "--chip @small.json")
+    assert status == 0
+    assert "on small, as" in out
+    assert "cores are not put onto chips: this command needs pymetis" in out
+    assert "pip install 'lapilli[cores]'" in out
+
+
+@pytest.mark.parametrize("name", ["speck", "xylo-imu"])
+def test_small_chips_say_what_cannot_be_there(files: Path, name: str) -> None:
+    status, out, _ = _call(files, f"--chip {name}")
+    assert status == 0
+    assert f"{name} cannot hold it: " in out
+    status, out, _ = _call(files, f"--chip {name} --json")
+    assert status == 0
+    assert json.loads(out)["cores"]["chip"] == name
 
 
 @pytest.mark.parametrize(

@@ -366,6 +366,8 @@ MUTANTS = (
     Mutant("costs/links.py", "line = out * stride - padding", "line = out * stride", _PLACED),
     Mutant("costs/links.py", "place = row // block.rows * parts[1] + column // block.columns", "place = row // block.rows + column // block.columns * parts[0]", _PLACED),
     Mutant("costs/links.py", "np.repeat(counts * wires.stands_for, heard.copies)", "np.repeat(counts, heard.copies)", _PLACED),
+    Mutant("costs/populations.py", "distinct(np.concatenate(several))[0].size", "np.concatenate(several).size", _PLACED),
+    Mutant("costs/rates.py", "return rarest if level == inputs else mean / level", "return mean / level", "tests/costs/test_rates.py"),
     Mutant("costs/placement.py", "shared.size - (room - 1)", "shared.size - room", _PLACED),
     Mutant("costs/placement.py", "pull[full >= room] = -1.0", "pass", _PLACED),
     Mutant("costs/placement.py", "apart = chip[linked.speakers] != chip[linked.hearers]", "apart = chip[linked.speakers] == chip[linked.hearers]", _PLACED),
