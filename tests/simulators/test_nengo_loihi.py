@@ -33,7 +33,7 @@ from lapilli.simulators.nengo_loihi.network import LIMITS, LoihiNetwork
 from lapilli.simulators.nengo_loihi.simulator import LoihiExecutable, NengoLoihi
 from lapilli.simulators.reference import Reference
 
-QUICK = ("fires-at-threshold", "neuron-bias-every-step", "ternary-fires-both-ways")
+QUICK = ("neuron-bias-every-step", "ternary-fires-both-ways")
 
 
 def _built() -> bool:
