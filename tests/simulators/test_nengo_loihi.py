@@ -33,7 +33,7 @@ from lapilli.simulators.nengo_loihi.network import LIMITS, LoihiNetwork
 from lapilli.simulators.nengo_loihi.simulator import LoihiExecutable, NengoLoihi
 from lapilli.simulators.reference import Reference
 
-QUICK = ("fires-at-threshold", "neuron-bias-every-step", "ternary-fires-both-ways")
+QUICK = ("neuron-bias-every-step", "ternary-fires-both-ways")
 
 
 def _built() -> bool:
@@ -271,7 +271,6 @@ BEYOND: dict[str, tuple[ops.Linear, ops.Neuron, str]] = {
     "bias": (linear(30), lif(9, bias=4097, du=9), "bias 4097 needs more than 13 bits"),
     "sum": (linear(MOST + 1, 0, 0, 0, 0, 0), lif(90), "needs 22 bits and a sign"),
     "state": (linear(MOST, 0, 0, 0, 0, 0), lif(90, du=1), "state needs"),
-    "rest": (linear(-1, bias=MOST + 2), lif(90, dv=2000), "needs 22 bits and a sign"),
     "endless": (linear(30), lif(90, du=0), "a current that never decays"),
     "leak": (linear(30), lif(90, du=9, dv=4096), "a full leak of v under a decaying current"),
     "coarse": (linear(30), lif(90, du=9, fraction_bits=3), "3 fraction bits"),
@@ -284,6 +283,24 @@ def test_one_more_is_refused_by_name(name: str) -> None:
     with pytest.raises(UnsupportedError, match=reason) as refused:
         to_compartments(graph_of({name: (synapse, neuron)}), 100)
     assert {r.node for r in refused.value.reasons} == {name}
+
+
+def test_a_constant_alone_is_added_up_before_the_sample() -> None:
+    """What the input always takes off it is not there yet."""
+    kind = TensorType((1,), IntRange(10, 11), Kind.GRADED)
+    for more, refused in ((-1, False), (0, True)):
+        bias = IntTensor.of([MOST + 1 + more])
+        synapse = ops.Linear(weight=IntTensor.of([[-2000]]), bias=bias, graded=True)
+        nodes = (
+            Node("x", ops.Input(type=kind)), Node("l", synapse, ("x",)),
+            Node("s", lif(9000, dv=2000), ("l",)),
+        )  # fmt: skip
+        graph = Graph(nodes, ("s",), 2)
+        if refused:
+            with pytest.raises(UnsupportedError, match=r"can reach \[.*, 2097152\]"):
+                to_compartments(graph, 10)
+        else:
+            assert to_compartments(graph, 10).count == 2  # it, and the constant
 
 
 def test_a_limit_refuses_before_anything_is_built() -> None:
