@@ -153,7 +153,8 @@ class _Events(NeuronRecorder):
 
     def add(self, path: str, call: NeuronCall) -> None:
         """Add the mean of one call."""
-        self.sent.setdefault(path, []).append(call.spikes.double().abs().mean().item())
+        total = torch.linalg.vector_norm(call.spikes, 1, dtype=torch.float64).item()
+        self.sent.setdefault(path, []).append(total / call.spikes.numel())
 
     def mean(self, fire: program.Neuron) -> float:
         """Over all steps of a neuron, in real units."""
