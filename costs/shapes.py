@@ -98,7 +98,7 @@ def _dense(graph: Graph) -> Iterator[tuple[str, Dense]]:
 
 
 def _parameters(op: ops.Weighted) -> int:
-    return op.weight.array.size + (op.bias.array.size if op.bias.array.any() else 0)
+    return op.weight.size + (op.bias.size if op.bias.array.any() else 0)
 
 
 def fan_out(op: ops.Conv2d, x: tuple[int, ...], y: tuple[int, ...]) -> IntArray:

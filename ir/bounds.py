@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lapilli.ir import ops
-from lapilli.ir.tensor import IntTensor
+from lapilli.ir.channel_ranges import ChannelRanges
+from lapilli.ir.tensor import IntArray
 from lapilli.ir.types import IntRange, TensorType
+
+_SAFE = 62 - ops.DECAY_BITS  # numbers below 2**_SAFE can be multiplied by DECAY_ONE in 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +40,92 @@ class NeuronBounds:
 
 
 def neuron_bounds(name: str, op: ops.Integrating, x: TensorType, T: int) -> NeuronBounds:
-    """Follow the interval of the state through `T` steps, resets included."""
+    """Follow the interval of the state through `T` steps, resets included.
+
+    Every channel is followed with its own current, bias and threshold; what is told is the smallest
+    interval that holds them all.
+    """
     if isinstance(op, ops.GeneralNeuron):
         return _general_bounds(name, op, x, T)
-    u = v = IntRange(0, 0)  # before the step
+    current = x.channels or ChannelRanges.of(x.range, 1)
+    bias, threshold = op.bias.array, op.threshold.array
+    if _beyond(op, x.range, T) >> _SAFE:  # Python's integers, which are of any length
+        current = ChannelRanges(current.lo.astype(object), current.hi.astype(object))
+        bias, threshold = bias.astype(object), threshold.astype(object)
+    driven, biased = current.shifted(op.fraction_bits), ChannelRanges(bias, bias)
+    u = v = ChannelRanges(0 * bias, 0 * bias)  # before the step
     u_all = v_all = after = IntRange(0, 0)
     for _ in range(T):
         before = u, v
-        u = _decayed(u, op.du) + x.range.shifted(op.fraction_bits)
-        h = _decayed(v, op.dv) + u + op.bias.range
-        u_all, v_all = u_all | u, v_all | h
-        v = _after_reset(op, h)
-        after |= v
-        if (u, v) == before:  # and so are all further steps
+        u = _decayed(u, op.du) + driven
+        h = _decayed(v, op.dv) + u + biased
+        v = _after_reset(op, h, threshold)
+        u_all, v_all, after = u_all | u.whole, v_all | h.whole, after | v.whole
+        if _same(u, before[0]) and _same(v, before[1]):  # and so are all further steps
             break
     return NeuronBounds(name, x.range, u_all, v_all, after, finest_bit(op, T) < 0)
 
 
+def _beyond(op: ops.Neuron, current: IntRange, T: int) -> int:
+    """A number that no state reaches, found without any decay."""
+    u = current.shifted(max(0, op.fraction_bits)).magnitude * T
+    v = (u + op.bias.range.magnitude + op.reset_by) * T
+    return v + op.threshold.range.magnitude + 1
+
+
+def _same(a: ChannelRanges, b: ChannelRanges) -> bool:
+    return np.array_equal(a.lo, b.lo) and np.array_equal(a.hi, b.hi)
+
+
 def _general_bounds(name: str, op: ops.GeneralNeuron, x: TensorType, T: int) -> NeuronBounds:
-    u = v = u_all = v_all = after = IntRange(0, 0)
+    current, wide = x.channels or ChannelRanges.of(x.range, 1), _general_beyond(op, x.range, T)
+    dtype: np.dtype[Any] = np.dtype(object if wide >> _SAFE else np.int64)
+    current = ChannelRanges(current.lo.astype(dtype), current.hi.astype(dtype))
+    taps, du, dv, bias = (c.array.astype(dtype) for c in (op.taps, op.du, op.dv, op.bias))
+    none = np.zeros_like(_step(bias, 0))
+    u = v = ChannelRanges(none, none)
+    u_all = v_all = after = IntRange(0, 0)
     for t in range(T):
-        h = _decayed_by(v, _at(op.dv, t))
-        u = _decayed_by(u, _at(op.du, t)) + driven_range(op, x.range, t).shifted(-op.shift)
-        h = h + u + _at(op.bias, t)
+        driven = ChannelRanges(none, none)
+        for tap in _step(taps, t)[: t + 1]:
+            driven += ChannelRanges(tap, tap) * current
+        u = _decayed(u, _step(du, t)) + driven.shifted(-op.shift)
+        h = _decayed(v, _step(dv, t)) + u + ChannelRanges(_step(bias, t), _step(bias, t))
         if op.floored:
-            h = IntRange(max(op.floor, h.lo), max(op.floor, h.hi))
-        u_all, v_all = u_all | u, v_all | h
-        v = _left(op, h, t)
-        after |= v
-    truncates = _general_finest_bit(op, T) < 0
-    return NeuronBounds(name, x.range, u_all, v_all, after, truncates)
+            h = h.clipped(op.floor)
+        v = _left(op, h, t, dtype)
+        u_all, v_all, after = u_all | u.whole, v_all | h.whole, after | v.whole
+    return NeuronBounds(name, x.range, u_all, v_all, after, _general_finest_bit(op, T) < 0)
+
+
+def _general_beyond(op: ops.GeneralNeuron, current: IntRange, T: int) -> int:
+    """A number that no state reaches, and no sum of weighted inputs, found without any decay."""
+    driven = (op.taps.range * current).magnitude * op.taps.shape[1]
+    taken = op.reset_by.range.magnitude * op.threshold.shape[1]
+    v = (driven * T + op.bias.range.magnitude + taken) * T
+    return v + op.threshold.range.magnitude + 1
+
+
+def _step(constant: IntArray, t: int) -> IntArray:
+    """What a constant of a general neuron is at step t: the axis of steps is 1 or T long."""
+    each: IntArray = constant[t if len(constant) > 1 else 0]
+    return each
+
+
+def _left(op: ops.GeneralNeuron, h: ChannelRanges, t: int, dtype: np.dtype[Any]) -> ChannelRanges:
+    """Where each membrane can be after its reset."""
+    if op.reset is ops.Reset.NONE:
+        return h
+    levels, by = op.threshold.shape[1], _step(op.reset_by.array.astype(dtype), t)
+    first = _step(op.threshold.array.astype(dtype), t).min(axis=0)  # of each neuron's levels
+    silent = ChannelRanges(h.lo, np.minimum(h.hi, first - 1))
+    fired = ChannelRanges(np.maximum(h.lo, first), h.hi)
+    there = fired.lo <= fired.hi
+    if op.reset is ops.Reset.TO_ZERO:
+        fired = fired.times(0)
+    else:
+        fired += ChannelRanges(-levels * by, -by)
+    return _either((silent.lo <= silent.hi, silent), (there, fired))
 
 
 def input_range(op: ops.Integrating, current: IntRange) -> IntRange:
@@ -85,35 +146,6 @@ def driven_range(op: ops.GeneralNeuron, x: IntRange, t: int) -> IntRange:
     return total
 
 
-def _at(constant: IntTensor, t: int) -> IntRange:
-    each = constant.array[t if len(constant.array) > 1 else 0]
-    return IntRange(int(each.min()), int(each.max()))
-
-
-def _left(op: ops.GeneralNeuron, h: IntRange, t: int) -> IntRange:
-    """Where the membrane can be after its reset."""
-    if op.reset is ops.Reset.NONE:
-        return h
-    levels, by = op.threshold.shape[1], _at(op.reset_by, t)
-    lowest = op.threshold.array.min(axis=1, keepdims=True)  # of each neuron's levels
-    first = _at(IntTensor(lowest), t)
-    if h.hi < first.lo:  # it cannot fire
-        return h
-    silent = _overlap(h, h.lo, first.hi - 1)
-    after = [silent] if silent else []
-    if op.reset is ops.Reset.TO_ZERO:
-        after.append(IntRange(0, 0))
-    else:
-        fired = IntRange(max(h.lo, first.lo), h.hi)
-        after.append(fired + IntRange(-levels * by.hi, -by.lo))
-    return IntRange(min(r.lo for r in after), max(r.hi for r in after))
-
-
-def _decayed_by(r: IntRange, d: IntRange) -> IntRange:
-    corners = [_decay(a, each) for a in (r.lo, r.hi) for each in (d.lo, d.hi)]
-    return IntRange(min(corners), max(corners))
-
-
 def _general_finest_bit(op: ops.GeneralNeuron, T: int) -> int:
     """As `finest_bit`, of a general neuron."""
     given = [op.taps, op.bias]
@@ -124,35 +156,41 @@ def _general_finest_bit(op: ops.GeneralNeuron, T: int) -> int:
     return finest - loss * (T - 1)
 
 
-def _after_reset(op: ops.Neuron, h: IntRange) -> IntRange:
-    """Union of where the membrane can be after it was silent, or fired either way."""
+def _after_reset(op: ops.Neuron, h: ChannelRanges, threshold: IntArray) -> ChannelRanges:
+    """Union of where each membrane can be after it was silent, or fired either way."""
     if op.reset is ops.Reset.NONE:
         return h
-    low, high = op.threshold.range.lo, op.threshold.range.hi
-    silent = _overlap(h, 1 - high if op.ternary else h.lo, high - 1)
-    fired = [_overlap(h, low, h.hi), _overlap(h, h.lo, -low) if op.ternary else None]
-    after = [silent] if silent else []
-    for part, r in zip(fired, (op.reset_by, -op.reset_by), strict=True):
-        if part and op.reset is ops.Reset.BY_SUBTRACTION:
-            after.append(IntRange(part.lo - r, part.hi - r))
-        elif part:
-            after.append(IntRange(0, 0))
-    return IntRange(min(r.lo for r in after), max(r.hi for r in after))
+    quiet = np.maximum(h.lo, 1 - threshold) if op.ternary else h.lo
+    silent = ChannelRanges(quiet, np.minimum(h.hi, threshold - 1))
+    fired = [ChannelRanges(np.maximum(h.lo, threshold), h.hi)]
+    if op.ternary:
+        fired.append(ChannelRanges(h.lo, np.minimum(h.hi, -threshold)))
+    parts = [(silent.lo <= silent.hi, silent)]
+    for part, r in zip(fired, (op.reset_by, -op.reset_by), strict=False):
+        left = ChannelRanges(part.lo - r, part.hi - r)
+        left = left if op.reset is ops.Reset.BY_SUBTRACTION else left.times(0)
+        parts.append((part.lo <= part.hi, left))
+    return _either(*parts)
 
 
-def _overlap(r: IntRange, lo: int, hi: int) -> IntRange | None:
-    lo, hi = max(r.lo, lo), min(r.hi, hi)
-    return IntRange(lo, hi) if lo <= hi else None
+def _either(*parts: tuple[npt.NDArray[np.bool_], ChannelRanges]) -> ChannelRanges:
+    """Smallest ranges that hold those of the parts that are there; one is, for each element."""
+    least, most = min(r.hi.min() for _, r in parts), max(r.lo.max() for _, r in parts)
+    return ChannelRanges(
+        np.minimum.reduce([np.where(there, r.lo, most) for there, r in parts]),
+        np.maximum.reduce([np.where(there, r.hi, least) for there, r in parts]),
+    )
 
 
-def _decayed(r: IntRange, d: int) -> IntRange:
-    return IntRange(_decay(r.lo, d), _decay(r.hi, d))
+def _decayed(r: ChannelRanges, d: int | IntArray) -> ChannelRanges:
+    return ChannelRanges(_decay(r.lo, d), _decay(r.hi, d))
 
 
-def _decay(a: int, d: int) -> int:
-    """`semantics.decay` in Python's integers, which are of any length: a proof must not wrap."""
-    kept = abs(a) * (ops.DECAY_ONE - d) >> ops.DECAY_BITS
-    return kept if a >= 0 else -kept
+def _decay(a: IntArray, d: int | IntArray) -> IntArray:
+    """`semantics.decay`, of Python's integers, too: a proof must not wrap."""
+    size: IntArray = np.abs(a)
+    kept: IntArray = size * (ops.DECAY_ONE - d) >> ops.DECAY_BITS
+    return np.sign(a) * kept
 
 
 def trailing_zeros(value: int) -> int:

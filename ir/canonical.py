@@ -12,7 +12,8 @@ def canonical(value: Any) -> str:
     """Write a dataclass with the fields that are not at their default, nested ones likewise.
 
     A later version of lapilli, whose classes have more fields, writes the same text for what is
-    the same: a new field has a default that means what was meant before.
+    the same: a new field has a default that means what was meant before. Fields that do not make
+    two of them different are left out.
 
     >>> from lapilli.ir import ops
     >>> canonical(ops.Sum(axes=(1,))), canonical(ops.Relu())
@@ -23,6 +24,8 @@ def canonical(value: Any) -> str:
     told = []
     for f in fields(value):
         held = getattr(value, f.name)
+        if not f.compare:
+            continue
         if f.default is MISSING or held != f.default:
             told.append(f"{f.name}={canonical(held)}")
     return f"{type(value).__name__}({', '.join(told)})"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 from typing_extensions import assert_never
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import driven_range, neuron_bounds
+from lapilli.ir.channel_ranges import ChannelRanges, apart, joined
 from lapilli.ir.targets.wide import STATE
 from lapilli.ir.types import BINARY, TERNARY, IntRange, Kind, TensorType
 
@@ -42,26 +46,28 @@ def _of_one(
         case ops.Linear(weight=w):
             fits = len(w.shape) == 2 and x.shape[-1:] == w.shape[1:]
             _need(fits, f"input {x} does not fit weight {w.shape}")
-            return TensorType((*x.shape[:-1], w.shape[0]), _accumulated(op, x), Kind.GRADED)
+            return _accumulated(op, x, (*x.shape[:-1], w.shape[0]))
         case ops.Conv2d(weight=w):
             _need(op.groups > 0, f"{op.groups} groups")
             fits = len(x.shape) == 3 and len(w.shape) == 4
             fits = fits and x.shape[0] == w.shape[1] * op.groups
             _need(fits and w.shape[0] % op.groups == 0, f"{x} does not fit weight {w.shape}")
             size = _windows(x.shape, w.shape[2:], op.stride, op.padding)
-            return TensorType((w.shape[0], *size), _accumulated(op, x), Kind.GRADED)
+            return _accumulated(op, x, (w.shape[0], *size))
         case ops.Sum(axes=axes, keepdims=keep):
             inside = bool(axes) and all(0 <= a < len(x.shape) for a in axes)
             _need(inside and len(set(axes)) == len(axes), f"no axes {axes} in {x}")
             count = math.prod(x.shape[a] for a in axes)
             sizes = [1 if i in axes else n for i, n in enumerate(x.shape) if keep or i not in axes]
-            return TensorType(tuple(sizes), x.range.times(count), _summed(x))
+            made = TensorType(tuple(sizes), x.range.times(count), _summed(x))
+            return _refined(made, lambda each: each.summed(x.shape, axes, keep), x)
         case ops.MaxPool2d():
             _need(len(x.shape) == 3, f"takes (C, H, W), got {x}")
             padded = all(2 * p <= k for p, k in zip(op.padding, op.kernel, strict=True))
             _need(padded, f"padding {op.padding} exceeds half of kernel {op.kernel}")
             size = _windows(x.shape, op.kernel, op.stride, op.padding)
-            return TensorType((x.shape[0], *size), x.range, x.kind)
+            made = TensorType((x.shape[0], *size), x.range, x.kind)
+            return _refined(made, lambda each: each.together((1, 2)), x)
         case ops.Delay(steps=steps):
             _need(steps > 0, f"a delay of {steps} steps")
             return x
@@ -72,7 +78,8 @@ def _of_one(
             kind = Kind.SPIKES if levels == 1 else Kind.COUNTS
             return TensorType(x.shape, IntRange(0, levels), kind)
         case ops.Relu():
-            return TensorType(x.shape, IntRange(max(0, x.range.lo), max(0, x.range.hi)), x.kind)
+            made = TensorType(x.shape, IntRange(max(0, x.range.lo), max(0, x.range.hi)), x.kind)
+            return _refined(made, lambda each: each.clipped(0), x)
         case _:
             assert_never(op)
 
@@ -92,16 +99,24 @@ def _of_two(
             return _shift_summed(op, a, b)
         case ops.Gate():
             _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
-            return TensorType(a.shape, _product(a, b), Kind.SPIKES if spikes else _summed(a, b))
+            kind = Kind.SPIKES if spikes else _summed(a, b)
+            made = TensorType(a.shape, _product(a, b), kind)
+            return _refined(made, lambda one, other: one * other, a, b)
         case ops.Add():
             _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
-            return TensorType(a.shape, a.range + b.range, _summed(a, b))
+            made = TensorType(a.shape, a.range + b.range, _summed(a, b))
+            return _refined(made, lambda one, other: one + other, a, b)
         case ops.Concat(axis=axis):
             _need(0 <= axis < len(a.shape) == len(b.shape), f"no axis {axis} in {a}, {b}")
             others = [(*t.shape[:axis], *t.shape[axis + 1 :]) for t in (a, b)]
             _need(others[0] == others[1], f"shapes differ outside axis {axis}: {a}, {b}")
             shape = (*a.shape[:axis], a.shape[axis] + b.shape[axis], *a.shape[axis + 1 :])
-            return TensorType(shape, a.range | b.range, Kind.SPIKES if spikes else _summed(a, b))
+            kind = Kind.SPIKES if spikes else _summed(a, b)
+            made, lengths = (
+                TensorType(shape, a.range | b.range, kind),
+                (a.shape[axis], b.shape[axis]),
+            )
+            return _refined(made, lambda one, other: joined(one, other, axis, lengths), a, b)
         case _:
             assert_never(op)
 
@@ -125,7 +140,21 @@ def _wired(op: ops.Wiring, x: TensorType) -> TensorType:
             shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
         case _:
             assert_never(op)
-    return TensorType(shape, x.range, x.kind)
+    return _refined(TensorType(shape, x.range, x.kind), lambda each: _moved(op, x, each), x)
+
+
+def _moved(op: ops.Wiring, x: TensorType, each: ChannelRanges) -> ChannelRanges:
+    match op:
+        case ops.Reshape(shape=shape):
+            return each.reshaped(x.shape, shape)
+        case ops.Permute(axes=axes):
+            return each.permuted(axes)
+        case ops.Slice(axis=axis, start=start, stop=stop):
+            return each.cut(axis, start, stop)
+        case ops.Expand():
+            return each
+        case _:
+            assert_never(op)
 
 
 def _stateful(op: ops.Stateful, x: TensorType, T: int) -> TensorType:
@@ -143,7 +172,8 @@ def _stateful(op: ops.Stateful, x: TensorType, T: int) -> TensorType:
             proven = neuron_bounds("", neuron, x, T)
             return TensorType(x.shape, proven.after if op.after_reset else proven.v, Kind.GRADED)
         case ops.Readout():
-            return TensorType(x.shape, x.range | x.range.times(T), _summed(x))
+            made = TensorType(x.shape, x.range | x.range.times(T), _summed(x))
+            return _refined(made, lambda each: each | each.times(T), x)
         case _:
             assert_never(op)
 
@@ -161,22 +191,39 @@ def _shift_summed(op: ops.ShiftSum, scores: TensorType, values: TensorType) -> T
     return TensorType(shape, values.range | IntRange(0, 0), Kind.GRADED)
 
 
-def _accumulated(op: ops.Weighted, x: TensorType) -> IntRange:
+def _refined(
+    made: TensorType, each: Callable[..., ChannelRanges], *operands: TensorType
+) -> TensorType:
+    """The type with the ranges of single elements, if some are known of an operand."""
+    known = any(x.channels is not None for x in operands)
+    if not known or made.range.magnitude >> 62:
+        return made
+    return _narrowed(made, each(*map(apart, operands)))
+
+
+def _narrowed(made: TensorType, channels: ChannelRanges) -> TensorType:
+    told = channels if channels.lo.size > 1 else None
+    return replace(made, range=channels.whole, channels=told)
+
+
+def _accumulated(op: ops.Weighted, x: TensorType, shape: tuple[int, ...]) -> TensorType:
     """One-sided sums of the actual weights, times the range of the input."""
-    w, inner = op.weight.array, tuple(range(1, len(op.weight.shape)))
     if x.kind is Kind.GRADED and not op.graded:
         raise ValueError(f"input must be spikes or counts, got {x}; mark the layer graded")
-    _need(op.bias.shape == (w.shape[0],), f"bias {op.bias.shape} does not fit weight {w.shape}")
-    _need(op.weight.range.magnitude * w[0].size < 1 << 63, "sums of weights leave 64 bits")
+    rows, fan_in = op.weight.shape[0], math.prod(op.weight.shape[1:])
+    fits = op.bias.shape == (rows,)
+    _need(fits, f"bias {op.bias.shape} does not fit weight {op.weight.shape}")
+    _need(op.weight.range.magnitude * fan_in < 1 << 63, "sums of weights leave 64 bits")
     # A padded or silent synapse brings 0, whatever the range of the input says.
     lo, hi = min(0, x.range.lo), max(0, x.range.hi)
     # Python's integers from here on: these products may be longer than 64 bits.
-    positive, negative, bias = (
-        a.astype(object)
-        for a in (w.clip(min=0).sum(axis=inner), w.clip(max=0).sum(axis=inner), op.bias.array)
-    )
+    negative, positive, bias = (a.astype(object) for a in (*op.weight.row_sums, op.bias.array))
     most, least = hi * positive + lo * negative + bias, lo * positive + hi * negative + bias
-    return IntRange(int(least.min()), int(most.max()))
+    made = TensorType(shape, IntRange(int(least.min()), int(most.max())), Kind.GRADED)
+    # Channels are the last axis behind a linear map, the first behind a convolution.
+    along = [1] * (len(shape) - 1) + [-1] if isinstance(op, ops.Linear) else [-1, 1, 1]
+    each = (bound.astype(np.int64).reshape(along) for bound in (least, most))
+    return _narrowed(made, ChannelRanges(*each))
 
 
 def _chained(a: TensorType, b: TensorType) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from lapilli.ir import ops
+from lapilli.ir.channel_ranges import ChannelRanges, apart
 from lapilli.ir.graph import Graph, Node
 
 
@@ -19,16 +20,22 @@ def partial_sum(graph: Graph, node: Node) -> int:
     magnitudes = [t.range.magnitude for t in given]
     match node.op:
         case ops.Linear(weight=w, bias=b) | ops.Conv2d(weight=w, bias=b):
-            rows = np.abs(w.array).sum(axis=tuple(range(1, w.array.ndim)))
-            each = zip(rows.tolist(), np.abs(b.array).tolist(), strict=True)
+            negative, positive = w.row_sums
+            each = zip((positive - negative).tolist(), np.abs(b.array).tolist(), strict=True)
             return max(int(row) * magnitudes[0] + int(bias) for row, bias in each)
         case ops.SpikeMatmul():
             return magnitudes[0] * magnitudes[1] * given[0].shape[-1]
         case ops.Gate():
             return magnitudes[0] * magnitudes[1]
         case ops.Sum(axes=axes):
+            if (channels := given[0].channels) is not None:
+                sizes = ChannelRanges(channels.magnitude, channels.magnitude)
+                return sizes.summed(given[0].shape, axes, keepdims=False).whole.hi
             return magnitudes[0] * math.prod(given[0].shape[a] for a in axes)
         case ops.Add():
+            if any(t.channels is not None for t in given):
+                one, other = (apart(t).magnitude for t in given)
+                return int((one + other).max())
             return sum(magnitudes)
         case ops.ShiftSum(window=window, reach=reach):
             return max(magnitudes[1] << reach, given[0].shape[-1] << window)

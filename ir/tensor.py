@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,9 @@ import numpy.typing as npt
 from lapilli.ir.types import IntRange
 
 IntArray = npt.NDArray[np.int64]
+StoredArray: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 DTYPES = (np.int8, np.int16, np.int32, np.int64)  # in which integers are stored
+_PART = 1 << 20  # integers that are widened at a time
 
 
 def narrowest_dtype(values: IntRange) -> type[np.signedinteger[Any]]:
@@ -33,23 +35,35 @@ def narrowest_dtype(values: IntRange) -> type[np.signedinteger[Any]]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntTensor:
-    """Weights, biases, thresholds. Stored as int64, read-only; equal iff equal in value.
+    """Weights, biases, thresholds. Read-only; equal iff equal in value.
+
+    Whatever type of DTYPES they come in, they are kept in the narrowest that holds them all, an
+    eighth of int64's memory for weights of eight bits. Who computes asks for `array`, in which
+    nothing wraps that would not wrap in int64.
 
     >>> IntTensor.of([[1, -2]]) == IntTensor.of([[1, -2]])
     True
+
+    Attributes:
+        stored: the integers, in the narrowest of DTYPES.
+
+    Raises:
+        TypeError: an array that is not of one of DTYPES.
     """
 
-    array: IntArray
-    digest: str = field(init=False)
+    stored: StoredArray
+    _range: IntRange | None = field(init=False, default=None)
+    _digest: str | None = field(init=False, default=None)
+    _row_sums: tuple[IntArray, IntArray] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        if self.array.dtype != np.int64:
-            raise TypeError(f"expected int64, got {self.array.dtype}: round before you get here")
-        copy = np.array(self.array, order="C")
-        copy.setflags(write=False)
-        object.__setattr__(self, "array", copy)
-        head = repr(copy.shape).encode()
-        object.__setattr__(self, "digest", hashlib.sha256(head + copy.tobytes()).hexdigest())
+        given: StoredArray = self.stored
+        if given.dtype not in DTYPES:
+            raise TypeError(f"expected int64, got {given.dtype}: round before you get here")
+        dtype = narrowest_dtype(self.range) if given.size else DTYPES[0]
+        kept = np.array(given, dtype, order="C")
+        kept.setflags(write=False)
+        object.__setattr__(self, "stored", kept)
 
     @classmethod
     def of(cls, values: npt.ArrayLike) -> IntTensor:
@@ -57,17 +71,64 @@ class IntTensor:
         array = np.asarray(values)
         if array.dtype.kind not in "iub":
             raise TypeError(f"expected integers, got {array.dtype}")
-        return cls(array.astype(np.int64))
+        return cls(array if array.dtype in DTYPES else array.astype(np.int64))
+
+    @property
+    def array(self) -> IntArray:
+        """The integers in int64: made anew at each call, unless they are kept so."""
+        if self.stored.dtype == np.int64:
+            return self.stored
+        wide = self.stored.astype(np.int64)
+        wide.setflags(write=False)
+        return wide
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the array."""
-        return tuple(self.array.shape)
+        return tuple(self.stored.shape)
+
+    @property
+    def size(self) -> int:
+        """How many integers there are."""
+        return int(self.stored.size)
 
     @property
     def range(self) -> IntRange:
-        """Tightest range of the stored values."""
-        return IntRange(int(self.array.min()), int(self.array.max()))
+        """Tightest range of the integers.
+
+        Raises:
+            ValueError: there are none.
+        """
+        found = self._range
+        if found is None:
+            found = IntRange(int(self.stored.min()), int(self.stored.max()))
+            object.__setattr__(self, "_range", found)
+        return found
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the shape, and of the integers as int64, in whatever they are kept."""
+        found = self._digest
+        if found is None:
+            hashed, flat = hashlib.sha256(repr(self.shape).encode()), self.stored.reshape(-1)
+            for part in np.split(flat, range(_PART, flat.size, _PART)):
+                hashed.update(part.astype("<i8").tobytes())
+            object.__setattr__(self, "_digest", found := hashed.hexdigest())
+        return found
+
+    @property
+    def row_sums(self) -> tuple[IntArray, IntArray]:
+        """Sums of the negative and of the positive integers of each row, an element of axis 0.
+
+        They are computed once, in int64, where nobody has looked yet whether they wrap.
+        """
+        found = self._row_sums
+        if found is None:
+            rows = self.stored.reshape(len(self.stored), -1)
+            negative = np.minimum(rows, 0).sum(axis=1, dtype=np.int64)
+            found = negative, rows.sum(axis=1, dtype=np.int64) - negative
+            object.__setattr__(self, "_row_sums", found)
+        return found
 
     @property
     def exponent(self) -> int:
@@ -76,13 +137,13 @@ class IntTensor:
         >>> IntTensor.of([[12, -8, 0]]).exponent
         2
         """
-        together = int(np.bitwise_or.reduce(self.array, axis=None))
+        together = int(np.bitwise_or.reduce(self.stored, axis=None))
         return (together & -together).bit_length() - 1 if together else 0
 
     @property
     def mantissa(self) -> IntTensor:
         """Return them without the powers of two that they share: self is mantissa * 2**exponent."""
-        return IntTensor(self.array >> self.exponent)
+        return IntTensor(self.stored >> self.exponent)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, IntTensor) and self.digest == other.digest

@@ -36,7 +36,7 @@ def _show(x: object) -> str:
     if isinstance(x, ops.Neuron):
         return f"{{{_attributes(x)}}}"
     if isinstance(x, IntTensor):
-        if x.array.size == 1:
+        if x.size == 1:
             return str(x.array.item())
         return f"i{x.range.bits}{list(x.shape)}#{x.digest[:8]}".replace(" ", "")
     return str(x.value if isinstance(x, enum.Enum) else x).replace(" ", "")

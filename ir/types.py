@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from typing_extensions import Self
+
+if TYPE_CHECKING:
+    from lapilli.ir.channel_ranges import ChannelRanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +88,19 @@ class Kind(enum.Enum):
 class TensorType:
     """Shape, range and kind of one time step of one sample.
 
-    Time and batch are never part of `shape`.
+    Time and batch are never part of `shape`. `channels` says more of single elements than `range`,
+    which is the smallest that holds them all; None if nothing more is known. It follows from
+    the operands, and does not make two types different.
     """
 
     shape: tuple[int, ...]
     range: IntRange
     kind: Kind
+    channels: ChannelRanges | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.channels is not None and self.channels.whole != self.range:
+            raise ValueError(f"channels reach {self.channels.whole}, all together {self.range}")
         if self.range.magnitude >> 63:
             needs = f"[{self.range.lo}, {self.range.hi}] needs {self.range.bits} bits"
             raise ValueError(f"{needs} and leaves 64-bit integers")

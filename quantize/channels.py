@@ -136,9 +136,10 @@ def _reshaped(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int
 
 
 def _holds(rule: Rule) -> bool:
-    """Whether nothing but the threshold tells a neuron how large its unit is."""
+    """Whether a neuron can hold all that tells it how large its unit is for each channel."""
     if isinstance(rule, GeneralRule):
         return False  # what it adds and takes would lie on another grid in each channel
     if not isinstance(rule, NeuronRule):
         return True
-    return rule.reset is not ops.Reset.BY_SUBTRACTION and not rule.v_rest
+    soft = rule.reset is ops.Reset.BY_SUBTRACTION
+    return not (rule.v_rest or (soft and rule.ternary))

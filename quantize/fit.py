@@ -30,9 +30,9 @@ from lapilli.quantize.plan import Plan
 from lapilli.quantize.weights import (
     ChooseScale,
     Folded,
+    FoldedUnits,
     IntegerUnit,
     binary_log,
-    fold,
     largest_fits,
     neuron_factors,
     round_units,
@@ -88,12 +88,13 @@ def fit(
     Raises:
         RangeError: a state that does not fit even with 2-bit weights.
     """
-    folded = {name: fold(captured, unit) for name, unit in plan.units.items()}
-    own = {
-        name: scaling.chosen(unit.weight, bits[name])
-        * Fraction(2) ** scaling.coarser.get(plan.groups[name], 0)
-        for name, unit in folded.items()
-    }
+    folded = FoldedUnits(captured, plan.units)
+    own: dict[str, Fraction] = {}
+    largest: dict[str, Fraction] = {}
+    for name, unit in folded.items():
+        coarser = Fraction(2) ** scaling.coarser.get(plan.groups[name], 0)
+        own[name] = scaling.chosen(unit.weight, bits[name]) * coarser
+        largest[name] = largest_fits(unit.weight, bits[name])
     apart = _scales_apart(plan, folded, bits, scaling) if scaling.together else {}
     fitting = _Fitting(captured, plan, image, bits, scaling.target)
     units: Mapping[str, IntegerUnit] = {}
@@ -102,7 +103,7 @@ def fit(
         fitting.spare = fitting.spare or {
             name: unit.exponent
             if unit.factors
-            else binary_log(largest_fits(folded[name].weight, bits[name]) / abs(unit.weight_scale))
+            else binary_log(largest[name] / abs(unit.weight_scale))
             for name, unit in units.items()
         }
         if scaling.target.stock and not fitting.given_up and fitting.take_coarsest_units(units):

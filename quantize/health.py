@@ -28,7 +28,6 @@ from lapilli.quantize.plan import Plan
 from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, recorder
 from lapilli.quantize.pytorch.reference import PyTorchReference
-from lapilli.quantize.weights import Folded
 
 NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is not the layer
 _HUGE = 1e6  # times the median of a synapse's weights: one weight takes all the bits
@@ -69,22 +68,43 @@ class Health:
     notes: tuple[Note, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class WeightHealth:
+    """What rounding did to weights.
+
+    Attributes:
+        zeroed: see `Health`.
+        notes: warnings that follow.
+    """
+
+    zeroed: Mapping[str, float]
+    notes: tuple[Note, ...]
+
+
+def examine_weights(plan: Plan, fitted: Fitted) -> WeightHealth:
+    """Compare the integers of every synapse with what they stand for."""
+    zeroed: dict[str, float] = {}
+    notes: list[Note] = []
+    for node, name in fitted.lowered.synapses.items():
+        real = fitted.folded[name].weight
+        zeroed[node] = _zeroed(real, fitted.units[name].weight.stored)
+        notes += _weight_notes(plan.units[name].path, np.abs(real), zeroed[node])
+    return WeightHealth(zeroed, tuple(notes))
+
+
 def examine(
     prepared: Prepared,
-    fitted: Fitted,
+    lowered: Lowered,
+    weights: WeightHealth,
     reference: PyTorchReference,
     source: InputQuantizer,
     calibration: Tensor,
     most: int,
 ) -> Health:
-    """Look at the weights, and run float and integers on up to `most` images of the calibration."""
-    captured, plan, lowered = prepared.captured, prepared.plan, fitted.lowered
+    """Run float and integers on up to `most` images of the calibration; all that was found."""
+    captured = prepared.captured
     numbers = chosen_images(len(calibration), most)
     images = calibration[list(numbers)]
-    zeroed = {
-        node: _zeroed(fitted.folded[name].weight, fitted.units[name].weight.array)
-        for node, name in lowered.synapses.items()
-    }
     module = copied(captured.module)  # whatever its forward leaves behind stays here
     in_float = _run(module, captured.signature, lowered, images)
     integers = torch.from_numpy(quantized_images(source, images).astype(np.float64))
@@ -92,18 +112,13 @@ def examine(
         reference.module, reference.signature, lowered, integers * float(reference.image_scale)
     )
     rates = {node: Rates(rate, in_integers.rates[node]) for node, rate in in_float.rates.items()}
-    notes = [
-        *_weight_notes(plan, fitted.folded, lowered, zeroed),
-        *_rate_notes(rates),
-        *_answer_notes(in_integers.logits, images),
-    ]
     return Health(
         numbers,
-        zeroed,
+        weights.zeroed,
         rates,
         _largest(in_float.logits),
         _largest(in_integers.logits),
-        tuple(notes),
+        (*weights.notes, *_rate_notes(rates), *_answer_notes(in_integers.logits, images)),
     )
 
 
@@ -138,7 +153,8 @@ class _Events(NeuronRecorder):
 
     def add(self, path: str, call: NeuronCall) -> None:
         """Add the mean of one call."""
-        self.sent.setdefault(path, []).append(call.spikes.double().abs().mean().item())
+        total = torch.linalg.vector_norm(call.spikes, 1, dtype=torch.float64).item()
+        self.sent.setdefault(path, []).append(total / call.spikes.numel())
 
     def mean(self, fire: program.Neuron) -> float:
         """Over all steps of a neuron, in real units."""
@@ -176,29 +192,26 @@ def _run(module: nn.Module, signature: Signature, lowered: Lowered, images: Tens
     return _Run(rates, np.concatenate(logits))
 
 
-def _weight_notes(
-    plan: Plan, folded: Mapping[str, Folded], lowered: Lowered, zeroed: Mapping[str, float]
-) -> list[Note]:
+def _weight_notes(path: str, weight: npt.NDArray[np.float64], zeroed: float) -> list[Note]:
+    """What is odd about the magnitudes of one synapse's weights, or about what became of them."""
     notes = []
-    for node, name in lowered.synapses.items():
-        weight, path = np.abs(folded[name].weight), plan.units[name].path
-        if not weight.any():
-            notes.append(Note(NoteKind.UNUSUAL_WEIGHTS, path, "all its weights are 0"))
-        elif zeroed[node] >= NEARLY_ALL:
-            text = f"{zeroed[node]:.1%} of its weights became 0: the layer is lost"
-            notes.append(Note(NoteKind.LOST_WEIGHTS, path, text))
-        largest = float(weight.max())
-        small = np.count_nonzero(weight < largest / _HUGE) - np.count_nonzero(weight == 0)
-        if small and 2 * small >= np.count_nonzero(weight):  # else the median is not so small
-            median = float(np.median(weight[weight > 0]))
-        else:
-            median = largest
-        if largest > _HUGE * median:
-            text = (
-                f"its largest weight is {largest:.3g}, its median {median:.3g}: "
-                "one weight decides the scale of all"
-            )
-            notes.append(Note(NoteKind.UNUSUAL_WEIGHTS, path, text))
+    if not weight.any():
+        notes.append(Note(NoteKind.UNUSUAL_WEIGHTS, path, "all its weights are 0"))
+    elif zeroed >= NEARLY_ALL:
+        text = f"{zeroed:.1%} of its weights became 0: the layer is lost"
+        notes.append(Note(NoteKind.LOST_WEIGHTS, path, text))
+    largest = float(weight.max())
+    small = np.count_nonzero(weight < largest / _HUGE) - np.count_nonzero(weight == 0)
+    if small and 2 * small >= np.count_nonzero(weight):  # else the median is not so small
+        median = float(np.median(weight[weight > 0]))
+    else:
+        median = largest
+    if largest > _HUGE * median:
+        text = (
+            f"its largest weight is {largest:.3g}, its median {median:.3g}: "
+            "one weight decides the scale of all"
+        )
+        notes.append(Note(NoteKind.UNUSUAL_WEIGHTS, path, text))
     return notes
 
 

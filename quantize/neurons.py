@@ -117,6 +117,8 @@ def integer_neuron(
         )
     elif isinstance(rule, GeneralRule):
         made = _general(rule, scale, T, form, state_bits)
+    elif factors is not None and rule.reset is ops.Reset.BY_SUBTRACTION:
+        made = _soft_in_channels(_in_channels(rule, factors), scale, T, form, factors, state_bits)
     else:
         made = _of_membrane(_in_channels(rule, factors), scale, T, form, odd, state_bits)
     return replace(made, factors=factors)
@@ -131,14 +133,56 @@ def _in_channels(rule: NeuronRule, factors: IntTensor | None) -> NeuronRule:
     """The same neuron, its thresholds in numbers of units that differ from channel to channel.
 
     Raises:
-        ValueError: it rests, or is reset by an amount, that would differ as well.
+        ValueError: it rests where no channel's unit has a number for it.
     """
     if factors is None:
         return rule
-    if rule.v_rest or rule.reset is ops.Reset.BY_SUBTRACTION:
-        raise ValueError("has a resting potential or a soft reset: one scale for all channels")
+    if rule.v_rest:
+        raise ValueError("has a resting potential: one scale for all channels")
     thetas = np.array(rule.thetas, object).reshape(rule.shape) / factors.array.astype(object)
     return replace(rule, v_threshold=Thresholds(tuple(thetas.ravel().tolist()), thetas.shape))
+
+
+def _soft_in_channels(
+    rule: NeuronRule,
+    scale: Fraction,
+    T: int,
+    form: StateFormat | None,
+    factors: IntTensor,
+    state_bits: int,
+) -> IntegerNeuron:
+    """A soft reset whose amount, as its threshold, is another number of units in each channel.
+
+    A `GeneralNeuron` holds one for each. Few of them are whole numbers of state units, so that the
+    integer neuron stands on both sides.
+
+    Raises:
+        ValueError: it fires with either sign, which such a neuron does not.
+    """
+    if rule.ternary:
+        raise ValueError("fires with either sign and a soft reset: one scale for all channels")
+    dv, du = register(rule.decay), register(rule.current_decay)
+    lost = max(fraction_loss(dv), fraction_loss(du)) * (T - 1)
+    most = min(state_bits - _CURRENT_BITS, _MOST_FRACTION_BITS)
+    bits = form.fraction_bits if form else min(ops.LOIHI_FRACTION_BITS + lost, most)
+    unit = rule.gain * scale
+    in_state = [_in_state(theta, unit, bits) for theta in rule.thetas]
+    reached = [max(1, math.floor(t) + 1 if rule.strict else math.ceil(t)) for t in in_state]
+    taken = [
+        round(_in_state(rule.reset_by / m, unit, bits)) for m in factors.array.ravel().tolist()
+    ]
+    op = ops.GeneralNeuron(
+        taps=IntTensor.of([[[1 << max(0, bits)]]]),
+        threshold=IntTensor.of(np.reshape(reached, (1, 1, *rule.shape))),
+        dv=IntTensor.of([[dv]]),
+        du=IntTensor.of([[du]]),
+        reset=rule.reset,
+        reset_by=IntTensor.of(np.reshape(taken, (1, *factors.shape))),
+        shift=max(0, -bits),
+        fraction_bits=bits,
+    )
+    note = f"{INSTEAD}: its soft reset takes another number of units in each channel"
+    return IntegerNeuron(op=op, scale=scale, unit=unit, exact=False, format=form, note=note)
 
 
 def _of_membrane(

@@ -22,7 +22,7 @@ from lapilli.model.capture.signature import Signature
 from lapilli.quantize.calibration import calibration_notes, check_calibration
 from lapilli.quantize.encoded import encoded
 from lapilli.quantize.fit import Fitted, Scaling, fit
-from lapilli.quantize.health import Health, chosen_images, examine
+from lapilli.quantize.health import Health, chosen_images, examine, examine_weights
 from lapilli.quantize.image_scale import image_scale, image_type, input_quantizer
 from lapilli.quantize.image_statistics import image_statistics
 from lapilli.quantize.lower import Lowered
@@ -37,6 +37,7 @@ from lapilli.quantize.options import (
 from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
+from lapilli.quantize.pytorch.runnable import reasons
 from lapilli.quantize.recipe import recipe
 from lapilli.quantize.several_inputs import joined
 from lapilli.quantize.token_ids import spread_out
@@ -101,7 +102,7 @@ def quantize(
     one, options = spread_out(one, options)
     calibration, encoding = encoded(one, options)
     begun = begin(model, calibration, options, warn, encoding)
-    source, prepared, image = begun.source, begun.prepared, begun.image
+    source, prepared = begun.source, begun.prepared
     calibration = calibration.cpu()
     images = calibration[list(chosen_images(len(calibration), examined))]
     unlike = image_statistics(prepared.captured, images)
@@ -110,11 +111,17 @@ def quantize(
     target = scaling.target
     bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
     if options.get("weight_scale") == "spikes":
-        scaling = least_mismatch(Trials(prepared, source, image, calibration), bits, scaling)
-    fitted = fit(prepared.merged, prepared.plan, image, bits, scaling)
+        scaling = least_mismatch(Trials(prepared, source, begun.image, calibration), bits, scaling)
+    fitted = fit(prepared.merged, prepared.plan, begun.image, bits, scaling)
     graph = fuse_wiring(fitted.lowered.graph)
-    reference, why = assemble(prepared, fitted.units, fitted.lowered, graph, source)
-    health = examine(prepared, fitted, reference, source, calibration, examined)
+    why = reasons(prepared.merged, prepared.plan, fitted.units)
+    weights = examine_weights(prepared.plan, fitted)
+    if why:  # what follows needs the integers alone, and memory
+        prepared, fitted = prepared.without_weights(), replace(fitted, folded={})
+        begun = replace(begun, prepared=prepared)
+    program = bool(why)
+    reference = assemble(prepared, fitted.units, fitted.lowered, graph, source, program=program)
+    health = examine(prepared, fitted.lowered, weights, reference, source, calibration, examined)
     notes = (
         *begun.notes,
         *unlike,

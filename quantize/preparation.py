@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from torch import nn
 
+from lapilli.model.capture import program
 from lapilli.model.capture.capture import capture
 from lapilli.model.capture.output import Asked
 from lapilli.model.capture.probe import probe_all
@@ -29,6 +30,17 @@ class Prepared:
     captured: Captured
     merged: Captured
     plan: Plan
+
+    def without_weights(self) -> Prepared:
+        """Forget the weights and biases of merged maps, for which there are integers now.
+
+        Who runs the program needs none of them, and in float64 those of a large model take
+        gigabytes.
+        """
+        made = [call.op for call in self.merged.calls.values()]
+        names = {n for op in made if isinstance(op, program.Synapse) for n in (op.weight, op.bias)}
+        kept = {n: array for n, array in self.merged.constants.items() if n not in names}
+        return replace(self, merged=replace(self.merged, constants=kept))
 
 
 def prepare(

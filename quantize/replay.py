@@ -27,6 +27,7 @@ from lapilli.quantize.options import QuantizeOptions, layout_of
 from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
+from lapilli.quantize.pytorch.runnable import reasons
 from lapilli.quantize.recipe import parameter_digest, uses_of
 from lapilli.quantize.weights import (
     Folded,
@@ -80,8 +81,9 @@ def reference_of(
     factors, bits = neuron_factors(prepared.plan, units), named(made.target or NAMES[0]).state_bits
     lowered = lower(prepared.merged, units, image, _formats(made), factors, state_bits=bits)
     _check_names(made, lowered)
-    reference, _ = assemble(prepared, units, lowered, network.graph, network.input)
-    return reference
+    why = reasons(prepared.merged, prepared.plan, units)
+    prepared = prepared.without_weights() if why else prepared
+    return assemble(prepared, units, lowered, network.graph, network.input, program=bool(why))
 
 
 def _recipe_of(network: Network) -> Recipe:

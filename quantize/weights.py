@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias, cast
@@ -21,6 +21,7 @@ from lapilli.quantize.plan import Plan, Unit
 FloatArray = npt.NDArray[np.float64]
 ChooseScale: TypeAlias = Callable[[FloatArray, int], Fraction]  # weights and bits to a scale
 _FINER = 4  # scales that are tried below the one that holds the largest weight
+_PART = 1 << 15  # weights at a time: what is computed of them stays in a processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,27 @@ def fold(captured: Captured, unit: Unit) -> Folded:
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise QuantizeError(unit.path, "holds NaN or infinity")
     return Folded(weight, bias)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldedUnits(Mapping[str, Folded]):
+    """Every unit of a plan, folded when it is asked for and not kept.
+
+    In float64 all of them together take more memory than whatever else is done to a model.
+    """
+
+    captured: Captured
+    units: Mapping[str, Unit]
+
+    def __getitem__(self, name: str) -> Folded:
+        """Fold one unit; see `fold`."""
+        return fold(self.captured, self.units[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.units)
+
+    def __len__(self) -> int:
+        return len(self.units)
 
 
 def norm_module(captured: Captured, unit: Unit) -> nn.BatchNorm2d:
@@ -207,23 +229,29 @@ def round_unit(
             unit.path,
             f"shares a residual stream, but not its input scale {output_scale / weight_scale}",
         )
-    each = folded.weight / along_channels(factors, folded.weight.ndim)
-    mantissa = _rounded(each, weight_scale * 2**exponent, bits).astype(np.int64)
+    each = folded.weight
+    if factors:
+        each = each / along_channels(factors, each.ndim)
+    flat, mantissa = each.reshape(-1), np.empty(each.size, np.int64)
+    for start in range(0, flat.size, _PART):
+        part = slice(start, start + _PART)
+        mantissa[part] = _rounded(flat[part], weight_scale * 2**exponent, bits)
+    weight = IntTensor((mantissa << exponent).reshape(each.shape))
     shifts = folded.bias / along_channels(factors, 1)
     bias = np.rint(shifts / float(output_scale)).astype(np.int64)
-    weight = IntTensor(mantissa << exponent)
     return IntegerUnit(weight, IntTensor(bias), weight_scale, output_scale, exponent, bits, factors)
 
 
 def _rounded(weight: FloatArray, scale: Fraction, bits: int) -> FloatArray:
-    nearest = np.rint(weight / float(scale))
+    nearest = weight / float(scale)
+    np.rint(nearest, out=nearest)
     most = (1 << (bits - 1)) - 1
-    return nearest.clip(-most, most) if bits else nearest
+    return nearest.clip(-most, most, out=nearest) if bits else nearest
 
 
 def largest_fits(weight: FloatArray, bits: int) -> Fraction:
     """Choose the finest power of two that holds the largest weight."""
-    top = Fraction(float(np.abs(weight).max()))
+    top = Fraction(max(float(weight.max()), -float(weight.min())))
     return _power_of_two_above(top / ((1 << (bits - 1)) - 1))
 
 
@@ -232,13 +260,20 @@ def least_squares(weight: FloatArray, bits: int) -> Fraction:
 
     Of weights of few bits, cutting off the largest pays: the others are twice as fine.
     """
-    largest = largest_fits(weight, bits)
-    errors = [_squared_error(weight, largest / 2**finer, bits) for finer in range(_FINER)]
-    return largest / (1 << errors.index(min(errors)))
+    largest, flat = largest_fits(weight, bits), weight.reshape(-1)
+    scales = [largest / (1 << finer) for finer in range(_FINER)]
+    errors = [0.0] * _FINER
+    for part in np.split(flat, range(_PART, flat.size, _PART)):
+        for number, scale in enumerate(scales):
+            errors[number] += _squared_error(part, scale, bits)
+    return scales[errors.index(min(errors))]
 
 
 def _squared_error(weight: FloatArray, scale: Fraction, bits: int) -> float:
-    return float(np.square(weight - _rounded(weight, scale, bits) * float(scale)).sum())
+    error = _rounded(weight, scale, bits)
+    error *= -float(scale)
+    error += weight
+    return float(error @ error)
 
 
 def _power_of_two_above(value: Fraction) -> Fraction:

@@ -57,7 +57,7 @@ def conv(op: ops.Conv2d, x: IntArray, out: IntArray, tally: Tally) -> int:
     b, c, y, z = np.nonzero(x)
     size = x[b, c, y, z]
     events = np.abs(size) if not op.graded else _bits_set(size)
-    synops = 0
+    synops, every = 0, op.weight.array
     for dy in range(kh):
         for dz in range(kw):
             oy, ry = np.divmod(y + op.padding[0] - dy, op.stride[0])
@@ -66,7 +66,7 @@ def conv(op: ops.Conv2d, x: IntArray, out: IntArray, tally: Tally) -> int:
             synops += int(events[seen].sum()) * out_per_group
             for g in range(op.groups):
                 mine = np.flatnonzero(seen & (c // per_group == g))
-                weights = op.weight.array[g * out_per_group : (g + 1) * out_per_group, :, dy, dz]
+                weights = every[g * out_per_group : (g + 1) * out_per_group, :, dy, dz]
                 row = (b[mine] * H + oy[mine]) * W + oz[mine]
                 mine = mine[np.argsort(row, kind="stable")]
                 brought = size[mine, None] * weights.T[c[mine] % per_group]

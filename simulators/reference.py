@@ -84,3 +84,7 @@ class _ReferenceExecutable:
             raise RangeError(
                 node.name, f"value in [{value.min()}, {value.max()}] left the proven {proven}"
             )
+        if (each := proven.channels) is None:
+            return
+        if (value < each.lo).any() or (value > each.hi).any():
+            raise RangeError(node.name, f"a channel left its own range within the proven {proven}")

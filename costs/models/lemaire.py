@@ -133,8 +133,8 @@ def _fan_out(op: ops.Weighted) -> tuple[int, int]:
 
 
 def _parameter_bytes(op: ops.Weighted) -> int:
-    biases = op.bias.array.size if op.bias.array.any() else 0
-    return (op.weight.array.size + biases) * _WORD
+    biases = op.bias.size if op.bias.array.any() else 0
+    return (op.weight.size + biases) * _WORD
 
 
 def _quantized(measured: Measured, node: Node) -> Iterator[Term]:

@@ -226,7 +226,7 @@ def network_facts(network: Network) -> dict[str, Any]:
         "T": graph.T,
         "nodes": len(graph.nodes),
         "neurons": sum(_size(network, n.name) for n in graph.nodes if isinstance(n.op, ops.Firing)),
-        "weights": sum(op.weight.array.size for op in synapses),
+        "weights": sum(op.weight.size for op in synapses),
         "weight_bits": max((op.weight.mantissa.range.bits for op in synapses), default=0),
         "input": list(graph.types[graph.inputs[0]].shape),
         **_input_facts(network),

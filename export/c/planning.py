@@ -84,7 +84,7 @@ def _check(graph: Graph) -> None:
         Unsupported(n.name, f"its {size} numbers are more than an index of 32 bits counts")
         for n in graph.nodes
         if (size := graph.T * math.prod(graph.types[n.name].shape)) > _MOST
-        or (isinstance(n.op, ops.Linear | ops.Conv2d) and (size := n.op.weight.array.size) > _MOST)
+        or (isinstance(n.op, ops.Linear | ops.Conv2d) and (size := n.op.weight.size) > _MOST)
     ]
     if not graph.outputs:
         reasons.append(Unsupported("outputs", "there is none"))

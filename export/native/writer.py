@@ -20,7 +20,7 @@ from lapilli.ir.answers import Answer
 from lapilli.ir.graph import Node
 from lapilli.ir.network import Network
 from lapilli.ir.recipe import Json
-from lapilli.ir.tensor import IntTensor, narrowest_dtype
+from lapilli.ir.tensor import IntTensor
 from lapilli.ir.types import TensorType
 
 FORMAT = "lapilli/2"
@@ -102,7 +102,7 @@ def _answer_to_json(answer: Answer, prefix: str, tensors: dict[str, Any]) -> Jso
     }
     if (matrix := answer.matrix) is not None:
         key = f"{prefix}matrix"
-        tensors[key] = matrix.array.astype(narrowest_dtype(matrix.range))
+        tensors[key] = matrix.stored
         told |= {"matrix": key, "offset": [*answer.offset]}
     return told
 
@@ -119,7 +119,7 @@ def _attributes_to_json(op: ops.Op, prefix: str, tensors: dict[str, Any]) -> dic
         value = getattr(op, f.name)
         if isinstance(value, IntTensor):
             key = f"{prefix}{f.name}"
-            tensors[key] = value.array.astype(narrowest_dtype(value.range))
+            tensors[key] = value.stored
             value = key
         elif isinstance(value, TensorType):
             bounds = [value.range.lo, value.range.hi]

@@ -75,7 +75,8 @@ def _moved(
 ) -> Held:
     """The same state, whose input comes `more` bits larger from the synapses."""
     own, bias = replace(op, fraction_bits=ops.LOIHI_FRACTION_BITS), bias << more
-    given = replace(x, range=x.range.shifted(more), kind=Kind.GRADED)
+    channels = None if x.channels is None else x.channels.shifted(more)
+    given = TensorType(x.shape, x.range.shifted(more), Kind.GRADED, channels)
     faults = list(neuron_faults(own, neuron_bounds("", own, given, T), bias))
     if fault := weight_fault(weight << more):
         moved = (

@@ -142,7 +142,7 @@ def _check(graph: Graph) -> None:
         if any("\ud800" <= c <= "\udfff" for c in n.name)
     ]
     sizes = {
-        n.name: n.op.weight.array.size * max(1, -(-n.op.weight.range.bits // 8))
+        n.name: n.op.weight.size * max(1, -(-n.op.weight.range.bits // 8))
         for n in graph.nodes
         if isinstance(n.op, ops.Linear | ops.Conv2d)
     }

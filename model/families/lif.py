@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.jit import is_scripting  # type: ignore[attr-defined]
+from torch.jit import is_scripting, is_tracing  # type: ignore[attr-defined]
 
 from lapilli.model.families.fused import fused_lif
+
+_BLOCK = 1 << 14  # neurons at a time, so that what is between current and spike stays in cache
 
 
 class _Spike(torch.autograd.Function):
@@ -50,7 +52,7 @@ class LIF(nn.Module):
     Shapes: x (T, ...), spikes (T, ...).
 
     In training mode the whole loop over T is one autograd function (`fused`), with the same spikes
-    and gradients, several times as fast.
+    and gradients, several times as fast. Without gradients, many neurons run some at a time.
     """
 
     def __init__(self, tau: float = 2.0, v_threshold: float = 1.0) -> None:
@@ -61,13 +63,25 @@ class LIF(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the spikes that the currents `x` evoke."""
         if is_scripting():  # the rest is no TorchScript
-            return self.trace(x)[0]
+            return self._steps(x)[0]
         if self.training and type(self) is LIF:  # subclasses charge or fire in ways of their own
             return fused_lif(x, self.tau, self.v_threshold, _Spike.alpha)
         return self.trace(x)[0]
 
     def trace(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return spikes and membranes h (before reset), both (T, ...)."""
+        if torch.is_grad_enabled() or is_tracing() or x[0].numel() <= _BLOCK:
+            return self._steps(x)
+        flat = x.reshape(len(x), -1)
+        spikes, membranes = torch.empty_like(flat), torch.empty_like(flat)
+        blocks = zip(*(y.split(_BLOCK, 1) for y in (flat, spikes, membranes)), strict=True)
+        for some, s, h in blocks:
+            found = self._steps(some)
+            s.copy_(found[0])
+            h.copy_(found[1])
+        return spikes.reshape(x.shape), membranes.reshape(x.shape)
+
+    def _steps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         v = torch.zeros_like(x[0])
         spikes, membranes = [], []
         for current in x:

@@ -33,7 +33,9 @@ from lapilli.model.capture.output import Asked
 from lapilli.model.capture.program import Captured
 from lapilli.model.neurons.adapters import adapter_of
 from lapilli.model.neurons.copies import copied, in_float64
+from lapilli.quantize.pytorch.exact_map import in_units, whole_numbers
 from lapilli.quantize.pytorch.interpreter import Program, finished
+from lapilli.quantize.pytorch.precision import no_transform
 from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, recorder
 
 _LARGEST = 7  # of a parameter in units of its own power of two
@@ -95,7 +97,7 @@ def _compare(captured: Captured, module: nn.Module, ours: Program, images: Tenso
 
     with (
         torch.no_grad(),
-        _RowByRow(),
+        _Frugal(),
         recorder(ours, paths, _Side(pairs=pairs), membranes=False),
         recorder(module, paths, _Side(pairs=pairs, then=follow), membranes=False),
     ):
@@ -168,13 +170,19 @@ class _Side(NeuronRecorder):
         self.then(key)
 
 
-class _RowByRow(TorchFunctionMode):
-    """Convolves images one by one: float64's convolution copies every window of all it is given."""
+class _Frugal(TorchFunctionMode):
+    """Convolves in float32 what that does not round, a spike's weights, and the rest one by one.
+
+    float64's convolution takes several times as long, and copies every window of all that it is
+    given.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
     ) -> Any:
         if func is torch.conv2d and args[0].ndim == 4 and args[0].dtype is torch.float64:
+            if not kwargs and (narrow := _in_float32(func, *args)) is not None:
+                return narrow
             rows, *others = args
             results = (func(row, *others, **(kwargs or {})) for row in rows.split(1))
             first = next(results)
@@ -183,6 +191,27 @@ class _RowByRow(TorchFunctionMode):
                 whole[number : number + 1] = result
             return whole
         return func(*args, **(kwargs or {}))
+
+
+def _in_float32(
+    convolve: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None, *others: Any
+) -> Tensor | None:
+    """The author's own convolution in float32; None where that could round a sum.
+
+    Raises:
+        MismatchError: it rounds on this machine.
+    """
+    whole = whole_numbers(weight) if weight.shape[1] == x.shape[1] else None
+    narrow = whole.narrowed(x) if whole is not None else None
+    if whole is None or narrow is None:
+        return None
+    with no_transform():
+        sums: Tensor = convolve(narrow, whole.kernel, None, *others)
+    row = int(torch.linalg.vector_norm(x.flatten(1), 1, dim=1).argmax())
+    exact = convolve(x[row : row + 1], weight, None, *others)
+    if not torch.equal(sums[row : row + 1].double() * whole.unit, exact):
+        raise MismatchError("PyTorch's float32 rounds what float64 does not")
+    return in_units(sums, whole.unit, bias, 2)
 
 
 def _with_own_states(module: nn.Module) -> nn.Module:

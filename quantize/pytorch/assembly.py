@@ -6,19 +6,13 @@ from collections.abc import Mapping
 
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import InputQuantizer
-from lapilli.ir.recipe import Note
 from lapilli.quantize.image_scale import image_scale
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.agreement import check_agreement
 from lapilli.quantize.pytorch.narrow import narrow
 from lapilli.quantize.pytorch.reference import PyTorchReference, Shown
-from lapilli.quantize.pytorch.runnable import (
-    Runnable,
-    author_runnable,
-    program_runnable,
-    reasons,
-)
+from lapilli.quantize.pytorch.runnable import Runnable, author_runnable, program_runnable
 from lapilli.quantize.shiftmax import set_shiftmaxes
 from lapilli.quantize.weights import IntegerUnit
 
@@ -44,18 +38,18 @@ def assemble(
     lowered: Lowered,
     graph: Graph,
     source: InputQuantizer,
-) -> tuple[PyTorchReference, tuple[Note, ...]]:
-    """Make the reference, and say why it is not the author's forward, where it is not.
+    *,
+    program: bool,
+) -> PyTorchReference:
+    """Make the reference, of the captured program where `reasons` names any.
 
     Raises:
-        QuantizeError: the captured program would have to read a membrane.
         MismatchError: the captured program is not the author's forward.
     """
-    why = reasons(prepared.merged, prepared.plan, units)
-    if why:
+    if program:
         check_agreement(prepared.captured)  # before there are weights anew: both take memory
-    runs = quantized_runnable(prepared, units, lowered, program=bool(why))
-    reference = PyTorchReference(
+    runs = quantized_runnable(prepared, units, lowered, program=program)
+    return PyTorchReference(
         module=runs.module,
         image_scale=image_scale(source),
         neurons=lowered.neurons,
@@ -67,4 +61,3 @@ def assemble(
         signature=runs.signature,
         authors=prepared.captured.signature,
     )
-    return reference, why

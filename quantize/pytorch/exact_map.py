@@ -25,6 +25,49 @@ _WEIGHT_BITS = 8  # of the largest: multiples of less than its 2**-7 are left to
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class WholeNumbers:
+    """Weights that are whole numbers of few bits, times a power of two.
+
+    Attributes:
+        kernel: the numbers, in float32.
+        unit: the power of two.
+        most: the largest sum of magnitudes of a row, in units.
+    """
+
+    kernel: Tensor
+    unit: float
+    most: float
+
+    def narrowed(self, x: Tensor) -> Tensor | None:
+        """Values in float32, if they are whole and it rounds no sum of them by the weights."""
+        lo, hi = (float(end) for end in x.aminmax()) if x.numel() else (0.0, 0.0)
+        if max(-lo, hi) * self.most > LARGEST:
+            return None
+        narrow = x.float()
+        same = bool((narrow == x).all()) and torch.equal(narrow, narrow.round())
+        return narrow if same else None
+
+
+def whole_numbers(weight: Tensor) -> WholeNumbers | None:
+    """Float64 weights as whole numbers; None if they are none of few bits, or all 0."""
+    largest = float(weight.abs().max()) if weight.numel() else 0.0
+    _, exponent = torch.frexp(torch.tensor(largest, dtype=torch.float64))
+    unit = 2.0 ** (int(exponent) - _WEIGHT_BITS)
+    whole = weight / unit
+    if not largest or not torch.equal(whole, whole.round()):
+        return None
+    most = float(whole.abs().flatten(1).sum(1).max())
+    return WholeNumbers(whole.float(), unit, most)
+
+
+def in_units(sums: Tensor, unit: float, bias: Tensor | None, space: int) -> Tensor:
+    """Sums in float32 times the unit of the weights, and biases, in one walk; float64."""
+    if bias is None:
+        return sums.double().mul_(unit)
+    return torch.add(bias.reshape(-1, *[1] * space), sums, alpha=unit)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ExactMap:
     """One linear map or convolution with its weights.
 
@@ -49,15 +92,11 @@ class ExactMap:
     @classmethod
     def of(cls, op: program.Synapse, path: str, weight: Tensor, bias: Tensor | None) -> ExactMap:
         """Take float64 weights, in the narrower form where they are whole numbers of few bits."""
-        largest = float(weight.abs().max()) if weight.numel() else 0.0
-        _, exponent = torch.frexp(torch.tensor(largest, dtype=torch.float64))
-        unit = 2.0 ** (int(exponent) - _WEIGHT_BITS)
-        whole = weight / unit
         # A depthwise one may be a transform on other machines, and costs little.
-        if op.groups > 1 or not largest or not torch.equal(whole, whole.round()):
+        found = whole_numbers(weight) if op.groups == 1 else None
+        if found is None:
             return cls(op, path, weight, 1.0, bias, 0.0)
-        most = float(whole.abs().flatten(1).sum(1).max())
-        return cls(op, path, whole.float(), unit, bias, most)
+        return cls(op, path, found.kernel, found.unit, bias, found.most)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Values (T, B, *step) to values, float64.
@@ -68,28 +107,22 @@ class ExactMap:
         rows = x.flatten(0, 1) if self.op.space else x
         if self.kernel.dtype is torch.float64:
             y = self._applied(rows, self.kernel, self.bias)
-        elif not self._is_narrow(rows):
+        elif (narrow := WholeNumbers(self.kernel, self.unit, self.most).narrowed(rows)) is None:
             y = self._applied(rows, self.kernel.double() * self.unit, self.bias)
         else:
-            y = self._narrow(rows)
+            y = self._narrow(rows, narrow)
         return y.reshape(*x.shape[:2], *y.shape[1:]) if self.op.space else y
 
-    def _is_narrow(self, x: Tensor) -> bool:
-        magnitude = float(x.abs().max()) if x.numel() else 0.0
-        return magnitude * self.most <= LARGEST and torch.equal(x, x.round())
-
-    def _narrow(self, x: Tensor) -> Tensor:
+    def _narrow(self, x: Tensor, narrow: Tensor) -> Tensor:
         with no_transform():
-            sums = self._applied(x.float(), self.kernel, None)
+            sums = self._applied(narrow, self.kernel, None)
         if x.shape not in self.checked:
             self._check(x, sums)
-        y = sums.double()
-        y *= self.unit
-        return y if self.bias is None else y.add_(self.bias.reshape(-1, *[1] * self.op.space))
+        return in_units(sums, self.unit, self.bias, self.op.space)
 
     def _check(self, x: Tensor, sums: Tensor) -> None:
         """Compare the row that hears most with float64; silence would show nothing."""
-        heard = x.flatten(1).abs().sum(1)
+        heard = torch.linalg.vector_norm(x.flatten(1), 1, dim=1)
         row = int(heard.argmax())
         exact = self._applied(x[row : row + 1], self.kernel.double(), None)
         if not torch.equal(sums[row : row + 1].double(), exact):

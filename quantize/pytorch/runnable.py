@@ -15,9 +15,9 @@ from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured
 from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.adapters import adapter_of
+from lapilli.model.neurons.copies import copied
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan, Unit
-from lapilli.quantize.pytorch.integer_neuron import StandIn
 from lapilli.quantize.pytorch.interpreter import Program
 from lapilli.quantize.pytorch.quantized_module import quantized_module
 from lapilli.quantize.weights import IntegerUnit
@@ -66,8 +66,8 @@ def program_runnable(
     neurons: Mapping[str, tuple[Call, IntegerNeuron]],
 ) -> Runnable:
     """The captured program with quantized weights, and the author's neurons in it."""
-    holder = quantized_module(captured, replace(plan, units={}), units, neurons)
-    _drop_weights(holder)
+    alone = replace(captured, module=_neurons_alone(captured.module))
+    holder = quantized_module(alone, replace(plan, units={}), units, neurons)
     norms = frozenset(u.norm for u in plan.units.values() if u.norm is not None)
     captured_forward = Program(captured, holder, _RealWeights(units), norms)
     asked = captured.signature
@@ -110,14 +110,19 @@ class _RealWeights(Mapping[str, tuple[Tensor, Tensor | None]]):
         return len(self.units)
 
 
-def _drop_weights(holder: nn.Module) -> None:
-    """Forget the parameters of all that is no neuron: the program has the weights."""
-    neurons = [m for m in holder.modules() if isinstance(m, StandIn) or adapter_of(m) is not None]
+def _neurons_alone(model: nn.Module) -> nn.Module:
+    """A copy without the parameters of all that is no neuron: the program has the weights.
+
+    The parameters of its neurons are the model's own.
+    """
+    holder = copied(model, kept=model.parameters())
+    neurons = [m for m in holder.modules() if adapter_of(m) is not None]
     kept = {id(part) for neuron in neurons for part in neuron.modules()}
     for module in holder.modules():
         if id(module) not in kept:
             for name, _ in list(module.named_parameters(recurse=False)):
                 setattr(module, name, None)
+    return holder
 
 
 def _synapse(captured: Captured, name: str) -> program.Synapse:

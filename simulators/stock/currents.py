@@ -124,10 +124,11 @@ def _convolution(op: ops.Conv2d, given: tuple[int, ...], made: tuple[int, ...]) 
     kernel = (op.weight.shape[2], op.weight.shape[3])
     read = windows(_indices(given), kernel, op.stride, op.padding, fill=-1)[0]  # (C, H', W', k, k)
     parts: list[Any] = []
+    kernels = op.weight.array
     for o in range(out):
         first = o // (out // op.groups) * per_group
         source = read[first : first + per_group]
-        weight = np.broadcast_to(op.weight.array[o][:, None, None], source.shape)
+        weight = np.broadcast_to(kernels[o][:, None, None], source.shape)
         target = np.broadcast_to(_indices(made)[0, o][None, :, :, None, None], source.shape)
         used = (source >= 0) & (weight != 0)
         parts.append((target[used], source[used], weight[used]))

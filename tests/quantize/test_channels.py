@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -22,12 +23,14 @@ from lapilli.export.native import load_network, save_network  # noqa: E402
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import MismatchError, QuantizeError, RecipeError  # noqa: E402
 from lapilli.ir.network import Network  # noqa: E402
+from lapilli.ir.semantics import State, integrate  # noqa: E402
 from lapilli.ir.tensor import IntTensor  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.model.neurons.rule import NeuronRule, StaircaseRule  # noqa: E402
 from lapilli.model.trial import SMALL, drawn, trial_images  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.quantize.channel_scales import Rows, channel_scales  # noqa: E402
+from lapilli.quantize.channels import _holds  # noqa: E402
 from lapilli.quantize.neurons import StateFormat, integer_neuron  # noqa: E402
 from lapilli.quantize.replay import reference_of  # noqa: E402
 from lapilli.quantize.staircase import staircase  # noqa: E402
@@ -179,6 +182,65 @@ def test_a_neuron_in_channels_is_many_neurons(form: StateFormat | None) -> None:
         assert np.array_equal(together[:, n, 0], alone_steps)
 
 
+@pytest.mark.parametrize("form", [None, StateFormat(4, loihi_threshold=False), StateFormat(-1)])
+@pytest.mark.parametrize("kept", [Fraction(1, 2), Fraction(1)])
+def test_a_soft_reset_takes_its_own_amount_in_each_channel(
+    kept: Fraction, form: StateFormat | None
+) -> None:
+    rule = NeuronRule(
+        decay=kept,
+        gain=Fraction(1),
+        v_threshold=Fraction(1),
+        reset=ops.Reset.BY_SUBTRACTION,
+        reset_by=Fraction(3, 4),
+    )
+    factors, T = IntTensor.of([[1], [3], [20], [31]]), 5
+    made = integer_neuron(rule, Fraction(1, 1024), T, form, factors)
+    assert isinstance(made.op, ops.GeneralNeuron)
+    assert not made.exact
+    assert "its soft reset takes another number of units in each channel" in made.note
+    bits = made.op.fraction_bits
+    assert bits == (form.fraction_bits if form else 6 if kept == 1 else 24 - 15)
+    x = np.random.default_rng(0).integers(-300, 700, (T, 40, 4, 3)) // factors.array
+    state = State.zeros(x.shape[1:])
+    alone, fired = [State.zeros(x.shape[1:]) for _ in range(4)], 0
+    for current in x:
+        got = integrate(made.op, current, state)
+        state = got.state
+        for n, m in enumerate(factors.array.ravel().tolist()):
+            in_state = Fraction(1024, m) * Fraction(2) ** bits
+            by_itself = ops.Neuron(
+                threshold=IntTensor.of([math.ceil(in_state)]),
+                dv=0 if kept == 1 else 2048,
+                reset=ops.Reset.BY_SUBTRACTION,
+                reset_by=round(in_state * Fraction(3, 4)),
+                fraction_bits=bits,
+            )
+            one = integrate(by_itself, current, alone[n])
+            alone[n] = one.state
+            assert np.array_equal(one.spikes[:, n], got.spikes[:, n])
+            assert np.array_equal(one.membrane[:, n], got.membrane[:, n])
+        fired += int(got.spikes.sum())
+    assert 0 < fired < x.size
+
+
+def test_a_soft_reset_of_either_sign_has_one_scale() -> None:
+    rule = NeuronRule(
+        decay=Fraction(1, 2),
+        gain=Fraction(1),
+        v_threshold=Fraction(1),
+        reset=ops.Reset.BY_SUBTRACTION,
+        reset_by=Fraction(1),
+        ternary=True,
+    )
+    resting = replace(rule, v_rest=Fraction(1, 4), ternary=False)
+    for odd, why in ((rule, "either sign and a soft reset"), (resting, "a resting potential")):
+        assert not _holds(odd)
+        with pytest.raises(ValueError, match=f"{why}: one scale for all"):
+            integer_neuron(odd, Fraction(1, 64), 4, None, IntTensor.of([1, 3]))
+    assert _holds(replace(rule, ternary=False))
+
+
 class _Elsewhere(nn.Module):
     """A current whose channels a neuron does not know apart."""
 
@@ -250,39 +312,65 @@ def test_planted_factors_are_found() -> None:
 
 
 class _Sliced(nn.Module):
-    """Half of the channels, and a soft reset."""
+    """Half of the channels."""
 
-    def __init__(self, how: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.fc, self.head = nn.Linear(6, 6), nn.Linear(6 if how == "soft" else 3, 3)
-        self.how, self.lif = how, LIF(2.0, 0.4)
-        self.soft: Any = None
-        if how == "soft":
-            import snntorch
-
-            self.soft = snntorch.Leaky(beta=0.5, reset_mechanism="subtract")
+        self.fc, self.head, self.lif = nn.Linear(6, 6), nn.Linear(3, 3), LIF(2.0, 0.4)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.fc(images.unsqueeze(0).repeat(2, 1, 1, 1, 1).flatten(2))
-        if self.soft is None:
-            logits: Tensor = self.head(self.lif(x[..., 3:])).mean(0)
-            return logits
-        mem, spikes = self.soft.init_leaky(), []
-        for step in x:
+        logits: Tensor = self.head(self.lif(x[..., 3:])).mean(0)
+        return logits
+
+
+class _Soft(nn.Module):
+    """A soft reset, of a neuron that is called once for each step."""
+
+    def __init__(self, *, reads: bool = False) -> None:
+        super().__init__()
+        import snntorch
+
+        self.fc, self.head, self.reads = nn.Linear(6, 6), nn.Linear(6, 3), reads
+        self.soft: Any = snntorch.Leaky(beta=0.5, threshold=0.7, reset_mechanism="subtract")
+
+    def forward(self, images: Tensor) -> Tensor:
+        mem, seen = self.soft.init_leaky(), []
+        for step in self.fc(images.unsqueeze(0).repeat(4, 1, 1, 1, 1).flatten(2)):
             s, mem = self.soft(step, mem)
-            spikes.append(s)
-        soft: Tensor = self.head(torch.stack(spikes)).mean(0)
-        return soft
+            seen.append(mem if self.reads else s)
+        logits: Tensor = self.head(torch.stack(seen)).mean(0)
+        return logits
 
 
-@pytest.mark.parametrize("how", ["sliced", "soft"])
-def test_what_keeps_one_scale(how: str) -> None:
+def test_what_keeps_one_scale() -> None:
     torch.manual_seed(0)
-    if how == "soft":
-        pytest.importorskip("snntorch")
-    model = _uneven(_Sliced(how)).eval()
-    made = quantize(model, torch.randn(30, 1, 2, 3) * 2, scales="channel")
-    assert not any(_factors(made).values())
+    pytest.importorskip("snntorch")
+    for model in (_Sliced(), _Soft(reads=True)):
+        calibration = torch.randn(30, 1, 2, 3) * 2
+        made = quantize(_uneven(model).eval(), calibration, scales="channel")
+        assert not any(_factors(made).values())
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_soft_reset_keeps_the_scales_of_its_channels(bits: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    pytest.importorskip("snntorch")
+    model = _uneven(_Soft()).eval()
+    calibration = torch.randn(30, 1, 2, 3) * 2
+    made = quantize(model, calibration, scales="channel", weight_bits=bits)
+    assert len(set(_factors(made)["fc"])) > 2
+    (neuron,) = (
+        node.op for node in made.network.graph.nodes if node.name in made.network.graph.neurons
+    )
+    assert isinstance(neuron, ops.GeneralNeuron)
+    assert len(set(neuron.reset_by.array.ravel().tolist())) > 2
+    given = torch.randn(20, 1, 2, 3) * 2
+    compare(made, given)
+    save_network(made.network, tmp_path / "soft.lapilli")
+    network = load_network(tmp_path / "soft.lapilli")
+    assert network == made.network
+    compare(replace(made, reference=reference_of(network, model)), given)
 
 
 class _Cut(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor  # noqa: E402
 
 from lapilli.ir.errors import MismatchError  # noqa: E402
 from lapilli.model.capture import program  # noqa: E402
+from lapilli.quantize.pytorch.agreement import _in_float32  # noqa: E402
 from lapilli.quantize.pytorch.exact_map import ExactMap  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -120,3 +121,40 @@ def test_silence_vouches_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     made(x)
     assert compared == [(6, torch.float32, True), (1, torch.float64, True)]
     assert len(made.checked) == 1
+
+
+# ---- the author's own convolutions, while it is shown that the program is its forward --------
+
+
+def test_the_author_s_convolution_of_spikes_gives_the_bits_of_float64() -> None:
+    weight, bias = _drawn(5, 7, 3, 3, most=7) / 64, _drawn(5, seed=1, most=7) / 4
+    x = (_drawn(4, 7, 9, 8, seed=2) > 60).double()
+    for args in ((x, weight), (x, weight, bias), (x, weight, bias, (2, 1), (1, 0), (1, 2), 1)):
+        got = _in_float32(F.conv2d, *args)
+        assert got is not None
+        assert got.dtype is torch.float64
+        assert torch.equal(got, F.conv2d(*args))
+
+
+@pytest.mark.parametrize("how", ["fractions", "groups", "many bits", "beyond"])
+def test_what_float32_could_round_is_left_to_float64(how: str) -> None:
+    weight, x = _drawn(6, 6, 3, 3, most=7), (_drawn(2, 6, 5, 5, seed=1) > 60).double()
+    if how == "fractions":
+        x = x / 4
+    if how == "many bits":
+        weight[0, 0, 0, 0] = 7 + 2.0**-9
+    if how == "beyond":
+        x *= 2.0**24
+    args = (x, weight[:, :3] if how == "groups" else weight)
+    others: tuple[Any, ...] = (None, 1, 0, 1, 2 if how == "groups" else 1)
+    assert _in_float32(F.conv2d, *args, *others) is None
+
+
+def test_an_author_s_convolution_that_rounds_is_found() -> None:
+    def rounding(x: Tensor, *args: Any) -> Tensor:
+        y = F.conv2d(x, *args)
+        return y * (1 + 2.0**-23) if y.dtype is torch.float32 else y
+
+    weight, x = _drawn(5, 7, 3, 3, most=7), torch.ones(2, 7, 5, 5).double()
+    with pytest.raises(MismatchError, match="PyTorch's float32 rounds"):
+        _in_float32(rounding, x, weight)

@@ -1,0 +1,54 @@
+"""Many neurons that run some at a time give the bits of all at once."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import Tensor  # noqa: E402
+
+from lapilli.model.families import lif  # noqa: E402
+from lapilli.model.families.lif import LIF, PLIF, TernaryLIF  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.mark.parametrize("neuron", [LIF(1.5), PLIF(3.0), TernaryLIF()])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("count", [7, 8, 9, 31])
+def test_blocks_give_the_same_bits(
+    neuron: LIF, dtype: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    neuron = neuron.to(getattr(torch, dtype)).eval()
+    x = (torch.randn(4, count, 3, 2).to(getattr(torch, dtype)) * 3).transpose(
+        1, 2
+    )  # not contiguous
+    with torch.no_grad():
+        want = neuron.trace(x)
+        monkeypatch.setattr(lif, "_BLOCK", 8)
+        calls: list[tuple[int, ...]] = []
+        steps = LIF._steps
+
+        def noted(self: LIF, x: Tensor) -> tuple[Tensor, Tensor]:
+            calls.append(tuple(x.shape))
+            return steps(self, x)
+
+        monkeypatch.setattr(LIF, "_steps", noted)
+        got = neuron.trace(x)
+        assert torch.equal(neuron(x), want[0])
+    assert 0 < float(want[0].abs().mean()) < 1
+    for one, other in zip(got, want, strict=True):
+        assert one.shape == x.shape
+        assert torch.equal(one, other)
+    blocks = -(-count * 6 // 8)
+    assert calls[:blocks] == [(4, 8)] * (blocks - 1) + [(4, count * 6 - 8 * (blocks - 1))]
+
+
+def test_a_gradient_goes_through_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lif, "_BLOCK", 8)
+    x = torch.randn(4, 30, requires_grad=True)
+    LIF().eval()(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
