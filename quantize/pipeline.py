@@ -28,6 +28,8 @@ from lapilli.quantize.image_statistics import image_statistics
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.options import (
     QuantizeOptions,
+    by_currents,
+    by_rates,
     channels_together,
     check_layers,
     check_options,
@@ -38,6 +40,8 @@ from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.recipe import recipe
+from lapilli.quantize.reconstruction.layers import layer_by_layer
+from lapilli.quantize.reconstruction.rounding import rounding_of
 from lapilli.quantize.several_inputs import joined
 from lapilli.quantize.token_ids import spread_out
 from lapilli.quantize.trials import Trials, least_mismatch
@@ -112,6 +116,17 @@ def quantize(
     if options.get("weight_scale") == "spikes":
         scaling = least_mismatch(Trials(prepared, source, image, calibration), bits, scaling)
     fitted = fit(prepared.merged, prepared.plan, image, bits, scaling)
+    weights, rates = by_currents(options), by_rates(options)
+    if weights or rates:
+        prepared, fitted = layer_by_layer(
+            prepared,
+            source,
+            calibration,
+            fitted,
+            lambda merged, start: fit(merged, prepared.plan, image, bits, scaling, start),
+            weights=weights,
+            rates=rates,
+        )
     graph = fuse_wiring(fitted.lowered.graph)
     reference, why = assemble(prepared, fitted.units, fitted.lowered, graph, source)
     health = examine(prepared, fitted, reference, source, calibration, examined)
@@ -121,12 +136,13 @@ def quantize(
         *health.notes,
         *_notes(prepared, fitted, why),
     )
+    rounding = rounding_of(fitted.folded, fitted.units) if weights else None
+    lowered = fitted.lowered
     made = replace(
-        recipe(prepared.captured, prepared.plan, fitted.units, fitted.lowered, options, notes),
+        recipe(prepared.captured, prepared.plan, fitted.units, lowered, options, notes, rounding),
         target=target.name,
         certificate=summary(graph, target),
     )
-    lowered = fitted.lowered
     network = Network(
         graph=graph,
         input=source,
