@@ -73,14 +73,21 @@ class Rule:
         return mock.patch.object(channel_scales, "_FINER", 0)
 
 
-RULES = {
-    "max-abs": Rule({"weight_scale": "max"}, "max-abs"),
-    "fixed step": Rule({}, "fixed step"),
-    "Brevitas, per channel": Rule({"scales": "channel"}, "Brevitas"),
+OURS = {
     "ours, one scale a layer": Rule({}),
     "ours, by spikes": Rule({"weight_scale": "spikes"}),
     "ours, per channel": Rule({"scales": "channel"}),
     "ours, per channel, by spikes": Rule({"scales": "channel", "weight_scale": "spikes"}),
+}
+RULES = {
+    "max-abs": Rule({"weight_scale": "max"}, "max-abs"),
+    "fixed step": Rule({}, "fixed step"),
+    "Brevitas, per channel": Rule({"scales": "channel"}, "Brevitas"),
+    **OURS,
+    **{
+        f"{name}, reconstruction": Rule({**rule.options, "rounding": "reconstruction"})
+        for name, rule in OURS.items()
+    },
 }
 
 
@@ -106,8 +113,15 @@ def paired(mine: Right, theirs: Right) -> str:
     return f"{100 * float(difference.mean()):+.2f} +- {100 * half:.2f}"
 
 
-def main(checkpoint: Path, data: str, bits: str = "8,6,5,4,3,2", most: int | None = None) -> None:
-    """Quantize by every rule and print right answers."""
+def main(
+    checkpoint: Path,
+    data: str,
+    bits: str = "8,6,5,4,3,2",
+    most: int | None = None,
+    ours: str = "",
+) -> None:
+    """Quantize by every rule, or the peers' and those of ours named, and print right answers."""
+    chosen = {*PEERS, *ours.split("; ")} if ours else RULES.keys()
     stored = load_checkpoint(checkpoint)
     model, known = build(stored).eval(), stored.preprocessing
     if known is None:
@@ -121,6 +135,8 @@ def main(checkpoint: Path, data: str, bits: str = "8,6,5,4,3,2", most: int | Non
     for width in map(int, bits.split(",")):
         found: dict[str, Right] = {}
         for name, rule in RULES.items():
+            if name not in chosen:
+                continue
             try:
                 found[name] = right(rule.quantized(model, training, known, width), test)
             except LapilliError as error:

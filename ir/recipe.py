@@ -123,6 +123,7 @@ class NeuronRecord:
         exact: whether the author's float neuron computes the same spikes.
         v_threshold: what the float neuron must compare with, where it had to be rounded.
         scale: a real current is an integer times this.
+        moved: the threshold that was taken in place of the one in `rule`; None where none was.
     """
 
     node: str
@@ -134,6 +135,7 @@ class NeuronRecord:
     exact: bool
     v_threshold: Fraction | None
     scale: Fraction
+    moved: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,11 +187,14 @@ class Rounding:
     Attributes:
         method: `NEAREST`, or the name of one that looks at more than one weight at a time; its
             integers are taken from the file.
-        bound: how far an integer may lie from weight / scale, in units of the integer.
+        bound: how far an integer may lie from weight / scale, cut off at the largest, in units of
+            the integer.
+        bias_bound: how far a bias lies from its real value by its scale, at most.
     """
 
     method: str = NEAREST
     bound: Fraction = Fraction(1, 2)
+    bias_bound: Fraction = Fraction(1, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

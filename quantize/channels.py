@@ -1,7 +1,8 @@
-"""Where the channels of a current may have a scale each: as far as a neuron knows them apart.
+"""Where the channels of a current may have a scale each: as far as they are known apart.
 
 A neuron holds a threshold for each channel, so that channel c may count in units of its own,
-m_c times that of its stream. That takes a stream whose values reach nothing but such neurons, and
+m_c times that of its stream. Of an answer the host multiplies each class by its m_c before it
+compares them. That takes a stream whose values reach nothing but such neurons and answers, and
 whose channels stay on one axis on the way.
 """
 
@@ -27,12 +28,15 @@ class Channels:
 
     Attributes:
         groups: of units, by the first of each, whose channels may have a scale each.
-        shapes: call of a neuron -> shape in which one number for each channel broadcasts
-            against its current, such as (C, 1, 1); only of neurons that hear one of `groups`.
+        shapes: call of a neuron, or of an answer -> shape in which one number for each channel
+            broadcasts against its current, such as (C, 1, 1); only of those that hear one of
+            `groups`.
+        answering: those of `groups` that an answer hears.
     """
 
     groups: frozenset[str]
     shapes: Mapping[str, tuple[int, ...]]
+    answering: frozenset[str] = frozenset()
 
 
 def channels(captured: Captured, groups: Mapping[str, str]) -> Channels:
@@ -45,9 +49,12 @@ def channels(captured: Captured, groups: Mapping[str, str]) -> Channels:
     walk = _Walk(captured, groups)
     for call in captured.calls.values():
         walk.visit(call)
-    walk.lost |= {walk.at[name][0] for name in captured.outputs if name in walk.at}
+    answers = [name for name in captured.outputs if name in walk.at]
+    for name in answers:
+        walk.answer(name)
     kept = frozenset(groups.values()) - walk.lost
-    return Channels(kept, {n: s for n, (group, s) in walk.heard.items() if group in kept})
+    shapes = {n: s for n, (group, s) in walk.heard.items() if group in kept}
+    return Channels(kept, shapes, kept & {walk.at[name][0] for name in answers})
 
 
 def channel_axis(synapse: Call) -> int:
@@ -63,7 +70,8 @@ class _Walk:
     """Where the channels of each value are, and whose they are.
 
     Attributes:
-        at: value -> its group and the axis of the channels; heard: neuron -> group and shape.
+        at: value -> its group and the axis of the channels; heard: neuron, or answer -> group and
+            shape.
         lost: groups that end elsewhere, or whose channels are mixed.
     """
 
@@ -86,6 +94,15 @@ class _Walk:
                 self.lost |= groups
             for group in groups:  # one, or several that are lost
                 self._put(call, group, axis or 0)
+
+    def answer(self, name: str) -> None:
+        """Keep the channels of an answer that are its first axis: its classes."""
+        group, axis = self.at[name]
+        shape = step_shape(self.captured.calls[name].dims)
+        if axis == 0 and len(shape) in (1, 3):
+            self.heard[name] = group, (shape[0], *[1] * (len(shape) - 1))
+        else:
+            self.lost.add(group)
 
     def _put(self, call: Call, group: str, axis: int) -> None:
         if isinstance(call.op, program.Neuron):

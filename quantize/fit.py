@@ -45,13 +45,31 @@ _FEWEST_BITS = 2  # of a weight
 class Fitted:
     """Integers that fit, and the real parameters that they stand for.
 
-    `notes` names each group of synapses that gave up weight bits.
+    Attributes:
+        notes: name each group of synapses that gave up weight bits.
+        given_up: what had to be given up.
     """
 
     folded: Mapping[str, Folded]
     units: Mapping[str, IntegerUnit]
     lowered: Lowered
     notes: tuple[Note, ...]
+    given_up: GivenUp
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """What groups of units gave up, so that numbers fit.
+
+    Attributes:
+        bits: group -> by how many its unit is coarser.
+        needed_by: group -> what needed the last of them.
+        spare: unit -> bits by which its group's unit can be coarser before its weights lose any.
+    """
+
+    bits: Mapping[str, int] = field(default_factory=dict)
+    needed_by: Mapping[str, str] = field(default_factory=dict)
+    spare: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +92,12 @@ class Scaling:
 
 
 def fit(
-    captured: Captured, plan: Plan, image: TensorType, bits: Mapping[str, int], scaling: Scaling
+    captured: Captured,
+    plan: Plan,
+    image: TensorType,
+    bits: Mapping[str, int],
+    scaling: Scaling,
+    start: Fitted | None = None,
 ) -> Fitted:
     """Round, lower, and give up what must be, until all states fit.
 
@@ -84,6 +107,8 @@ def fit(
         image: type of one step of the input.
         bits: of the weights of each unit.
         scaling: how their scales are chosen.
+        start: integers of the same scaling, and what they gave up, to go on from: they are kept
+            where that is enough, whatever the nearest would be.
 
     Raises:
         RangeError: a state that does not fit even with 2-bit weights.
@@ -96,8 +121,18 @@ def fit(
         own[name] = scaling.chosen(unit.weight, bits[name]) * coarser
         largest[name] = largest_fits(unit.weight, bits[name])
     apart = _scales_apart(plan, folded, bits, scaling) if scaling.together else {}
-    fitting = _Fitting(captured, plan, image, bits, scaling.target)
-    units: Mapping[str, IntegerUnit] = {}
+    before = start.given_up if start else GivenUp()
+    fitting = _Fitting(
+        captured,
+        plan,
+        image,
+        bits,
+        scaling.target,
+        spare=before.spare,
+        given_up=dict(before.bits),
+        needed_by=dict(before.needed_by),
+    )
+    units: Mapping[str, IntegerUnit] = start.units if start else {}
     while True:
         units = round_units(plan, folded, bits, own, fitting.given_up, apart, units)
         fitting.spare = fitting.spare or {
@@ -112,14 +147,21 @@ def fit(
         lowered = lower(captured, units, image, fitting.coarse, factors, state_bits=bits_there)
         if not fitting.changes(lowered):
             rounded = [] if scaling.target.gives_up else _rounded_notes(plan, folded, units)
-            return Fitted(folded, units, lowered, (*fitting.notes(), *rounded))
+            given_up = GivenUp(fitting.given_up, fitting.needed_by, fitting.spare)
+            return Fitted(folded, units, lowered, (*fitting.notes(), *rounded), given_up)
 
 
 def _scales_apart(
     plan: Plan, folded: Mapping[str, Folded], bits: Mapping[str, int], scaling: Scaling
 ) -> dict[str, ChannelScales]:
-    """A scale for each channel, of each group that may have them."""
-    members: dict[str, dict[str, Rows]] = {group: {} for group in sorted(plan.channels.groups)}
+    """A scale for each channel, of each group that may have them.
+
+    Where a target limits weights, logits have one: the factors of classes would be such weights.
+    """
+    groups = plan.channels.groups
+    if Register.WEIGHT in scaling.target.limits:
+        groups -= plan.channels.answering
+    members: dict[str, dict[str, Rows]] = {group: {} for group in sorted(groups)}
     for name, group in plan.groups.items():
         if group in members:
             weight = folded[name].weight
@@ -203,13 +245,13 @@ class _Fitting:
         key = (fire.module, fire.call)
         lowest = 0 if key in self._read() else -32  # a membrane that is read keeps its unit
         while beyond := _beyond(name, neuron, current, T, self.target):
-            form = next_coarser(neuron, fire.rule, T, stock=stock, lowest=lowest)
+            form = next_coarser(neuron, fire.moved_rule, T, stock=stock, lowest=lowest)
             if form is None or not self.target.gives_up:
                 return beyond
             self.coarse[key] = form
             bits = self.target.state_bits
             neuron = integer_neuron(
-                fire.rule, neuron.scale, T, form, neuron.factors, state_bits=bits
+                fire.moved_rule, neuron.scale, T, form, neuron.factors, state_bits=bits
             )
         return None
 

@@ -24,7 +24,13 @@ from lapilli.model.capture.host_map import HostMap
 from lapilli.model.capture.program import Call, Captured
 from lapilli.model.neurons.rule import NeuronRule
 from lapilli.quantize.host_answer import host_answer
-from lapilli.quantize.neurons import INSTEAD, IntegerNeuron, StateFormat, integer_neuron
+from lapilli.quantize.neurons import (
+    INSTEAD,
+    IntegerNeuron,
+    StateFormat,
+    integer_neuron,
+    with_threshold,
+)
 from lapilli.quantize.plan import common_scale, read_out
 from lapilli.quantize.scaled_builder import ScaledBuilder, ScaledValue, compared, like
 from lapilli.quantize.shiftmax import IntegerShiftmax, integer_shiftmax
@@ -74,7 +80,8 @@ def lower(
         units: its linear maps in integers.
         image: type of one step of the input.
         coarse: path and number of a neuron's call -> its state, where that must be so small.
-        factors: call of a neuron -> how many times as large the scale of each channel is.
+        factors: call of a neuron, or of an answer -> how many times as large the scale of each
+            channel is.
         state_bits: of a neuron's registers, where it is not in `coarse`.
 
     Raises:
@@ -137,6 +144,8 @@ class _ProgramLowering:
     ) -> tuple[str, Fraction, Answer]:
         """A node that holds an answer, what an integer of it is worth, and how it is read."""
         value = compared(self.values[output])
+        if (factors := self.factors.get(output)) is not None:
+            value = self._in_one_unit(f"{result.name}.factors", value, factors)
         name, unit = self.build.free(result.name), value.scale
         steps = value.over == "steps" and result.keeps_steps
         if value.over == "steps" and not (self.captured.T == 1 or steps):
@@ -156,6 +165,16 @@ class _ProgramLowering:
             weights = (0,) * (self.captured.T - count) + (1,) * count
             return node, unit, Answer(name=result.name, scale=unit / count, weights=weights)
         return node, unit, Answer(name=result.name, scale=unit, steps=steps)
+
+    def _in_one_unit(self, name: str, x: ScaledValue, factors: IntTensor) -> ScaledValue:
+        """Multiply each class, or channel of a map, by its factor: the host's, in the read-out."""
+        each = factors.array.reshape(-1)
+        bias = IntTensor(np.zeros_like(each))
+        made: ops.Weighted = ops.Linear(weight=IntTensor(np.diag(each)), bias=bias, graded=True)
+        if len(self.build.types[x.node].shape) == 3:
+            weight = IntTensor(each.reshape(-1, 1, 1, 1))
+            made = ops.Conv2d(weight=weight, bias=bias, groups=len(each), graded=True)
+        return self.build.wired(name, made, x)
 
     def _value(self, call: Call) -> ScaledValue:
         args = [self.values[i] for i in call.inputs]
@@ -286,7 +305,9 @@ class _ProgramLowering:
         x = compared(x)
         form = self.coarse.get((fire.module, fire.call))
         T, bits = self.captured.T, self.state_bits
-        neuron = integer_neuron(fire.rule, x.scale, T, form, factors, state_bits=bits)
+        neuron = integer_neuron(fire.moved_rule, x.scale, T, form, factors, state_bits=bits)
+        if fire.moved is not None:
+            neuron = with_threshold(neuron, fire.moved)
         if fire.rescaled and neuron.exact:
             note = f"{INSTEAD}: its thresholds take up the factors in front of it"
             neuron = replace(neuron, exact=False, note=note)

@@ -124,6 +124,14 @@ def integer_neuron(
     return replace(made, factors=factors)
 
 
+def with_threshold(neuron: IntegerNeuron, threshold: Fraction) -> IntegerNeuron:
+    """Let the author's neuron compare with a threshold that a float holds and that was moved."""
+    note = f"its threshold is {float(threshold):g}, by which it fires as often as in float"
+    note = f"{note}; {neuron.note}" if neuron.note else note
+    set_to = neuron.v_threshold if neuron.v_threshold is not None else threshold
+    return replace(neuron, v_threshold=set_to if neuron.exact else None, note=note)
+
+
 def _largest_odd(factors: IntTensor | None) -> int:
     """Of the factors, without their powers of two: what they add to the bits of a scale."""
     return max((m // (m & -m) for m in factors.array.ravel().tolist()), default=1) if factors else 1

@@ -9,12 +9,15 @@ from fractions import Fraction
 from typing import TypedDict
 
 from lapilli.ir.errors import QuantizeError
-from lapilli.ir.recipe import Json
+from lapilli.ir.recipe import NEAREST, Json
 from lapilli.ir.targets.table import NAMES, named
 from lapilli.model.neurons.adapters import Description
 from lapilli.model.neurons.described import rule_text
 
 SCALES = ("mse", "max", "spikes")
+RECONSTRUCTION, RATES = "reconstruction", "rates"
+ROUNDINGS = (NEAREST, RECONSTRUCTION)
+THRESHOLDS = ("trained", RATES)
 _GROUP = re.compile(r"group:([1-9][0-9]{0,5})")
 _NO_LAYER = "is no linear map, nor a module around one, to give bits to"
 
@@ -32,6 +35,11 @@ class QuantizeOptions(TypedDict, total=False):
         scales: "tensor" (the default): one power of two for all weights of a layer; "channel": one
             scale m * 2**-e for each output channel, or "group:N" for N neighbours of them, wherever
             the neurons behind can hold a threshold for each.
+        rounding: "nearest" (the default): each weight for itself; "reconstruction": the weights of
+            a layer together, one layer after the other, so that on the calibration its currents
+            stay nearest to float's.
+        thresholds: "trained" (the default), or "rates": a layer's one threshold moves until it
+            fires as often as in float on the calibration.
         input_bits: of a quantized pixel, sign included, 2 to 16, or to 24 for the target wide; 8 by
             default.
         target: what must hold every number, by name (`ir.targets`). "lava" (the default): neurons
@@ -69,6 +77,8 @@ class QuantizeOptions(TypedDict, total=False):
     layer_bits: Mapping[str, int] | None
     weight_scale: str | None
     scales: str | None
+    rounding: str | None
+    thresholds: str | None
     input_bits: int
     target: str | None
     mean: Sequence[float] | None
@@ -89,14 +99,19 @@ def check_options(options: Mapping[str, object]) -> None:
 
     Raises:
         TypeError: an argument that `quantize` does not have.
-        QuantizeError: bits out of range, or an unknown target or scale.
+        QuantizeError: bits out of range, or an unknown target, scale, rounding or threshold.
     """
     if odd := sorted(options.keys() - QuantizeOptions.__annotations__.keys()):
         raise TypeError(f"quantize has no argument {odd[0]!r}")
     single = options.get("layer_bits") or {}
     if not isinstance(single, Mapping) or not all(isinstance(path, str) for path in single):
         raise QuantizeError("image", "layer_bits takes paths and their bits")
-    for name, known in (("target", NAMES), ("weight_scale", SCALES)):
+    for name, known in (
+        ("target", NAMES),
+        ("weight_scale", SCALES),
+        ("rounding", ROUNDINGS),
+        ("thresholds", THRESHOLDS),
+    ):
         if (value := options.get(name) or known[0]) not in known:
             raise QuantizeError("image", f"there is no {name} {value!r}: {' or '.join(known)}")
     target = named(str(options.get("target") or NAMES[0]))
@@ -127,6 +142,16 @@ def channels_together(options: Mapping[str, object]) -> int:
     if not found:
         raise QuantizeError("image", f"there are no scales {asked!r}: tensor, channel or group:N")
     return int(found[1])
+
+
+def by_currents(options: Mapping[str, object]) -> bool:
+    """Whether the weights of a layer are rounded together."""
+    return options.get("rounding") == RECONSTRUCTION
+
+
+def by_rates(options: Mapping[str, object]) -> bool:
+    """Whether thresholds move."""
+    return options.get("thresholds") == RATES
 
 
 def check_layers(options: QuantizeOptions, paths: Iterable[str]) -> None:

@@ -28,6 +28,8 @@ from lapilli.quantize.image_statistics import image_statistics
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.options import (
     QuantizeOptions,
+    by_currents,
+    by_rates,
     channels_together,
     check_layers,
     check_options,
@@ -39,6 +41,8 @@ from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.pytorch.runnable import reasons
 from lapilli.quantize.recipe import recipe
+from lapilli.quantize.reconstruction.layers import layer_by_layer
+from lapilli.quantize.reconstruction.rounding import rounding_of
 from lapilli.quantize.several_inputs import joined
 from lapilli.quantize.token_ids import spread_out
 from lapilli.quantize.trials import Trials, least_mismatch
@@ -113,9 +117,23 @@ def quantize(
     if options.get("weight_scale") == "spikes":
         scaling = least_mismatch(Trials(prepared, source, begun.image, calibration), bits, scaling)
     fitted = fit(prepared.merged, prepared.plan, begun.image, bits, scaling)
+    currents, rates = by_currents(options), by_rates(options)
+    if currents or rates:
+        prepared, fitted = layer_by_layer(
+            prepared,
+            source,
+            calibration,
+            fitted,
+            lambda merged, start: fit(
+                merged, begun.prepared.plan, begun.image, bits, scaling, start
+            ),
+            weights=currents,
+            rates=rates,
+        )
     graph = fuse_wiring(fitted.lowered.graph)
     why = reasons(prepared.merged, prepared.plan, fitted.units)
     weights = examine_weights(prepared.plan, fitted)
+    rounding = rounding_of(fitted.folded, fitted.units) if currents else None
     if why:  # what follows needs the integers alone, and memory
         prepared, fitted = prepared.without_weights(), replace(fitted, folded={})
         begun = replace(begun, prepared=prepared)
@@ -128,12 +146,12 @@ def quantize(
         *health.notes,
         *_notes(prepared, fitted, why),
     )
+    lowered = fitted.lowered
     made = replace(
-        recipe(prepared.captured, prepared.plan, fitted.units, fitted.lowered, options, notes),
+        recipe(prepared.captured, prepared.plan, fitted.units, lowered, options, notes, rounding),
         target=target.name,
         certificate=summary(graph, target),
     )
-    lowered = fitted.lowered
     network = Network(
         graph=graph,
         input=source,

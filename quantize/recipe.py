@@ -54,6 +54,7 @@ def recipe(
             exact=neuron.exact,
             v_threshold=neuron.v_threshold,
             scale=neuron.scale,
+            moved=fire.moved,
         )
         for node, (call, neuron) in lowered.neurons.items()
     )

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-import numpy as np
 from torch import nn
 
 from lapilli.ir import ops
 from lapilli.ir.errors import RecipeError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
-from lapilli.ir.recipe import NEAREST, Recipe, SynapseRecord
+from lapilli.ir.recipe import NEAREST, Recipe, Rounding, SynapseRecord
 from lapilli.ir.targets.table import NAMES, named
 from lapilli.model.capture import program
 from lapilli.model.capture.named_inputs import with_named_inputs
@@ -29,10 +28,11 @@ from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
 from lapilli.quantize.pytorch.runnable import reasons
 from lapilli.quantize.recipe import parameter_digest, uses_of
+from lapilli.quantize.reconstruction.thresholds import with_thresholds
 from lapilli.quantize.weights import (
     Folded,
     IntegerUnit,
-    along_channels,
+    distances,
     fold,
     neuron_factors,
     round_unit,
@@ -50,7 +50,8 @@ def reference_of(
 
     Weights are rounded anew, by the scales that the recipe holds: a file whose weights were
     changed is found by comparing. Integers of a method that looks at more than one weight at a
-    time are taken from the file, and each is checked against the method's bound.
+    time are taken from the file, and each is checked against the method's bound. Thresholds that
+    were moved are the recipe's.
 
     Args:
         network: with its recipe.
@@ -78,6 +79,7 @@ def reference_of(
         raise RecipeError("was made from a model that answers otherwise than this one")
     _check_rules(made, prepared, other_parameters=other_parameters)
     units = _units(made, network.graph, prepared)
+    prepared = replace(prepared, merged=with_thresholds(prepared.merged, _moved(made)))
     factors, bits = neuron_factors(prepared.plan, units), named(made.target or NAMES[0]).state_bits
     lowered = lower(prepared.merged, units, image, _formats(made), factors, state_bits=bits)
     _check_names(made, lowered)
@@ -160,6 +162,11 @@ def _formats(made: Recipe) -> dict[tuple[str, int], StateFormat]:
     }
 
 
+def _moved(made: Recipe) -> dict[tuple[str, int], Fraction]:
+    """Thresholds that stand in for trained ones."""
+    return {(r.path, r.use): r.moved for r in made.neurons if r.moved is not None}
+
+
 def _units(made: Recipe, graph: Graph, prepared: Prepared) -> dict[str, IntegerUnit]:
     records = {(record.path, record.use): record for record in made.synapses}
     uses, units = uses_of(prepared.plan), {}
@@ -176,7 +183,7 @@ def _units(made: Recipe, graph: Graph, prepared: Prepared) -> dict[str, IntegerU
             units[name] = nearest
         else:
             op = prepared.merged.calls[name].op
-            units[name] = _from_file(graph, record, op, nearest, folded, made.rounding.bound)
+            units[name] = _from_file(graph, record, op, nearest, folded, made.rounding)
     if records:
         path, _ = next(iter(records))
         raise RecipeError(f"was made from a model with a linear map {path!r}; this has none")
@@ -189,22 +196,24 @@ def _from_file(
     op: program.Operator,
     nearest: IntegerUnit,
     folded: Folded,
-    bound: Fraction,
+    rounding: Rounding,
 ) -> IntegerUnit:
-    """The integers of a synapse as the file has them, each within `bound` of weight / scale."""
+    """The integers of a synapse as the file has them, each within its bound of value / scale."""
     held = graph.by_name[record.node].op if record.node in graph.by_name else None
     if not isinstance(held, ops.Weighted) or not isinstance(op, program.Synapse):
         raise RecipeError(f"holds no synapse {record.node!r}, which its recipe names")
     weight = unspread(held.weight, op, nearest.weight.shape)
-    exact = folded.weight / along_channels(record.factors, folded.weight.ndim)
-    exact = exact / float(record.weight_scale)
-    worst = np.abs(weight.array - exact).max(initial=0)
-    if worst > float(bound):
-        raise RecipeError(
-            f"holds an integer of {record.node!r} that lies {worst:.3g} from weight / scale; "
-            f"its method allows {float(bound):g}"
-        )
-    return replace(nearest, weight=weight)
+    unit = replace(nearest, weight=weight, bias=held.bias)
+    for what, far, bound in zip(
+        ("weight", "bias"), distances(folded, unit), (rounding.bound, rounding.bias_bound),
+        strict=True,
+    ):  # fmt: skip
+        if far > bound:
+            raise RecipeError(
+                f"holds an integer of {record.node!r} that lies {float(far):.3g} from {what} / "
+                f"scale; its method allows {float(bound):g}"
+            )
+    return unit
 
 
 def _check_names(made: Recipe, lowered: Lowered) -> None:

@@ -59,11 +59,11 @@ class IntegerUnit:
 
 
 def neuron_factors(plan: Plan, units: Mapping[str, IntegerUnit]) -> dict[str, IntTensor]:
-    """Find how many times as large the scale of each channel is, by call of a neuron.
+    """Find how many times as large the scale of each channel is, by call.
 
     Returns:
-        Of each neuron whose channels have a scale each, in a shape that broadcasts against its
-        current.
+        Of each neuron, and each answer, whose channels have a scale each, in a shape that
+        broadcasts against its current.
     """
     found = {}
     for call, shape in plan.channels.shapes.items():
@@ -240,6 +240,23 @@ def round_unit(
     shifts = folded.bias / along_channels(factors, 1)
     bias = np.rint(shifts / float(output_scale)).astype(np.int64)
     return IntegerUnit(weight, IntTensor(bias), weight_scale, output_scale, exponent, bits, factors)
+
+
+def distances(folded: Folded, unit: IntegerUnit) -> tuple[Fraction, Fraction]:
+    """How far a weight, and a bias, lies at most from what its scale makes of the real one.
+
+    Returns:
+        In units of the integers: of weights, multiples of 2**exponent, from the real weight
+        cut off at the largest of them; of biases from the real bias.
+    """
+    factors = along_channels(unit.factors, folded.weight.ndim)
+    step = float(unit.weight_scale) * 2.0**unit.exponent
+    most = (1 << (unit.bits - 1)) - 1 if unit.bits else np.inf
+    exact = (folded.weight / factors / step).clip(-most, most)
+    weights = np.abs(unit.weight.array / 2.0**unit.exponent - exact).max(initial=0)
+    shifts = folded.bias / along_channels(unit.factors, 1) / float(unit.output_scale)
+    biases = np.abs(unit.bias.array - shifts).max(initial=0)
+    return Fraction(float(weights)), Fraction(float(biases))
 
 
 def _rounded(weight: FloatArray, scale: Fraction, bits: int) -> FloatArray:

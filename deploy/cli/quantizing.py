@@ -144,6 +144,15 @@ def quantize(
     scales: Annotated[
         str, typer.Option(help="tensor, channel, or group:N: what has a scale of its own.")
     ] = "tensor",
+    rounding: Annotated[
+        str,
+        typer.Option(
+            help="nearest: each weight; reconstruction: all of a layer, for the nearest currents."
+        ),
+    ] = "nearest",
+    thresholds: Annotated[
+        str, typer.Option(help="trained; rates: moved, so that layers fire as often as in float.")
+    ] = "trained",
     input_bits: Annotated[int, typer.Option(min=2, max=24, help="Bits of a pixel.")] = 8,
     target: Annotated[
         str, typer.Option(help=f"What must hold every number: {', '.join(NAMES)}.")
@@ -171,6 +180,8 @@ def quantize(
         layer_bits=bits_of_layers(layer_bits or []),
         weight_scale=weight_scale,
         scales=scales,
+        rounding=rounding,
+        thresholds=thresholds,
         input_bits=input_bits,
         target=target,
         layout=(layouts := layouts_of(layout or [])),

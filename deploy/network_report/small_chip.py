@@ -24,11 +24,17 @@ def small_tables(found: Facts) -> list[Table]:
         title = f"What each layer takes of {chip}"
         tables.append(Table(name=f"layers-{chip}", title=title, columns=columns, rows=rows))
     if found["obstacles"]:
-        columns = tuple(Column(name, numeric=False) for name in ("node", "what stands against it"))
-        rows = tuple((told["node"], told["reason"]) for told in found["obstacles"])
-        title = f"What {chip} cannot hold or do"
         tables.append(
-            Table(name=f"obstacles-{chip}", title=title, columns=columns, rows=rows, folded=True)
+            Table(
+                name=f"obstacles-{chip}",
+                title=f"What {chip} cannot hold or do",
+                columns=(
+                    Column("node", numeric=False),
+                    Column("what stands against it", numeric=False),
+                ),
+                rows=tuple((told["node"], told["reason"]) for told in found["obstacles"]),
+                folded=True,
+            )
         )
     return tables
 

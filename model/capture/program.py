@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeAlias, TypeVar
 
@@ -15,7 +15,7 @@ from lapilli.ir.recipe import Note
 from lapilli.model.capture.axes import Dims
 from lapilli.model.capture.host_map import HostMap
 from lapilli.model.capture.signature import Signature
-from lapilli.model.neurons.rule import Rule
+from lapilli.model.neurons.rule import NeuronRule, Rule
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -84,6 +84,7 @@ class Neuron:
             empty, and `call` is the number of the call.
         rescaled: whether `rule` has the thresholds of an input without the factors that the
             module's own is given.
+        moved: the threshold that integers have in place of the one in `rule`, if they do.
     """
 
     module: str
@@ -91,6 +92,14 @@ class Neuron:
     rule: Rule
     steps: tuple[int, ...] = ()
     rescaled: bool = False
+    moved: Fraction | None = None
+
+    @property
+    def moved_rule(self) -> Rule:
+        """What integers compute: the rule, with a threshold that was moved."""
+        if self.moved is None or not isinstance(self.rule, NeuronRule):
+            return self.rule
+        return replace(self.rule, v_threshold=self.moved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

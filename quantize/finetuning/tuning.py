@@ -20,7 +20,7 @@ from lapilli.model.neurons.adapters import reset_states
 from lapilli.model.neurons.copies import copied
 from lapilli.quantize.finetuning.fake_quantized import FakeQuantized, learning
 from lapilli.quantize.finetuning.samples import Samples, check_labels, taken
-from lapilli.quantize.options import QuantizeOptions, check_options
+from lapilli.quantize.options import QuantizeOptions, by_currents, by_rates, check_options
 from lapilli.quantize.pipeline import Quantized, quantize
 
 LEARNING_RATE = 2e-3  # half of what trains a model from nothing
@@ -85,6 +85,8 @@ def finetune(
         raise InputError("integers are trained in float32: bfloat16 would round them")
     if options.get("weight_scale") == "spikes":
         raise InputError("scales are found anew after each epoch, by weights alone: mse or max")
+    if by_currents(options) or by_rates(options):
+        raise InputError("integers are trained as the nearest, with the trained thresholds")
     split = Split(images, np.asarray(labels))
     given = taken(split, "images", options, training)
     check_labels(split, "images")

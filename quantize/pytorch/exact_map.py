@@ -131,11 +131,15 @@ class ExactMap:
             self.checked.add(x.shape)
 
     def _applied(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        op = self.op
-        if not op.space:
-            return functional.linear(x, weight, bias)
-        last = op.space
-        stride, padding, dilation = op.stride[:last], op.padding[:last], op.dilation[:last]
-        convolve: Any = functional.conv1d if last == 1 else functional.conv2d
-        y: Tensor = convolve(x, weight, bias, stride, padding, dilation, op.groups)
-        return y
+        return applied(self.op, x, weight, bias)
+
+
+def applied(op: program.Synapse, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute a linear map of rows (..., n), or a convolution of maps (N, C, ...)."""
+    if not op.space:
+        return functional.linear(x, weight, bias)
+    last = op.space
+    stride, padding, dilation = op.stride[:last], op.padding[:last], op.dilation[:last]
+    convolve: Any = functional.conv1d if last == 1 else functional.conv2d
+    y: Tensor = convolve(x, weight, bias, stride, padding, dilation, op.groups)
+    return y

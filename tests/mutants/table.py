@@ -38,6 +38,7 @@ _FILE = (
     "tests/export/test_file.py tests/export/test_file_damage.py tests/export/test_file_versions.py"
 )
 _QUANTIZE = "tests/quantize/test_neurons.py tests/quantize/test_thresholds.py tests/quantize/test_quantize.py"
+_RECONSTRUCTION = "tests/quantize/test_reconstruction.py"
 _REPLAY, _HEALTH = "tests/quantize/test_replay.py", "tests/quantize/test_health.py"
 _LAVA = "tests/simulators/test_lava.py"
 _NENGO = "tests/simulators/test_nengo_loihi.py"
@@ -267,7 +268,18 @@ MUTANTS = (
     Mutant("simulators/fast/weighted.py", "wide = currents.astype(np.int64) << self.exponent", "wide = currents.astype(np.int64)", "tests/simulators/test_fast.py"),
     Mutant("export/onnx/products.py", "stripped.range, 1 << exponent, []", "stripped.range, 1, []", "tests/conformance tests/simulators/test_onnx_runtime.py"),
     Mutant("quantize/replay.py", "if not other_parameters and parameter_digest(model) != made.parameters:", "if False:", _REPLAY),
-    Mutant("quantize/replay.py", "if worst > float(bound):", "if False:", _REPLAY),
+    Mutant("quantize/replay.py", "if far > bound:", "if False:", _REPLAY),
+    Mutant("quantize/replay.py", "merged=with_thresholds(prepared.merged, _moved(made))", "merged=prepared.merged", _RECONSTRUCTION),
+    Mutant("quantize/replay.py", "weight=weight, bias=held.bias", "weight=weight", _RECONSTRUCTION),
+    Mutant("quantize/weights.py", "exact = (folded.weight / factors / step).clip(-most, most)", "exact = folded.weight / factors / step", _RECONSTRUCTION),
+    Mutant("quantize/reconstruction/rounding.py", "left[:, later] -= np.outer(", "left[:, later] += np.outer(", _RECONSTRUCTION),
+    Mutant("quantize/reconstruction/rounding.py", "near.clip(self.lowest[:, column], self.highest[:, column])", "near", _RECONSTRUCTION),
+    Mutant("quantize/reconstruction/moments.py", "op.groups, -1, found.shape[-1]).permute(1, 2, 0, 3)", "-1, op.groups, found.shape[-1]).permute(2, 1, 0, 3)", _RECONSTRUCTION),
+    Mutant("quantize/reconstruction/layers.py", "if all(made.units[name] is unit for name, unit in side.units.items()):", "if True:", _RECONSTRUCTION),
+    Mutant("quantize/fit.py", "units: Mapping[str, IntegerUnit] = start.units if start else {}", "units: Mapping[str, IntegerUnit] = {}", _RECONSTRUCTION),
+    Mutant("quantize/neurons.py", "set_to = neuron.v_threshold if neuron.v_threshold is not None else threshold", "set_to = neuron.v_threshold", _RECONSTRUCTION),
+    Mutant("quantize/lower.py", "if (factors := self.factors.get(output)) is not None:", "if False:", "tests/quantize/test_channels.py"),
+    Mutant("quantize/fit.py", "groups -= plan.channels.answering", "pass", "tests/quantize/test_channels.py"),
     Mutant("quantize/replay.py", "if not other_parameters and rule_text(fire.rule) != record.rule:", "if False:", _REPLAY),
     Mutant("quantize/calibration.py", "if not (by_channel != by_channel[:, :1]).any():", "if not calibration.any():", "tests/quantize/test_refusals.py"),
     Mutant("quantize/calibration.py", "low < -_OVERSHOOT or high > 1 + _OVERSHOOT", "low < -_OVERSHOOT", "tests/quantize/test_bad_calibration.py"),

@@ -14,7 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from networks.tiny import compare, images, tiny  # noqa: E402
+from networks.tiny import compare, images, integers, tiny  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.deploy.comparison.compare import compare_recordings  # noqa: E402
@@ -78,7 +78,7 @@ def test_every_value_is_exact_and_comes_back(scales: str, bits: int, tmp_path: P
     factors = _factors(made)
     assert {path for path, some in factors.items() if len(set(some)) > 1} >= {"conv", "fc"}
     assert factors["a"] == factors["b"]  # one stream
-    assert factors["head"] == ()  # its logits are compared with each other
+    assert len(set(factors["head"])) > 1 or scales == "group:2"  # the host multiplies its logits
     if scales == "group:2":
         assert factors["fc"][::2] == factors["fc"][1::2]
     thresholds = [n.op.threshold.shape for n in made.network.graph.nodes
@@ -349,7 +349,7 @@ def test_what_keeps_one_scale() -> None:
     for model in (_Sliced(), _Soft(reads=True)):
         calibration = torch.randn(30, 1, 2, 3) * 2
         made = quantize(_uneven(model).eval(), calibration, scales="channel")
-        assert not any(_factors(made).values())
+        assert [path for path, some in _factors(made).items() if some] == ["head"]
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -392,4 +392,55 @@ def test_as_many_rows_are_no_channels() -> None:
     torch.manual_seed(0)
     model = _uneven(_Cut()).eval()
     made = quantize(model, torch.randn(30, 1, 4, 6) * 2, scales="channel")
-    assert not any(_factors(made).values())
+    assert [path for path, some in _factors(made).items() if some] == ["head"]
+
+
+class _Map(nn.Module):
+    """A class for each place, and steps that are all looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 3, 1)
+        self.lif = LIF(2.0, 0.4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.conv(images).unsqueeze(0).repeat(2, 1, 1, 1, 1)
+        maps: Tensor = self.head(self.lif(x).flatten(0, 1)).reshape(2, -1, 3, 2, 3)
+        return maps
+
+
+@pytest.mark.parametrize("over_time", ["mean", "steps", "last"])
+def test_classes_of_a_map_have_scales(over_time: str) -> None:
+    torch.manual_seed(0)
+    model, given = _uneven(_Map()).eval(), torch.randn(30, 1, 2, 3) * 2
+    made = quantize(model, given, scales="channel", over_time=over_time, weight_bits=4)
+    factors = _factors(made)["head"]
+    assert len(set(factors)) == 3
+    assert _compared(made, given) > 1000
+    (multiplied,) = [
+        node.op for node in made.network.graph.nodes
+        if isinstance(node.op, ops.Conv2d) and node.op.groups == 3
+    ]  # fmt: skip
+    assert multiplied.graded
+    assert multiplied.weight.array.ravel().tolist() == list(factors)
+
+
+def test_logits_are_near_floats_in_one_unit() -> None:
+    """Of classes whose weights differ in size, a factor for each keeps more of the small ones."""
+    model, given = _uneven(tiny()), images(200, seed=5)
+    with torch.no_grad():
+        model.get_parameter("head.weight")[2].mul_(1 / 16)
+        real = model(given).double().numpy()
+    errors = {}
+    for scales in ("tensor", "channel"):
+        made = quantize(model, images(), scales=scales, layer_bits={"head": 4})
+        output = made.network.graph.outputs[0]
+        logits = made.reference.run_images(integers(made, given)).values[output][-1]
+        off = logits * float(made.network.logit_scale) - real
+        errors[scales] = float(np.square(off).mean(0)[2] / real.var(0)[2])
+    assert errors["tensor"] > 4 * errors["channel"]
+
+
+def test_a_target_of_few_bits_multiplies_no_logits() -> None:
+    made = quantize(_uneven(tiny()), images(), scales="channel", weight_bits=4, target="loihi2")
+    assert [path for path, some in _factors(made).items() if not some] == ["head"]

@@ -1,0 +1,1 @@
+"""Rounding by reconstruction: weights of a layer together, so that its currents stay float's."""
