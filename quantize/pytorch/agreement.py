@@ -1,9 +1,11 @@
 """Show that the captured program is the author's forward, bit for bit.
 
 Both run in float64 with parameters of four bits, on images of four bits: then no product
-and no sum is rounded, the order of summation cannot matter, and equal means equal. Only a
-constant that floats cannot hold, such as an average over 49, rounds after all: then spikes
-are equal, and currents as near as float64 is.
+and no sum is rounded, the order of summation cannot matter, and equal means equal. Where currents
+are divided by a number that is no power of two, as averages of three are, parameters are multiples
+of it, so that nothing is rounded there either: a membrane that meets its threshold meets it on
+both sides. Only a constant that no such number undoes, such as 1 / sqrt(3), or an average of 49
+spikes, rounds after all: then spikes are equal, and currents as near as float64 is.
 
 They run in step: when a neuron of the author's has fired, the program comes as far, both are
 compared, and nothing of either is kept.
@@ -30,7 +32,7 @@ from lapilli.model.capture import program
 from lapilli.model.capture.axes import step_shape
 from lapilli.model.capture.capture import capture
 from lapilli.model.capture.output import Asked
-from lapilli.model.capture.program import Captured
+from lapilli.model.capture.program import Call, Captured
 from lapilli.model.neurons.adapters import adapter_of
 from lapilli.model.neurons.copies import copied, in_float64
 from lapilli.quantize.pytorch.exact_map import in_units, whole_numbers
@@ -40,6 +42,7 @@ from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, record
 
 _LARGEST = 7  # of a parameter in units of its own power of two
 _SAMPLES = 2
+_MOST_DIVIDED = 1 << 10
 _END = object()
 
 
@@ -49,7 +52,7 @@ def check_agreement(captured: Captured) -> None:
     Raises:
         MismatchError: a neuron's input or spikes, or the logits differ: a bug of ours.
     """
-    coarse = _coarse(captured.module)
+    coarse = _coarse(captured.module, divided_by(captured))
     (image,) = (c for c in captured.calls.values() if isinstance(c.op, program.Input))
     asked = captured.signature
     shape = ((captured.T,) if "T" in asked.layout else ()) + step_shape(image.dims)
@@ -225,50 +228,77 @@ def has_exact_constants(captured: Captured) -> bool:
         factor = Fraction(1)
         if isinstance(call.op, program.Scale):
             factor = call.op.factor
-        elif isinstance(call.op, program.Sum) and call.op.mean:
-            shape = step_shape(captured.calls[call.inputs[0]].dims)
-            factor = Fraction(math.prod(shape[a] for a in call.op.axes))
-            factor *= captured.T if call.op.time else 1
+        else:
+            factor = Fraction(_divisor(captured, call))
         if abs(factor.numerator).bit_count() != 1 or factor.denominator.bit_count() != 1:
             return False
     return True
+
+
+def divided_by(captured: Captured) -> int:
+    """What parameters must be multiples of, so that no division of currents rounds.
+
+    The odd part of all divisors between one neuron and the next, one behind the other; 1 where that
+    is more than floats have bits for.
+    """
+    before: dict[str, int] = {}
+    needed = 1
+    for call in captured.calls.values():
+        inner = math.lcm(*(before[name] for name in call.inputs))
+        fires = isinstance(call.op, program.Neuron)
+        needed = math.lcm(needed, inner) if fires else needed
+        before[call.name] = 1 if fires else inner * _odd(_divisor(captured, call))
+    return needed if needed <= _MOST_DIVIDED else 1
+
+
+def _divisor(captured: Captured, call: Call) -> int:
+    if isinstance(call.op, program.Scale):
+        return call.op.factor.denominator
+    if isinstance(call.op, program.Sum) and call.op.mean:
+        shape = step_shape(captured.calls[call.inputs[0]].dims)
+        return math.prod(shape[a] for a in call.op.axes) * (captured.T if call.op.time else 1)
+    return 1
+
+
+def _odd(n: int) -> int:
+    return n // (n & -n)
 
 
 def _near(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=2.0**-40, atol=2.0**-40 * float(a.abs().max()))
 
 
-def _coarse(module: nn.Module) -> nn.Module:
-    """A copy with parameters of four bits; each batch norm an exact factor and shift."""
+def _coarse(module: nn.Module, multiple: int = 1) -> nn.Module:
+    """A copy with parameters of four bits, times a number; each batch norm a factor and shift."""
     exact = in_float64(module).eval()
     neurons = {id(p) for m in exact.modules() if adapter_of(m) for p in m.parameters()}
     with torch.no_grad():
         for each in exact.modules():
             if isinstance(each, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001
-                _simplify(each)
+                _simplify(each, multiple)
         for parameter in exact.parameters():
             if id(parameter) not in neurons:
-                parameter.copy_(_rounded(parameter))
+                parameter.copy_(_rounded(parameter, multiple))
     return exact
 
 
-def _simplify(norm: Any) -> None:
+def _simplify(norm: Any, multiple: int) -> None:
     """The same batch norm with variance 1, mean 0 and eps 0, if it has a weight and a bias."""
     if norm.weight is not None:
         factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        norm.bias.copy_(_rounded(norm.bias - norm.running_mean * factor))
-        norm.weight.copy_(_rounded(factor))
+        norm.bias.copy_(_rounded(norm.bias - norm.running_mean * factor, multiple))
+        norm.weight.copy_(_rounded(factor, multiple))
     norm.running_mean.zero_()
     norm.running_var.fill_(1)
     norm.eps = 0.0
 
 
-def _rounded(values: Tensor) -> Tensor:
-    """Multiples of a power of two, the largest of at most seven."""
+def _rounded(values: Tensor, multiple: int) -> Tensor:
+    """Multiples of a power of two times a number, the largest of at most seven."""
     largest = float(values.abs().max()) if values.numel() else 0.0
     if largest == 0:
         return values
-    unit = 2.0 ** math.ceil(math.log2(largest / _LARGEST))
+    unit = multiple * 2.0 ** math.ceil(math.log2(largest / multiple / _LARGEST))
     return torch.round(values / unit) * unit
 
 

@@ -286,6 +286,8 @@ MUTANTS = (
     Mutant("quantize/image_statistics.py", "1 / _SPREAD <= spread <= _SPREAD", "spread <= _SPREAD", "tests/quantize/test_bad_calibration.py"),
     Mutant("quantize/pytorch/exact_map.py", "if max(-lo, hi) * self.most > LARGEST:", "if max(-lo, hi) * self.most > 2 * LARGEST:", "tests/quantize/test_exact_map.py"),
     Mutant("quantize/pytorch/exact_map.py", "row = int(heard.argmax())", "row = 0", "tests/quantize/test_exact_map.py"),
+    Mutant("quantize/pytorch/agreement.py", "inner * _odd(_divisor(captured, call))", "_odd(_divisor(captured, call))", "tests/quantize/test_agreement_of_averages.py"),
+    Mutant("quantize/pytorch/agreement.py", "unit = multiple * 2.0 **", "unit = 2.0 **", "tests/quantize/test_agreement_of_averages.py"),
     Mutant("quantize/pytorch/agreement.py", "same = equal(one, other) if host is None", "same = True if host is None", "tests/quantize/test_merge.py"),
     Mutant("deploy/report/measure.py", "np.count_nonzero(values != real)", "np.count_nonzero(values > real)", "tests/deploy/test_quantization_report.py"),
     Mutant("deploy/report/measure.py", "layer.mismatches += int(", "layer.mismatches = int(", "tests/deploy/test_quantization_report.py"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lapilli.deploy.comparison.targets import NAMES
-from lapilli.deploy.surveys.random_graphs import SLOW, survey
+from lapilli.deploy.surveys.random_graphs import NIR_FILE, SLOW, survey
 from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, RangeError
 from lapilli.ir.semantics import Fired, State, integrate
@@ -74,9 +74,16 @@ def test_a_fault_is_noticed(fault: object) -> None:
     assert caught > 10
 
 
+def test_what_nir_says_comes_back_from_its_file() -> None:
+    pytest.importorskip("nir")
+    row = survey(NIR_FILE, 5)
+    assert row.exact >= 5
+    assert sum(row.declined.values()) == row.tried - row.exact
+
+
 @pytest.mark.slow
 @pytest.mark.lava
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "reference"])
+@pytest.mark.parametrize("name", [n for n in (*NAMES, NIR_FILE) if n != "reference"])
 def test_a_thousand_graphs(name: str) -> None:
     enough = SLOW.get(name, 1000)
     row = survey(name, enough, processes=2)

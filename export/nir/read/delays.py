@@ -33,8 +33,9 @@ def steps_of(node: NirNode, dt: Fraction, T: int) -> IntArray:
         MalformedError: no whole steps, below 0, or nothing arrives in a sample.
     """
     given = node.arrays["delay"]
-    kept = np.empty(given.size, np.int64)
-    for i, seconds in enumerate(given.ravel().tolist()):
+    each, where = np.unique(given, return_inverse=True)
+    kept = np.empty(each.size, np.int64)
+    for i, seconds in enumerate(each.tolist()):
         exact = Fraction(seconds) / dt
         kept[i] = min(round(exact), T)
         if exact < 0 or abs(exact - round(exact)) > exact * rounding([given]):
@@ -44,7 +45,7 @@ def steps_of(node: NirNode, dt: Fraction, T: int) -> IntArray:
             )
     if int(kept.min()) >= T:
         raise MalformedError(f"delays by {T} steps or more; nothing of a sample of {T} arrives")
-    return kept[:1] if (kept == kept[0]).all() else kept.reshape(given.shape)
+    return kept[:1] if (kept == kept[0]).all() else kept[where].reshape(given.shape)
 
 
 def late_taps(late: IntArray, T: int) -> IntArray:
