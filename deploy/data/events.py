@@ -73,6 +73,7 @@ def recordings(folder: Path, binning: Binning, classes: Sequence[str]) -> Found 
         rules=used.describe(),
         final=True,
         binned=True,
+        mixed=True,
     )
 
 
