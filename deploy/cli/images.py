@@ -199,6 +199,9 @@ def _own(source: str, how: How, count: int | None, option: str) -> Images:
     data = open_source(source, how, count)
     tell_remembered(source, data.remembered, pictures=not data.found.binned)
     tell_order(data, how.classes, count)
+    if data.found.binned and how.binning.or_else(how.usual_binning).by is None:
+        told = f"{source}: frames hold equal numbers of events; --bin-by time gives equal times"
+        typer.echo(printable(told), err=True)
     wanted = len(data) if count is None else min(count, len(data))
     if (size := wanted * math.prod(data.shape)) > _MOST:
         raise ImageError(

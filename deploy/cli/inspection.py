@@ -14,7 +14,7 @@ from lapilli.model.loading.checkpoint import Checkpoint, load_checkpoint
 from lapilli.model.loading.foreign import Foreign, foreign
 from lapilli.model.loading.shapes import SPELLINGS, told_by_shapes
 
-_NORMALISATION = "normalisation (--mean, --std)"
+_NORMALISATION = "normalisation (--mean, --std; --counts for numbers of events)"
 _IMAGES = "images that the model knows (--calibration)"
 
 

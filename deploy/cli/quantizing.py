@@ -10,7 +10,7 @@ import typer
 
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import AsJson
-from lapilli.deploy.cli.frame import print_json
+from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.cli.models import ModelOptions, calibration_of, check_digits, open_model
 from lapilli.deploy.cli.options import (
     Arguments,
@@ -45,7 +45,6 @@ from lapilli.ir.targets.table import NAMES
 if TYPE_CHECKING:
     from lapilli.deploy.cli.flow import Model
     from lapilli.deploy.cli.image_set import Images
-    from lapilli.ir.network import Network
     from lapilli.ir.recipe import Note
     from lapilli.quantize.pipeline import Quantized
 
@@ -241,8 +240,11 @@ def quantize(
         write_report(quantized, opened, training, report_file, quiet=as_json)
 
 
-def _tell_names(network: Network, training: Images) -> None:
-    """Say so where the images' names of classes are too few, or too many, to be kept."""
+def _tell_names(quantized: Quantized, training: Images) -> None:
+    """Say what is odd about the images' names of classes: how many they are, or their order."""
+    from lapilli.deploy.cli.class_order import order_hint
+
+    network = quantized.network
     named, count = len(training.classes), network.class_count
     said = network.recipe is not None and "classes" in network.recipe.options
     if count and named not in (0, count) and not said:
@@ -251,6 +253,11 @@ def _tell_names(network: Network, training: Images) -> None:
             "names are not kept; --class-names gives all of them",
             err=True,
         )
+    seen, answers = list(quantized.health.images), quantized.health.float_answers
+    if answers and training.labels is not None and training.classes == network.classes:
+        hint = order_hint(training.labels[seen], answers, network.classes)
+        if hint:
+            typer.echo(printable(f"{training.source}: {hint}"), err=True)
 
 
 def _write(
@@ -267,7 +274,7 @@ def _write(
     from lapilli.export.native import save_network
 
     training.require_labels(quantized.network)
-    _tell_names(quantized.network, training)
+    _tell_names(quantized, training)
     with destination(output) as path:
         save_network(quantized.network, path)
     facts = {

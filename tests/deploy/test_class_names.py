@@ -15,6 +15,7 @@ pytest.importorskip("sklearn")
 
 from lapilli.deploy.cli import frame
 from lapilli.deploy.cli.app import app
+from lapilli.deploy.cli.class_order import order_hint
 from lapilli.deploy.cli.image_set import Images
 from lapilli.deploy.cli.options import class_names_of
 from lapilli.export.native import load_network
@@ -148,6 +149,21 @@ def test_training_keeps_names_and_their_order_when_it_goes_on(
     assert frame.run(app, [*words, "1", *names]) == 0
     again = answer(capsys, *words, "2", "-o", "b.safetensors", "--resume", "b.safetensors")
     assert once["epochs"][0]["loss"] == again["epochs"][0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "order"),
+    [
+        ([0, 0, 0, 1, 1, 1, 2, 2, 2], ""),  # as they are
+        ([2, 2, 2, 0, 0, 0, 1, 1, 1], "b,c,a"),
+        ([2, 2, 2, 0, 0, 0, 1, 1, 0], "b,c,a"),  # one image is wrong either way
+        ([2, 2, 2, 0, 0, 0, 0, 0, 0], ""),  # two classes are answered alike
+        ([0, 1, 2, 0, 1, 2, 0, 1, 2], ""),  # no class has a usual answer
+    ],
+)
+def test_the_order_in_which_answers_fit(answers: list[int], order: str) -> None:
+    hint = order_hint(np.repeat([0, 1, 2], 3), answers, ("a", "b", "c"))
+    assert hint.rpartition("--class-names ")[2] == order
 
 
 def test_labels_are_numbered_anew_where_all_names_are_known() -> None:

@@ -284,6 +284,7 @@ MUTANTS = (
     Mutant("deploy/comparison/divergence.py", "isinstance(node.op, ops.Readout) else -steps", "True else -steps", "tests/quantize/test_any_answer.py"),
     Mutant("deploy/data/folders.py", 'return np.argsort(np.concatenate(places), kind="stable").astype(np.int64)', "return np.arange(sum(counts))", "tests/deploy/test_data.py"),
     Mutant("deploy/cli/image_set.py", "return replace(self, labels=places[self.labels], classes=tuple(classes))", "return replace(self, classes=tuple(classes))", "tests/deploy/test_class_names.py"),
+    Mutant("deploy/cli/class_order.py", "if not told_apart or others < 2 * max(1, right):", "if not told_apart:", "tests/deploy/test_class_names.py -k fit"),
     Mutant("deploy/cli/training.py", "halves(images.numbered_as(made.preprocessing.classes), hold_out)", "halves(images, hold_out)", "tests/deploy/test_class_names.py"),
     Mutant("export/nir/write/writer.py", "return 64 + len(value.encode() if isinstance(value, str) else value)", "return 64", "tests/export/test_nir.py"),
     # ---- deploy/validation ----
