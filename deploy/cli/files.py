@@ -214,7 +214,7 @@ def export(
             needed = save_nir(loaded, file, flavour, in_bytes(memory_limit), bars.advance)
             facts["bytes"] = file.stat().st_size
         if needed > limits.justified(facts["bytes"]):
-            facts["to_read"] = limits.enough(needed)
+            facts["to_check_or_import"] = limits.enough(needed)
         cost = {"neurons": found.neurons, "depth": found.depth, "synapses": found.synapses}
         written.append({"file": str(nir), **facts, **cost})
     if net is not None:
