@@ -26,7 +26,7 @@ help:
 	@echo "make lava-dl-full  the same with all that lava-dl asks for, to train with slayer (5.4 GB)"
 	@echo "make lint     formatting, lint, types, layers"
 	@echo "make site     the documentation as pages to read without a network: site/index.html"
-	@echo "make pages    the command reference and the notebook anew"
+	@echo "make pages    the references of commands and refusals, and the notebook, anew"
 	@echo "make adapters docs/adapters.md anew: every neuron row beside its framework"
 	@echo "make coverage docs/coverage.md anew: every family through every simulator (about 2 minutes)"
 	@echo "make accuracy docs/accuracy.md anew: floats beside integers, every family (about 4 minutes)"
@@ -138,6 +138,7 @@ site: $(VENV)/.docs
 
 pages: $(VENV)/.installed
 	$(BIN)/python -m lapilli.deploy.surveys.commands docs/reference/commands.md
+	$(BIN)/python -m lapilli.deploy.surveys.refusals docs/reference/refusals.md
 	$(BIN)/python -m lapilli.deploy.surveys.notebook docs/tutorials/digits.md docs/tutorials/digits.ipynb
 
 adapters: $(VENV)/.installed

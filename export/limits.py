@@ -35,6 +35,11 @@ def neurons(memory_limit: int | None) -> int:
     return (WRITTEN if memory_limit is None else memory_limit) // _NEURON
 
 
+def enough(memory: int) -> str:
+    """Return the option that lets a file's numbers take so many bytes, as messages name it."""
+    return f"--memory-limit {-(-memory // (1 << 20))}"
+
+
 def justified(size: int) -> int:
     """Return the bytes of memory that a file of this size may ask for unless told otherwise."""
     return max(_SMALL, _RATIO * size, min(_SPARSE * size, WRITTEN))

@@ -21,6 +21,7 @@ from lapilli.deploy.cli.options import (
     PythonPath,
 )
 from lapilli.deploy.cli.outputs import check_outputs, destination
+from lapilli.export import limits
 from lapilli.export.atomic import check_new_folder
 from lapilli.export.nir.write.flavour import Flavour
 from lapilli.ir.targets.table import NAMES, named
@@ -210,8 +211,10 @@ def export(
         facts: dict[str, Any] = {"format": f"nir {flavour.value}"}
         with destination(nir) as file, Bars(quiet=as_json) as bars:
             bars.stage("nodes", None)
-            save_nir(loaded, file, flavour, in_bytes(memory_limit), bars.advance)
+            needed = save_nir(loaded, file, flavour, in_bytes(memory_limit), bars.advance)
             facts["bytes"] = file.stat().st_size
+        if needed > limits.justified(facts["bytes"]):
+            facts["to_check_or_import"] = limits.enough(needed)
         cost = {"neurons": found.neurons, "depth": found.depth, "synapses": found.synapses}
         written.append({"file": str(nir), **facts, **cost})
     if net is not None:
@@ -253,15 +256,19 @@ def check(
 ) -> None:
     """Say what a framework's importer makes of each node of a .nir file; status 1 unless exact."""
     need("h5py")
-    from lapilli.export.nir.check.check import check_file
+    from lapilli.export.nir.check.check import check_file, summary
     from lapilli.export.nir.check.frameworks import Verdict
 
     findings = check_file(file, framework, in_bytes(memory_limit))
+    verdict = summary(findings, framework)
+    exact = all(f.verdict is Verdict.EXACT for f in findings)
     if as_json:
         facts = [{**asdict(f), "verdict": f.verdict.value} for f in findings]
-        print_json({"file": str(file), "for": framework, "nodes": facts})
+        whole = {"exact": exact, "verdict": verdict}
+        print_json({"file": str(file), "for": framework, **whole, "nodes": facts})
     else:
         for f in findings:
             typer.echo(printable(f"{f.node:30} {f.kind:10} {f.verdict.value}: {f.reason}"))
-    if any(f.verdict is not Verdict.EXACT for f in findings):
+        typer.echo(printable(f"{file}: {verdict}"))
+    if not exact:
         raise typer.Exit(1)

@@ -18,6 +18,7 @@ from lapilli.deploy.cli.models import ModelOptions, open_model
 from lapilli.deploy.cli.options import (
     Arguments,
     Attributes,
+    ClassNames,
     Config,
     Crop,
     Key,
@@ -31,6 +32,7 @@ from lapilli.deploy.cli.options import (
     Source,
     Unused,
     bits_of_layers,
+    class_names_of,
     how_read,
     index_or_key,
     numbers,
@@ -76,6 +78,7 @@ def finetune(
     mean: Numbers = "",
     std: Numbers = "",
     no_normalisation: NoNormalisation = False,
+    class_names: ClassNames = "",
     arg: Arguments = None,
     attributes: Attributes = None,
     checkpoint: Parameters = None,
@@ -137,12 +140,13 @@ def finetune(
         raise InputError(f"{output}: name it .safetensors, by which it is read again")
     check_outputs([output, *([network] if network else [])], read)
     check_layout(layout)
-    how = how_read(resize, crop)
+    names = class_names_of(class_names)
+    how = replace(how_read(resize, crop), classes=names)
     how = replace(how, numbers=not (holds_images(layout) or encoding))
     images = image_files.training_images(data, how, count)
     if how.numbers:
         images = replace(images, pixels=images.pixels.astype("float32"))
-    training, held_out = halves(images, hold_out, numbers=how.numbers)
+    training, _ = halves(images, hold_out, numbers=how.numbers)  # before the model is made
     asked = ModelOptions(
         checkpoint=checkpoint,
         key=key,
@@ -155,9 +159,14 @@ def finetune(
         attributes=attributes,
         pythonpath=pythonpath,
         unused=unused,
+        classes=names,
     )
+    opened = open_model(model, asked, 0 if how.numbers else training.images.shape[1])
+    if opened.preprocessing is not None:
+        images = images.numbered_as(opened.preprocessing.classes)
+    training, held_out = halves(images, hold_out, numbers=how.numbers)
     run = Run.of(
-        open_model(model, asked, 0 if how.numbers else training.images.shape[1]),
+        opened,
         {
             "weight_bits": weight_bits,
             "layer_bits": bits_of_layers(layer_bits or []),
@@ -167,6 +176,7 @@ def finetune(
             "target": target,
             "result": index_or_key(result) if result else None,
             "neurons": parse_neurons(neuron) if neuron else None,
+            **({"classes": names} if names else {}),
             **({"layout": layout} if layout != "BCHW" else {}),
             **({"encoding": encoding} if encoding else {}),
         },

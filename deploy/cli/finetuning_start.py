@@ -53,7 +53,7 @@ class Run:
             calibration.require_pixels()
             known = model.normalisation()
             options["mean"], options["std"] = known.mean, known.std
-            options["classes"] = known.classes or None
+            options["classes"] = known.classes or None  # else the images name them, in the end
         return cls(model=model, options=options, calibration=calibration)
 
     def tuned(

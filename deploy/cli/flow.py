@@ -51,7 +51,7 @@ class Overrides:
         preset: name of a published model, which says configuration and normalisation.
         key: which parameters, where the file has several sets of them.
         mean, std: of pixel / 255, one per channel.
-        classes: names of the answers.
+        classes: names of the answers, where the file says none.
     """
 
     config: str | None = None
@@ -74,7 +74,7 @@ class Model:
         module: in evaluation mode, with its parameters.
         made_from: what a recipe remembers of where it came from; never a path.
         preprocessing: how its images were normalised, where the checkpoint, its family's data
-            set or the caller says so.
+            set or the caller says so; and names of its answers.
         what: for messages.
         taken: which set of parameters it has, where its file holds several; see `taken_from`.
     """
@@ -127,11 +127,26 @@ def open_checkpoint(path: Path, overrides: Overrides | None = None) -> Checkpoin
     std = given.std or (stored.std if stored else ())
     if given.preset is not None and not mean:
         mean, std = normalisation(given.preset) or ((), ())
-    classes = given.classes or (stored.classes if stored else ())
+    classes = classes_of(checkpoint, given.classes)
     if len(mean) != len(std):
         raise CheckpointError(path, "needs as many numbers in --mean as in --std")
     preprocessing = Preprocessing(mean=mean, std=std, classes=classes) if mean else None
     return replace(checkpoint, config=config, preprocessing=preprocessing)
+
+
+def classes_of(checkpoint: Checkpoint, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of its answers, as its file or else the caller says.
+
+    Raises:
+        CheckpointError: both do, and differ.
+    """
+    stored = checkpoint.preprocessing.classes if checkpoint.preprocessing else ()
+    if stored and given not in ((), stored):
+        told = f"{', '.join(stored[:3])}{', ...' if len(stored) > 3 else ''}"
+        raise CheckpointError(
+            checkpoint.path, f"calls its classes {told} itself; leave --class-names"
+        )
+    return given or stored
 
 
 def _preset(path: Path, given: Overrides) -> Config:
@@ -186,11 +201,17 @@ def quantize_model(
 
 
 def with_origin(made: Quantized, model: Model, calibration: Images) -> Quantized:
-    """Write into the recipe which model it was, and which images calibrated."""
-    if made.network.recipe is None:
+    """Write into the recipe which model it was, and which images calibrated.
+
+    Where nobody else names as many classes as there are answers, the images do.
+    """
+    network, recipe = made.network, made.network.recipe
+    if recipe is None:
         return made
-    recipe = replace(made.network.recipe, model=model.made_from, images=calibration.facts())
-    return replace(made, network=replace(made.network, recipe=recipe))
+    recipe = replace(recipe, model=model.made_from, images=calibration.facts())
+    named = "classes" not in recipe.options and len(calibration.classes) == network.class_count
+    classes = calibration.classes if named else network.classes
+    return replace(made, network=replace(network, recipe=recipe, classes=classes))
 
 
 def frontier_of(

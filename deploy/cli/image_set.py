@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ class Images:
         source: the name that messages give them.
         told: how they were read, for a recipe.
         names: what messages call each of them; empty where nothing does.
+        classes: what the data call the classes, in the order of the labels' numbers; empty where
+            they do not.
     """
 
     pixels: npt.NDArray[Any]
@@ -40,11 +42,19 @@ class Images:
     source: str = "images"
     told: Mapping[str, Json] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def first(self, count: int | None) -> Images:
         """Return the first `count`, or all."""
         labels = None if self.labels is None else self.labels[:count]
-        return Images(self.pixels[:count], labels, self.source, self.told, self.names[:count])
+        return replace(self, pixels=self.pixels[:count], labels=labels, names=self.names[:count])
+
+    def numbered_as(self, classes: Sequence[str]) -> Images:
+        """Return them with labels that count in this order of names, where it has all of theirs."""
+        if self.labels is None or not self.classes or not set(self.classes) <= set(classes):
+            return self
+        places = np.array([list(classes).index(name) for name in self.classes], np.int64)
+        return replace(self, labels=places[self.labels], classes=tuple(classes))
 
     def facts(self) -> dict[str, Json]:
         """Return what a recipe keeps: how they were read, how many, and a digest of all pixels."""

@@ -155,6 +155,28 @@ def tell_remembered(source: str, options: str, *, pictures: bool) -> None:
         typer.echo(printable(told), err=True)
 
 
+def tell_order(data: Data, classes: Sequence[str], count: int | None) -> None:
+    """Say of class folders what a few samples are, and how names that no class has are numbered.
+
+    Args:
+        data: that are opened.
+        classes: names of the network's; empty where nobody says them.
+        count: how many samples are asked for; None for all.
+    """
+    if not data.found.mixed:
+        return
+    if count is not None and count < len(data):
+        told = f"{data.source}: {count:,} of {len(data):,} samples, from the classes in turn"
+        typer.echo(printable(told), err=True)
+    others = [name for name in data.classes if name not in classes]
+    if others and list(classes) != list(map(str, range(len(classes)))):
+        told = (
+            f"{data.source}: {others[0]!r} is the name of no class of the network; "
+            "folders are numbered in the order of their names"
+        )
+        typer.echo(printable(told), err=True)
+
+
 def _digits(how: How) -> Images:
     need("sklearn")
     from lapilli.model.digits import load_digits
@@ -176,6 +198,10 @@ def _own(source: str, how: How, count: int | None, option: str) -> Images:
     """Read data of the user's own; all of them, or the first `count`, which `option` gives."""
     data = open_source(source, how, count)
     tell_remembered(source, data.remembered, pictures=not data.found.binned)
+    tell_order(data, how.classes, count)
+    if data.found.binned and how.binning.or_else(how.usual_binning).by is None:
+        told = f"{source}: frames hold equal numbers of events; --bin-by time gives equal times"
+        typer.echo(printable(told), err=True)
     wanted = len(data) if count is None else min(count, len(data))
     if (size := wanted * math.prod(data.shape)) > _MOST:
         raise ImageError(
@@ -196,7 +222,7 @@ def _own(source: str, how: How, count: int | None, option: str) -> Images:
 def _images(data: Data, indices: Sequence[int], pixels: npt.NDArray[Any]) -> Images:
     labels = None if data.labels is None else data.labels[list(indices)]
     names = tuple(data.name(index) for index in indices)
-    return Images(pixels, labels, data.source, data.describe(), names)
+    return Images(pixels, labels, data.source, data.describe(), names, data.classes)
 
 
 def open_source(source: str, how: How, count: int | None = None) -> Data:

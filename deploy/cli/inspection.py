@@ -14,7 +14,7 @@ from lapilli.model.loading.checkpoint import Checkpoint, load_checkpoint
 from lapilli.model.loading.foreign import Foreign, foreign
 from lapilli.model.loading.shapes import SPELLINGS, told_by_shapes
 
-_NORMALISATION = "normalisation (--mean, --std)"
+_NORMALISATION = "normalisation (--mean, --std; --counts for numbers of events)"
 _IMAGES = "images that the model knows (--calibration)"
 
 
@@ -47,12 +47,13 @@ def _continued(file: Path, checkpoint: Checkpoint, own: Foreign | None, key: str
         return _elsewhere(file, own, key)
     if checkpoint.family is not None or checkpoint.config is not None:
         return _here(file, checkpoint, key)
+    known = checkpoint.preprocessing is not None  # `lapilli train` wrote it
     return {
         "why": families.undecided(checkpoint.state),
         **_told(checkpoint),
-        "missing": ["the class of the model", _NORMALISATION, _IMAGES],
+        "missing": ["the class of the model", *([] if known else [_NORMALISATION]), _IMAGES],
         "next": f"lapilli quantize FILE.py:CLASS --checkpoint {shlex.quote(str(file))}{key} "
-        f"--mean ... --std ... --calibration IMAGES.npz -o {_output(file)}",
+        f"{'' if known else '--mean ... --std ... '}--calibration IMAGES.npz -o {_output(file)}",
         "note": "FILE.py:CLASS, or PACKAGE.MODULE:CLASS, is imported and called: it runs code",
     }
 

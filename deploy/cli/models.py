@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.options import DIGITS
@@ -26,6 +29,7 @@ class ModelOptions:
         arg, attributes: name=value for a class, and for the model once it is made.
         pythonpath: folders that its imports are searched in first.
         unused: patterns of keys in the checkpoint that nothing uses.
+        classes: names of its answers, where the checkpoint says none.
     """
 
     checkpoint: Path | None = None
@@ -39,6 +43,7 @@ class ModelOptions:
     attributes: list[str] | None = None
     pythonpath: list[Path] | None = None
     unused: list[str] | None = None
+    classes: tuple[str, ...] = ()
 
     def remembered(self, network: Network) -> ModelOptions:
         """Fill in what the recipe of a network remembers and the command line does not say."""
@@ -80,6 +85,26 @@ def calibration_of(name: str, given: str | None) -> str:
     return DIGITS if given is None else given
 
 
+def check_digits(model: Model) -> None:
+    """Check that the digits, which nobody asked for, can calibrate a model, and say that they do.
+
+    Raises:
+        InputError: it takes images of other channels.
+    """
+    told = model.made_from.get("config")
+    fields = json.loads(told) if isinstance(told, str) else {}
+    if (channels := fields.get("in_channels", 1)) != 1:
+        raise InputError(
+            f"{model.what}: takes images of {channels} channels; give training images that it "
+            f"knows with --calibration: without it {DIGITS} are taken, which have one"
+        )
+    typer.echo(
+        f"calibrated on {DIGITS}, scikit-learn's training images, because nothing else was said; "
+        "a model of other images needs --calibration",
+        err=True,
+    )
+
+
 def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
     """Build a model with its parameters, in evaluation mode.
 
@@ -112,10 +137,16 @@ def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
         other = asked.checkpoint not in (None, Path(name))
         if other or asked.config or asked.preset or asked.key or asked.attributes:
             raise InputError(f"{name}: a NIR file says its parameters; give --arg name=value alone")
-        return nir_model(Path(name), modules.arguments_from(asked.arg or ()), mean, std)
+        arguments = modules.arguments_from(asked.arg or ())
+        return nir_model(Path(name), arguments, mean, std, asked.classes)
     if own_source(name) is None:
         overrides = flow.Overrides(
-            config=asked.config, preset=asked.preset, mean=mean, std=std, key=asked.key
+            config=asked.config,
+            preset=asked.preset,
+            mean=mean,
+            std=std,
+            key=asked.key,
+            classes=asked.classes,
         )
         return flow.checkpoint_model(flow.open_checkpoint(Path(name), overrides))
     return modules.own_model(
@@ -129,6 +160,7 @@ def open_model(name: str, asked: ModelOptions, channels: int) -> Model:
             unused=tuple(asked.unused or ()),
             mean=mean,
             std=std,
+            classes=asked.classes,
         )
     )
 

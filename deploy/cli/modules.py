@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lapilli.deploy.cli.flow import Model
+from lapilli.deploy.cli.flow import Model, classes_of
 from lapilli.deploy.cli.own_calls import called, named
 from lapilli.deploy.cli.own_imports import ModuleFileError, OwnImports, own_imports
 from lapilli.deploy.cli.own_source import OwnSource, own_source
@@ -158,19 +158,28 @@ def own_model(own: OwnModel) -> Model:
         "attributes": {key: repr(value) for key, value in own.attributes.items()},
         "unused": list(own.unused),
     }
-    preprocessing = None
-    if own.mean or own.std:
-        preprocessing = Preprocessing(mean=own.mean, std=own.std, classes=own.classes)
     taken = {} if checkpoint is None else taken_from(checkpoint)
     if filled:
         taken["arguments by shapes"] = [f"{key}={value!r}" for key, value in filled.items()]
     return Model(
         module=module,
         made_from=made_from,
-        preprocessing=preprocessing,
+        preprocessing=_preprocessing(own, checkpoint),
         what=own.source,
         taken=taken,
     )
+
+
+def _preprocessing(own: OwnModel, checkpoint: Checkpoint | None) -> Preprocessing | None:
+    """What the caller says of images and classes, else what `lapilli train` wrote in the file."""
+    stored = None if checkpoint is None else checkpoint.preprocessing
+    if checkpoint is None or stored is None:
+        if not own.mean:
+            return None
+        return Preprocessing(mean=own.mean, std=own.std, classes=own.classes)
+    mean, std = (own.mean, own.std) if own.mean else (stored.mean, stored.std)
+    classes = classes_of(checkpoint, own.classes)
+    return Preprocessing(mean=mean, std=std, classes=classes)
 
 
 def _made(own: OwnModel, arguments: Mapping[str, object]) -> Module:

@@ -32,7 +32,11 @@ _ASK = "--arg reading=snntorch --arg dt=1e-4 --arg T=8, and --arg reset=zero whe
 
 
 def nir_model(
-    path: Path, arguments: Mapping[str, object], mean: tuple[float, ...], std: tuple[float, ...]
+    path: Path,
+    arguments: Mapping[str, object],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    classes: tuple[str, ...] = (),
 ) -> Model:
     """Build the network that a NIR file holds, in floats; an image is shown at each of T steps.
 
@@ -41,6 +45,7 @@ def nir_model(
         arguments: reading, dt, T and reset, as `lapilli import` takes them.
         mean: of pixel / 255, one per channel, where the caller says so.
         std: of the same.
+        classes: names of its answers, which a NIR file has no place for.
 
     Raises:
         InputError: an argument is missing, unknown or not possible.
@@ -59,7 +64,7 @@ def nir_model(
     return Model(
         module=module,
         made_from={"kind": "nir", "arguments": {k: str(v) for k, v in arguments.items()}},
-        preprocessing=Preprocessing(mean=mean, std=std, classes=()) if mean else None,
+        preprocessing=Preprocessing(mean=mean, std=std, classes=classes) if mean else None,
         what=str(path),
     )
 

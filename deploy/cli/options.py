@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lapilli.deploy.comparison.targets import NAMES
+from lapilli.ir.errors import InputError
 
 if TYPE_CHECKING:
     from lapilli.deploy.data.reading import How
@@ -72,6 +73,10 @@ SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Name images that cannot be read, and go on.")
 ]
 Sensor = Annotated[str | None, typer.Option(help="Of events: HEIGHTxWIDTH of the camera.")]
+ClassNames = Annotated[
+    str,
+    typer.Option(help="In the order of the numbers: a file with a line for each, or a,b,c."),
+]
 Parameters = Annotated[Path | None, typer.Option(help="Parameters of CLASS_OR_FACTORY's model.")]
 
 
@@ -81,6 +86,27 @@ def numbers(given: str) -> tuple[float, ...]:
         return tuple(float(part) for part in given.split(",") if part)
     except ValueError as error:
         raise typer.BadParameter(f"{given!r} is no list of numbers") from error
+
+
+def class_names_of(given: str) -> tuple[str, ...]:
+    """Read names of classes: lines of a file, or a list with commas between.
+
+    Raises:
+        InputError: there is no such file of text, or a name stands there twice.
+    """
+    names = given.split(",")
+    if "," not in given and given.strip():
+        try:
+            names = Path(given).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"--class-names {given}: no file of names, a line each, that can be read "
+                f"({error}); or give them with commas between"
+            ) from error
+    found = tuple(name.strip() for name in names if name.strip())
+    if twice := [name for name in found if found.count(name) > 1]:
+        raise InputError(f"--class-names {given}: names {twice[0]!r} twice")
+    return found
 
 
 def bits_of_layers(given: Sequence[str]) -> dict[str, int]:

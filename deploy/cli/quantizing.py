@@ -10,12 +10,13 @@ import typer
 
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.files import AsJson
-from lapilli.deploy.cli.frame import print_json
-from lapilli.deploy.cli.models import ModelOptions, calibration_of, open_model
+from lapilli.deploy.cli.frame import print_json, printable
+from lapilli.deploy.cli.models import ModelOptions, calibration_of, check_digits, open_model
 from lapilli.deploy.cli.options import (
     Arguments,
     Attributes,
     BinBy,
+    ClassNames,
     Config,
     Crop,
     Frames,
@@ -31,6 +32,7 @@ from lapilli.deploy.cli.options import (
     SkipUnreadable,
     Unused,
     bits_of_layers,
+    class_names_of,
     how_read,
     layouts_of,
     numbers,
@@ -81,6 +83,7 @@ def quantize(
     mean: Numbers = "",
     std: Numbers = "",
     no_normalisation: NoNormalisation = False,
+    class_names: ClassNames = "",
     arg: Arguments = None,
     attributes: Attributes = None,
     checkpoint: Parameters = None,
@@ -174,7 +177,7 @@ def quantize(
     from lapilli.model.neurons.described import parse_neurons
     from lapilli.quantize.options import QuantizeOptions, check_options
 
-    images = calibration_of(model, calibration)
+    images, names = calibration_of(model, calibration), class_names_of(class_names)
     options = QuantizeOptions(
         weight_bits=weight_bits,
         layer_bits=bits_of_layers(layer_bits or []),
@@ -184,6 +187,7 @@ def quantize(
         thresholds=thresholds,
         input_bits=input_bits,
         target=target,
+        classes=names or None,
         layout=(layouts := layouts_of(layout or [])),
         encoding=encoding,
         ids=ids,
@@ -205,7 +209,7 @@ def quantize(
     for each in layouts.values() if isinstance(layouts, dict) else [layouts]:
         check_layout(each)
         how = replace(how, numbers=several or not (holds_images(each) or encoding))
-    how = replace(how, names=tuple(layouts) if several else ())
+    how = replace(how, names=tuple(layouts) if several else (), classes=names)
     training = image_files.training_images(images, how, calibration_count)
     asked = ModelOptions(
         checkpoint=checkpoint,
@@ -219,9 +223,14 @@ def quantize(
         attributes=attributes,
         pythonpath=pythonpath,
         unused=unused,
+        classes=names,
     )
     channels = 0 if how.numbers else training.pixels.shape[-3]
     opened = open_model(model, asked, channels)
+    if calibration is None:
+        check_digits(opened)
+    if opened.preprocessing is not None:
+        training = training.numbered_as(opened.preprocessing.classes)
     if most_kib is not None or most_drop is not None:
         options["layer_bits"] = shared_bits(
             opened, training, most_kib=most_kib, most_drop=most_drop, quiet=as_json, **options
@@ -242,6 +251,26 @@ def quantize(
         write_report(quantized, opened, training, report_file, quiet=as_json)
 
 
+def _tell_names(quantized: Quantized, training: Images) -> None:
+    """Say what is odd about the images' names of classes: how many they are, or their order."""
+    from lapilli.deploy.cli.class_order import order_hint
+
+    network = quantized.network
+    named, count = len(training.classes), network.class_count
+    said = network.recipe is not None and "classes" in network.recipe.options
+    if count and named not in (0, count) and not said:
+        typer.echo(
+            f"{training.source}: names {named} classes, and the network tells {count} apart: the "
+            "names are not kept; --class-names gives all of them",
+            err=True,
+        )
+    seen, answers = list(quantized.health.images), quantized.health.float_answers
+    if answers and training.labels is not None and training.classes == network.classes:
+        hint = order_hint(training.labels[seen], answers, network.classes)
+        if hint:
+            typer.echo(printable(f"{training.source}: {hint}"), err=True)
+
+
 def _write(
     quantized: Quantized,
     opened: Model,
@@ -256,6 +285,7 @@ def _write(
     from lapilli.export.native import save_network
 
     training.require_labels(quantized.network)
+    _tell_names(quantized, training)
     with destination(output) as path:
         save_network(quantized.network, path)
     facts = {

@@ -6,7 +6,7 @@ was cut goes on from it.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,12 +17,14 @@ from lapilli.deploy.cli.files import AsJson
 from lapilli.deploy.cli.frame import print_json
 from lapilli.deploy.cli.options import (
     Arguments,
+    ClassNames,
     Crop,
     NoNormalisation,
     Numbers,
     PythonPath,
     Resize,
     Source,
+    class_names_of,
     how_read,
     numbers,
 )
@@ -60,7 +62,7 @@ def train(
     mean: Numbers = "",
     std: Numbers = "",
     no_normalisation: NoNormalisation = False,
-    class_names: Annotated[str, typer.Option(help="Comma-separated, in order.")] = "",
+    class_names: ClassNames = "",
     batch: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 128,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="AdamW's highest.")] = 4e-3,
     weight_decay: Annotated[float, typer.Option(min=0.0, help="AdamW's.")] = 0.02,
@@ -86,7 +88,9 @@ def train(
     from lapilli.model import fit
 
     check_outputs([output])  # it may be what the run goes on from
-    images = image_files.training_images(data, how_read(resize, crop), count)
+    names = class_names_of(class_names)
+    how = replace(how_read(resize, crop), classes=names)
+    images = image_files.training_images(data, how, count)
     training, held_out = halves(images, hold_out)
     options = fit.Options(
         epochs=epochs,
@@ -106,9 +110,11 @@ def train(
         mean=numbers(mean),
         std=numbers(std),
         no_normalisation=no_normalisation,
-        names=tuple(name.strip() for name in class_names.split(",") if name.strip()),
+        names=names,
+        folders=images.classes,
     )
     made = start(model, training, resume, asked)
+    training, held_out = halves(images.numbered_as(made.preprocessing.classes), hold_out)
     told: list[Epoch] = []
     for epoch in fit.fit(
         made.module,

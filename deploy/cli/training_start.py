@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lapilli.deploy.cli.flow import classes_of
 from lapilli.deploy.cli.image_set import Images
 from lapilli.deploy.cli.modules import OwnModel, arguments_from, own_model
 from lapilli.deploy.cli.own_source import own_source
@@ -33,6 +34,7 @@ class Asked:
         arguments, pythonpath: of a class of the user's own.
         mean, std, no_normalisation: how images are normalised.
         names: of the classes.
+        folders: what the data call them.
     """
 
     config: str | None = None
@@ -42,6 +44,7 @@ class Asked:
     std: tuple[float, ...] = ()
     no_normalisation: bool = False
     names: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +145,8 @@ def _preprocessing(training: Split, checkpoint: Checkpoint | None, asked: Asked)
             f"--mean and --std take {channels} numbers each, one per channel: --mean {shown}"
         )
     numbered = tuple(map(str, range(int(training.labels.max()) + 1)))
-    names = asked.names or (known.classes if known is not None else numbered)
+    told = asked.names if checkpoint is None else classes_of(checkpoint, asked.names)
+    names = told or asked.folders or numbered
     if len(names) < len(numbered):
         raise InputError(f"{len(names)} names of classes for labels up to {len(numbered) - 1}")
     return Preprocessing(mean=mean, std=std, classes=names)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lapilli.deploy.cli.images import tell_remembered
+from lapilli.deploy.cli.images import tell_order, tell_remembered
 from lapilli.deploy.cli.progress import Bars
 from lapilli.deploy.cli.remaining import Remaining
 from lapilli.deploy.cli.validation_job import Job, Opened
@@ -51,6 +51,7 @@ def validated(job: Job, out: Path, where: Where, *, stop: bool, quiet: bool) -> 
         opened = job.open(bars.lava)
         plan, data = opened.plan, opened.images.data
         tell_remembered(data.source, data.remembered, pictures=not data.found.binned)
+        tell_order(data, opened.sides.network.classes, job.count)
         own = slice_of(where.part, plan.shards)
         store = Store(out, opened.options)
         total = sum(len(plan.samples(shard)) for shard in own)

@@ -21,6 +21,7 @@ from lapilli.deploy.data.samples import numbered
 from lapilli.ir.errors import InputError
 from lapilli.ir.parts import as_rows
 
+_SHOWN = 5  # names of arrays
 _SMALL = 256 << 20  # bytes that any archive may become
 _PIECE = 1 << 20  # bytes that are read at a time
 _RATIO = 64  # bytes that one byte of a larger archive may become
@@ -47,10 +48,14 @@ def read_archive(
         ImageError: no such archive, or images or labels of another form; says what to save.
     """
     with _opened(path, _EXPECTED) as archive:
+        held = _held(archive)
         pixels = _member(archive, path, "images", words=False)
         labels = _member(archive, path, "labels", words=bool(classes))
     if pixels is None:
-        raise ImageError(f"{path}: {_EXPECTED}; it holds no 'images'")
+        raise ImageError(
+            f"{path}: {_EXPECTED}; it holds {held}, and no 'images'; of a model that takes none, "
+            "say the axes of its input: --layout"
+        )
     if pixels.ndim == 3:
         pixels = pixels[:, None]
     return pixels, None if labels is None else _labels(path, labels, len(pixels), classes)
@@ -68,6 +73,7 @@ def read_numbers(
     """
     numbers: npt.NDArray[Any] | None
     with _opened(path, _NUMBERS) as archive:
+        held = _held(archive)
         if several:
             numbers = _several(archive, path, several)
         else:
@@ -76,7 +82,7 @@ def read_numbers(
             numbers = _member(archive, path, name, words=False)
         labels = _member(archive, path, "labels", words=bool(classes))
     if numbers is None:
-        raise ImageError(f"{path}: {_NUMBERS}; it holds no 'inputs'")
+        raise ImageError(f"{path}: {_NUMBERS}; it holds {held}, and no 'inputs'")
     return numbers, None if labels is None else _labels(path, labels, len(numbers), classes)
 
 
@@ -92,6 +98,13 @@ def _opened(path: Path, expected: str) -> Iterator[zipfile.ZipFile]:
         zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, zlib.error
     ) as error:  # fmt: skip
         raise ImageError(f"{path}: {expected} ({error})") from error
+
+
+def _held(archive: zipfile.ZipFile) -> str:
+    """Name what is in an archive, for whoever has called it otherwise."""
+    names = [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
+    more = ", ..." if len(names) > _SHOWN else ""
+    return f"{', '.join(map(repr, names[:_SHOWN]))}{more}" if names else "nothing"
 
 
 def _several(archive: zipfile.ZipFile, path: Path, names: Sequence[str]) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from lapilli.deploy.data.archives import array_of, declared, mapped, require_siz
 from lapilli.deploy.data.binning import Binning, Events, frames
 from lapilli.deploy.data.folders import Files, class_files
 from lapilli.deploy.data.pictures import ImageError
-from lapilli.deploy.data.samples import Found, Sample
+from lapilli.deploy.data.samples import Found, Labels, Sample
 
 _SUFFIXES = frozenset({".bin", ".npy", ".npz"})
 _OVERFLOW_ROW, _OVERFLOW = 240, 1 << 13  # N-MNIST's mark that its clock went round, and by how much
@@ -52,15 +53,51 @@ class Recordings:
 
 
 def recordings(folder: Path, binning: Binning, classes: Sequence[str]) -> Found | None:
-    """Find recordings in a folder for each class; None where there are none.
+    """Find recordings in a folder for each class, or without labels in the folder itself.
+
+    None where there are none.
 
     Raises:
         ImageError: --frames is missing, or --sensor where the files are not N-MNIST's.
     """
     listed = class_files(folder, _SUFFIXES, classes)
-    if listed is None:
-        return None
-    files, labels, names = listed
+    if listed is not None:
+        files, labels, names = listed
+        return _found(folder, files, binning, labels, names)
+    here = sorted(e.name for e in os.scandir(folder) if e.is_file())
+    events = [name for name in here if holds_events(folder / name)]
+    return _found(folder, events, binning) if events else None
+
+
+def recording(file: Path, binning: Binning) -> Found:
+    """Take one recording, without a label.
+
+    Raises:
+        ImageError: see `recordings`.
+    """
+    return _found(file.parent, [file.name], binning)
+
+
+def holds_events(file: Path) -> bool:
+    """Whether a `.npy` or `.npz` says by its headers that it is a recording."""
+    try:
+        if file.suffix == ".npy":
+            return set(_FIELDS) <= set(np.load(file, mmap_mode="r").dtype.names or ())
+        if file.suffix == ".npz":
+            with zipfile.ZipFile(file) as archive:
+                return {f"{name}.npy" for name in _FIELDS} <= set(archive.namelist())
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
+        return False
+    return False
+
+
+def _found(
+    folder: Path,
+    files: list[str],
+    binning: Binning,
+    labels: Labels | None = None,
+    names: tuple[str, ...] = (),
+) -> Found:
     published = _N_MNIST if all(name.endswith(".bin") for name in files) else None
     used = binning.or_else(Binning(by="count", sensor=published))
     if used.frames is None or used.sensor is None:
@@ -73,6 +110,7 @@ def recordings(folder: Path, binning: Binning, classes: Sequence[str]) -> Found 
         rules=used.describe(),
         final=True,
         binned=True,
+        mixed=labels is not None,
     )
 
 

@@ -53,7 +53,7 @@ def class_files(
     """List the files of a folder of class folders, as ImageFolder does.
 
     Classes are the sorted names of its folders, and files are sorted within each. Where `classes`
-    names every folder, their order decides.
+    names every folder, their order decides. Files of all classes come in turn, see `in_turn`.
 
     Returns:
         Names of files, numbers of classes, names of classes; None where no folder holds any.
@@ -62,19 +62,40 @@ def class_files(
         ImageError: a folder without a file, which would shift no class and mean nothing.
     """
     folders = sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")
-    files: list[str] = []
+    listed: list[str] = []
     counts: list[int] = []
     for name in folders:
         inside = sorted(_under(folder / name, f"{name}/", suffixes))
-        files += inside
+        listed += inside
         counts.append(len(inside))
-    if not files:
+    if not listed:
         return None
     if 0 in counts:
         raise ImageError(f"{folder / folders[counts.index(0)]}: a class without a file")
     known = tuple(classes) if set(folders) <= set(classes) else tuple(folders)
-    numbers = [known.index(name) for name in folders]
-    return files, np.repeat(np.array(numbers, np.int64), counts), known
+    numbers = np.array([known.index(name) for name in folders], np.int64)
+    order = in_turn(counts)
+    return [listed[i] for i in order], np.repeat(numbers, counts)[order], known
+
+
+def in_turn(counts: Sequence[int]) -> Labels:
+    """Order samples that lie class after class so that classes take turns.
+
+    Any few of them in a row, the first or the last, hold each class in the share that it has of
+    all: sample i of n of a class stands at (2i + 1) / 2n of the way, and of two at one place that
+    of the earlier class comes first.
+
+    Args:
+        counts: samples of each class.
+
+    Returns:
+        The places (sum of counts,) of the samples, in the order in which they are taken.
+
+    >>> in_turn([3, 3]).tolist(), in_turn([4, 1]).tolist()
+    ([0, 3, 1, 4, 2, 5], [0, 1, 4, 2, 3])
+    """
+    places = [(2 * np.arange(n) + 1) / (2 * n) for n in counts]
+    return np.argsort(np.concatenate(places), kind="stable").astype(np.int64)
 
 
 def _under(folder: Path, prefix: str, suffixes: frozenset[str]) -> Iterator[str]:
@@ -99,6 +120,7 @@ def class_folders(folder: Path, channels: int | None, classes: Sequence[str]) ->
         labels=labels,
         classes=names,
         rules={"classes": order},
+        mixed=True,
     )
 
 

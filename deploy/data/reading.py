@@ -142,6 +142,7 @@ class Data:
         return {
             "format": self.found.format,
             "shape": list(self.shape),
+            **({"order": "classes in turn"} if self.found.mixed else {}),
             **(self.found.rules or {}),
             **self.transform.describe(),
         }

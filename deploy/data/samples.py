@@ -54,6 +54,7 @@ class Found:
         rules: what the format decided, for the recipe.
         final: samples that no resize may touch: they have time.
         binned: whether the samples were events, which the command line may say how to bin.
+        mixed: whether classes, which lie one after the other, were made to take turns.
     """
 
     format: str
@@ -63,6 +64,7 @@ class Found:
     rules: dict[str, Json] | None = None
     final: bool = False
     binned: bool = False
+    mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -53,6 +53,8 @@ def _in_file(path: Path, how: How) -> Found:
         raise ImageError(f"{path}: no such file; {_EXPECTED}")
     if how.numbers:
         return arrays.numbers(path, how.classes, how.names)
+    if events.holds_events(path):
+        return events.recording(path, how.binning.or_else(how.usual_binning))
     name = path.name.removesuffix(".gz")
     if path.suffix == ".npy":
         return arrays.single_array(path)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -71,10 +71,10 @@ def parse_tree(data: bytes, memory_limit: int, progress: Progress | None = None)
         MalformedError: no HDF5 file, damaged, or one of the things that no honest file needs;
             names the object.
     """
-    budget = _Budget(memory_limit)
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             groups, datasets = _walk(file)
+            budget = _Budget(memory_limit, datasets.values())
             for dataset in datasets.values():
                 _check(dataset, budget)
             values = {}
@@ -89,17 +89,19 @@ def parse_tree(data: bytes, memory_limit: int, progress: Progress | None = None)
 
 
 class _Budget:
-    """Bytes that are left to spend."""
+    """Bytes that are left to spend on these datasets."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, datasets: Collection[_Dataset]) -> None:
         self.total = self.left = total
+        self.datasets = datasets
 
     def spend(self, where: str, count: int) -> None:
         self.left -= count
         if self.left < 0:
+            needed = max(sum(d.memory for d in self.datasets), self.total - self.left)
             raise MalformedError(
-                f"{where}: the file asks for more than {self.total} bytes of memory, which its "
-                f"size does not justify; give a higher limit if you trust it: {limits.OPTION}"
+                f"{where}: the file asks for {needed} bytes of memory, and its size justifies no "
+                f"more than {self.total}; if you trust it: {limits.enough(needed)}"
             )
 
 
@@ -167,6 +169,11 @@ class _Dataset:
         return h5py.check_string_dtype(self.id.dtype) is not None
 
     @property
+    def memory(self) -> int:
+        """Bytes that are paid for it; what its texts hold is paid when they are read."""
+        return math.prod(self.shape) * (64 if self.text else 8)
+
+    @property
     def filters(self) -> list[int]:
         made = self.id.get_create_plist()
         return [made.get_filter(i)[0] for i in range(made.get_nfilters())]
@@ -191,9 +198,8 @@ def _check(dataset: _Dataset, budget: _Budget) -> None:
         raise MalformedError(f"{where}: {len(shape)} axes")
     if not dataset.text and not (kind.kind in "iufb" and kind.itemsize <= 8):
         raise MalformedError(f"{where}: values of type {str(kind)[:40]}; expected numbers or text")
-    count = math.prod(shape)
-    budget.spend(where, count * (64 if dataset.text else 8))
-    stored = count * dataset.id.get_type().get_size()
+    budget.spend(where, dataset.memory)
+    stored = math.prod(shape) * dataset.id.get_type().get_size()
     if made.get_layout() == h5py.h5d.CHUNKED:
         chunk = made.get_chunk()
         bytes_each = math.prod(chunk) * dataset.id.get_type().get_size()

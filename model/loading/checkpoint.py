@@ -203,11 +203,13 @@ def _load_safetensors(path: Path, key: str | None) -> Checkpoint:
         epochs = int(metadata.get("epochs", "0"))
         told = metadata.get("finetuning")
         finetuning = None if told is None else dict(json.loads(told))
-        if family is None:
-            return Checkpoint(path, state, epochs=epochs, finetuning=finetuning)
-        config = configuration(family, json.loads(metadata["config"]))
-        stored = {k: tuple(v) for k, v in json.loads(metadata["preprocessing"]).items()}
-        known = Preprocessing(**stored)
+        known = None
+        if family is not None or (epochs or finetuning):  # else of somebody else's training
+            stored = {k: tuple(v) for k, v in json.loads(metadata["preprocessing"]).items()}
+            known = Preprocessing(**stored)
+        config = None
+        if family is not None:
+            config = configuration(family, json.loads(metadata["config"]))
         return Checkpoint(path, state, config, known, epochs=epochs, finetuning=finetuning)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(path, f"its metadata cannot be read ({error})") from error

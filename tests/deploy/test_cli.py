@@ -237,8 +237,11 @@ def test_check_says_who_runs_a_file(
     done = lapilli("check", name, "--for", framework, "--json", cwd=folder)
 
     assert done.returncode == status
-    nodes = json.loads(done.stdout)["nodes"]
+    told = json.loads(done.stdout)
+    nodes = told["nodes"]
     assert len(nodes) > 50
+    assert told["exact"] is (status == 0)
+    assert told["verdict"].startswith("runs exactly" if status == 0 else "does not run exactly")
     assert all(n["verdict"] == "runs exactly" for n in nodes) is (status == 0)
 
 

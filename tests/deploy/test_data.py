@@ -18,6 +18,7 @@ from PIL import Image
 
 from lapilli.deploy.cli.images import open_source
 from lapilli.deploy.data.binning import Binning
+from lapilli.deploy.data.folders import in_turn
 from lapilli.deploy.data.pictures import ImageError
 from lapilli.deploy.data.reading import How
 from lapilli.deploy.data.source import open_data, open_sequence
@@ -45,15 +46,29 @@ def test_class_folders(tmp_path: Path) -> None:
     data = open_data(tmp_path)
     assert (len(data), data.shape, data.classes) == (6, (3, 32, 32), ("cat", "dog"))
     assert data.labels is not None
-    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert np.array_equal(data.read([3, 0]), COLOUR[[1, 0]])
+    assert data.labels.tolist() == [0, 1, 0, 1, 0, 1]  # in turn
+    assert np.array_equal(data.read([3, 0]), COLOUR[[3, 0]])
     ordered = open_data(tmp_path, How(classes=("dog", "cat", "fish")))
     assert ordered.labels is not None
-    assert ordered.labels.tolist() == [1, 1, 1, 0, 0, 0]
-    assert ordered.describe()["classes"] == "as the network's"
+    assert ordered.labels.tolist() == [1, 0, 1, 0, 1, 0]
+    told = ordered.describe()
+    assert (told["classes"], told["order"]) == ("as the network's", "classes in turn")
     (tmp_path / "eel").mkdir()
     with pytest.raises(ImageError, match="eel: a class without a file"):
         open_data(tmp_path)
+
+
+@pytest.mark.parametrize("counts", [[4, 4, 4], [1, 50, 7], [1, 1], [9]])
+def test_any_samples_in_a_row_hold_each_class_in_its_share(counts: list[int]) -> None:
+    order = in_turn(counts)
+    assert sorted(order.tolist()) == list(range(sum(counts)))
+    labels = np.repeat(range(len(counts)), counts)[order]
+    for label, count in enumerate(counts):
+        assert np.array_equal(order[labels == label], np.sort(order[labels == label]))
+        share = count / sum(counts)
+        for size in range(1, sum(counts) + 1):
+            assert abs((labels[:size] == label).sum() - size * share) < len(counts)
+            assert abs((labels[-size:] == label).sum() - size * share) < len(counts)
 
 
 def test_the_half_that_is_meant(tmp_path: Path) -> None:
@@ -406,8 +421,8 @@ def test_one_unreadable_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"cat/2.png: not a picture"):
         data.read(range(6))
     got = data.read_readable(range(6))
-    assert got.indices.tolist() == [0, 2, 3, 4, 5]
-    assert np.array_equal(got.pixels, COLOUR[[0, 4, 1, 3, 5]])
+    assert got.indices.tolist() == [0, 1, 3, 4, 5]
+    assert np.array_equal(got.pixels, COLOUR[[0, 1, 3, 4, 5]])
     assert [str(tmp_path / "cat" / "2.png") in s for s in got.unreadable] == [True]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from lapilli.deploy.cli.images import training_images
 from lapilli.deploy.data.binning import Binning
 from lapilli.deploy.data.events import read_events
 from lapilli.deploy.data.pictures import ImageError
@@ -34,6 +36,28 @@ def frames(by: str) -> Bytes:
     for i, (x, y, _, p) in enumerate(EVENTS):
         out[int(i >= split), p, y, x] += 1
     return out
+
+
+def test_recordings_without_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    structured = np.array(EVENTS, [(n, "<i8") for n in "xytp"])
+    np.save(tmp_path / "b.npy", structured)
+    columns: dict[str, Any] = {n: structured[n] for n in "xytp"}
+    np.savez(tmp_path / "a.npz", **columns)
+    np.savez(tmp_path / "c.npz", other=np.zeros(3))
+    (tmp_path / "d.npz").write_bytes(b"none")
+    how = How(binning=Binning(frames=2, sensor=(34, 34)))
+    data = open_data(tmp_path, how)
+    assert (len(data), data.labels, data.found.mixed) == (2, None, False)
+    for source in (tmp_path / "a.npz", tmp_path / "b.npy"):
+        alone = open_data(source, how)
+        assert (len(alone), alone.name(0)) == (1, str(source))
+        assert np.array_equal(alone.read([0])[0], frames("count"))
+    with pytest.raises(ImageError, match="events need --frames"):
+        open_data(tmp_path / "a.npz")
+    training_images(str(tmp_path), how)
+    assert "frames hold equal numbers of events; --bin-by time" in capsys.readouterr().err
+    training_images(str(tmp_path), replace(how, binning=replace(how.binning, by="time")))
+    assert "--bin-by" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("by", ["count", "time"])

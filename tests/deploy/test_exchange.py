@@ -17,6 +17,7 @@ from PIL import Image
 
 from lapilli.deploy.cli.app import main
 from lapilli.deploy.comparison.golden import Golden, write_golden
+from lapilli.export import limits
 from lapilli.export.native import load_network, save_network
 from lapilli.ir import ops
 from lapilli.ir.errors import InputError
@@ -332,11 +333,31 @@ def test_a_file_that_asks_for_much_is_read_under_a_higher_limit(
     monkeypatch.chdir(tmp_path)
     stated = ["--reading", "euler", "--dt", "1e-4", "--T", "1", "--input-range", "0,1"]
     for command in (["check", "--for", "snntorch"], ["import", "-o", "x.lapilli", *stated]):
-        for limit, status in (([], 2), (["--memory-limit", "64"], 0)):
+        for limit, status in (([], 2), (["--memory-limit", "33"], 0)):
             monkeypatch.setattr(sys, "argv", ["lapilli", command[0], "x.nir", *command[1:], *limit])
             with pytest.raises(SystemExit) as left:
                 main()
             said = capsys.readouterr()
             assert (left.value.code or 0) == status, said.err
-            assert ("if you trust it: --memory-limit MIB" in said.err) is (status == 2)
+            assert ("if you trust it: --memory-limit 33" in said.err) is (status == 2)
     assert load_network(tmp_path / "x.lapilli").graph.T == 1
+
+
+@pytest.mark.parametrize(("justified", "told"), [(1, True), (1 << 30, False)])
+def test_export_says_what_limit_a_file_will_need(
+    justified: int,
+    told: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("nir")
+    save_network(_network(), tmp_path / "net.lapilli")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(limits, "justified", lambda size: justified)
+    monkeypatch.setattr(sys, "argv", ["lapilli", "export", "net.lapilli", "--nir", "net.nir"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+    out = capsys.readouterr().out
+    assert (", to check or import --memory-limit 1, " in out) is told

@@ -157,7 +157,10 @@ ARCHIVES: dict[str, tuple[dict[str, Any], str]] = {
     "one-hot": ({"images": PIXELS, "labels": np.eye(10)[:8]}, r"save labels.argmax\(axis=1\)"),
     "floats": ({"images": PIXELS, "labels": GOOD / 2}, "labels are float64"),
     "negative": ({"images": PIXELS, "labels": GOOD - 1}, "a label is negative"),
-    "no images": ({"labels": GOOD}, "it holds no 'images'"),
+    "no images": (
+        {"labels": GOOD},
+        "it holds 'labels', and no 'images'; of a model that takes none",
+    ),
     "float images": ({"images": PIXELS / 255}, "images are float64"),
     "flat": ({"images": PIXELS.reshape(8, 64)}, "not uint8"),
     "none": ({"images": PIXELS[:0]}, "not uint8"),

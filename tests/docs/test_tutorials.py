@@ -2,7 +2,8 @@
 
     ```python            runs; a ```text block behind it is what it prints
     ```python title="F"  is written to the file F
-    ```console           lines behind `$` run: lapilli, python, ls; `$ echo $?` says a status but 0
+    ```console           lines behind `$` run: lapilli, python, ls, and make where there is a C
+                         compiler; `$ echo $?` says a status but 0
     <!-- not run: ... -->  before a block says why it does not
 
 Of what is printed, the lines shown must come in their order; `...` stands for anything.
@@ -14,6 +15,8 @@ import io
 import re
 import runpy
 import shlex
+import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -37,7 +40,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(
     p for folder in ("tutorials", "how-to", "explanation") for p in (DOCS / folder).glob("*.md")
 )
-SLOW = {"bits.md"}
+SLOW = {"tutorials/bits.md"}
+COMPILER = shutil.which("make") and shutil.which("cc")
 _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<why>.+?) -->\n+)?^```(?P<kind>\w+)(?: title=\"(?P<file>.+?)\")?\n"
     r"(?P<text>.*?)^```$",
@@ -99,6 +103,8 @@ class Reader:
             assert (line := shown(block.text, self.printed)) is None, f"{line}\n{self.printed}"
         elif block.kind == "console":
             for line, output, status in commands(block.text):
+                if line.startswith("make ") and not COMPILER:
+                    continue
                 ended, printed = self.typed(line)
                 assert ended == status, f"{line}: status {ended}\n{printed}"
                 assert (missed := shown(output, printed)) is None, f"{line}: {missed}\n{printed}"
@@ -122,13 +128,20 @@ class Reader:
                 self.patch.setattr(sys, "argv", words)
                 runpy.run_path(words[0], run_name="__main__")
                 return 0, out.getvalue()
+        if program == "make":
+            made = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+            return made.returncode, made.stdout + made.stderr
         assert program == "ls", program
         return 0, "\n".join(sorted(p.name for p in Path(words[0]).iterdir()))
 
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.name in SLOW else []) for p in PAGES],
+    [
+        pytest.param(p, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for p in PAGES
+        for name in [str(p.relative_to(DOCS))]
+    ],
 )
 def test_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = blocks(page.read_text())

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lapilli.export.malformed import MalformedError
 from lapilli.export.nir.read.importer import from_nir
 from lapilli.export.nir.read.metadata import Stated
+from lapilli.export.nir.read.reader import parse_nir
 from lapilli.export.nir.write.placement import positions
 from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, SimulatorUnavailableError, UnsupportedError
@@ -300,6 +302,14 @@ def test_equal_networks_give_equal_bytes(tmp_path: Path) -> None:
     assert facts["input"] == {
         "mean": ["1/3", "1/3"], "std": ["1/2", "1/2"], "exponent": 2, "lo": -8, "hi": 8,
     }  # fmt: skip
+
+
+def test_what_reading_a_file_takes_is_known_when_it_is_written(tmp_path: Path) -> None:
+    needed = save_nir(_network(), tmp_path / "net.nir")
+    data = (tmp_path / "net.nir").read_bytes()
+    assert parse_nir(data, needed).facts is not None
+    with pytest.raises(MalformedError, match=r"if you trust it: --memory-limit \d+"):
+        parse_nir(data, needed - 1)
 
 
 def test_a_refused_network_leaves_no_file(tmp_path: Path) -> None:

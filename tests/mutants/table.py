@@ -319,6 +319,11 @@ MUTANTS = (
     Mutant("ir/encoding.py", "t = math.floor(steps * (1 - response))", "t = math.ceil(steps * (1 - response))", "tests/quantize/test_encodings.py"),
     Mutant("deploy/comparison/overlap.py", "known = label != IGNORED", "known = label >= 0", "tests/deploy/test_any_shape_commands.py"),
     Mutant("deploy/comparison/divergence.py", "isinstance(node.op, ops.Readout) else -steps", "True else -steps", "tests/quantize/test_any_answer.py"),
+    Mutant("deploy/data/folders.py", 'return np.argsort(np.concatenate(places), kind="stable").astype(np.int64)', "return np.arange(sum(counts))", "tests/deploy/test_data.py"),
+    Mutant("deploy/cli/image_set.py", "return replace(self, labels=places[self.labels], classes=tuple(classes))", "return replace(self, classes=tuple(classes))", "tests/deploy/test_class_names.py"),
+    Mutant("deploy/cli/class_order.py", "if not told_apart or others < 2 * max(1, right):", "if not told_apart:", "tests/deploy/test_class_names.py -k fit"),
+    Mutant("deploy/cli/training.py", "halves(images.numbered_as(made.preprocessing.classes), hold_out)", "halves(images, hold_out)", "tests/deploy/test_class_names.py"),
+    Mutant("export/nir/write/writer.py", "return 64 + len(value.encode() if isinstance(value, str) else value)", "return 64", "tests/export/test_nir.py"),
     # ---- deploy/validation ----
     Mutant("deploy/validation/plan.py", "return int((sample + 1) * self.share) > int(sample * self.share)", "return True", _VALIDATE),
     Mutant("deploy/validation/store.py", "yield False", "yield True", f"{_VALIDATE} tests/deploy/test_validate_killed.py"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -72,6 +72,16 @@ def check_read(file: NirFile, framework: str) -> list[Finding]:
         ]
     nodes = {name: (node.type, _fields(node)) for name, node in file.nodes.items()}
     return _checked(nodes, file.edges, importer)
+
+
+def summary(findings: Sequence[Finding], framework: str) -> str:
+    """Return the verdict on a whole file in one line: how many nodes are judged how."""
+    counts = Counter(finding.verdict for finding in findings)
+    exact = counts.pop(Verdict.EXACT, 0)
+    if not counts:
+        return f"runs exactly in {framework}, all {exact} nodes"
+    others = ", ".join(f"{counts[v]} {v.value}" for v in Verdict if v in counts)
+    return f"does not run exactly in {framework}: {others}; exact: {exact}"
 
 
 def check(graph: Any, framework: str) -> list[Finding]:
