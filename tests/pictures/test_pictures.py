@@ -62,6 +62,11 @@ def test_bars_are_as_long_as_their_numbers() -> None:
     for value, length in zip(numbers(root), lengths, strict=True):
         assert length == pytest.approx(lengths[-1] * value / 2, abs=0.02)
     assert "<c>" in list(root.itertext())
+    heads = [float(e.get("y", "")) for e in marks(root)]
+    feet = [y + float(e.get("height", "")) for y, e in zip(heads, marks(root), strict=True)]
+    assert all(
+        foot <= head for foot, head in zip(feet, heads[1:], strict=False)
+    )  # none over another
 
 
 def test_bars_begin_at_nought_and_limits_are_on_the_same_scale() -> None:
@@ -101,7 +106,10 @@ def test_a_raster_shows_every_spike_and_where_two_runs_differ() -> None:
     both = parsed(raster(mine, other=other, marked=(0, 1), **TOLD))
     theirs = [e for e in marks(both) if "other" in e.get("class", "").split()]
     assert [e.get("data-value") for e in theirs] == ["1"]
-    assert [e.get("data-value") for e in marks(both) if e not in theirs] == ["1", "-1", "2"]
+    own = [e for e in marks(both) if e not in theirs]
+    assert [e.get("data-value") for e in own] == ["1", "-1", "2"]
+    hollow = ["f-ground" in e.get("class", "").split() for e in own]
+    assert hollow == [False, False, True]  # what one run alone sent
 
 
 def test_traces_go_through_their_numbers() -> None:
