@@ -341,7 +341,7 @@ def test_compared_from_the_command_line(tmp_path: Path, tiny: list[str]) -> None
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert (told["labelled"], set(told)) == (
-        20, {"comparisons", "labelled", "integer_right", "float_right"},
+        20, {"network", "comparisons", "labelled", "integer_right", "float_right"},
     )  # fmt: skip
     assert [c["got"] for c in told["comparisons"]] == ["reference", "event-driven"]
     for comparison in told["comparisons"]:

@@ -436,6 +436,22 @@ def test_a_divergence_is_drawn(net_chain: Callable[..., Network], tmp_path: Path
     assert '<p class="verdict bad">' in page
 
 
+def test_what_compare_counted_is_told(net_chain: Callable[..., Network], tmp_path: Path) -> None:
+    network = net_chain(encoder=False)
+    for answers, said in (
+        (
+            {"labelled": 8, "integer_right": 6, "float_right": 7},
+            "87.50 % (7) by the model in float",
+        ),
+        (
+            {"labelled": 8, "integer_mean_iou": 0.5, "float_mean_iou": 0.75},
+            "50.00 % by the integer",
+        ),
+    ):
+        facts = made(tmp_path, Sources(network=network, file="n.lapilli", answers=answers))
+        assert said in facts["sections"]["accuracy"]["told"][0]
+
+
 def test_other_names_of_classes_are_no_equality(
     net_chain: Callable[..., Network], tmp_path: Path
 ) -> None:

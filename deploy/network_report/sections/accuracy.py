@@ -56,6 +56,8 @@ def _of_comparisons(sources: Sources) -> Section:
     missing = Missing("No test set with labels was run.", sources.command(words))
     answers = sources.answers
     of = answers.get("labelled")
+    if of and "integer_mean_iou" in answers:
+        return _of_maps(answers)
     if not of or "integer_right" not in answers:
         return Section(name="accuracy", title="Accuracy", missing=(missing,))
     told = [f"{_share(answers['integer_right'], of)} by the {SIDES['integer']}"]
@@ -68,6 +70,15 @@ def _of_comparisons(sources: Sources) -> Section:
         missing=(Missing("Which classes are confused is not known.", missing.command),),
         facts={"accuracy": dict(answers)},
     )
+
+
+def _of_maps(answers: Facts) -> Section:
+    """The mean IoU of what names a class for each place."""
+    sides = [side for side in ("float", "integer") if f"{side}_mean_iou" in answers]
+    told = [f"{percent(answers[f'{side}_mean_iou'])} by the {SIDES[side]}" for side in sides]
+    sentence = f"Mean IoU on {answers['labelled']:,} labelled images: {'; '.join(told)}."
+    facts = {side: answers[f"{side}_mean_iou"] for side in sides}
+    return Section(name="accuracy", title="Accuracy", told=(sentence,), facts={"mean_iou": facts})
 
 
 def _told(side: Facts) -> Facts:
