@@ -122,6 +122,26 @@ def test_links_of_a_convolution(groups: int, most: dict[str, int]) -> None:
     assert _check_links(cores_of(graph, "test", chip_with(**most))) > 100
 
 
+def test_links_through_wiring() -> None:
+    """Axes that go round, a part, two values side by side, and a frame around them."""
+    weight = IntTensor.of(np.ones((3, 7, 3, 3), np.int64))
+    conv = ops.Conv2d(weight=weight, bias=IntTensor.of([0] * 3), padding=(1, 2))
+    nodes = (
+        Node("x", ops.Input(type=TensorType.spikes(3, 5, 4))),
+        neurons_of("one", "x"),
+        Node("turned", ops.Permute(axes=(2, 0, 1)), ("one",)),  # (4, 3, 5)
+        Node("part", ops.Slice(axis=0, start=1, stop=4), ("turned",)),
+        Node("both", ops.Concat(axis=0), ("turned", "part")),
+        Node("conv", conv, ("both",)),
+        neurons_of("two", "conv"),
+        Node("rest", ops.Slice(axis=2, start=2, stop=5), ("turned",)),
+        neurons_of("three", "rest"),
+    )
+    graph = Graph(nodes, ("two", "three"), 1)
+    for neurons in (1, 4, 7, 20):
+        assert _check_links(cores_of(graph, "test", chip_with(neurons=neurons))) > 30
+
+
 def test_links_of_random_graphs(graphs: st.SearchStrategy[Graph]) -> None:
     pairs = []
 

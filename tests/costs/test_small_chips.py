@@ -137,6 +137,15 @@ def test_a_layer_has_two_hearers() -> None:
     assert "more: an addition of currents; a core adds up its own alone" in _reasons(currents)
 
 
+def test_who_hears_a_sum_hears_each_of_its_terms() -> None:
+    nodes = list(_chain(_conv(2, 2), _conv(2, 2)).nodes)
+    nodes.append(Node("both", ops.Add(), ("n0", "n1")))
+    for i in range(2):
+        nodes += [Node(f"b{i}", _conv(2, 2), ("both",)), Node(f"c{i}", _FIRE, (f"b{i}",))]
+    found = _reasons(Graph(tuple(nodes), ("c0", "c1"), 2))
+    assert found == ["n0: needs 3 layers that hear one, of 2"]  # n1 has two of them
+
+
 def test_xylo_counts_neurons() -> None:
     def linear(inputs: int, outputs: int, weight: int = 1) -> ops.Linear:
         return ops.Linear(

@@ -165,6 +165,14 @@ def test_those_that_changed_most_are_shown() -> None:
     assert "40 of 100 neurons, of which 51 fired at all" in picture(layer, "image 0")
 
 
+def test_one_that_rests_in_between_goes_before_one_that_always_fires() -> None:
+    graph = _one(ops.Neuron(threshold=IntTensor.of([65])), (100,))
+    values = np.ones((2, 100), np.int64)
+    values[1, 90:] = 0
+    layer = layer_of(graph, _recorded(graph, values), "lif")
+    assert layer.chosen == (*range(30), *range(90, 100))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
