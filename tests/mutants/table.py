@@ -237,6 +237,7 @@ MUTANTS = (
     Mutant("quantize/finetuning/chains.py", "return straight_through(real, self._map(x, self.weight, self.bias))", "return real", _FINETUNING),
     Mutant("quantize/finetuning/neurons.py", "return straight_through(real, spikes.to(x.dtype))", "return real", _FINETUNING),
     Mutant("model/families/lif.py", "h.copy_(found[1])", "h.copy_(found[0])", "tests/model/test_lif_blocks.py"),
+    Mutant("quantize/kept_memory.py", "libc.mallopt(_MMAP_THRESHOLD, _MOST)", "libc.mallopt(_MMAP_THRESHOLD, _LAST_MMAP)", "tests/quantize/test_kept_memory.py"),
     Mutant("quantize/pytorch/exact_map.py", "same = bool((narrow == x).all()) and torch.equal(narrow, narrow.round())", "same = True", "tests/quantize/test_exact_map.py"),
     Mutant("quantize/pytorch/agreement.py", "if not torch.equal(sums[row : row + 1].double() * whole.unit, exact):", "if False:", "tests/quantize/test_exact_map.py"),
     Mutant("quantize/neurons.py", "round(_in_state(rule.reset_by / m, unit, bits))", "round(_in_state(rule.reset_by, unit, bits))", "tests/quantize/test_channels.py -k soft"),
