@@ -103,7 +103,7 @@ def _general_beyond(op: ops.GeneralNeuron, current: IntRange, T: int) -> int:
     driven = (op.taps.range * current).magnitude * op.taps.shape[1]
     taken = op.reset_by.range.magnitude * op.threshold.shape[1]
     v = (driven * T + op.bias.range.magnitude + taken) * T
-    return v + op.threshold.range.magnitude + 1
+    return v + abs(op.floor) + op.threshold.range.magnitude + 1
 
 
 def _step(constant: IntArray, t: int) -> IntArray:
