@@ -39,6 +39,11 @@ class NeuronBounds:
         return (self.u | self.v | IntRange(-1, 0)).bits
 
 
+def apart(x: TensorType) -> ChannelRanges:
+    """What is known of the single elements of a value; at least the range of all."""
+    return x.channels or ChannelRanges.of(x.range, len(x.shape))
+
+
 def neuron_bounds(name: str, op: ops.Integrating, x: TensorType, T: int) -> NeuronBounds:
     """Follow the interval of the state through `T` steps, resets included.
 
