@@ -39,6 +39,11 @@ class NeuronBounds:
         return (self.u | self.v | IntRange(-1, 0)).bits
 
 
+def apart(x: TensorType) -> ChannelRanges:
+    """What is known of the single elements of a value; at least the range of all."""
+    return x.channels or ChannelRanges.of(x.range, len(x.shape))
+
+
 def neuron_bounds(name: str, op: ops.Integrating, x: TensorType, T: int) -> NeuronBounds:
     """Follow the interval of the state through `T` steps, resets included.
 
@@ -103,7 +108,7 @@ def _general_beyond(op: ops.GeneralNeuron, current: IntRange, T: int) -> int:
     driven = (op.taps.range * current).magnitude * op.taps.shape[1]
     taken = op.reset_by.range.magnitude * op.threshold.shape[1]
     v = (driven * T + op.bias.range.magnitude + taken) * T
-    return v + op.threshold.range.magnitude + 1
+    return v + abs(op.floor) + op.threshold.range.magnitude + 1
 
 
 def _step(constant: IntArray, t: int) -> IntArray:

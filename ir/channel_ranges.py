@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lapilli.ir.types import IntRange, TensorType
+from lapilli.ir.types import IntRange
 
 IntArray = npt.NDArray[np.int64]
 _MOST = 1 << 20  # ranges of a value; where more would be told apart, axes are taken together
@@ -120,11 +120,6 @@ class ChannelRanges:
                 made = ChannelRanges(*(np.broadcast_to(r, full) for r in (made.lo, made.hi)))
             lengths = list(made.lo.shape)
         return ChannelRanges(made.lo.reshape(sizes), made.hi.reshape(sizes))
-
-
-def apart(x: TensorType) -> ChannelRanges:
-    """What is known of the single elements of a value; at least the range of all."""
-    return x.channels or ChannelRanges.of(x.range, len(x.shape))
 
 
 def joined(

@@ -10,8 +10,8 @@ import numpy as np
 from typing_extensions import assert_never
 
 from lapilli.ir import ops
-from lapilli.ir.bounds import driven_range, neuron_bounds
-from lapilli.ir.channel_ranges import ChannelRanges, apart, joined
+from lapilli.ir.bounds import apart, driven_range, neuron_bounds
+from lapilli.ir.channel_ranges import ChannelRanges, joined
 from lapilli.ir.targets.wide import STATE
 from lapilli.ir.types import BINARY, TERNARY, IntRange, Kind, TensorType
 

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from lapilli.ir import ops
-from lapilli.ir.channel_ranges import ChannelRanges, apart
+from lapilli.ir.bounds import apart
+from lapilli.ir.channel_ranges import ChannelRanges
 from lapilli.ir.graph import Graph, Node
 
 

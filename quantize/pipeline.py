@@ -25,6 +25,7 @@ from lapilli.quantize.fit import Fitted, Scaling, fit
 from lapilli.quantize.health import Health, chosen_images, examine, examine_weights
 from lapilli.quantize.image_scale import image_scale, image_type, input_quantizer
 from lapilli.quantize.image_statistics import image_statistics
+from lapilli.quantize.kept_memory import memory_kept
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.options import (
     QuantizeOptions,
@@ -72,6 +73,7 @@ class Quantized:
     signature: Signature
 
 
+@memory_kept()
 def quantize(
     model: nn.Module,
     calibration: Tensor | Mapping[str, Tensor],

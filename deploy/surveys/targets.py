@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,17 @@ import numpy as np
 from lapilli.costs import chips
 from lapilli.deploy.surveys.coverage import integers
 from lapilli.export.atomic import write_atomic
+from lapilli.ir import ops
+from lapilli.ir.bounds import neuron_bounds
 from lapilli.ir.certificate import Need, needs
 from lapilli.ir.graph import Graph
+from lapilli.ir.infer import infer
 from lapilli.ir.targets.speck import LayerChip
 from lapilli.ir.targets.table import TARGETS
 from lapilli.ir.targets.target import Register
 from lapilli.ir.targets.wide import WIDE
 from lapilli.ir.tensor import IntArray
-from lapilli.ir.types import Kind
+from lapilli.ir.types import Kind, TensorType
 from lapilli.model.trial import SMALL, alive, trial_images
 from lapilli.quantize import quantize
 from lapilli.simulators.reference import Reference
@@ -70,10 +74,13 @@ states (membranes before their reset). Median of the nodes, the lowest and the h
 what one input can reach if every synapse of one neuron has the sign that suits; no image does that
 to all. The bits to spare of the widest register: log2 of its proved by its seen magnitude. Inputs
 made to reach a bound reach it exactly at the first layer, states without a reset likewise
-(tests/ir/test_targets.py).
+(tests/ir/test_targets.py). Every channel is followed on its own: "won" are the bits by which the
+widest state, and at most any state, would be proved wider if currents had one range for
+all channels.
 
-| family and layout | currents | lowest | highest | states | lowest | highest | to spare |
-|---|---|---|---|---|---|---|---|
+| family and layout | currents | lowest | highest | states | lowest | highest | to spare \
+| won | at most |
+|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -137,6 +144,19 @@ def seen_by_proved(graph: Graph, inputs: Mapping[str, IntArray]) -> Iterator[tup
             yield need, int(np.abs(run.membranes[need.node]).max())
 
 
+def proved_together(graph: Graph) -> dict[str, int]:
+    """The largest magnitude of each neuron's state, proved with one range for all channels."""
+    types: dict[str, TensorType] = {}
+    states = {}
+    for node in graph.nodes:
+        given = tuple(types[i] for i in node.inputs)
+        types[node.name] = replace(infer(node.op, given, graph.T), channels=None)
+        if isinstance(node.op, ops.Neuron):
+            found = neuron_bounds(node.name, node.op, given[0], graph.T)
+            states[node.name] = (found.u | found.v | found.after).magnitude
+    return states
+
+
 def row(name: str) -> str:
     """How loose the bounds of one small model are."""
     config, size = SMALL[name]
@@ -158,6 +178,11 @@ def row(name: str) -> str:
         cells += [f"{n:.1%}" for n in numbers] or [""] * 3
     states = [(n.values.magnitude, seen) for n, seen in found if n.register is Register.STATE]
     cells += [f"{np.log2(proved / seen):.1f}" for proved, seen in sorted(states)[-1:]] or [""]
+    wide = proved_together(graph)
+    each = {n.node: n.values.magnitude for n, _ in found if n.register is Register.STATE}
+    most = [max(proved.values(), default=1) for proved in (wide, {n: each[n] for n in wide})]
+    ratios = [most[0] / most[1], max((wide[n] / each[n] for n in wide), default=1)]
+    cells += [f"{np.log2(ratio):.2f}" for ratio in ratios] if wide else ["", ""]
     return "| " + " | ".join(cells) + " |"
 
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lapilli.ir import ops
-from lapilli.ir.bounds import neuron_bounds
+from lapilli.ir.bounds import apart, neuron_bounds
 from lapilli.ir.canonical import canonical
 from lapilli.ir.certificate import needs
-from lapilli.ir.channel_ranges import ChannelRanges, apart, joined
+from lapilli.ir.channel_ranges import ChannelRanges, joined
 from lapilli.ir.errors import RangeError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.infer import infer
@@ -152,7 +152,7 @@ def _two_rows(seed: int, *, soft: bool = False) -> Graph:
 
 def _made_for(graph: Graph) -> IntArray:
     """For each output channel the spikes that make it largest, and smallest, at every step."""
-    weight = sum(_weight(graph, name) for name in ("a", "b"))
+    weight = _weight(graph, "a") + _weight(graph, "b")
     rows = [*(weight > 0), *(weight < 0)]
     return np.broadcast_to(np.array(rows, np.int64), (graph.T, len(rows), 5))
 

@@ -129,7 +129,8 @@ def test_silence_vouches_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_author_s_convolution_of_spikes_gives_the_bits_of_float64() -> None:
     weight, bias = _drawn(5, 7, 3, 3, most=7) / 64, _drawn(5, seed=1, most=7) / 4
     x = (_drawn(4, 7, 9, 8, seed=2) > 60).double()
-    for args in ((x, weight), (x, weight, bias), (x, weight, bias, (2, 1), (1, 0), (1, 2), 1)):
+    forms: list[tuple[Any, ...]] = [(), (bias,), (bias, (2, 1), (1, 0), (1, 2), 1)]
+    for args in ((x, weight, *others) for others in forms):
         got = _in_float32(F.conv2d, *args)
         assert got is not None
         assert got.dtype is torch.float64
