@@ -110,7 +110,16 @@ class FakeQuantized(nn.Module):
         alone = {n: u for n, u in self._fitted.units.items() if n not in self._chains}
         plan = replace(prepared.plan, units={n: prepared.plan.units[n] for n in alone})
         if why := reasons(prepared.merged, plan, alone):
-            raise QuantizeError(why[0].path, self._no_gradient(why[0].path))
+            path = why[0].path
+            if isinstance(dict(self.module.named_modules()).get(path), nn.Embedding):
+                raise QuantizeError(
+                    path, "is a table of tokens, of which the module takes rows: it has no gradient"
+                )
+            raise QuantizeError(
+                path,
+                "its weights are computed from parameters, or used at two scales, and have no "
+                "gradient here; fold them in the module first",
+            )
         runs = author_runnable(prepared.merged, plan, alone, lowered.neurons)
         set_shiftmaxes(runs.module, lowered.shiftmaxes)
         running = runs.module.to(_precision(self.module)).requires_grad_(requires_grad=False)
@@ -126,17 +135,6 @@ class FakeQuantized(nn.Module):
         for chain in self._running_chains.values():
             chain.exact = None
         add_surrogates(running, found)
-
-    def _no_gradient(self, path: str) -> str:
-        """Why the weights of a linear map cannot learn."""
-        if isinstance(dict(self.module.named_modules()).get(path), nn.Embedding):
-            return (
-                "is a table of tokens, of which the module takes rows: no gradient reaches it here"
-            )
-        return (
-            "its weights are computed from parameters, or used at two scales, and have no gradient "
-            "here; fold them in the module first"
-        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images, or numbers of events, to logits (B, classes)."""
