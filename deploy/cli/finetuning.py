@@ -43,6 +43,7 @@ from lapilli.ir.targets.table import NAMES
 
 if TYPE_CHECKING:
     from lapilli.model.fit import Epoch
+    from lapilli.quantize.options import QuantizeOptions
 
 
 def finetune(
@@ -165,21 +166,25 @@ def finetune(
     if opened.preprocessing is not None:
         images = images.numbered_as(opened.preprocessing.classes)
     training, held_out = halves(images, hold_out, numbers=how.numbers)
+    options: QuantizeOptions = {
+        "weight_bits": weight_bits,
+        "layer_bits": bits_of_layers(layer_bits or []),
+        "weight_scale": weight_scale,
+        "scales": scales,
+        "input_bits": input_bits,
+        "target": target,
+        "result": index_or_key(result) if result else None,
+        "neurons": parse_neurons(neuron) if neuron else None,
+    }
+    if names:
+        options["classes"] = names
+    if layout != "BCHW":
+        options["layout"] = layout
+    if encoding:
+        options["encoding"] = encoding
     run = Run.of(
         opened,
-        {
-            "weight_bits": weight_bits,
-            "layer_bits": bits_of_layers(layer_bits or []),
-            "weight_scale": weight_scale,
-            "scales": scales,
-            "input_bits": input_bits,
-            "target": target,
-            "result": index_or_key(result) if result else None,
-            "neurons": parse_neurons(neuron) if neuron else None,
-            **({"classes": names} if names else {}),
-            **({"layout": layout} if layout != "BCHW" else {}),
-            **({"encoding": encoding} if encoding else {}),
-        },
+        options,
         images.first(min(calibration_count or len(training.images), len(training.images))),
     )
     fit.begin(seed, threads)

@@ -110,8 +110,13 @@ class FakeQuantized(nn.Module):
         alone = {n: u for n, u in self._fitted.units.items() if n not in self._chains}
         plan = replace(prepared.plan, units={n: prepared.plan.units[n] for n in alone})
         if why := reasons(prepared.merged, plan, alone):
+            path = why[0].path
+            if isinstance(dict(self.module.named_modules()).get(path), nn.Embedding):
+                raise QuantizeError(
+                    path, "is a table of tokens, of which the module takes rows: it has no gradient"
+                )
             raise QuantizeError(
-                why[0].path,
+                path,
                 "its weights are computed from parameters, or used at two scales, and have no "
                 "gradient here; fold them in the module first",
             )

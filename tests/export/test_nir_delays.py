@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lapilli.export.nir.read.delays import held
+from lapilli.deploy.comparison.targets import target
+from lapilli.export.nir.read.delays import held, later
 from lapilli.export.nir.read.dynamics import Reading
 from lapilli.export.nir.read.importer import from_nir, network_from_nir
 from lapilli.export.nir.read.metadata import Stated
@@ -23,6 +24,7 @@ from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
 from lapilli.ir.tensor import IntArray, IntTensor
 from lapilli.ir.types import IntRange, Kind, TensorType
+from lapilli.simulators.conformance import Case, check
 from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.reference import Reference
 
@@ -132,6 +134,26 @@ def test_a_neuron_takes_a_delayed_current_late(steps: IntArray, tmp_path: Path) 
     want = fire(late(x @ FIRST.T + bias, steps + 1))
     assert np.array_equal(values["la"], want)
     assert 0.05 < want.mean() < 0.95
+
+
+@pytest.mark.parametrize("name", ["fast", "onnx"])
+def test_delays_of_each_element_of_a_map_on_other_simulators(name: str) -> None:
+    pytest.importorskip({"fast": "numba", "onnx": "onnxruntime"}[name])
+    rng = np.random.default_rng(0)
+    image = TensorType((2, 3, 4), IntRange(0, 1), Kind.SPIKES)
+    wait = held(rng.integers(0, T + 1, image.shape), image, T)
+    assert wait is not None
+    weight = IntTensor.of(rng.integers(-2, 4, (2, 2, 1, 1)))
+    fires = ops.Neuron(threshold=IntTensor.of([128]), dv=2048)
+    nodes = (
+        Node("x", ops.Input(type=image)),
+        Node("wait", wait, ("x",)),
+        Node("a", ops.Conv2d(weight=weight, bias=IntTensor.of([1, 0])), ("wait",)),
+        Node("n", later(fires, rng.integers(0, 3, image.shape), T), ("a",)),
+        Node("li", ops.Membrane(neuron=SILENT), ("a",)),
+    )
+    x = given(image.shape)
+    assert check(target(name), Case("late", "", Graph(nodes, ("n", "li"), T), {"x": x})) > 10_000
 
 
 def test_sums_of_spikes_are_held_event_by_event(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,26 @@ def test_a_network_of_ours_comes_back_with_its_input_and_answers(tmp_path: Path)
         before.input, before.logit_scale, before.classes,
     )  # fmt: skip
     assert after.graph.types["image"] == _IMAGE
+
+
+def test_weights_that_are_all_even_keep_the_scale_of_logits(tmp_path: Path) -> None:
+    """They are read as integers of twice the unit, which the scale takes up."""
+    own = _own()
+    even = []
+    for node in own.nodes:
+        op: ops.Op = node.op
+        if isinstance(op, ops.Linear):
+            weight, bias = (IntTensor.of(2 * each.array) for each in (op.weight, op.bias))
+            op = replace(op, weight=weight, bias=bias)
+        even.append(replace(node, op=op))
+    before = _network(Graph(tuple(even), own.outputs, own.T))
+    save_nir(before, tmp_path / "own.nir")
+    after = network_from_nir(tmp_path / "own.nir")
+    assert after.logit_scale == 2 * before.logit_scale
+    given = _given(before.graph, 0)
+    want, got = (Reference().compile(n.graph).run(given).values["logits"] for n in (before, after))
+    assert np.array_equal(2 * got, want)
+    assert want.any()
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,8 @@ class Reads(Sequences):
         super().__init__(5 * 8)
         self.look, self.fires = nn.Embedding(11, 8), LIF(2.0, 0.3)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.look(ids).unsqueeze(0).repeat(T, 1, 1, 1)
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.look(x).unsqueeze(0).repeat(T, 1, 1, 1)
         return super().forward(self.fires(x).flatten(2))
 
 
@@ -155,7 +155,9 @@ def test_images_behind_an_encoding(
 
 def test_an_embedding_is_a_table_that_does_not_learn_so() -> None:
     split = tokens()
-    with pytest.raises(QuantizeError, match="layer 'look': its weights are computed from param"):
+    with pytest.raises(
+        QuantizeError, match="layer 'look': is a table of tokens, of which the module"
+    ):
         tuned(Reads(), split, layout="BN", ids=11)
 
 
