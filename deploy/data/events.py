@@ -82,12 +82,12 @@ def holds_events(file: Path) -> bool:
     """Whether a `.npy` or `.npz` says by its headers that it is a recording."""
     try:
         if file.suffix == ".npy":
-            return set(_FIELDS) <= set(np.load(file, mmap_mode="r").dtype.names or ())
+            return set(_FIELDS) <= set(mapped(file).dtype.names or ())
         if file.suffix == ".npz":
             with zipfile.ZipFile(file) as archive:
                 return {f"{name}.npy" for name in _FIELDS} <= set(archive.namelist())
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
-        return False
+    except (ImageError, OSError, EOFError, ValueError, zipfile.BadZipFile):
+        return False  # whoever reads it says what is wrong with it
     return False
 
 
