@@ -55,14 +55,16 @@ def test_the_digits_networks_are_exact(model: str, training: Split, test_split: 
         found.compared,
     ]  # fmt: skip
 
-    # Lava, filled from the same lowering, shows the same; a neuron that hears the image with the
-    # other sign does not.
+    # Lava, filled from the same lowering, shows the same; a neuron that fires, and hears the image
+    # with the other sign, does not.
     inputs = network.encode(images[:1])
     here, there = executable.run(inputs), StockLava().compile(network.graph).run(inputs)
     assert here.values.keys() == there.values.keys()
     assert all(np.array_equal(value, there.values[name]) for name, value in here.values.items())
     weights = executable.network.weights.copy()
-    row = int(np.argmax(abs(weights[:, executable.network.count :]).sum(axis=1)))
+    first = next(n for n in executable.network.recorded if executable.network.levels[n] == 1)
+    most = int(here.values[first].sum(axis=(0, 1)).argmax())
+    row = executable.network.places[first] + most
     weights.data[weights.indptr[row] : weights.indptr[row + 1]] *= -1
     faulty = replace(executable.network, weights=weights)
     got = replace(executable, network=faulty, blocks=divided(faulty)).run(inputs)
