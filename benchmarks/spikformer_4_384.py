@@ -8,57 +8,19 @@ proportional set size of all processes of the session together, ours included.
 
 from __future__ import annotations
 
-import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import typer
 
 from lapilli.deploy.comparison.compare import compare
+from lapilli.deploy.surveys.memory import Weight
 from lapilli.model.families.presets import PRESETS
 from lapilli.model.trial import alive, trial_images
 from lapilli.quantize import quantize
 from lapilli.simulators.lava.host.adapter import Lava
 
 PRESET, SIZE = "spikformer-cifar10-4-384", 32
-
-
-class Weight(threading.Thread):
-    """Watches the memory of this process and of all that descend from it."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.most = 0
-        self.over = threading.Event()
-
-    def run(self) -> None:
-        """Look twice a second."""
-        while not self.over.wait(0.5):
-            self.most = max(self.most, sum(map(proportional, family())))
-
-
-def family() -> set[str]:
-    """This process and its descendants."""
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[entry.parent.name] = entry.read_text().rpartition(")")[2].split()[1]
-        except OSError:  # it ended
-            continue
-    found = {str(Path("/proc/self").resolve().name)}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
-
-
-def proportional(pid: str) -> int:
-    """Proportional set size in bytes; 0 if the process has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(x.split()[1]) << 10 for x in lines if x.startswith("Pss:")), 0)
 
 
 def main(images: int = 10, batches: str = "1,4,16") -> None:
