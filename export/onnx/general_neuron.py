@@ -46,7 +46,8 @@ class _Step:
         for axis in inner:
             array = array[:, axis]
         steps, *shape = array.shape
-        array = array.reshape(steps, *[1] * (self.rank - len(shape)), *shape)
+        ones = [1] * self.rank  # of a single neuron, whose shape is (), the constant's own is (1,)
+        array = array.reshape(steps, *(ones + shape)[len(shape) :])
         name = self.body.constant("/".join((self.node.name, role, *map(str, inner))), array, I64)
         return name if steps == 1 else self.emit("Gather", name, self._now(), axis=0)
 

@@ -36,6 +36,7 @@ _ALL = {
     "costs/populations.py",
     "costs/shapes.py",
     "costs/traffic.py",
+    "costs/wires.py",
     "ir/infer.py",
     "ir/passes/binary/lowering.py",
     "ir/passes/binary/sizes.py",

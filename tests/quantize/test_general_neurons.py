@@ -19,11 +19,10 @@ from torch import Tensor, nn  # noqa: E402
 
 from lapilli.deploy.comparison.targets import target  # noqa: E402
 from lapilli.ir import ops  # noqa: E402
-from lapilli.ir.errors import CaptureError, QuantizeError, UnsupportedError  # noqa: E402
+from lapilli.ir.errors import CaptureError, UnsupportedError  # noqa: E402
 from lapilli.model.neurons.adapters import Constants, GeneralRule  # noqa: E402
 from lapilli.model.neurons.described import parse_rule, rule_text  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
-from lapilli.quantize.finetuning.neurons import add_surrogates, make_trainable  # noqa: E402
 from lapilli.quantize.neurons import integer_neuron, next_coarser  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -229,11 +228,3 @@ def test_a_membrane_of_many_constants_is_not_read() -> None:
     said = "module 'out': its membrane is read, and it has constants of each step or channel"
     with pytest.raises(CaptureError, match=re.escape(said)):
         quantize(Reads().eval(), torch.rand(6, 1, 3, 3))
-
-
-def test_fine_tuning_refuses_them_by_path() -> None:
-    with pytest.raises(QuantizeError, match=r"'first': .* no surrogate gradient of ours"):
-        add_surrogates(MODELS["KLIF"](), ["first"])
-    made, _ = _made("masked PSN")
-    with pytest.raises(QuantizeError, match=r"'first': .* no surrogate gradient of ours"):
-        make_trainable(made.reference.module)

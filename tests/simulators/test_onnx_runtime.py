@@ -45,6 +45,21 @@ def test_any_graph_is_exact(
     assert check(data.draw(st.sampled_from(VARIANTS)), case) > 0
 
 
+@pytest.mark.parametrize("simulator", VARIANTS, ids=str)
+def test_a_general_neuron_of_no_axis(simulator: Onnx) -> None:
+    op = ops.GeneralNeuron(
+        threshold=IntTensor.of([[[3]]]), bias=IntTensor.of([[1]]), taps=IntTensor.of([[[1], [1]]])
+    )
+    nodes = (Node("x", ops.Input(type=value(0, 3))), Node("y", op, ("x",)))
+    given = {"x": np.array([0, 1, 0, 2], np.int64)[:, None]}
+    assert (
+        check(
+            simulator, Case("alone", "constants have an axis more", Graph(nodes, ("y",), 4), given)
+        )
+        > 0
+    )
+
+
 def ints(*shape: int, most: int = 127, seed: int = 0) -> IntTensor:
     return IntTensor.of(np.random.default_rng(seed).integers(-most, most + 1, shape))
 
