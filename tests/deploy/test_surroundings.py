@@ -8,12 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lapilli.deploy.comparison.compare import added, compare, compare_recordings
+from lapilli.deploy.comparison.compare import Pixels, added, compare, compare_recordings
 from lapilli.deploy.comparison.divergence import facts, first_divergence
 from lapilli.deploy.comparison.surroundings import surroundings
 from lapilli.ir.network import Network
 from lapilli.ir.recording import Recording
-from lapilli.ir.tensor import IntArray
 from lapilli.simulators.event_driven import EventDriven
 from lapilli.simulators.reference import Reference
 
@@ -24,12 +23,12 @@ def network(net_chain: Callable[..., Network]) -> Network:
 
 
 @pytest.fixture(scope="module")
-def pixels() -> IntArray:
-    return np.random.default_rng(2).integers(0, 256, (5, 2, 7, 6)).astype(np.uint8)
+def pixels() -> Pixels:
+    return np.random.default_rng(2).integers(0, 256, (5, 2, 7, 6), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def run(network: Network, pixels: IntArray) -> Recording:
+def run(network: Network, pixels: Pixels) -> Recording:
     return Reference().compile(network.graph).run(network.encode(pixels))
 
 
@@ -40,7 +39,7 @@ def changed(run: Recording, node: str, at: tuple[int, ...]) -> Recording:
     return replace(run, values=values)
 
 
-def test_every_kind_of_value_is_counted(network: Network, pixels: IntArray, run: Recording) -> None:
+def test_every_kind_of_value_is_counted(network: Network, pixels: Pixels, run: Recording) -> None:
     graph = network.graph
     kinds: dict[str, int] = {}
     for fact in facts(graph, run, run):
