@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -182,8 +183,8 @@ def _either(*parts: tuple[npt.NDArray[np.bool_], ChannelRanges]) -> ChannelRange
     """Smallest ranges that hold those of the parts that are there; one is, for each element."""
     least, most = min(r.hi.min() for _, r in parts), max(r.lo.max() for _, r in parts)
     return ChannelRanges(
-        np.minimum.reduce([np.where(there, r.lo, most) for there, r in parts]),
-        np.maximum.reduce([np.where(there, r.hi, least) for there, r in parts]),
+        reduce(np.minimum, [np.where(there, r.lo, most) for there, r in parts]),
+        reduce(np.maximum, [np.where(there, r.hi, least) for there, r in parts]),
     )
 
 

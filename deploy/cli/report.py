@@ -35,8 +35,6 @@ if TYPE_CHECKING:  # printing needs no PyTorch and no onnx
     from lapilli.export.onnx.reader import OnnxFile
     from lapilli.quantize.health import Health
 
-_console = Console()
-
 
 def comparison_facts(comparison: Comparison) -> dict[str, Any]:
     """One comparison as JSON."""
@@ -86,10 +84,10 @@ def print_comparisons(comparisons: Sequence[Comparison]) -> None:
             verdict = "[red]differs[/]"
         numbers = (f"{c.images}", f"{c.compared:,}", f"{c.mismatches:,}")
         table.add_row(c.got, c.expected, *numbers, verdict)
-    _console.print(table)
+    Console().print(table)
     for c in comparisons:
         if not c.exact:
-            _console.print(str(c), markup=False, soft_wrap=True)
+            Console().print(str(c), markup=False, soft_wrap=True)
 
 
 def accuracy_facts(
@@ -128,12 +126,12 @@ def print_accuracy(facts: dict[str, Any]) -> None:
             right = facts[f"{name}_right"]
             told.append(f"{name.replace('er', 'ers')} {right / of:.2%} ({right} of {of})")
     what = "mean IoU" if "integer_mean_iou" in facts else "accuracy"
-    _console.print(f"{what}: {', '.join(told)}")
+    Console().print(f"{what}: {', '.join(told)}")
 
 
 def print_warnings(notes: Sequence[Note], *, err: bool = False) -> None:
     """What speaks against a network, however exact it is."""
-    console = Console(stderr=True) if err else _console
+    console = Console(stderr=err)
     for note in notes:
         if note.is_warning:
             console.print(printable(f"warning: {note}"), markup=False, soft_wrap=True)
@@ -162,7 +160,7 @@ def print_rates(comparison: Comparison) -> None:
     table = Table("neurons", "spikes per neuron and step")
     for name, rate in comparison.rates.items():
         table.add_row(Text(printable(name)), f"{rate:.2%}")
-    _console.print(table)
+    Console().print(table)
 
 
 def note_facts(note: Note) -> dict[str, Any]:
@@ -191,9 +189,9 @@ def result_facts(result: Result) -> dict[str, Any]:
 
 def print_result(result: Result) -> None:
     """One model of the demo."""
-    _console.rule(f"[bold]{result.model}")
+    Console().rule(f"[bold]{result.model}")
     share = result.images / 100
-    _console.print(
+    Console().print(
         f"accuracy: float {result.float_right / share:.2f} %, int8 {result.int_right / share:.2f} %"
         f" ({result.float_right} and {result.int_right} of {result.images} test images)"
     )
@@ -201,16 +199,18 @@ def print_result(result: Result) -> None:
     for c in result.comparisons:
         if c.steps and c.seconds:
             rate = c.steps / c.seconds
-            _console.print(f"{c.got}: {c.steps} steps in {c.seconds:.1f} s, {rate:.0f} steps/s")
+            Console().print(f"{c.got}: {c.steps} steps in {c.seconds:.1f} s, {rate:.0f} steps/s")
     if result.comparisons:
         rates = result.comparisons[0].rates.values()
-        _console.print(f"firing rates: {min(rates):.1%} to {max(rates):.1%} in {len(rates)} layers")
+        Console().print(
+            f"firing rates: {min(rates):.1%} to {max(rates):.1%} in {len(rates)} layers"
+        )
     for note in result.notes:
-        _console.print(f"note: {note}", markup=False)
+        Console().print(f"note: {note}", markup=False)
     stages = ", ".join(f"{name} {s:.1f} s" for name, s in result.seconds.items())
-    _console.print(f"time: {stages}")
+    Console().print(f"time: {stages}")
     files = printable(", ".join(map(str, result.files)))
-    _console.print(f"files: {files}", markup=False, soft_wrap=True)
+    Console().print(f"files: {files}", markup=False, soft_wrap=True)
 
 
 def network_facts(network: Network) -> dict[str, Any]:
@@ -285,8 +285,8 @@ def print_latencies(found: Latencies) -> None:
     for row in found.rows:
         waits = (f"{row.waits}", f"{row.bits:,}") if row.waits else ("", "")
         table.add_row(row.node, f"{row.latency}", *waits)
-    _console.print(table)
-    _console.print(
+    Console().print(table)
+    Console().print(
         f"longest path: {found.steps} steps, {' > '.join(found.path)}\n"
         f"inserted delays hold {found.delay_bits:,} bits",
         markup=False,
@@ -351,4 +351,4 @@ def print_facts(title: str, facts: dict[str, Any], *, err: bool = False) -> None
     for key, value in facts.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         table.add_row(key.replace("_", " "), Text(printable(text) or "none"))
-    (Console(stderr=True) if err else _console).print(table)
+    Console(stderr=err).print(table)

@@ -12,7 +12,6 @@ from rich.text import Text
 from lapilli.deploy.cli.frame import printable
 
 _MOST = 12  # numbers of shards or names in a line
-_console = Console()
 
 
 def print_validation(out: Path, facts: dict[str, Any]) -> None:
@@ -53,7 +52,7 @@ def _print_layers(layers: dict[str, Any]) -> None:
         cells = [f"{row[key]:.2%}" if key in row else "" for key in shares]
         if any(cells):
             table.add_row(Text(printable(name)), *cells)
-    _console.print(table)
+    Console().print(table)
 
 
 def _print_missing(facts: dict[str, Any]) -> None:
@@ -74,4 +73,4 @@ def _listed(names: list[Any]) -> str:
 
 
 def _say(text: str) -> None:
-    _console.print(printable(text), markup=False, soft_wrap=True, highlight=False)
+    Console().print(printable(text), markup=False, soft_wrap=True, highlight=False)

@@ -151,13 +151,15 @@ def test_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
     reader = Reader(monkeypatch)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of frameworks
-        for block in found:
-            reader.read(block)
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[name]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of frameworks
+            for block in found:
+                reader.read(block)
+    finally:
+        for name in set(sys.modules) - before:
+            if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+                del sys.modules[name]
 
 
 def test_a_line_that_was_not_printed_is_noticed() -> None:
