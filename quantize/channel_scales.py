@@ -24,7 +24,8 @@ class ChannelScales:
     """Output scales of a group of units.
 
     Attributes:
-        unit: of which every channel's scale is a multiple, a power of two.
+        unit: of which every channel's scale is a multiple: a power of two, times what is odd in
+            the scale of the units' inputs.
         factors: output channel -> its scale in units.
         exponents: unit of the plan -> its weights are multiples of 2**exponent.
     """

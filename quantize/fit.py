@@ -8,7 +8,7 @@ with one that is not settled yet; the graph is lowered again only after all of t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -35,6 +35,7 @@ from lapilli.quantize.weights import (
     binary_log,
     largest_fits,
     neuron_factors,
+    odd_part,
     round_units,
 )
 
@@ -162,17 +163,21 @@ def _scales_apart(
     if Register.WEIGHT in scaling.target.limits:
         groups -= plan.channels.answering
     members: dict[str, dict[str, Rows]] = {group: {} for group in sorted(groups)}
+    odd: dict[str, Fraction] = {}  # by group: a mean over 36 tokens leaves 1/9
     for name, group in plan.groups.items():
         if group in members:
             weight = folded[name].weight
-            gain = abs(float(plan.units[name].input_scale / plan.ratios[name]))
-            members[group][name] = Rows(weight.reshape(len(weight), -1), gain, bits[name])
-    return {
+            gain = abs(plan.units[name].input_scale / plan.ratios[name])
+            part = odd.setdefault(group, odd_part(gain))
+            rows = Rows(weight.reshape(len(weight), -1), float(gain / part), bits[name])
+            members[group][name] = rows
+    found = {
         group: channel_scales(
             rows, together=scaling.together, quarters=scaling.coarser.get(group, 0)
         )
         for group, rows in members.items()
     }
+    return {group: replace(each, unit=each.unit * odd[group]) for group, each in found.items()}
 
 
 @dataclass(slots=True)

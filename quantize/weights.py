@@ -197,6 +197,12 @@ def binary_log(ratio: Fraction) -> int:
     return whole if Fraction(2) ** whole <= ratio else whole - 1
 
 
+def odd_part(scale: Fraction) -> Fraction:
+    """What is left of a scale without its powers of two."""
+    above, below = scale.numerator, scale.denominator
+    return Fraction(above // (above & -above), below // (below & -below))
+
+
 def _input_scale(plan: Plan, unit: Unit, scales: Mapping[str, Fraction]) -> Fraction:
     """Of the unit's input: known, unless it is the current of other units."""
     if unit.source is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -146,9 +147,15 @@ class Opened:
         self, shard: int, *, stop: bool = False, advance: Callable[[int], None] | None = None
     ) -> Result:
         """Run one shard; see `validate_shard`."""
-        return validate_shard(
-            self.sides, self.images, self.plan, shard, batch=self.batch, stop=stop, advance=advance
-        )
+        with ExitStack() as stack:
+            if self.sides.witness is not None:  # PyTorch is there, and takes and frees the most
+                from lapilli.quantize.kept_memory import memory_kept
+
+                stack.enter_context(memory_kept())
+            return validate_shard(
+                self.sides, self.images, self.plan, shard,
+                batch=self.batch, stop=stop, advance=advance,
+            )  # fmt: skip
 
 
 def _fitting(network: Network, data: Data) -> Callable[[Pixels], None]:

@@ -256,6 +256,7 @@ MUTANTS = (
     Mutant("quantize/channels.py", "return not (rule.v_rest or (soft and rule.ternary))", "return True", "tests/quantize/test_channels.py"),
     Mutant("quantize/channel_scales.py", "largest = largest.clip(largest.max() - _STEPS * _SPAN)", "pass", "tests/quantize/test_channels.py"),
     Mutant("quantize/neurons.py", "if form and form.loihi_threshold and not why and len(rule.thetas) != 1:", "if False:", "tests/quantize/test_thresholds.py"),
+    Mutant("quantize/fit.py", "replace(each, unit=each.unit * odd[group])", "each", "tests/quantize/test_channels.py"),
     Mutant("quantize/pytorch/integer_neuron.py", "taken[...] = on_grid(name, given, scale * factor)", "taken[...] = on_grid(name, given, scale)", "tests/quantize/test_channels.py"),
     Mutant("quantize/fit.py", "np.array_equal(unit.real_weight, folded[name].weight)", "np.array_equal(unit.weight.array * float(unit.weight_scale), folded[name].weight)", "tests/quantize/test_trials.py"),
     Mutant("quantize/trials.py", "if loss < least:", "if True:", "tests/quantize/test_trials.py"),

@@ -324,6 +324,28 @@ class _Sliced(nn.Module):
         return logits
 
 
+class _Averaged(nn.Module):
+    """The mean over nine tokens, in front of the head: its input is in units of 1/9."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head, self.lif = nn.Linear(6, 6), nn.Linear(6, 3), LIF(2.0, 0.4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = images.unsqueeze(0).repeat(2, 1, 1, 1, 1).flatten(2, 3)
+        logits: Tensor = self.head(self.lif(self.fc(tokens)).mean(2)).mean(0)
+        return logits
+
+
+@pytest.mark.parametrize("bits", [3, 8])
+def test_classes_behind_a_mean_over_nine_tokens_have_a_scale_each(bits: int) -> None:
+    torch.manual_seed(0)
+    model, calibration = _uneven(_Averaged()).eval(), torch.randn(30, 1, 9, 6) * 2
+    made = quantize(model, calibration, scales="channel", weight_bits=bits)
+    assert len(set(_factors(made)["head"])) > 1
+    compare(made, torch.randn(20, 1, 9, 6) * 2)
+
+
 class _Soft(nn.Module):
     """A soft reset, of a neuron that is called once for each step."""
 
