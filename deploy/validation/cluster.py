@@ -20,6 +20,11 @@ _ADDRESS = re.compile(r"((tcp|tls|ucx)://)?[\w.-]+:\d{1,5}")
 _REACHED = 10.0  # seconds in which a scheduler answers
 _JOINED = 60.0  # seconds in which at least one worker is there
 _LOOK = 5.0  # seconds between looks at who is there
+_BEFORE_SPAWN = "distributed.nanny.pre-spawn-environ"
+# A core each; and in place of Dask's early trimming one arena, so that pages stay with a worker.
+_WORKER = {
+    "MALLOC_ARENA_MAX": 1, "OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1,
+}  # fmt: skip
 _ASIDE = 2  # shards a thread: one runs, one waits
 
 
@@ -30,10 +35,12 @@ def dask_client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
     Raises:
         InputError: it cannot be reached; says how to start one.
     """
+    import dask
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
         if scheduler is None:
+            stack.enter_context(dask.config.set({_BEFORE_SPAWN: _WORKER}))
             cluster = stack.enter_context(
                 LocalCluster(
                     n_workers=workers,
