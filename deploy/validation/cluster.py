@@ -35,12 +35,12 @@ def dask_client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
     Raises:
         InputError: it cannot be reached; says how to start one.
     """
-    import dask
+    from dask import config
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
         if scheduler is None:
-            stack.enter_context(dask.config.set({_BEFORE_SPAWN: _WORKER}))
+            stack.enter_context(config.set({_BEFORE_SPAWN: _WORKER}))
             cluster = stack.enter_context(
                 LocalCluster(
                     n_workers=workers,
