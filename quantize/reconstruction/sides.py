@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
@@ -25,7 +26,7 @@ from lapilli.quantize.reconstruction.thresholds import movable, nearest_rate
 from lapilli.quantize.weights import Folded, IntegerUnit
 
 
-class _Side(Program):
+class _Side(Program, ABC):
     """A program whose neurons are run as their rules say."""
 
     def __init__(self, captured: Captured, plan: Plan) -> None:
@@ -43,8 +44,9 @@ class _Side(Program):
             case _:
                 return super()._value(call, args)
 
+    @abstractmethod
     def _currents(self, call: Call, op: program.Synapse, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Run a linear map or a convolution."""
 
     def _spikes(self, call: Call, rule: Rule, x: Tensor) -> Tensor:
         del call
