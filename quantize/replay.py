@@ -64,9 +64,7 @@ def reference_of(
         RecipeError: the network has no recipe, or the model is not the one it was made from.
         CaptureError, QuantizeError: see `quantize`.
     """
-    made = _recipe_of(network)
-    if not other_parameters and parameter_digest(model) != made.parameters:
-        raise RecipeError("was made from other parameters than this model's")
+    made = require_recipe(network, model, other_parameters=other_parameters)
     if network.parts:
         model = with_named_inputs(model, network.parts)
     options = _options(made, model, neurons)
@@ -88,12 +86,19 @@ def reference_of(
     return assemble(prepared, units, lowered, network.graph, network.input, program=bool(why))
 
 
-def _recipe_of(network: Network) -> Recipe:
+def require_recipe(network: Network, model: nn.Module, *, other_parameters: bool = False) -> Recipe:
+    """Return the recipe of a network, if `model` has the parameters that it names.
+
+    Raises:
+        RecipeError: it has none, or the parameters are others, and were not to be.
+    """
     if network.recipe is None or len(network.graph.inputs) != 1:
         raise RecipeError(
             "holds no recipe of how it was made (an older file, or an imported one): "
             "quantize the model again"
         )
+    if not other_parameters and parameter_digest(model) != network.recipe.parameters:
+        raise RecipeError("was made from other parameters than this model's")
     return network.recipe
 
 

@@ -22,11 +22,16 @@ def quantized_side(
         RecipeError, CaptureError, QuantizeError: see `reference_of`.
     """
     reference = reference_of(network, model.module, other_parameters=other_parameters)
+    return reference, known_of_images(network, model)
+
+
+def known_of_images(network: Network, model: Model) -> Preprocessed | None:
+    """Return what a model knows on its own of how images are prepared; None if nothing."""
     if model.preprocessing is None or takes_numbers(network):
-        return reference, None
+        return None
     own = model.preprocessing
     source = replace(network.input, mean=exact(own.mean), std=exact(own.std))
-    return reference, Preprocessed(source, own.classes)
+    return Preprocessed(source, own.classes)
 
 
 def float_side(network: Network, model: Model, reference: PyTorchReference) -> FloatModule:

@@ -60,8 +60,12 @@ class Job:
     share: Fraction
     batch: int | None
 
-    def open(self, progress: Told | None = None) -> Opened:
+    def open(self, progress: Told | None = None, *, elsewhere: bool = False) -> Opened:
         """Load the network, find the images, make the model, and check that they fit.
+
+        Args:
+            progress: told by Lava of its steps.
+            elsewhere: workers run it, each of which captures the model; here it is only looked at.
 
         Raises:
             LapilliError: they do not.
@@ -77,8 +81,13 @@ class Job:
         witness, identity, about = None, None, _about(network, None)
         if self.model is not None:
             model = open_again(self.model, self.asked, network)
-            witness = _witness(network, model, other_parameters=self.other_parameters)
-            identity, about = _identity(model), _about(network, witness)
+            if elsewhere:
+                from lapilli.quantize.replay import require_recipe
+
+                require_recipe(network, model.module, other_parameters=self.other_parameters)
+            else:
+                witness = _witness(network, model, other_parameters=self.other_parameters)
+            identity, about = _identity(model), _about(network, model)
         simulator = target(self.simulator, progress, self.run_config)
         executable = simulator.compile(network.graph)
         # Beside the two recordings that it counts stands what the float model showed.
@@ -130,7 +139,7 @@ class Opened:
     """A job whose files are open.
 
     Attributes:
-        sides: what is run.
+        sides: what is run; without PyTorch's where workers run it.
         images, plan, batch: on what, divided how, how many at a time.
         about: what the summary says beside results.
         options: what results depend on; the folder holds them.
@@ -179,12 +188,16 @@ def _identity(model: Model) -> dict[str, Any]:
     return {"parameters": parameter_digest(model.module), "normalisation": encoding}
 
 
-def _about(network: Network, witness: Witness | None) -> About:
+def _about(network: Network, model: Model | None) -> About:
     notes = network.recipe.notes if network.recipe else ()
-    known = None if witness is None else witness.preprocessing
+    known = None
+    if model is not None:
+        from lapilli.deploy.cli.sides import known_of_images
+
+        known = known_of_images(network, model)
     return About(
         classes=network.class_count,
-        with_model=witness is not None,
+        with_model=model is not None,
         renamed=known.renamed(network.classes) if known else (),
         warnings=tuple(str(note) for note in notes if note.is_warning),
     )

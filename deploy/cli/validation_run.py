@@ -48,7 +48,8 @@ def validated(job: Job, out: Path, where: Where, *, stop: bool, quiet: bool) -> 
         # Memory decides how many images are shown at a time, once: another time, or in another
         # process, it would decide otherwise.
         job = replace(job, batch=job.batch or stored_batch(out))
-        opened = job.open(bars.lava)
+        on_workers = where.workers is not None or where.scheduler is not None
+        opened = job.open(bars.lava, elsewhere=on_workers)
         plan, data = opened.plan, opened.images.data
         tell_remembered(data.source, data.remembered, pictures=not data.found.binned)
         tell_order(data, opened.sides.network.classes, job.count)
@@ -57,7 +58,9 @@ def validated(job: Job, out: Path, where: Where, *, stop: bool, quiet: bool) -> 
         total = sum(len(plan.samples(shard)) for shard in own)
         bars.stage("images", total)
         left = Remaining(total, bars, quiet=quiet)
-        if where.workers is None and where.scheduler is None:
+        if on_workers:
+            done = _on_cluster(job, opened, store, own, where, left, stop=stop)
+        else:
             done = run_here(
                 store,
                 own,
@@ -65,8 +68,6 @@ def validated(job: Job, out: Path, where: Where, *, stop: bool, quiet: bool) -> 
                 stop=stop,
                 skipped=lambda shard: left.skip(len(plan.samples(shard))),
             )
-        else:
-            done = _on_cluster(job, opened, store, own, where, left, stop=stop)
     if done.first is not None:
         return {"verdict": "differs", "first": done.first, "ended": "at the first divergence"}
     about = replace(opened.about, options=opened.options)

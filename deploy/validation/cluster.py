@@ -21,6 +21,7 @@ _REACHED = 10.0  # seconds in which a scheduler answers
 _JOINED = 60.0  # seconds in which at least one worker is there
 _LOOK = 5.0  # seconds between looks at who is there
 _BEFORE_SPAWN = "distributed.nanny.pre-spawn-environ"
+_PROFILE = "distributed.worker.profile.enabled"  # looks at stacks 100 times a second; nobody reads
 # A core each; and in place of Dask's early trimming one arena, so that pages stay with a worker.
 _WORKER = {
     "MALLOC_ARENA_MAX": 1, "OMP_NUM_THREADS": 1, "MKL_NUM_THREADS": 1, "OPENBLAS_NUM_THREADS": 1,
@@ -40,7 +41,7 @@ def dask_client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
 
     with ExitStack() as stack:
         if scheduler is None:
-            stack.enter_context(config.set({_BEFORE_SPAWN: _WORKER}))
+            stack.enter_context(config.set({_BEFORE_SPAWN: _WORKER, _PROFILE: False}))
             cluster = stack.enter_context(
                 LocalCluster(
                     n_workers=workers,
@@ -113,7 +114,7 @@ def run_on_cluster(
             ended = [future for future in flying if future.done()]
             if not ended:
                 crew.look()
-                time.sleep(0.02)
+                time.sleep(0.1)
             for future in ended:
                 shard, held = flying.pop(future)
                 with held:

@@ -167,10 +167,20 @@ def test_a_worker_that_finds_other_data_says_so(
 
     real = Job.open
 
-    def other(self: Job, *given: Any) -> Any:
-        opened = real(self, *given)
+    def other(self: Job, *given: Any, **named: Any) -> Any:
+        opened = real(self, *given, **named)
         opened.options["network"] = "another"
         return opened
 
     monkeypatch.setattr(Job, "open", other)  # here, and not on the workers
     _run(files, tmp_path / "r", "--scheduler", scheduler, status=2)
+
+
+def test_other_parameters_are_refused_before_a_worker_captures_them(
+    files: Path, scheduler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = CHECKPOINT.with_name("digits_spike_driven.safetensors")
+    words = ("--checkpoint", str(other), "--scheduler", scheduler)
+    _run(files, tmp_path / "r", *words, status=2)
+    assert "other parameters" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
