@@ -86,7 +86,7 @@ def demo(
     need("torch")
     need("pyarrow")
     need("jinja2")
-    from lapilli.deploy.cli import report as tables
+    from lapilli.deploy.cli import demo_tables
     from lapilli.deploy.cli.demo import demo as run
     from lapilli.deploy.cli.progress import Bars
 
@@ -96,9 +96,9 @@ def demo(
             results.append(result)
             if not as_json:
                 bars.hide()
-                tables.print_result(result)
+                demo_tables.print_result(result)
     if as_json:
-        print_json({"models": [tables.result_facts(r) for r in results]})
+        print_json({"models": [demo_tables.result_facts(r) for r in results]})
     else:
         picture, network = (
             shlex.quote(printable(str(f))) for f in (out / "digit.png", results[0].files[0])

@@ -287,7 +287,7 @@ def print_needs(
     Raises:
         LapilliError: no such chip; the model cannot be built, captured or quantized.
     """
-    from lapilli.deploy.cli import report
+    from lapilli.deploy.cli import tables
 
     if chip not in chips.SMALL:
         chips.chip(chip)
@@ -295,6 +295,6 @@ def print_needs(
     if as_json:
         print_json(as_facts(found))
         return
-    report.print_facts(f"{name} for {found.chip}", found.facts)
+    tables.print_facts(f"{name} for {found.chip}", found.facts)
     note = [] if name.endswith(".lapilli") else [_AS_IT_IS]
     typer.echo(printable("\n".join([*map(str, found.beyond), found.verdict, *note])))

@@ -178,18 +178,18 @@ def _tell(
     sides: _Sides, done: list[Comparison], in_float: int | Fraction | None, *, as_json: bool
 ) -> None:
     """Print what came out, and whether the file alone says how images are prepared."""
-    from lapilli.deploy.cli import report
+    from lapilli.deploy.cli import comparison_tables, tables
 
     classes = sides.network.class_count
-    accuracy = report.accuracy_facts(done[0], sides.test.labels, in_float, classes)
+    accuracy = comparison_tables.accuracy_facts(done[0], sides.test.labels, in_float, classes)
     if as_json:
-        told = [report.comparison_facts(c) for c in done]
+        told = [comparison_tables.comparison_facts(c) for c in done]
         print_json({"network": sides.network.digest, "comparisons": told, **accuracy})
         return
-    report.print_comparisons(done)
-    report.print_rates(done[0])
-    report.print_accuracy(accuracy)
-    report.print_warnings(done[0].warnings)
+    comparison_tables.print_comparisons(done)
+    comparison_tables.print_rates(done[0])
+    comparison_tables.print_accuracy(accuracy)
+    tables.print_warnings(done[0].warnings)
     if sides.name == "pytorch" and sides.preprocessing is None:
         typer.echo("preprocessing not independently checked: only the file says how")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lapilli.costs import pages
+from lapilli.deploy.cli.comparison_tables import comparison_facts
 from lapilli.deploy.cli.costing import measured
 from lapilli.deploy.cli.images import held_out_data, how_for
 from lapilli.deploy.cli.options import DIGITS
-from lapilli.deploy.cli.report import comparison_facts
 from lapilli.deploy.cli.report_cores import USUAL, cores_on
 from lapilli.deploy.cli.report_making import COUNTED, write
 from lapilli.deploy.cli.sides import float_side

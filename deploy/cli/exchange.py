@@ -89,17 +89,17 @@ def import_nir(
 
 
 def _finish(network: Network, output: Path, *, as_json: bool) -> None:
-    from lapilli.deploy.cli import report
+    from lapilli.deploy.cli import network_tables, tables
     from lapilli.export.native import save_network
 
     with destination(output) as path:
         save_network(network, path)
-    facts = report.network_facts(network)
+    facts = network_tables.network_facts(network)
     to_stream = output == STANDARD_OUTPUT
     if as_json:
         print_json({**facts, "file": str(output)}, err=to_stream)
     else:
-        report.print_facts(str(output), facts, err=to_stream)
+        tables.print_facts(str(output), facts, err=to_stream)
 
 
 def golden(

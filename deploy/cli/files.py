@@ -80,7 +80,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Say what a file is, and what to run next; runs no code of the file, but with --for."""
-    from lapilli.deploy.cli import report
+    from lapilli.deploy.cli import network_tables, tables
 
     if chip:
         from lapilli.deploy.cli.chip_needs import print_needs
@@ -118,15 +118,15 @@ def inspect(
 
         found = lava_latencies(load_network(file).graph)
         if as_json:
-            print_json(report.latency_facts(found))
+            print_json(network_tables.latency_facts(found))
         else:
-            report.print_latencies(found)
+            network_tables.print_latencies(found)
         return
     facts = file_facts(file, key)
     if as_json:
         print_json(facts)
     else:
-        report.print_facts(str(file), facts)
+        tables.print_facts(str(file), facts)
 
 
 def file_facts(file: Path, key: str | None = None) -> dict[str, Any]:
@@ -135,19 +135,19 @@ def file_facts(file: Path, key: str | None = None) -> dict[str, Any]:
     Raises:
         LapilliError: it cannot be read.
     """
-    from lapilli.deploy.cli import report
+    from lapilli.deploy.cli import network_tables
     from lapilli.deploy.cli.other_files import other_facts
 
     if file.suffix == ".lapilli":
         from lapilli.export.native import load_network
 
-        facts = report.network_facts(load_network(file))
+        facts = network_tables.network_facts(load_network(file))
         return {**facts, "next": f"lapilli run {file} IMAGE.png"}
     if file.suffix == ".onnx":
         need("onnx")
         from lapilli.export.onnx.reader import read_onnx
 
-        return report.onnx_file_facts(read_onnx(file))
+        return network_tables.onnx_file_facts(read_onnx(file))
     if (other := other_facts(file)) is not None:
         return other
     need("torch")
@@ -186,7 +186,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the graph in other formats; says how many neurons NIR takes before it is built."""
-    from lapilli.deploy.cli import report
+    from lapilli.deploy.cli import network_tables
     from lapilli.export.native import load_network
 
     outputs = [file for file in (nir, net, onnx, onnx_step) if file is not None]
@@ -230,7 +230,7 @@ def export(
 
             with destination(output) as file:
                 model = save_onnx(loaded, file, step=step, inlined=inlined)
-            written.append({"file": str(output), **report.onnx_facts(model)})
+            written.append({"file": str(output), **network_tables.onnx_facts(model)})
     if c is not None:
         kib = (c_flash, c_ram, c_step_ram)
         written.append(portable_c.write_c(loaded, c, c_name, golden, kib))

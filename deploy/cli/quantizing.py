@@ -170,7 +170,7 @@ def quantize(
 ) -> None:
     """Turn a checkpoint, or a model of your own, into an integer graph."""
     need("torch")
-    from lapilli.deploy.cli import flow, report
+    from lapilli.deploy.cli import flow, tables
     from lapilli.deploy.cli import images as image_files
     from lapilli.deploy.cli.bits import shared_bits
     from lapilli.model.capture.signature import check_layout, holds_images
@@ -239,12 +239,12 @@ def quantize(
 
     def warn(note: Note) -> None:
         told.append(note)
-        report.print_warnings([] if as_json else [note], err=True)
+        tables.print_warnings([] if as_json else [note], err=True)
 
     quantized = flow.quantize_model(opened, training, examined=_EXAMINED, warn=warn, **options)
     _write(quantized, opened, training, output, to_stream=to_stream, as_json=as_json)
     left = [note for note in quantized.notes if note not in told]
-    report.print_warnings([] if as_json else left, err=True)
+    tables.print_warnings([] if as_json else left, err=True)
     if report_file:
         from lapilli.deploy.cli.quantization import write_report
 
@@ -281,7 +281,7 @@ def _write(
     as_json: bool,
 ) -> None:
     """Write the file and print what is in it."""
-    from lapilli.deploy.cli import report
+    from lapilli.deploy.cli import network_tables, tables
     from lapilli.export.native import save_network
 
     training.require_labels(quantized.network)
@@ -289,14 +289,14 @@ def _write(
     with destination(output) as path:
         save_network(quantized.network, path)
     facts = {
-        **report.network_facts(quantized.network),
+        **network_tables.network_facts(quantized.network),
         **opened.taken,
-        **report.health_facts(quantized.health, training.labels),
-        "notes": [report.note_facts(n) if as_json else str(n) for n in quantized.notes],
+        **tables.health_facts(quantized.health, training.labels),
+        "notes": [tables.note_facts(n) if as_json else str(n) for n in quantized.notes],
     }
     err = output == STANDARD_OUTPUT
     if as_json:
         print_json({**facts, "file": str(output)}, err=to_stream)
     else:
         shown = {k: v for k, v in facts.items() if k != "weights_zeroed"}  # a row for each synapse
-        report.print_facts(str(output), shown, err=err)
+        tables.print_facts(str(output), shown, err=err)

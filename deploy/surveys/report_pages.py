@@ -11,12 +11,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from lapilli.deploy.cli.comparison_tables import comparison_facts
 from lapilli.deploy.cli.demo import CHECKPOINTS
 from lapilli.deploy.cli.demo_report import write_demo_report
 from lapilli.deploy.cli.flow import checkpoint_model, open_checkpoint, quantize_model
 from lapilli.deploy.cli.images import held_out_images, training_images
 from lapilli.deploy.cli.options import DIGITS
-from lapilli.deploy.cli.report import comparison_facts
 from lapilli.deploy.cli.report_making import write
 from lapilli.deploy.comparison.compare import compare_all
 from lapilli.deploy.comparison.targets import target

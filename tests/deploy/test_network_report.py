@@ -404,7 +404,7 @@ def _compared(network: Network, images: np.ndarray[Any, Any]) -> dict[str, Any]:
     """What compare says of a run in which one neuron of one image fires otherwise."""
     from dataclasses import replace
 
-    from lapilli.deploy.cli.report import comparison_facts
+    from lapilli.deploy.cli.comparison_tables import comparison_facts
     from lapilli.deploy.comparison.compare import compare_recordings
     from lapilli.simulators.reference import Reference
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lapilli.deploy.cli.report import network_facts
+from lapilli.deploy.cli.network_tables import network_facts
 from lapilli.ir import ops
 from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.graph import Graph, Node
