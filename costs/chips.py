@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from lapilli.costs.own_files import read_json
 from lapilli.ir.errors import FormatError, InputError
 from lapilli.ir.targets.speck import SPECK
 from lapilli.ir.targets.table import TARGETS
@@ -14,6 +14,7 @@ from lapilli.ir.targets.xylo import XYLOS
 
 CHIPS = tuple(target.name for target in TARGETS if target.cores is not None)
 SMALL = {chip.name: chip for chip in (SPECK, *XYLOS)}  # a whole network or nothing
+_MOST = 1 << 50  # of anything
 _COUNT = "cores"  # of a chip, beside the resources of each
 
 
@@ -37,12 +38,7 @@ def chip(name: str) -> tuple[str, Cores]:
 
 
 def _read(path: Path) -> tuple[str, Cores]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise FormatError(path, f"cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(path, f"is no JSON ({error})") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
         raise FormatError(path, 'describes no chip: it has no "name"')
     known = {_COUNT, *(r.value for r in Resource)}
@@ -71,7 +67,8 @@ def _figure(path: Path, key: str, given: Any) -> Figure:
     value = given.get("value")
     high = given.get("most", value)
     if not _is_count(value) or not _is_count(high):
-        raise FormatError(path, f"{key}: {value!r} is no count of 1 or more")
+        asked = f"{value!r} to {high!r}" if "most" in given else repr(value)
+        raise FormatError(path, f"{key}: {asked} is no count of 1 to {_MOST:,}")
     if high < value:
         raise FormatError(path, f"{key}: at most {high}, and at least {value}: which is it?")
     if not isinstance(given.get("source"), str) or given.get("grade") not in grades:
@@ -81,4 +78,4 @@ def _figure(path: Path, key: str, given: Any) -> Figure:
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST

@@ -34,10 +34,8 @@ def text(found: CoreMap, report: CostReport, placed: Placement | None = None) ->
     ]
     at_least = "at least " if found.unknown else ""
     bound = ", ".join(f"{r.value} {n:,}" for r, n in found.bound.items())
-    lines.append(
-        f"this cut, a population to a core, takes {at_least}{found.cores:,} cores; no cut takes "
-        f"fewer than {found.lowest:,} (by resource: {bound})"
-    )
+    below = f"; no cut takes fewer than {found.lowest:,} (by resource: {bound})" if bound else ""
+    lines.append(f"this cut, a population to a core, takes {at_least}{found.cores:,} cores{below}")
     lines.append(_chips(found))
     if placed is not None and placed.chips > 1:
         lines += _placed(placed)
@@ -50,6 +48,8 @@ def text(found: CoreMap, report: CostReport, placed: Placement | None = None) ->
 
 def _chips(found: CoreMap) -> str:
     fewest, most = found.chips
+    if found.chip.count.low is None:
+        return "how many cores a chip has is unknown"
     chips = f"{fewest:,}" if most == fewest else f"{fewest:,} to {most or words.UNKNOWN}"
     told = f"chips of {found.chip.count} cores: {chips}"
     if found.system:

@@ -19,8 +19,12 @@ from lapilli.costs.rates import rates_of
 from lapilli.costs.wires import Index, distinct
 
 Weights = npt.NDArray[np.float64]
+Marks = npt.NDArray[np.bool_]
 _VERTICES = 50_000  # that METIS is given; of more cores some in a row are one
 _HEAVIEST = 1 << 28  # of all edges together: METIS adds up several of such sums in 32 bits
+_PARTS = 64  # shares of a pair's messages: sums of them stay whole where rates are
+_TURNS = 12  # in which shares move, for the bound
+_SORTED = 1 << 23  # pairs that are sorted in all of them
 MOST = 1 << 20  # cores that are put onto chips
 
 
@@ -110,14 +114,40 @@ def _across(linked: Links, fires: list[Fraction], chip: Index) -> Fraction:
 
 
 def _lowest(linked: Links, fires: list[Fraction], room: int) -> Fraction:
-    """Half of what each core shares with others than those that could all share its chip."""
-    one, _, weight = _both_ways(linked, _sent(linked, fires))
-    starts = np.searchsorted(one, np.arange(linked.cores + 1))
+    """Messages that leave a chip wherever cores are put.
+
+    Each pair's messages are shared out to its two cores. A chip's own messages are at most what
+    its cores hold of their heaviest pairs, `room` - 1 of each; what each holds of all others
+    leaves. That is so of any shares: they begin where more others are, as a core that hears
+    hundreds must be left by most, and move to where they fall out.
+    """
+    sent = _sent(linked, fires)
+    low, high = (pick(linked.speakers, linked.hearers) for pick in (np.minimum, np.maximum))
+    one, other, weight = _summed(low, high, sent, linked.cores)
+    if not weight.size:
+        return Fraction(0)
+    degree = np.bincount(np.concatenate([one, other]), minlength=linked.cores)
+    share = np.rint(_PARTS * degree[one] / (degree[one] + degree[other])) / _PARTS
     least = 0.0
-    for core in np.flatnonzero(np.diff(starts) >= room):
-        shared = np.sort(weight[starts[core] : starts[core + 1]])
-        least += float(shared[: shared.size - (room - 1)].sum())
-    return Fraction(least) / 2
+    for turn in range(min(_TURNS, 1 + _SORTED // weight.size)):
+        left, out_one, out_other = _left(one, other, weight * share, weight * (1 - share), room)
+        least = max(least, left)
+        step = max(1, _PARTS // (3 + turn)) / _PARTS
+        share = np.clip(share + step * (out_one.astype(np.int64) - out_other), 0, 1)
+    return Fraction(least)
+
+
+def _left(
+    one: Index, other: Index, of_one: Weights, of_other: Weights, room: int
+) -> tuple[float, Marks, Marks]:
+    """What cores hold of all pairs but their room - 1 heaviest, and which these pairs are."""
+    core, held = np.concatenate([one, other]), np.concatenate([of_one, of_other])
+    order = np.lexsort((-held, core))
+    ranked = core[order]
+    rank = np.arange(ranked.size) - np.searchsorted(ranked, ranked)
+    out = np.zeros(core.size, bool)
+    out[order] = rank >= room - 1
+    return float(held[out].sum()), out[: one.size], out[one.size :]
 
 
 def _both_ways(linked: Links, weight: Weights) -> tuple[Index, Index, Weights]:

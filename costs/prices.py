@@ -7,17 +7,16 @@ with counts and printed, and nothing that computes ever sees one.
 from __future__ import annotations
 
 import enum
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lapilli.costs.own_files import read_json
 from lapilli.ir.errors import FormatError, InputError
 
 _PICOJOULES = {"fJ": 1e-3, "pJ": 1.0, "nJ": 1e3}
 _TEXTS = ("unit", "technology", "source", "grade")
-_MOST_BYTES = 1 << 20  # of a file of prices
+_MOST = 1e100  # of any unit: sums of prices stay finite
 
 
 class Grade(enum.Enum):
@@ -85,14 +84,7 @@ def read_tables(path: Path) -> tuple[Table, ...]:
     Raises:
         FormatError: it cannot be read, or says something else than prices; names what.
     """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise FormatError(path, f"is larger than {_MOST_BYTES:,} bytes: no table of prices is")
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise FormatError(path, f"cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(path, f"is no JSON ({error})") from error
+    content = read_json(path)
     tables = content.get("tables") if isinstance(content, dict) else None
     if not isinstance(tables, list) or not tables:
         raise FormatError(path, 'has no list "tables"; docs/cost.md shows one')
@@ -130,7 +122,7 @@ def _price(path: Path, table: str, key: str, given: object) -> Price:
     if (value is None) != (grade is Grade.UNKNOWN):
         raise FormatError(path, f"{where}: a value of null is graded unknown, and nothing else is")
     if value is not None and not _is_price(value):
-        raise FormatError(path, f"{where}: {value!r} is no finite number of 0 or more")
+        raise FormatError(path, f"{where}: {value!r} is no number from 0 to {_MOST:g}")
     return Price(
         picojoules=None if value is None else float(value) * _PICOJOULES[unit],
         technology=given["technology"],
@@ -143,7 +135,7 @@ def _price(path: Path, table: str, key: str, given: object) -> Price:
 def _is_price(value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return math.isfinite(value) and value >= 0
+    return 0 <= value <= _MOST
 
 
 def checked(tables: Sequence[Table], keys: Mapping[str, Sequence[str]]) -> tuple[Table, ...]:

@@ -134,9 +134,14 @@ class Canvas:
         size: float = SIZE,
         bold: bool = False,
         told: str = "",
+        clear: bool = False,
     ) -> None:
-        """Write a line of text whose foot stands at y."""
+        """Write a line of text whose foot stands at y; `clear` keeps lines behind it away."""
         names, painted = _filled(paint)
+        if clear:
+            names += " s-ground"
+            ground = f'stroke="{PAINTS["ground"][0]}" stroke-width="3" stroke-linejoin="round"'
+            painted += f' {ground} paint-order="stroke"'
         heavy = ' font-weight="600"' if bold else ""
         at = f'x="{number(x)}" y="{number(y)}" text-anchor="{anchor}" font-size="{number(size)}"'
         title = f"<title>{escape(told)}</title>" if told else ""

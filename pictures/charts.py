@@ -66,12 +66,6 @@ def bars(
             canvas.line(scale.at(tick), top - 4, scale.at(tick), foot)
             canvas.text(scale.at(tick), foot + 15, text, anchor="middle")
         before = text
-    for k, label in enumerate(labels):
-        y = top + group * k
-        middle = y + _BAR * len(series) / 2 + 4
-        canvas.text(left - 8, middle, names[k], anchor="end", paint="ink", told=label)
-        for j, one in enumerate(series):
-            _bar(canvas, scale, y + _BAR * j, one.values[k], SERIES[j], written, label, one.name)
     for name, limit in (limits or {}).items():
         canvas.line(scale.at(limit), top - 4, scale.at(limit), foot, "wrong", dashes="4 3")
         end = scale.at(limit) > left + _PLOT / 2
@@ -82,6 +76,12 @@ def bars(
             anchor="end" if end else "start",
             paint="wrong",
         )
+    for k, label in enumerate(labels):
+        y = top + group * k
+        middle = y + _BAR * len(series) / 2 + 4
+        canvas.text(left - 8, middle, names[k], anchor="end", paint="ink", told=label)
+        for j, one in enumerate(series):
+            _bar(canvas, scale, y + _BAR * j, one.values[k], SERIES[j], written, label, one.name)
     if len(series) > 1:
         _legend(canvas, left, [one.name for one in series])
     return canvas.svg(title, told)
@@ -103,7 +103,7 @@ def _bar(
     told = f"{label}, {name}: {written(value)}"
     width = max(abs(end - zero), 0.75 if value else 0.0)
     canvas.rect(min(zero, end), y, width, _BAR - 1, paint, value=value, told=told, radius=1)
-    canvas.text(max(zero, end) + 5, y + _BAR - 2, written(value), size=10)
+    canvas.text(max(zero, end) + 5, y + _BAR - 2, written(value), size=10, clear=True)
 
 
 def histogram(

@@ -62,10 +62,10 @@ def _terms(measured: Measured) -> Iterator[Term]:
     for node in measured.graph.nodes:
         match node.op:
             case ops.Linear() | ops.Conv2d() as op:
-                if op.graded:
-                    yield from _graded(measured, node, op, measured.steps)
-                else:
+                if measured.graph.types[node.inputs[0]].is_binary and not op.graded:
                     yield from _spiking(measured, node, op)
+                else:
+                    yield from _graded(measured, node, op, measured.steps)
             case ops.Neuron() | ops.GeneralNeuron() as neuron:
                 yield from _neuron(measured, node, neuron)
             case _:

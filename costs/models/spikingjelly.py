@@ -43,6 +43,8 @@ def _of(measured: Measured, node: Node) -> Iterator[Term]:
             yield Term(node.name, MAC, Fraction(operations), driven=False)
     elif isinstance(node.op, ops.ShiftSum):
         yield Term(node.name, AC, Fraction(counted.accumulates), driven=False)
+    elif isinstance(node.op, ops.Add) and all(binary):
+        yield Term(node.name, AC, Fraction(counted.accumulates), driven=True)
     elif isinstance(node.op, ops.Add | ops.Sum):
         yield Term(node.name, AC, Fraction(_dense_additions(measured, node)), driven=False)
     elif moved.states:

@@ -21,7 +21,7 @@ from lapilli.deploy.cli.options import (
     SkipUnreadable,
     how_read,
 )
-from lapilli.deploy.cli.outputs import check_outputs, destination
+from lapilli.deploy.cli.outputs import check_outputs, destination, keep_existing
 from lapilli.ir.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ def cost(
         Path | None, typer.Option(help="The .csv file to write: a row for each node.")
     ] = None,
     latex: Annotated[Path | None, typer.Option(help="The .tex file to write: one table.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there.")
+    ] = False,
     batch: Annotated[int | None, typer.Option(min=1, help="Images at a time.")] = None,
     resize: Resize = None,
     crop: Crop = None,
@@ -75,6 +78,7 @@ def cost(
 
     written = [file for file in (csv, latex) if file is not None]
     to_stream = check_outputs(written, [network, *(prices or ())])
+    keep_existing(written, overwrite=overwrite)
     small = chips.SMALL.get(chip)
     described = chips.chip(chip) if chip and small is None else None
     loaded = load_network(network)

@@ -29,6 +29,17 @@ def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> bool:
     return to_stream
 
 
+def keep_existing(outputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse to replace a file, unless that is said.
+
+    Raises:
+        OutputError: one of them is there.
+    """
+    for path in outputs:
+        if not overwrite and path != STANDARD_OUTPUT and path.exists():
+            raise OutputError(path, "is there already: name another file, or say --overwrite")
+
+
 @contextmanager
 def destination(output: Path) -> Iterator[Path]:
     """Yield the path to write for `output`; what was written for `-` goes to standard output."""

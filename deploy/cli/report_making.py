@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lapilli.costs import pages
 from lapilli.costs.report import CostReport, bounded
+from lapilli.deploy.cli.outputs import keep_existing
 from lapilli.deploy.cli.report_cores import USUAL, check_chip, cores_on
 from lapilli.deploy.network_report import reading
 from lapilli.deploy.network_report.html import html
@@ -57,9 +58,7 @@ def twin_of(output: Path, *, overwrite: bool) -> Path:
     if output.suffix.lower() != ".html":
         raise OutputError(output, "a report is an .html file, with a .json beside it")
     twin = output.with_suffix(".json")
-    for path in (output, twin):
-        if path.exists() and not overwrite:
-            raise OutputError(path, "is there already: name another file, or say --overwrite")
+    keep_existing((output, twin), overwrite=overwrite)
     return twin
 
 

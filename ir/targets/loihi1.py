@@ -62,7 +62,10 @@ CORES = Cores(
         "Kapoho Bay": Figure.known(2, f"{_LAVA}: KapohoBay", Grade.MODEL_CODE),
         "Nahuku": Figure.known(32, f"{_LAVA}: Nahuku, at most", Grade.MODEL_CODE),
         "Pohoiki Springs": Figure.known(
-            768, "Davies et al., Proc. IEEE 2021: 24 Nahuku", Grade.SECOND_HAND
+            768,
+            "idgcdn.com.au/article/print/671997, 2020: 24 Nahuku of 32; "
+            "Davies et al., Proc. IEEE 2021",
+            Grade.SECOND_HAND,
         ),
     },
 )

@@ -17,7 +17,8 @@ _PAPERS = "arXiv:2502.01330, arXiv:2503.18002: weights of 8 bits, activations of
 _LAVA = "lava-nc 0.10.0, magma/core/resources.py"
 CORES = Cores(
     count=Figure.known(
-        120, "lava-nc 0.10.0, constants.py: 120 and 128 virtual cores; papers say either",
+        120, "lava-nc 0.10.0, constants.py: 120 and 128 virtual cores; papers say either, and of "
+        "Hala Point's chips 122 are used on the mean",
         Grade.SECOND_HAND, high=128,
     ),
     each={
@@ -32,7 +33,10 @@ CORES = Cores(
             4, f"{_LAVA}: KapohoPoint, four; Intel's article of 2022: eight", Grade.SECOND_HAND,
             high=8,
         ),
-        "Hala Point": Figure.known(1152, "Intel's article of 2024", Grade.SECOND_HAND),
+        "Hala Point": Figure.known(
+            1152, "eenewseurope.com, 2024: with 140,544 cores; Intel's article of 2024",
+            Grade.SECOND_HAND,
+        ),
     },
 )  # fmt: skip
 LOIHI2 = Target(

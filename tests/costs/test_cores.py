@@ -168,7 +168,11 @@ def test_a_chip_of_ones_own(tmp_path: Path) -> None:
     ("wrong", "said"),
     [
         ({"neurons": {**_OWN["neurons"], "most": 90}}, "at most 90, and at least 100: which is it"),
-        ({"neurons": {**_OWN["neurons"], "value": 0}}, "neurons: 0 is no count of 1 or more"),
+        ({"neurons": {**_OWN["neurons"], "value": 0}}, "neurons: 0 to 120 is no count of 1 to"),
+        (
+            {"neurons": {**_OWN["neurons"], "most": 10**30}},
+            "neurons: 100 to 1000000000000000000000",
+        ),
         ({"neurons": 100}, "neurons: is no value with a source"),
         ({"neurons": {"value": 1}}, "needs a source, and a grade: its own code"),
         ({"neurones": None}, "'neurones' is nothing that a chip has"),
@@ -191,6 +195,9 @@ def test_chips_that_are_none(tmp_path: Path) -> None:
         chip(str(path))
     path.write_text("[")
     with pytest.raises(FormatError, match="is no JSON"):
+        chip(str(path))
+    path.write_text('{"name": "a", "cores": 1, "cores": 2}')
+    with pytest.raises(FormatError, match="says 'cores' twice: which is it"):
         chip(str(path))
     path.write_text('{"name": "a", "cores": null}')
     with pytest.raises(FormatError, match="does not say bits of synapses, input axons, neurons"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
@@ -244,8 +245,61 @@ def test_the_bound_is_reached_by_a_star() -> None:
     assert placed.chips == 4
     assert placed.messages == 14
     assert placed.across == 12
-    assert placed.lowest == 6  # half of it: the others may have what they need beside them
-    assert placed.lowest <= placed.across
+    assert placed.lowest == 12
+
+
+def _groupings(cores: int, room: int) -> Iterator[tuple[int, ...]]:
+    """Every way to put cores onto chips of so much room, of any number."""
+
+    def more(chips: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        if len(chips) == cores:
+            yield chips
+            return
+        for chip in range(max(chips, default=-1) + 2):
+            if chips.count(chip) < room:
+                yield from more((*chips, chip))
+
+    return more(())
+
+
+def _random_links(rng: np.random.Generator, cores: int) -> links.Links:
+    """Cores of two populations that tell each other anything."""
+    there = rng.random((cores, cores)) < rng.uniform(0.2, 0.9)
+    speakers, hearers = np.nonzero(there)
+    return links.Links(
+        first={"one": 0, "two": cores // 2}, cores=cores, speakers=speakers, hearers=hearers,
+        pairs=rng.integers(1, 60, speakers.size), population=(speakers >= cores // 2) * 1, every=1,
+    )  # fmt: skip
+
+
+def test_no_placement_goes_below_the_bound() -> None:
+    """Every placement of a few cores; a half of each pair at either end would be a worse bound."""
+    rng = np.random.default_rng(0)
+    reached = better = 0
+    for _ in range(60):
+        cores, room = int(rng.integers(3, 8)), int(rng.integers(2, 4))
+        linked = _random_links(rng, cores)
+        fires = [Fraction(int(rng.integers(0, 5))), Fraction(int(rng.integers(1, 9)), 2)]
+        best = min(
+            placement._across(linked, fires, np.array(chips)) for chips in _groupings(cores, room)
+        )
+        lowest = placement._lowest(linked, fires, room)
+        assert 0 <= lowest <= best
+        reached += lowest == best
+        better += lowest > _halved(linked, fires, room)
+    assert reached > 5
+    assert better > 20
+
+
+def _halved(linked: links.Links, fires: list[Fraction], room: int) -> Fraction:
+    """Half of what each core shares with others than those that could all share its chip."""
+    shared = [[Fraction(0)] * linked.cores for _ in range(linked.cores)]
+    columns = (linked.speakers, linked.hearers, linked.pairs, linked.population)
+    for speaker, hearer, pairs, population in zip(*(c.tolist() for c in columns), strict=True):
+        if speaker != hearer:
+            shared[speaker][hearer] += pairs * fires[population]
+            shared[hearer][speaker] += pairs * fires[population]
+    return sum((x for row in shared for x in sorted(row)[: 1 - room]), Fraction(0)) / 2
 
 
 def test_no_chip_is_too_full(graphs: st.SearchStrategy[Graph]) -> None:
@@ -315,6 +369,11 @@ def test_an_unknown_chip_places_nothing() -> None:
     assert place(found, 1) is None
     facts = json.loads(json.dumps(core_pages.facts(found, bounded(linear()), None)))
     assert facts["placement"] is None
+    assert "how many cores a chip has is unknown" in core_pages.text(found, bounded(linear()))
+    dark = replace(found.chip, each=dict.fromkeys(Resource, Figure.unknown()))
+    text = core_pages.text(cores_of(linear(), "test", dark), bounded(linear()))
+    assert "takes at least 2 cores\n" in text
+    assert "no cut takes fewer" not in text
 
 
 def test_facts_and_systems() -> None:

@@ -52,10 +52,11 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"value": -1}, "-1 is no finite number"),
-        ({"value": float("nan")}, "nan is no finite number"),
-        ({"value": True}, "True is no finite number"),
-        ({"value": "2"}, "'2' is no finite number"),
+        ({"value": -1}, "-1 is no number from 0 to 1e"),
+        ({"value": float("nan")}, "nan is no number from 0"),
+        ({"value": 10**400}, "000 is no number from 0"),
+        ({"value": True}, "True is no number from 0"),
+        ({"value": "2"}, "'2' is no number from 0"),
         ({"value": None}, "a value of null is graded unknown"),
         ({"grade": "unknown"}, "a value of null is graded unknown"),
         ({"grade": "guess"}, "grade 'guess' is none of measured, simulated, vendor"),
@@ -82,6 +83,7 @@ def test_a_wrong_price_is_named(tmp_path: Path, wrong: dict[str, Any], said: str
         ('{"tables": [{"name": "a", "model": "papers"}]}', "holds no prices"),
         ('{"tables": [{"name": "a", "model": "papers", "prices": {"x": 1}}]}', "is no object"),
         (" " * (1 << 21), "is larger than"),
+        ('{"tables": [{"name": "a", "name": "b"}]}', "says 'name' twice: which is it"),
     ],
 )
 def test_a_file_of_something_else(tmp_path: Path, content: str, said: str) -> None:

@@ -32,6 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, net_chain: Callable[..., Net
     np.savez(folder / "images.npz", images=images)
     np.savez(folder / "grey.npz", images=np.full_like(images, 128))
     np.savez(folder / "wide.npz", images=images.repeat(2, -1))
+    (folder / "there.csv").write_text("kept")
     (folder / "wrong.json").write_text('{"tables": [{"name": "a"}]}')
     table = {"name": "papers-int8", "model": "papers", "prices": _prices()}
     (folder / "twice.json").write_text(json.dumps({"tables": [table]}))
@@ -165,6 +166,8 @@ def test_small_chips_say_what_cannot_be_there(files: Path, name: str) -> None:
         ("--count 3", "--prices and --count are for a run"),
         ("--data @images.npz --csv @net.lapilli", "is what is read"),
         ("--data @images.npz --csv @", "is a folder"),
+        ("--data @images.npz --csv @there.csv", "is there already: name another file, or say --ov"),
+        ("--latex @there.csv", "is there already: name another file, or say --overwrite"),
         ("--data @images.npz --csv @a.csv --latex @a.csv", "would be written twice"),
         ("--csv - --latex @a.csv", "standard output takes one file"),
     ],
@@ -176,6 +179,13 @@ def test_refusals_are_a_sentence(files: Path, words: str, said: str) -> None:
     assert said in " ".join(err.split())
     assert "Traceback" not in err
     assert not out
+    assert (files / "there.csv").read_text() == "kept"
+
+
+def test_a_file_that_is_there_is_replaced_if_that_is_said(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("old")
+    assert _call(files, f"--csv {tmp_path}/a.csv --overwrite")[0] == 0
+    assert (tmp_path / "a.csv").read_text().startswith("node,")
 
 
 def test_prices_in_python_need_a_run(files: Path) -> None:
