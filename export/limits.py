@@ -35,6 +35,11 @@ def neurons(memory_limit: int | None) -> int:
     return (WRITTEN if memory_limit is None else memory_limit) // _NEURON
 
 
+def taken(numbers: int) -> int:
+    """Return the bytes that so many numbers take."""
+    return _NUMBER * numbers
+
+
 def enough(memory: int) -> str:
     """Return the option that lets a file's numbers take so many bytes, as messages name it."""
     return f"--memory-limit {-(-memory // (1 << 20))}"

@@ -5,7 +5,8 @@ Exact is not enough: a network whose first layer became zeros is exact, and blin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,8 @@ from lapilli.quantize.pytorch.reference import PyTorchReference
 NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is not the layer
 _HUGE = 1e6  # times the median of a synapse's weights: one weight takes all the bits
 _PIXELS = 1 << 18  # shown at a time
+_OTHERWISE = 8  # images: of fewer, most may come to one answer by chance
+_SWALLOWED = 0.75  # of them: what answers so hardly tells classes apart
 SATURATED = 0.999  # of all events that a neuron can send
 
 
@@ -118,7 +121,11 @@ def examine(
         rates,
         _largest(in_float.logits),
         _largest(in_integers.logits),
-        (*weights.notes, *_rate_notes(rates), *_answer_notes(in_integers.logits, images)),
+        (
+            *weights.notes,
+            *_rate_notes(rates),
+            *_answer_notes(in_float.logits, in_integers.logits, images),
+        ),
     )
 
 
@@ -227,10 +234,30 @@ def _rate_notes(rates: Mapping[str, Rates]) -> list[Note]:
     return notes
 
 
-def _answer_notes(logits: np.ndarray, images: Tensor) -> list[Note]:
-    """The same logits for images that differ: the network does not see them."""
+def _answer_notes(
+    in_float: npt.NDArray[np.float64], in_integers: npt.NDArray[np.float64], images: Tensor
+) -> list[Note]:
+    """The same logits for images that differ, or one answer where float gives others."""
     differ = len(images) > 1 and bool((images != images[:1]).any())
-    if not differ or (logits != logits[:1]).any():
-        return []
-    text = f"has the same logits for {len(images)} different images: it does not see them"
-    return [Note(NoteKind.SAME_ANSWER, "", text)]
+    if differ and not (in_integers != in_integers[:1]).any():
+        text = f"has the same logits for {len(images)} different images: it does not see them"
+        return [Note(NoteKind.SAME_ANSWER, "", text)]
+    text = _one_answer(_largest(in_float), _largest(in_integers))
+    return [Note(NoteKind.SAME_ANSWER, "", text)] if text else []
+
+
+def _one_answer(in_float: Sequence[int], in_integers: Sequence[int]) -> str:
+    """Say that integers give one answer to most of the images that float answers otherwise.
+
+    Only those images are asked: of a calibration of one class, or mostly of one, float gives that
+    answer, too, and nothing is odd about it.
+    """
+    answer, count = Counter(in_integers).most_common(1)[0] if in_integers else (0, 0)
+    otherwise = [i for f, i in zip(in_float, in_integers, strict=True) if f != answer]
+    if len(otherwise) < _OTHERWISE or otherwise.count(answer) < _SWALLOWED * len(otherwise):
+        return ""
+    return (
+        f"answers class {answer} (counted from 0) to {count} of {len(in_integers)} images, in "
+        f"float to {len(in_float) - len(otherwise)}: it hardly tells classes apart; more bits, "
+        "a scale for each channel, or fine-tuning may help"
+    )

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from numbers import Real
 from typing import TypedDict
 
 from lapilli.ir.errors import QuantizeError
@@ -114,6 +115,10 @@ def check_options(options: Mapping[str, object]) -> None:
     ):
         if (value := options.get(name) or known[0]) not in known:
             raise QuantizeError("image", f"there is no {name} {value!r}: {' or '.join(known)}")
+    for name in ("mean", "std"):
+        if (value := options.get(name)) is not None and not _one_each(value):
+            text = f"{name} takes a list of numbers, one for each channel, as ({_one(value)},)"
+            raise QuantizeError("image", f"{text}, not {value!r}")
     target = named(str(options.get("target") or NAMES[0]))
     weights = [options.get("weight_bits", 8), *single.values()]
     pixels = [options.get("input_bits", 8)]
@@ -127,6 +132,14 @@ def check_options(options: Mapping[str, object]) -> None:
     if channels_together(options) and target.stock:
         text = "stock neurons have one threshold for all channels: take scales 'tensor'"
         raise QuantizeError("image", text)
+
+
+def _one_each(value: object) -> bool:
+    return isinstance(value, Sequence) and all(isinstance(number, Real) for number in value)
+
+
+def _one(value: object) -> object:
+    return value if isinstance(value, Real) else 0.5
 
 
 def channels_together(options: Mapping[str, object]) -> int:

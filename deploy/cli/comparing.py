@@ -20,6 +20,7 @@ from lapilli.deploy.cli.options import (
     Attributes,
     BinBy,
     Config,
+    Count,
     Crop,
     Frames,
     Key,
@@ -68,7 +69,7 @@ def compare(
     bin_by: BinBy = None,
     sensor: Sensor = None,
     skip_unreadable: SkipUnreadable = False,
-    count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    count: Count = None,
     config: Config = None,
     preset: Preset = None,
     mean: Numbers = "",
@@ -191,7 +192,14 @@ def _tell(
     comparison_tables.print_accuracy(accuracy)
     tables.print_warnings(done[0].warnings)
     if sides.name == "pytorch" and sides.preprocessing is None:
-        typer.echo("preprocessing not independently checked: only the file says how")
+        from lapilli.deploy.cli.flow import takes_numbers
+
+        # Nothing normalises numbers: neither side knows more of them than the file.
+        remedy = (
+            "" if takes_numbers(sides.network)
+            else "; give those of training: --mean and --std, or --no-normalisation"
+        )  # fmt: skip
+        typer.echo(f"preprocessing not independently checked: only the file says how{remedy}")
 
 
 def _chosen(simulator: list[str] | None, *, with_model: bool) -> list[str]:

@@ -13,6 +13,7 @@ from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.cli.options import (
     SIMULATORS,
     BinBy,
+    Count,
     Crop,
     DataSource,
     Frames,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 def cost(
     network: NetworkFile,
     data: DataSource = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    count: Count = None,
     prices: Annotated[
         list[Path] | None, typer.Option(help="A file of prices of your own; repeat for several.")
     ] = None,

@@ -20,6 +20,7 @@ from lapilli.deploy.cli.options import (
     Attributes,
     ClassNames,
     Config,
+    Count,
     Crop,
     Key,
     Neurons,
@@ -68,7 +69,7 @@ def finetune(
     hold_out: Annotated[
         int, typer.Option(min=0, help="How many of the last images to measure on, not to train on.")
     ] = 0,
-    count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    count: Count = None,
     calibration_count: Annotated[
         int | None, typer.Option(min=1, help="How many of the first images calibrate.")
     ] = None,

@@ -15,7 +15,7 @@ from lapilli.model.loading.foreign import Foreign, foreign
 from lapilli.model.loading.shapes import SPELLINGS, told_by_shapes
 
 _NORMALISATION = "normalisation (--mean, --std; --counts for numbers of events)"
-_IMAGES = "images that the model knows (--calibration)"
+_IMAGES = "images that the model knows (--calibration: a folder or a file, docs/data.md)"
 
 
 def checkpoint_facts(file: Path, key: str | None = None) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _continued(file: Path, checkpoint: Checkpoint, own: Foreign | None, key: str
         **_told(checkpoint),
         "missing": ["the class of the model", *([] if known else [_NORMALISATION]), _IMAGES],
         "next": f"lapilli quantize FILE.py:CLASS --checkpoint {shlex.quote(str(file))}{key} "
-        f"{'' if known else '--mean ... --std ... '}--calibration IMAGES.npz -o {_output(file)}",
+        f"{'' if known else '--mean ... --std ... '}--calibration IMAGES -o {_output(file)}",
         "note": "FILE.py:CLASS, or PACKAGE.MODULE:CLASS, is imported and called: it runs code",
     }
 
@@ -91,7 +91,7 @@ def _here(file: Path, checkpoint: Checkpoint, key: str) -> dict[str, Any]:
     if checkpoint.config is None and not fits:  # its keys fit; its class may still be another
         facts["or"] = (
             f"lapilli quantize FILE.py:CLASS --checkpoint {name}{key} --mean ... --std ... "
-            f"--calibration IMAGES.npz -o {_output(file)}, where the class is your own"
+            f"--calibration IMAGES -o {_output(file)}, where the class is your own"
         )
     return facts
 
@@ -104,6 +104,5 @@ def _elsewhere(file: Path, own: Foreign, key: str) -> dict[str, Any]:
     options = " ".join([*told, *asked, checkpoint, "--mean ... --std ..."])
     return {
         "missing": [f"{', '.join(own.unknown)} (--arg)", _NORMALISATION, _IMAGES],
-        "next": f"lapilli quantize {own.source} {options} --calibration IMAGES.npz "
-        f"-o {_output(file)}",
+        "next": f"lapilli quantize {own.source} {options} --calibration IMAGES -o {_output(file)}",
     }

@@ -80,7 +80,8 @@ def calibration_of(name: str, given: str | None) -> str:
     if given is None and (nir or own_source(name) is not None):
         raise InputError(
             f"{name} is {'a NIR file' if nir else 'a class of your own'}: give images that it "
-            "knows with --calibration IMAGES.npz; scales and thresholds are made for them"
+            "knows, a folder or a file, with --calibration IMAGES; scales and thresholds are made "
+            "for them"
         )
     return DIGITS if given is None else given
 

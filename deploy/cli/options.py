@@ -72,6 +72,10 @@ BinBy = Annotated[
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Name images that cannot be read, and go on.")
 ]
+Count = Annotated[
+    int | None,
+    typer.Option(min=1, help="So many images: the first; of class folders, from each in turn."),
+]
 Sensor = Annotated[str | None, typer.Option(help="Of events: HEIGHTxWIDTH of the camera.")]
 ClassNames = Annotated[
     str,

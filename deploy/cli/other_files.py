@@ -105,7 +105,7 @@ def _python(file: Path) -> dict[str, Any]:
         "kind": "Python file",
         "defines": names,
         "next": f"lapilli quantize {shlex.quote(f'{file}:{chosen}')} --checkpoint FILE "
-        f"--mean ... --std ... --calibration IMAGES.npz -o {_output(file)}",
+        f"--mean ... --std ... --calibration IMAGES -o {_output(file)}",
         "note": _RUNS_CODE,
     }
 

@@ -18,6 +18,7 @@ from lapilli.deploy.cli.options import (
     BinBy,
     ClassNames,
     Config,
+    Count,
     Crop,
     Frames,
     Key,
@@ -69,9 +70,7 @@ def quantize(
     model: _ModelSource,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .lapilli file to write.")],
     calibration: _Calibration = None,
-    calibration_count: Annotated[
-        int | None, typer.Option(min=1, help="Only the first images of the calibration.")
-    ] = None,
+    calibration_count: Count = None,
     resize: Resize = None,
     crop: Crop = None,
     frames: Frames = None,

@@ -123,7 +123,13 @@ def write(made: NetworkReport, output: Path, twin: Path) -> None:
 
 def _validate(job: Job, folder: Path, *, quiet: bool) -> None:
     from lapilli.deploy.cli.validation_run import Where, validated
+    from lapilli.deploy.validation.store import stored_with_model
 
+    if job.model is None and stored_with_model(folder):
+        raise InputError(
+            f"{folder} holds comparisons with a model, and none is named now: leave out --data to "
+            "report on it as it is; or give --checkpoint, of a class of your own --module, too"
+        )
     where = Where(part="1/1", workers=None, scheduler=None)
     facts = validated(job, folder, where, stop=False, quiet=quiet)
     if facts["verdict"] == "incomplete":

@@ -17,6 +17,7 @@ from lapilli.deploy.cli.options import (
     Attributes,
     BinBy,
     Config,
+    Count,
     Crop,
     DataSource,
     Frames,
@@ -66,7 +67,7 @@ def report(
         bool, typer.Option("--overwrite", help="Replace a report that is there.")
     ] = False,
     data: DataSource = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    count: Count = None,
     no_labels: Annotated[
         bool, typer.Option("--no-labels", help="Count and compare spikes; no accuracy.")
     ] = False,

@@ -13,6 +13,7 @@ from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.deploy.cli.options import (
     SIMULATORS,
     BinBy,
+    Count,
     Crop,
     DataSource,
     Frames,
@@ -39,7 +40,7 @@ def run(
     network: NetworkFile,
     images: Annotated[list[Path] | None, typer.Argument(help="Picture files.")] = None,
     source: DataSource = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Only the first of those.")] = None,
+    count: Count = None,
     simulator: Annotated[str, typer.Option("--simulator", "--on", help=SIMULATORS)] = "reference",
     resize: Resize = None,
     crop: Crop = None,

@@ -18,6 +18,7 @@ from lapilli.deploy.cli.frame import print_json
 from lapilli.deploy.cli.options import (
     Arguments,
     ClassNames,
+    Count,
     Crop,
     NoNormalisation,
     Numbers,
@@ -56,7 +57,7 @@ def train(
     hold_out: Annotated[
         int, typer.Option(min=0, help="How many of the last images to measure on, not to train on.")
     ] = 0,
-    count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    count: Count = None,
     resize: Resize = None,
     crop: Crop = None,
     mean: Numbers = "",

@@ -20,6 +20,7 @@ from lapilli.deploy.cli.options import (
     Attributes,
     BinBy,
     Config,
+    Count,
     Crop,
     Frames,
     Key,
@@ -75,7 +76,7 @@ def validate(
     no_labels: Annotated[
         bool, typer.Option("--no-labels", help="Count and compare spikes; no accuracy.")
     ] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    count: Count = None,
     share: Annotated[str, typer.Option(help="Of the images, compared spike by spike: 0.1")] = "1",
     shard_size: Annotated[int, typer.Option(min=1, help="Images of a shard.")] = _SHARD,
     shard: Annotated[str, typer.Option(help="K/N: only the shards of machine K of N.")] = "1/1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,5 +65,18 @@ class Sources:
     data: str = ""
 
     def command(self, words: str) -> str:
-        """Write a command of lapilli about this network; {net}, {data} are put in."""
-        return f"lapilli {words}".format(net=self.file, data=self.data or "DATA")
+        """Write a command of lapilli about this network.
+
+        {net}, {data}, {source} (the model, as quantize is told it) and {model} (as others are)
+        are put in.
+        """
+        told = {} if self.network.recipe is None else self.network.recipe.model
+        source = model = "CHECKPOINT"
+        if told.get("kind") == "class":
+            own = shlex.quote(str(told.get("source")))
+            source, model = f"{own} --checkpoint CHECKPOINT", f"CHECKPOINT --module {own}"
+        names = {
+            "net": shlex.quote(self.file),
+            "data": shlex.quote(self.data) if self.data else "DATA",
+        }
+        return f"lapilli {words}".format(**names, source=source, model=f"--checkpoint {model}")

@@ -65,6 +65,14 @@ def stored_batch(folder: Path) -> int | None:
     return batch if isinstance(batch, int) and batch > 0 else None
 
 
+def stored_with_model(folder: Path) -> bool:
+    """Say whether a folder's results are comparisons with a model; False if there are none."""
+    try:
+        return json.loads((folder / "options.json").read_bytes())["model"] is not None
+    except (OSError, ValueError, TypeError, KeyError):  # as above
+        return False
+
+
 class Store:
     """A folder of results of one validation.
 
@@ -94,6 +102,11 @@ class Store:
             odd = sorted(k for k in {*stored, *options} if stored.get(k) != options.get(k))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise FormatError(path, f"holds no options ({error}); name another folder") from error
+        if options.get("model") is None and stored.get("model") is not None:
+            raise InputError(
+                f"{self.folder} holds comparisons with a model, and none is named now: give "
+                "--checkpoint, of a class of your own --module, too; or name another folder"
+            )
         if odd:
             told = "; ".join(f"{k}: {stored.get(k)!r}, asked {options.get(k)!r}" for k in odd)
             raise InputError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ _DEPTHS = ("depths", "depth", "num_layers", "layers", "num_blocks")
 _CHANNELS = ("in_channels", "in_chans", "in_channel")
 _RATIOS = ("mlp_ratios", "mlp_ratio")
 SPELLINGS = tuple(names[0] for names in (_CLASSES, _WIDTHS, _DEPTHS, _RATIOS, _CHANNELS))
+_IMAGE = 4  # channels that an image has at most
 _HEAD = re.compile(r"(?:.*\.)?(?:head|fc|classifier)\.weight")
 _HIDDEN = re.compile(r".*\bmlp\.(?:.*\.)?(?:fc1|mlp1|linear1|conv1)[^.]*(?:\.conv|\.0)?\.weight")
 _BLOCK = re.compile(r"((?:.*?\.)?(?:blocks?|layers?|stage)\d*)\.(\d+)\.")
@@ -28,17 +29,32 @@ def told_by_shapes(state: Mapping[str, Tensor]) -> Mapping[str, object]:
     told: dict[str, object] = {}
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     if heads := [s for k, s in shapes.items() if _HEAD.fullmatch(k) and len(s) == 2]:
-        told |= dict.fromkeys(_CLASSES, heads[-1][0]) | dict.fromkeys(_WIDTHS, heads[-1][1])
+        classes, width = heads[-1]
+        told |= dict.fromkeys(_CLASSES, classes)
+        if any(s[0] == width for s in shapes.values() if len(s) > 1):  # else a map was flattened
+            told |= dict.fromkeys(_WIDTHS, width)
     if blocks := {(m[1], m[2]) for k in shapes if (m := _BLOCK.match(k))}:
         lists = sorted({name for name, _ in blocks})
         counts = [sum(name == of for of, _ in blocks) for name in lists]
         told |= dict.fromkeys(_DEPTHS, counts[0] if len(counts) == 1 else tuple(counts))
-    if kernels := [s for s in shapes.values() if len(s) == 4 and s[2] > 1 < s[1]]:
-        told |= dict.fromkeys(_CHANNELS, min(s[1] for s in kernels))  # an image has the fewest
+    if channels := _channels([s for s in shapes.values() if len(s) == 4 and s[2] > 1]):
+        told |= dict.fromkeys(_CHANNELS, channels)
     if hidden := [s for k, s in shapes.items() if _HIDDEN.fullmatch(k)]:
         ratio = hidden[0][0] / hidden[0][1]
         told |= dict.fromkeys(_RATIOS, int(ratio) if ratio.is_integer() else ratio)
     return told
+
+
+def _channels(kernels: Sequence[tuple[int, ...]]) -> int:
+    """Those of the image, which the first kernel hears, and which are the fewest; 0: no telling.
+
+    A kernel of one channel hears a grey image, or each channel for itself: the first one that has
+    more of them than any image has channels is of a grey one.
+    """
+    first = kernels[0] if kernels else (0, 0)
+    if first[1] == 1:
+        return int(first[0] > _IMAGE)
+    return first[1] if first[1] == min((s[1] for s in kernels if s[1] > 1), default=0) else 0
 
 
 def told_arguments(

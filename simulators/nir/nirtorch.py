@@ -86,7 +86,11 @@ class NirTorch:
 
 
 def load_portable(nir_graph: Any) -> Imported:
-    """The module of nirtorch for a portable NIR graph."""
+    """Make the module of nirtorch for a portable NIR graph, with a node map that sets every field.
+
+    Args:
+        nir_graph: a portable file of lapilli's, as `nir.read` returns it.
+    """
     import nirtorch
     import torch
 

@@ -264,7 +264,7 @@ def test_a_class_is_asked_what_images_it_knows(tmp_path: Path, source: str) -> N
     done = invoke("quantize", source.format(tmp_path), "--no-normalisation", "-o", tmp_path / "x")
     assert isinstance(done.exception, InputError)
     assert f"{source.format(tmp_path)} is a class of your own: give" in str(done.exception)
-    assert "--calibration IMAGES.npz" in str(done.exception)
+    assert "--calibration IMAGES" in str(done.exception)
     assert not (tmp_path / "x").exists()
 
 
@@ -349,6 +349,21 @@ def test_compared_from_the_command_line(tmp_path: Path, tiny: list[str]) -> None
         assert comparison["compared"] == 20 * (3 * 6 * 8 + 3)
         assert not comparison["preprocessing_checked"]
         assert 0 < comparison["rates"]["lif"] < 1
+
+
+def test_who_lets_the_file_alone_say_how_is_told_the_remedy(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    words = [
+        "compare",
+        tmp_path / "net.lapilli",
+        "--module",
+        f"{tmp_path}/tiny.py:Tiny",
+        *tiny[:-1],
+    ]
+    told = " ".join(invoke(*words).stdout.split())
+    assert "only the file says how; give those of training: --mean and --std, or" in told
+    assert "only the file" not in invoke(*words, "--mean", "0.5", "--std", "0.3").stdout
 
 
 @pytest.mark.parametrize(("std", "status"), [("0.3", 0), ("0.4", 1)])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from lapilli.deploy.network_report.sources import Results, Sources
 from lapilli.export.native import load_network, save_network
 from lapilli.ir import ops
 from lapilli.ir.network import Network
+from lapilli.ir.recipe import Recipe, Rounding
 
 _MOST = 5 << 20
 _VOID = {"meta", "br", "link", "hr", "img", "input"}
@@ -262,6 +265,47 @@ def test_data_are_validated_and_counted_first(
     assert summary["images"] == facts["sections"]["cost"]["cost"]["images"] == 6
     assert facts["sections"]["accuracy"]["accuracy"] == summary["accuracy"]
     assert call(files, f"{words} --count 6 -o {tmp_path}/r.html --overwrite")[0] == 0
+
+
+def test_results_of_a_model_are_not_gone_on_with_alone(files: Path, tmp_path: Path) -> None:
+    """The model was named to validate, and not to report: what is there is left as it is."""
+    shutil.copytree(files / "results", tmp_path / "v")
+    options = tmp_path / "v/options.json"
+    options.write_text(json.dumps({**json.loads(options.read_text()), "model": {"parameters": ""}}))
+    words = f"report @net.lapilli --data @images.npz --on reference --results {tmp_path}/v"
+    status, _, err = call(files, f"{words} -o {tmp_path}/r.html")
+    assert status == 2
+    assert "none is named now: leave out --data to report on it as it is; or give" in err
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "commands"),
+    [
+        (
+            {"kind": "class", "source": "net.py:Net", "arguments": {}},
+            ["quantize net.py:Net --checkpoint CHECKPOINT ... -o net.lapilli",
+             "validate net.lapilli --data DATA --checkpoint CHECKPOINT --module net.py:Net -o"],
+        ),
+        (
+            {"kind": "checkpoint", "config": "{}"},
+            ["quantize CHECKPOINT ... -o net.lapilli",
+             "validate net.lapilli --data DATA --checkpoint CHECKPOINT -o"],
+        ),
+    ],
+)  # fmt: skip
+def test_commands_name_the_class_of_a_network_that_has_one(
+    net_chain: Callable[..., Network], model: dict[str, Any], commands: list[str]
+) -> None:
+    recipe = Recipe(
+        model=model, options={}, parameters="", rounding=Rounding(), synapses=(), neurons=(),
+        leaf=0, per_step=False, notes=(),
+    )  # fmt: skip
+    network = replace(net_chain(encoder=False), recipe=recipe)
+    facts = json.loads(report_of(Sources(network=network, file="net.lapilli")).as_json())
+    told = [m["command"] for s in facts["sections"].values() for m in s["missing"]]
+    for command in commands:
+        assert any(command in one for one in told), told
 
 
 def test_a_section_without_data_says_how_to_get_it(files: Path, tmp_path: Path) -> None:

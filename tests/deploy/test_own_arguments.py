@@ -135,8 +135,33 @@ def test_a_list_of_widths_is_not_guessed(tmp_path: Path) -> None:
         own_model(stages)
 
 
+@pytest.mark.parametrize(
+    ("kernels", "channels"),
+    [
+        ([(16, 3, 3, 3), (32, 16, 3, 3)], 3),
+        ([(16, 1, 3, 3), (32, 16, 3, 3)], 1),  # a grey image
+        ([(16, 2, 3, 3), (16, 1, 5, 5), (32, 16, 3, 3)], 2),  # depthwise behind the stem
+        ([(3, 1, 3, 3), (16, 3, 3, 3)], None),  # depthwise on colours, or three maps of grey ones
+        ([(64, 32, 3, 3), (32, 3, 3, 3)], None),  # whatever was built first is not the stem
+        ([(16, 8, 1, 1)], None),
+    ],
+)
+def test_channels_are_those_that_the_first_kernel_hears(
+    kernels: list[tuple[int, ...]], channels: int | None
+) -> None:
+    state = {f"conv{k}.weight": torch.zeros(shape) for k, shape in enumerate(kernels)}
+    assert told_by_shapes(state).get("in_channels") == channels
+
+
+def test_a_head_behind_a_flattened_map_tells_no_width() -> None:
+    state = {"conv.weight": torch.zeros(32, 1, 3, 3), "fc.weight": torch.zeros(10, 512)}
+    told = told_by_shapes(state)
+    assert (told["num_classes"], told["in_channels"]) == (10, 1)
+    assert "embed_dims" not in told
+
+
 def test_stages_have_a_depth_each() -> None:
-    names = ["stage1.0.w", "stage1.1.w", "stage2.0.w", "model.head.weight"]
-    state = {name: torch.zeros(4, 6) for name in names}
+    names = ["stage1.0.w", "stage1.1.w", "stage2.0.w"]
+    state = {name: torch.zeros(6, 4) for name in names} | {"model.head.weight": torch.zeros(4, 6)}
     told = told_by_shapes(state)
     assert (told["depths"], told["num_classes"], told["embed_dims"]) == ((2, 1), 4, 6)

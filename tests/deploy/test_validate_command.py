@@ -95,12 +95,8 @@ def test_compared_with_its_checkpoint(files: Path, tmp_path: Path) -> None:
         refused = answer(files, f"{words} {more}", status=2)["error"]["message"]
         assert "holds results of other options" in refused
         assert named in refused
-    assert (
-        "model: "
-        in answer(files, f"--data @set.npz --shard-size 5 -o {tmp_path}/r", status=2)["error"][
-            "message"
-        ]
-    )
+    alone = answer(files, f"--data @set.npz --shard-size 5 -o {tmp_path}/r", status=2)
+    assert "none is named now: give --checkpoint, of a class" in alone["error"]["message"]
 
 
 def test_without_a_model_its_columns_are_missing(files: Path, tmp_path: Path) -> None:

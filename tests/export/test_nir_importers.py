@@ -314,9 +314,10 @@ def test_a_threshold_that_lies_between_no_two_floats_is_refused(flavour: Flavour
 def test_sizes_are_refused_before_they_are_built(networks: ModuleType) -> None:
     with pytest.raises(
         UnsupportedError,
-        match=r"matrices with 243,096 weights, .*limit is 131,072; .*--memory-limit",
+        match=r"matrices with 243,096 weights, .*limit is 131,072; .*--memory-limit 2; the port",
     ):
         to_nir(networks.spike_driven(), flavour=Flavour.FUSED, memory_limit=1 << 20)
+    assert to_nir(networks.spike_driven(), flavour=Flavour.FUSED, memory_limit=2 << 20)
 
 
 def test_an_image_that_is_needed_behind_neurons_is_refused() -> None:

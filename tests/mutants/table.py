@@ -293,6 +293,8 @@ MUTANTS = (
     Mutant("deploy/report/measure.py", "layer.mismatches += int(", "layer.mismatches = int(", "tests/deploy/test_quantization_report.py"),
     Mutant("deploy/report/histogram.py", "return Histogram(shift, low >> shift,", "return Histogram(shift, low,", "tests/deploy/test_quantization_report.py"),
     Mutant("quantize/health.py", "if rate.in_float > 0 and rate.in_integers == 0:", "if False:", _HEALTH),
+    Mutant("quantize/health.py", "if f != answer]", "]", _HEALTH),
+    Mutant("quantize/health.py", "len(otherwise) < _OTHERWISE", "len(otherwise) < 0", _HEALTH),
     Mutant("quantize/health.py", "elif zeroed >= NEARLY_ALL:", "elif zeroed > 1:", _HEALTH),
     Mutant("quantize/pytorch/integer_neuron.py", "exact = np.array_equal(quotient, nearest)", "exact = True", "tests/quantize/test_reference.py tests/quantize/test_quantize.py"),
     Mutant("quantize/pytorch/integer_neuron.py", "return exact and bool(np.abs(nearest).max() <= 2.0**53)", "return exact", "tests/quantize/test_reference.py tests/quantize/test_quantize.py"),

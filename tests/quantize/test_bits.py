@@ -81,6 +81,11 @@ def test_single_layers_have_bits_of_their_own() -> None:
         ({"layer_bits": {3: 4}}, "layer_bits takes paths"),
         ({"layer_bits": 4}, "layer_bits takes paths"),
         ({"weight_scale": "mean"}, "no weight_scale 'mean': mse or max"),
+        ({"mean": 0.5}, r"mean takes a list of numbers, .* as \(0\.5,\), not 0\.5"),
+        ({"mean": (0.5,), "std": 0.3}, r"std takes a list of numbers, .* as \(0\.3,\), not 0\.3"),
+        ({"mean": "0.5"}, r"as \(0\.5,\), not '0\.5'"),
+        ({"mean": np.zeros(1)}, "mean takes a list of numbers"),
+        ({"mean": (0.5, 0.5), "std": (0.3, 0.3)}, "channel"),
         ({"target": "brain"}, "no target 'brain': lava or stock"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from torch import Tensor, nn  # noqa: E402
 from lapilli.deploy.comparison.compare import compare  # noqa: E402
 from lapilli.export.native import load_network, save_network  # noqa: E402
 from lapilli.ir.recipe import NoteKind  # noqa: E402
+from lapilli.model.digits import PREPROCESSING, load_digits, trained  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
-from lapilli.quantize.health import Rates, _rate_notes  # noqa: E402
+from lapilli.quantize.health import Rates, _one_answer, _rate_notes  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -142,6 +144,42 @@ def test_weights_that_are_no_weights(
 )
 def test_silent_and_saturated_are_against_float(rates: Rates, kind: NoteKind | None) -> None:
     assert [n.kind for n in _rate_notes({"lif": rates})] == ([kind] if kind else [])
+
+
+@pytest.mark.parametrize(
+    ("in_float", "in_integers", "told"),
+    [
+        ([0, 1, 2, 3] * 5, [2] * 19 + [0], "answers class 2 (counted from 0) to 19 of 20 images,"),
+        ([0, 1, 2, 3] * 5, [2] * 20, "in float to 5: it hardly"),
+        ([0, 1, 2, 3] * 5, [2] * 15 + [3, 0, 1, 0, 3], ""),  # 11 of 15 that float answers otherwise
+        ([0, 1, 2, 3] * 5, [0, 1, 2, 3] * 5, ""),
+        ([2] * 64, [2] * 64, ""),  # a calibration of one class
+        ([2] * 57 + [1] * 7, [2] * 64, ""),  # of one class, of which float misses some
+        ([2] * 50 + [1] * 14, [2] * 64, "in float to 50"),  # mostly of one: the rest is lost
+        ([0, 1, 2, 3, 4, 5, 6], [9] * 7, ""),  # too few to say
+        ([], [], ""),  # an answer that names no class
+    ],
+)
+def test_one_answer_to_nearly_all_images_is_told(
+    in_float: list[int], in_integers: list[int], told: str
+) -> None:
+    said = _one_answer(in_float, in_integers)
+    assert (told in said) if told else not said
+
+
+def test_a_network_that_answers_one_class_is_warned_of() -> None:
+    """The digits at two bits without a scale for each channel: 70 of 360 right."""
+    training, _ = load_digits()
+    shown = PREPROCESSING.normalise(training.images[:32])
+    model, told = trained("spike_driven"), {"mean": PREPROCESSING.mean, "std": PREPROCESSING.std}
+    lost = quantize(model, shown, weight_bits=2, examined=32, **told)
+    assert len(set(lost.health.float_answers)) > 8
+    said = [n.text for n in lost.notes if n.kind is NoteKind.SAME_ANSWER]
+    answer, count = Counter(lost.health.integer_answers).most_common(1)[0]
+    assert len(said) == 1
+    assert said[0].startswith(f"answers class {answer} (counted from 0) to {count} of 32 images,")
+    kept = quantize(model, shown, weight_bits=4, examined=32, **told)
+    assert NoteKind.SAME_ANSWER not in kinds(kept)
 
 
 def test_images_that_are_not_pixels_by_255_are_told() -> None:

@@ -52,7 +52,7 @@ def section(sources: Sources) -> Section:
 
 def _of_comparisons(sources: Sources) -> Section:
     """What `compare` counted, which names no class."""
-    words = "validate {net} --data {data} --checkpoint CHECKPOINT -o results"
+    words = "validate {net} --data {data} {model} -o results"
     missing = Missing("No test set with labels was run.", sources.command(words))
     answers = sources.answers
     of = answers.get("labelled")

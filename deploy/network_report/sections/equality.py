@@ -36,10 +36,10 @@ def section(sources: Sources) -> Section:
     compared = [run for run in every if run.compared]
     missing = []
     if not compared:
-        command = "validate {net} --data {data} --checkpoint CHECKPOINT -o results"
+        command = "validate {net} --data {data} {model} -o results"
         missing.append(Missing("Nothing was compared with PyTorch.", sources.command(command)))
     elif len({run.simulator for run in compared}) == 1:
-        command = "compare {net} --checkpoint CHECKPOINT --images {data} --json > compare.json"
+        command = "compare {net} {model} --images {data} --json > compare.json"
         missing.append(
             Missing(
                 "One simulator was compared; others join with --comparison compare.json.",

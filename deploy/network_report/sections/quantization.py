@@ -30,11 +30,14 @@ def section(sources: Sources) -> Section:
     unlike = _unlike(sources)
     missing = []
     if not unlike:
-        words = "validate {net} --data {data} --checkpoint CHECKPOINT -o results"
+        words = "validate {net} --data {data} {model} -o results"
         missing.append(Missing("Spikes were not compared with float's.", sources.command(words)))
     if sources.quantization is None:
-        words = "quantize CHECKPOINT -o {net} --report quantization.json"
-        what = "Which weights became 0 is in --quantization quantization.json."
+        words = "quantize {source} ... -o {net} --report quantization.json"
+        what = (
+            "Which weights became 0 is in --quantization quantization.json: quantize with the same "
+            "options writes it beside the same network."
+        )
         missing.append(Missing(what, sources.command(words)))
     else:
         found = sources.quantization

@@ -186,11 +186,17 @@ SPIKINGJELLY = Importer(
     _NIRTORCH,
 )  # fmt: skip
 
+_OWN_MAP = (
+    "give it a node map; load_portable of lapilli.simulators.nir.nirtorch has one for lapilli's "
+    "portable files"
+)
+
 NIRTORCH = Importer(
     {
         "Input": _TERMINAL,
         "Output": _TERMINAL,
-        "Affine": (_INTEGER_WEIGHTS, Rule(_LIKE, "the bias is never set: give it a node map")),
+        "Affine": (_INTEGER_WEIGHTS, Rule(_LIKE, f"the bias is never set: {_OWN_MAP}")),
+        "CubaLIF": (Rule(_NO, f"nirtorch has no default for this kind of node: {_OWN_MAP}"),),
         "Linear": (_INTEGER_WEIGHTS, *_SYNAPSES),
         "Conv1d": (_INTEGER_WEIGHTS, _DEPTHWISE, *_SYNAPSES),
         "Conv2d": (_INTEGER_WEIGHTS, _DEPTHWISE, *_SYNAPSES),

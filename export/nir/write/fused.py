@@ -154,12 +154,14 @@ def _too_large(rows: Sequence[int], limit: int) -> list[Unsupported]:
     sizes = [before * after for before, after in pairwise(rows)]
     if sum(sizes) <= limit:
         return []
-    worst = int(np.argmax(sizes))
+    worst, memory = int(np.argmax(sizes)), limits.taken(sum(sizes))
     return [
         Unsupported(
             "the whole",
             f"{len(sizes)} matrices with {sum(sizes):,} weights, the largest {rows[worst + 1]:,} x "
-            f"{rows[worst]:,}; the limit is {limit:,}; give a higher one: {limits.OPTION}",
+            f"{rows[worst]:,}; the limit is {limit:,}; a machine of more than {memory / 2**30:.1f} "
+            f"GiB takes them with {limits.enough(memory)}; the portable flavour has no such "
+            "matrices, and is read by snntorch and spikingjelly",
         )
     ]
 
