@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from lapilli.deploy.report.layers import QuantizationReport
     from lapilli.export.c.writer import Written
     from lapilli.export.nir.check.check import Finding
-    from lapilli.model.fit import Epoch, Options, Split
-    from lapilli.quantize.finetuning import FineTuned
+    from lapilli.model.fit import Options, Split
+    from lapilli.quantize.finetuning import FineTuned, TunedEpoch
     from lapilli.quantize.options import QuantizeOptions
     from lapilli.quantize.pipeline import Quantized
 
@@ -72,7 +72,7 @@ def finetune(
     calibration: int | None = None,
     resumed: nn.Module | None = None,
     done: int = 0,
-    after: Callable[[nn.Module, Epoch], None] | None = None,
+    after: Callable[[nn.Module, TunedEpoch], None] | None = None,
     **options: Unpack[QuantizeOptions],
 ) -> FineTuned:
     """Train a module further in the integers that it will become.
@@ -88,7 +88,9 @@ def finetune(
         resumed: what an earlier run on this `model` has come to.
         done: the epochs that it has done.
         after: called after each epoch with the module as it is, in which to save it.
-        options: of `quantize_model`; `mean` and `std` normalise the images.
+        options: of `quantize_model`; `mean` and `std` normalise the images. With
+            `weight_scale="learned"` scales of weights learn too; a run that goes on takes the
+            `weight_steps` of its latest epoch.
 
     Returns:
         The module with its trained parameters, and what `quantize_model` makes of it.

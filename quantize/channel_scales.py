@@ -1,4 +1,4 @@
-"""Scales m * 2**-e for each output channel: those by which rounded weights lie nearest.
+"""Scales m * 2**-e for each output channel: those by which rounded weights lie nearest, or given.
 
 All scales of a group of units are multiples of one power of two, and few significant bits keep
 every product with an integer exact in float64: five here, so that neighbours lie 3 to 6 % apart.
@@ -16,6 +16,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 _STEPS = 16  # scales from one power of two to the next: 16, 17 ... 31 sixteenths of it
 _FINER = 24  # that are tried below the one that holds the largest weight
+_WIDEST = 11  # powers of two between scales of channels, so that factors have 16 bits
 _SPAN = 9  # powers of two between the largest weights of channels; with _FINER, 16 bits of a factor
 
 
@@ -88,7 +89,38 @@ def channel_scales(
     tried = largest - np.arange(_FINER + 1)[:, None]  # (scales, groups of channels)
     errors = [_error(members, shifts, _value(some), starts) for some in tried]
     best = largest - np.argmin(errors, axis=0) + quarters * _STEPS // 4
-    wide = np.repeat(best, together)[: len(next(iter(members.values())).weight)]
+    return _assembled(best, together, len(next(iter(members.values())).weight), exponents)
+
+
+def nearest_scales(
+    wanted: Mapping[str, FloatArray], channels: int, *, together: int = 1
+) -> ChannelScales:
+    """Find the scales nearest to those that are wanted, in parts of them.
+
+    Members of a group share the scale of a channel but for a power of two of each: it is the
+    geometric mean of what they want.
+
+    Args:
+        wanted: unit of a group -> positive output scales, one for each group of channels.
+        channels: that each unit has.
+        together: so many neighbouring channels have one scale.
+    """
+    logs = {name: np.log2(scales) for name, scales in wanted.items()}
+    middle = {name: float(np.median(each)) for name, each in logs.items()}
+    exponents = {name: round(value - min(middle.values())) for name, value in middle.items()}
+    mean = np.mean([each - exponents[name] for name, each in logs.items()], axis=0)
+    whole = np.floor(mean)
+    numbers = np.rint((whole + np.exp2(mean - whole) - 1) * _STEPS).astype(np.int64)
+    highest = int(numbers.max()) // _STEPS
+    numbers = numbers.clip((highest - _WIDEST) * _STEPS)
+    return _assembled(numbers, together, channels, exponents)
+
+
+def _assembled(
+    numbers: npt.NDArray[np.int64], together: int, channels: int, exponents: Mapping[str, int]
+) -> ChannelScales:
+    """Scales by their numbers, as multiples of the largest power of two that divides them all."""
+    wide = np.repeat(numbers, together)[:channels]
     lowest = int(wide.min()) // _STEPS
     factors = [(_STEPS + int(n) % _STEPS) << (int(n) // _STEPS - lowest) for n in wide]
     shared = int(np.bitwise_or.reduce(factors))

@@ -23,12 +23,14 @@ from lapilli.ir.targets.target import Register, Target
 from lapilli.ir.types import Kind, TensorType
 from lapilli.model.capture import program
 from lapilli.model.capture.program import Call, Captured, neuron_of
-from lapilli.quantize.channel_scales import ChannelScales, Rows, channel_scales
+from lapilli.quantize.channel_scales import ChannelScales, Rows, channel_scales, nearest_scales
 from lapilli.quantize.lower import Lowered, lower
 from lapilli.quantize.neurons import IntegerNeuron, StateFormat, integer_neuron, next_coarser
 from lapilli.quantize.plan import Plan
+from lapilli.quantize.weight_steps import check_count, nearest_power
 from lapilli.quantize.weights import (
     ChooseScale,
+    FloatArray,
     Folded,
     FoldedUnits,
     IntegerUnit,
@@ -83,12 +85,15 @@ class Scaling:
             tell them apart; 0: all channels have one.
         coarser: group of units -> how much coarser its scales are than those chosen, or finer
             where negative: in doublings, or in quarters of one where channels have a scale each.
+        steps: unit -> steps of its weights, which are taken in place of what would be chosen: one,
+            or one for each scale of channels; of all units, or of none.
         target: what must hold all numbers.
     """
 
     chosen: ChooseScale = largest_fits
     together: int = 0
     coarser: Mapping[str, int] = field(default_factory=dict)
+    steps: Mapping[str, FloatArray] = field(default_factory=dict)
     target: Target = LAVA
 
 
@@ -112,16 +117,20 @@ def fit(
             where that is enough, whatever the nearest would be.
 
     Raises:
+        QuantizeError: not as many steps as there are scales.
         RangeError: a state that does not fit even with 2-bit weights.
     """
     folded = FoldedUnits(captured, plan.units)
+    apart = _scales_apart(plan, folded, bits, scaling) if scaling.together else {}
     own: dict[str, Fraction] = {}
     largest: dict[str, Fraction] = {}
     for name, unit in folded.items():
         coarser = Fraction(2) ** scaling.coarser.get(plan.groups[name], 0)
-        own[name] = scaling.chosen(unit.weight, bits[name]) * coarser
+        if not scaling.steps:
+            own[name] = scaling.chosen(unit.weight, bits[name]) * coarser
+        elif plan.groups[name] not in apart:
+            own[name] = nearest_power(plan.units[name].path, scaling.steps[name])
         largest[name] = largest_fits(unit.weight, bits[name])
-    apart = _scales_apart(plan, folded, bits, scaling) if scaling.together else {}
     before = start.given_up if start else GivenUp()
     fitting = _Fitting(
         captured,
@@ -163,6 +172,7 @@ def _scales_apart(
     if Register.WEIGHT in scaling.target.limits:
         groups -= plan.channels.answering
     members: dict[str, dict[str, Rows]] = {group: {} for group in sorted(groups)}
+    wanted: dict[str, dict[str, FloatArray]] = {group: {} for group in sorted(groups)}
     odd: dict[str, Fraction] = {}  # by group: a mean over 36 tokens leaves 1/9
     for name, group in plan.groups.items():
         if group in members:
@@ -171,12 +181,18 @@ def _scales_apart(
             part = odd.setdefault(group, odd_part(gain))
             rows = Rows(weight.reshape(len(weight), -1), float(gain / part), bits[name])
             members[group][name] = rows
-    found = {
-        group: channel_scales(
-            rows, together=scaling.together, quarters=scaling.coarser.get(group, 0)
-        )
-        for group, rows in members.items()
-    }
+            if scaling.steps:
+                steps = scaling.steps[name]
+                check_count(plan.units[name].path, steps, -(-len(weight) // scaling.together))
+                wanted[group][name] = steps * rows.gain
+    found = {}
+    for group, each in members.items():
+        if scaling.steps:
+            channels = len(next(iter(each.values())).weight)
+            found[group] = nearest_scales(wanted[group], channels, together=scaling.together)
+        else:
+            quarters = scaling.coarser.get(group, 0)
+            found[group] = channel_scales(each, together=scaling.together, quarters=quarters)
     return {group: replace(each, unit=each.unit * odd[group]) for group, each in found.items()}
 
 

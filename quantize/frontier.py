@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from lapilli.ir.errors import QuantizeError
 from lapilli.quantize.fit import Scaling
-from lapilli.quantize.options import QuantizeOptions
+from lapilli.quantize.options import QuantizeOptions, learns_scales
 from lapilli.quantize.pipeline import begin, scaling_of
 from lapilli.quantize.trials import Score, Trials
 from lapilli.quantize.weights import fold
@@ -63,9 +63,13 @@ def frontier(
     Raises:
         CaptureError, QuantizeError, RangeError: see `quantize`.
     """
+    if learns_scales(options):
+        raise QuantizeError(
+            "", "has learned its scales at the bits that it has: none are shared out"
+        )
     begun = begin(model, calibration, options)
     trials = Trials(begun.prepared, begun.source, begun.image, calibration.cpu(), most=images)
-    search = _Search(trials, scaling_of(options), progress)
+    search = _Search(trials, scaling_of(options, begun.prepared.plan), progress)
     return search.points()
 
 

@@ -15,10 +15,12 @@ from lapilli.ir.targets.table import NAMES, named
 from lapilli.model.neurons.adapters import Description
 from lapilli.model.neurons.described import rule_text
 
-SCALES = ("mse", "max", "spikes")
+LEARNED = "learned"
+SCALES = ("mse", "max", "spikes", LEARNED)
 RECONSTRUCTION, RATES = "reconstruction", "rates"
 ROUNDINGS = (NEAREST, RECONSTRUCTION)
 THRESHOLDS = ("trained", RATES)
+_LEAST = 2.0**-64  # of a step: beyond, no state holds what it makes
 _GROUP = re.compile(r"group:([1-9][0-9]{0,5})")
 _NO_LAYER = "is no linear map, nor a module around one, to give bits to"
 
@@ -33,6 +35,10 @@ class QuantizeOptions(TypedDict, total=False):
             nearest to themselves, "max", the finest that holds the largest, or "spikes": of the
             first and those beside it, layer by layer, the one by which spikes and logits differ
             least from float's on up to 64 images of the calibration: two more runs a layer.
+            "learned": those of `weight_steps`; in `finetune`, they learn with the weights.
+        weight_steps: with "learned", the real distance between neighbouring weights of each linear
+            map, by its path (its second use: PATH#1): one number, or one for each scale of output
+            channels. The nearest is taken that `scales` admits.
         scales: "tensor" (the default): one power of two for all weights of a layer; "channel": one
             scale m * 2**-e for each output channel, or "group:N" for N neighbours of them, wherever
             the neurons behind can hold a threshold for each.
@@ -77,6 +83,7 @@ class QuantizeOptions(TypedDict, total=False):
     weight_bits: int
     layer_bits: Mapping[str, int] | None
     weight_scale: str | None
+    weight_steps: Mapping[str, Sequence[float]] | None
     scales: str | None
     rounding: str | None
     thresholds: str | None
@@ -119,6 +126,7 @@ def check_options(options: Mapping[str, object]) -> None:
         if (value := options.get(name)) is not None and not _one_each(value):
             text = f"{name} takes a list of numbers, one for each channel, as ({_one(value)},)"
             raise QuantizeError("image", f"{text}, not {value!r}")
+    _check_steps(options)
     target = named(str(options.get("target") or NAMES[0]))
     weights = [options.get("weight_bits", 8), *single.values()]
     pixels = [options.get("input_bits", 8)]
@@ -140,6 +148,31 @@ def _one_each(value: object) -> bool:
 
 def _one(value: object) -> object:
     return value if isinstance(value, Real) else 0.5
+
+
+def learns_scales(options: Mapping[str, object]) -> bool:
+    """Whether scales of weights are given, or learn."""
+    return options.get("weight_scale") == LEARNED
+
+
+def _check_steps(options: Mapping[str, object]) -> None:
+    """Refuse steps that nobody asked for, and what can be none.
+
+    Raises:
+        QuantizeError: see above.
+    """
+    steps = options.get("weight_steps")
+    if steps is None:
+        return
+    if not learns_scales(options):
+        raise QuantizeError("image", f"weight_steps are those of weight_scale {LEARNED!r}")
+    if not isinstance(steps, Mapping) or not steps:
+        raise QuantizeError("image", "weight_steps takes paths and numbers")
+    for path, each in steps.items():
+        some = list(each) if isinstance(each, Sequence) and not isinstance(each, str) else []
+        fits = [isinstance(v, int | float) and _LEAST < v < 1 / _LEAST for v in some]
+        if not (fits and all(fits)):
+            raise QuantizeError(str(path), "takes positive numbers as the steps of its weights")
 
 
 def channels_together(options: Mapping[str, object]) -> int:
@@ -212,6 +245,11 @@ def layout_of(options: Mapping[str, object]) -> str:
     return str(options.get("layout") or "BCHW")
 
 
+def steps_as_text(steps: Mapping[str, Sequence[float]]) -> dict[str, Json]:
+    """Write steps of weights so that the same floats are read again."""
+    return {path: [repr(float(v)) for v in each] for path, each in sorted(steps.items())}
+
+
 def as_json(options: QuantizeOptions) -> dict[str, Json]:
     """Write options as a file holds them: numbers and rules as text.
 
@@ -230,6 +268,8 @@ def as_json(options: QuantizeOptions) -> dict[str, Json]:
             }
         elif name == "layer_bits" and isinstance(value, Mapping):
             told[name] = {path: int(bits) for path, bits in sorted(value.items())}
+        elif name == "weight_steps" and isinstance(value, Mapping):
+            told[name] = steps_as_text(value)
         elif name == "classes" and isinstance(value, Sequence):
             told[name] = [str(v) for v in value]
         elif name == "result" and isinstance(value, list | tuple):

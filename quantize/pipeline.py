@@ -37,6 +37,7 @@ from lapilli.quantize.options import (
     layout_of,
     weight_bits,
 )
+from lapilli.quantize.plan import Plan
 from lapilli.quantize.preparation import Prepared, prepare
 from lapilli.quantize.pytorch.assembly import assemble
 from lapilli.quantize.pytorch.reference import PyTorchReference
@@ -47,6 +48,7 @@ from lapilli.quantize.reconstruction.rounding import rounding_of
 from lapilli.quantize.several_inputs import joined
 from lapilli.quantize.token_ids import spread_out
 from lapilli.quantize.trials import Trials, least_mismatch
+from lapilli.quantize.weight_steps import given_steps
 from lapilli.quantize.weights import largest_fits, least_squares
 
 _EXAMINED = 16  # images of the calibration on which float and integers are compared
@@ -113,7 +115,7 @@ def quantize(
     images = calibration[list(chosen_images(len(calibration), examined))]
     unlike = image_statistics(prepared.captured, images)
     _tell(unlike, warn)
-    scaling = scaling_of(options)
+    scaling = scaling_of(options, prepared.plan)
     target = scaling.target
     bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
     if options.get("weight_scale") == "spikes":
@@ -228,11 +230,16 @@ def begin(
     return Begun(source, image, prepared, notes)
 
 
-def scaling_of(options: QuantizeOptions) -> Scaling:
-    """How the scales of weights are chosen, before any is tried."""
+def scaling_of(options: QuantizeOptions, plan: Plan) -> Scaling:
+    """How the scales of weights are chosen, before any is tried; or the steps that are given.
+
+    Raises:
+        QuantizeError: the steps are not those of the plan's linear maps.
+    """
     return Scaling(
         chosen=largest_fits if options.get("weight_scale") == "max" else least_squares,
         together=channels_together(options),
+        steps=given_steps(plan, options),
         target=named(options.get("target") or NAMES[0]),
     )
 
@@ -240,7 +247,7 @@ def scaling_of(options: QuantizeOptions) -> Scaling:
 def integers(prepared: Prepared, image: TensorType, options: QuantizeOptions) -> Fitted:
     """Choose the integers of a prepared model by its weights alone; see `fit`."""
     bits = weight_bits(options, {name: unit.path for name, unit in prepared.plan.units.items()})
-    return fit(prepared.merged, prepared.plan, image, bits, scaling_of(options))
+    return fit(prepared.merged, prepared.plan, image, bits, scaling_of(options, prepared.plan))
 
 
 def _tell(notes: list[Note], warn: Callable[[Note], None] | None) -> None:

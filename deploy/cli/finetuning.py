@@ -5,7 +5,7 @@ After each epoch the output is written whole, as by `train`; a run that was cut 
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,7 +106,10 @@ def finetune(
         typer.Option(help="Bits of one layer, or of all inside of a module: PATH=BITS; repeat."),
     ] = None,
     weight_scale: Annotated[
-        str, typer.Option(help="mse: the nearest weights; max: nothing is cut off.")
+        str,
+        typer.Option(
+            help="mse: the nearest weights; max: nothing is cut off; learned: by training, too."
+        ),
     ] = "mse",
     scales: Annotated[
         str, typer.Option(help="tensor, channel, or group:N: what has a scale of its own.")
@@ -208,7 +211,8 @@ def finetune(
     if network:
         save_network(tuned.quantized.network, network)
     if as_json:
-        told = [asdict(epoch) for epoch in tuned.epochs]
+        kept = [field.name for field in fields(fit.Epoch)]  # steps of weights are in the file
+        told = [{name: getattr(epoch, name) for name in kept} for epoch in tuned.epochs]
         print_json({"output": str(output), "network": network and str(network), "epochs": told})
     elif not tuned.epochs:
         typer.echo(f"{resume}: {epochs} epochs are done; more --epochs would go on")

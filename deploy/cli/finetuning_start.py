@@ -9,18 +9,25 @@ from pathlib import Path
 
 from lapilli.deploy.cli.flow import Model, with_origin
 from lapilli.deploy.cli.image_set import Images
+from lapilli.deploy.cli.learned_steps import WEIGHT_STEPS, weight_steps_of
 from lapilli.ir.encoding import Encoding
 from lapilli.ir.errors import CheckpointError
 from lapilli.ir.recipe import Json
 from lapilli.model.capture.signature import holds_images
 from lapilli.model.families.table import Config, configuration
-from lapilli.model.fit import Epoch, Options, Split
+from lapilli.model.fit import Options, Split
 from lapilli.model.loading.checkpoint import checkpoint_bytes, load_checkpoint
 from lapilli.model.loading.preprocess import Preprocessing
 from lapilli.model.loading.strict import Module, load_strictly
 from lapilli.model.neurons.copies import copied
-from lapilli.quantize.finetuning import FineTuned, finetune
-from lapilli.quantize.options import QuantizeOptions, as_json, check_options, layout_of
+from lapilli.quantize.finetuning import FineTuned, TunedEpoch, finetune
+from lapilli.quantize.options import (
+    QuantizeOptions,
+    as_json,
+    check_options,
+    layout_of,
+    steps_as_text,
+)
 from lapilli.quantize.recipe import parameter_digest
 
 
@@ -62,7 +69,7 @@ class Run:
         held_out: Split | None,
         options: Options,
         resume: Path | None,
-        write: Callable[[bytes, Epoch], None],
+        write: Callable[[bytes, TunedEpoch], None],
     ) -> FineTuned:
         """Train, from the model in float or from `resume`, and give each epoch's checkpoint.
 
@@ -70,7 +77,9 @@ class Run:
             CheckpointError: see `resumed`.
             InputError, CaptureError, QuantizeError, RangeError: see `quantize.finetuning`.
         """
-        resumed, done = self.resumed(resume) if resume else (None, 0)
+        resumed, done, steps = self.resumed(resume) if resume else (None, 0, {})
+        if steps:
+            self.options["weight_steps"] = steps
         made = finetune(
             self.model.module,
             training.images,
@@ -80,14 +89,14 @@ class Run:
             calibration=len(self.calibration.pixels),
             resumed=resumed,
             done=done,
-            after=lambda module, epoch: write(self.saved(module, epoch.number), epoch),
+            after=lambda module, epoch: write(self.saved(module, epoch), epoch),
             **self.options,
         )
         quantized = with_origin(made.quantized, self.model, self.calibration)
         return replace(made, quantized=quantized)
 
-    def resumed(self, resume: Path) -> tuple[Module, int]:
-        """Load what an earlier part has come to, and how many epochs it has done.
+    def resumed(self, resume: Path) -> tuple[Module, int, Mapping[str, tuple[float, ...]]]:
+        """Load what an earlier part has come to, its epochs, and the steps of weights it learned.
 
         Raises:
             CheckpointError: it is no file of `finetune`, or that of another run.
@@ -97,6 +106,7 @@ class Run:
             raise CheckpointError(resume, "was not written by `lapilli finetune`")
         told, mine = dict(checkpoint.finetuning), dict(self._told())
         epochs = told.pop("epochs", None)
+        told.pop(WEIGHT_STEPS, None)
         for name, value in mine.items():
             if told.get(name) != value:
                 raise CheckpointError(
@@ -106,11 +116,14 @@ class Run:
                 )
         if not isinstance(epochs, int):
             raise CheckpointError(resume, "does not say how many epochs were done")
-        return load_strictly(copied(self.model.module), checkpoint), epochs
+        module = load_strictly(copied(self.model.module), checkpoint)
+        return module, epochs, weight_steps_of(checkpoint)
 
-    def saved(self, module: Module, epochs: int) -> bytes:
-        """Return the checkpoint as a file, after so many epochs."""
-        told = {**self._told(), "epochs": epochs}
+    def saved(self, module: Module, epoch: TunedEpoch) -> bytes:
+        """Return the checkpoint as a file, after an epoch."""
+        told: dict[str, Json] = {**self._told(), "epochs": epoch.number}
+        if epoch.weight_steps:
+            told[WEIGHT_STEPS] = dict(steps_as_text(epoch.weight_steps))
         known = Preprocessing(
             mean=tuple(self.options.get("mean") or ()),
             std=tuple(self.options.get("std") or ()),
@@ -121,7 +134,7 @@ class Run:
     def _told(self) -> Mapping[str, Json]:
         """What two parts of one run have in common."""
         return {
-            "options": as_json(self.options),
+            "options": as_json({**self.options, "weight_steps": None}),
             "calibration": {
                 "count": len(self.calibration.pixels),
                 "sha256": self.calibration.facts()["sha256"],

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from typing_extensions import Unpack
 
 from lapilli.deploy.cli.image_set import Images
+from lapilli.deploy.cli.learned_steps import weight_steps_of
 from lapilli.deploy.cli.taken import taken_from
 from lapilli.deploy.comparison.overlap import mean_overlap
 from lapilli.ir.encoding import Encoding
@@ -32,7 +33,7 @@ from lapilli.model.loading.preprocess import Preprocessing, Shown, answered
 from lapilli.model.loading.strict import Module, events
 from lapilli.quantize import Quantized, quantize
 from lapilli.quantize.frontier import Point, Progress, frontier
-from lapilli.quantize.options import QuantizeOptions, layout_of
+from lapilli.quantize.options import LEARNED, QuantizeOptions, layout_of, learns_scales
 from lapilli.quantize.shown import preparation as prepared_for
 from lapilli.quantize.shown import unprepared
 
@@ -77,6 +78,7 @@ class Model:
             set or the caller says so; and names of its answers.
         what: for messages.
         taken: which set of parameters it has, where its file holds several; see `taken_from`.
+        weight_steps: that fine-tuning has learned, by linear map; none where it has not.
     """
 
     module: Module
@@ -84,6 +86,7 @@ class Model:
     preprocessing: Preprocessing | None
     what: str
     taken: Mapping[str, Json] = field(default_factory=dict)
+    weight_steps: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def normalisation(self) -> Preprocessing:
         """How its images were normalised.
@@ -176,6 +179,7 @@ def checkpoint_model(checkpoint: Checkpoint) -> Model:
         preprocessing=checkpoint.preprocessing,
         what=str(checkpoint.path),
         taken=taken_from(checkpoint),
+        weight_steps=weight_steps_of(checkpoint),
     )
 
 
@@ -193,8 +197,16 @@ def quantize_model(
 
     Raises:
         NormalisationError: nothing says how its images were normalised.
+        InputError: learned scales, and the model has none.
         CaptureError, QuantizeError, RangeError: see `quantize`.
     """
+    if learns_scales(options):
+        if not model.weight_steps:
+            raise InputError(
+                f"{model.what}: holds no learned scales of weights: `lapilli finetune "
+                f"--weight-scale {LEARNED}` writes them into its checkpoints"
+            )
+        options["weight_steps"] = model.weight_steps
     images = _shown(model, calibration, options)
     made = quantize(model.module, images, examined=examined, warn=warn, **options)
     return with_origin(made, model, calibration)

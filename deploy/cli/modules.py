@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lapilli.deploy.cli.flow import Model, classes_of
+from lapilli.deploy.cli.learned_steps import weight_steps_of
 from lapilli.deploy.cli.own_calls import called, named
 from lapilli.deploy.cli.own_imports import ModuleFileError, OwnImports, own_imports
 from lapilli.deploy.cli.own_source import OwnSource, own_source
@@ -167,6 +168,7 @@ def own_model(own: OwnModel) -> Model:
         preprocessing=_preprocessing(own, checkpoint),
         what=own.source,
         taken=taken,
+        weight_steps={} if checkpoint is None else weight_steps_of(checkpoint),
     )
 
 

@@ -140,7 +140,8 @@ def quantize(
     weight_scale: Annotated[
         str,
         typer.Option(
-            help="mse: the nearest weights; max: nothing is cut off; spikes: the nearest network."
+            help="mse: the nearest weights; max: nothing is cut off; spikes: the nearest network; "
+            "learned: as `finetune` has written them."
         ),
     ] = "mse",
     scales: Annotated[

@@ -35,17 +35,19 @@ from lapilli.quantize.finetuning.neurons import (
     without_gradient,
 )
 from lapilli.quantize.finetuning.rounding import Rounded, rounded
+from lapilli.quantize.finetuning.steps import LOOK, LearnedSteps, first_steps
 from lapilli.quantize.finetuning.straight_through import straight_through
 from lapilli.quantize.fit import Fitted
 from lapilli.quantize.image_scale import image_scale, quantized_images
 from lapilli.quantize.merging.merge import merge
-from lapilli.quantize.options import QuantizeOptions
+from lapilli.quantize.options import QuantizeOptions, channels_together, learns_scales
 from lapilli.quantize.pipeline import begin, integers
 from lapilli.quantize.plan import Unit
 from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.integer_neuron import StandIn
 from lapilli.quantize.pytorch.runnable import author_runnable, reasons
 from lapilli.quantize.shiftmax import set_shiftmaxes
+from lapilli.quantize.weight_steps import step_names
 from lapilli.quantize.weights import FloatArray, fold, norm_module
 
 _SHOWN = 4  # images of the calibration by which neurons without a gradient are found
@@ -81,12 +83,19 @@ class FakeQuantized(nn.Module):
         units = self._prepared.plan.units
         self._units = {n: u for n, u in units.items() if not self._is_constant(self._synapse(n))}
         self._chains = _chains(self._prepared, units.keys() - self._units.keys())
+        self._names, self._seen = step_names(self._prepared.plan), 0
+        self._learned = self._learned_steps(options) if learns_scales(options) else None
         self.requantize()
 
     @property
     def graph(self) -> Graph:
         """The integer graph of the parameters of the latest `requantize`."""
         return fuse_wiring(self._fitted.lowered.graph)
+
+    @property
+    def weight_steps(self) -> dict[str, tuple[float, ...]]:
+        """Steps of weights that learn, as they are now; none if they do not."""
+        return self._learned.steps() if self._learned else {}
 
     @property
     def signature(self) -> Signature:
@@ -105,7 +114,10 @@ class FakeQuantized(nn.Module):
             QuantizeError, RangeError: see `__init__`.
         """
         self._prepared = prepared = replace(self._prepared, merged=self._merged())
-        self._fitted: Fitted = integers(prepared, self._image, self._options)
+        options = self._options
+        if self._learned is not None:
+            options = QuantizeOptions(**{**options, "weight_steps": self.weight_steps})
+        self._fitted: Fitted = integers(prepared, self._image, options)
         lowered = self._fitted.lowered
         alone = {n: u for n, u in self._fitted.units.items() if n not in self._chains}
         plan = replace(prepared.plan, units={n: prepared.plan.units[n] for n in alone})
@@ -131,13 +143,23 @@ class FakeQuantized(nn.Module):
             dtype = _precision(self.module)
             chain.exact = _tensor(folded.weight, dtype), _tensor(folded.bias, dtype)
         with torch.enable_grad(), without_gradient(running) as found:
-            self(self._shown)
+            self._run(self._shown)
         for chain in self._running_chains.values():
             chain.exact = None
         add_surrogates(running, found)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images, or numbers of events, to logits (B, classes)."""
+        """Normalised images, or numbers of events, to logits (B, classes).
+
+        Where scales learn, integers are those of the steps as they were a few batches ago.
+        """
+        if self._learned is not None and self.training:
+            self._seen += 1
+            if self._seen % LOOK == 0:
+                self.requantize()
+        return self._run(images)
+
+    def _run(self, images: Tensor) -> Tensor:
         grid = quantized_images(self._source, images) * float(image_scale(self._source))
         x = torch.from_numpy(grid).to(_precision(self.module))
         tensors: dict[str, Tensor] = {}
@@ -180,6 +202,21 @@ class FakeQuantized(nn.Module):
         """The program with the parameters as they are now."""
         return merge(self._prepared.captured) if self._chains else self._prepared.merged
 
+    def _learned_steps(self, options: QuantizeOptions) -> LearnedSteps:
+        sets = {self._names[name]: self._synapse(name).weight for name in self._units}
+        sets |= {self._names[name]: self._names[name] for name in self._chains}
+        begun = first_steps(self._prepared, self._image, options)
+        return LearnedSteps(begun, sets, channels_together(options))
+
+    def _weight(self, name: str, made: Rounded) -> Tensor:
+        """The integers of a unit in real units, with the gradient of their step if that learns."""
+        dtype = _precision(self.module)
+        whole = _laid_out(_tensor(made.weight, dtype))
+        if self._learned is None:
+            return whole
+        slope = _laid_out(_tensor(made.slope(), dtype))
+        return self._learned.learning(self._names[name], whole, slope)
+
     def _integers(self, name: str, merged: Captured) -> Rounded:
         """What `quantize` makes of a unit's parameters as they are now, on the chosen scales."""
         unit = self._prepared.plan.units[name]
@@ -191,7 +228,7 @@ class FakeQuantized(nn.Module):
         given: dict[str, Tensor] = {}
         for name, chain in self._running_chains.items():
             made = self._integers(name, merged)
-            chain.weight = _laid_out(_tensor(made.weight, dtype))
+            chain.weight = self._weight(name, made)
             chain.bias = _tensor(made.bias, dtype)
             for layer in chain.chain.layers:
                 own = self.module.get_submodule(layer).named_parameters(recurse=False)
@@ -203,11 +240,9 @@ class FakeQuantized(nn.Module):
         op, made = self._synapse(name), self._integers(name, self._prepared.merged)
         dtype = _precision(self.module)
         weight, bias = self._folded(op, unit)
-        whole = _laid_out(_tensor(made.weight, dtype))
         # Beyond the largest integer nothing is gained by growing: there the gradient ends.
-        half = _tensor(made.step, dtype) * ((1 + 2**-10) / 2)
-        inside = (weight.detach() - whole).abs() <= half
-        given = {op.weight: straight_through(weight, whole, inside)}
+        inside = torch.from_numpy(made.inside)
+        given = {op.weight: straight_through(weight, self._weight(name, made), inside)}
         if bias is None:
             return given
         shift = straight_through(bias, _tensor(made.bias, dtype))

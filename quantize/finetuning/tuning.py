@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,18 @@ LEARNING_RATE = 2e-3  # half of what trains a model from nothing
 _TAUGHT = 0.7  # of the loss: to answer as the module did in float; the rest is the labels
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunedEpoch(Epoch):
+    """What an epoch of fine-tuning gave.
+
+    Attributes:
+        weight_steps: of weights by name of the linear map, where they learn: what `quantize` and a
+            run that goes on take.
+    """
+
+    weight_steps: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FineTuned:
     """The result of `finetune`.
@@ -35,11 +47,14 @@ class FineTuned:
         module: of the author's class, with the trained parameters, in evaluation mode.
         quantized: what `quantize` makes of it with the same options and calibration.
         epochs: what each gave; `right` is of the integers.
+        weight_steps: of weights by name of the linear map, where they learn: `quantize` takes them
+            with the same options.
     """
 
     module: nn.Module
     quantized: Quantized
-    epochs: tuple[Epoch, ...]
+    epochs: tuple[TunedEpoch, ...]
+    weight_steps: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def finetune(
@@ -52,13 +67,14 @@ def finetune(
     calibration: int | None = None,
     resumed: nn.Module | None = None,
     done: int = 0,
-    after: Callable[[nn.Module, Epoch], None] | None = None,
+    after: Callable[[nn.Module, TunedEpoch], None] | None = None,
     **options: Unpack[QuantizeOptions],
 ) -> FineTuned:
     """Train a module by the answers of its integers.
 
     Statistics of batch norms, thresholds and time constants stay what they are; all weights and
-    biases learn. Scales are chosen anew after each epoch.
+    biases learn. Scales are chosen anew after each epoch; with `weight_scale="learned"` they learn
+    too, from those that would be chosen, or from `weight_steps`.
 
     Args:
         model: trained in float, in evaluation mode; never changed.
@@ -71,7 +87,7 @@ def finetune(
         resumed: what an earlier run on this `model` has come to.
         done: the epochs that it has done.
         after: called after each epoch with the module as it is, in which to save it.
-        options: of `quantize`.
+        options: of `quantize`; a run that goes on takes the `weight_steps` of its latest epoch.
 
     Raises:
         InputError: images and labels that do not fit each other, the layout or the model; training
@@ -105,9 +121,11 @@ def finetune(
         epochs.append(epoch)
         if after is not None:
             after(trained, epoch)
+    if steps := fake.weight_steps:
+        options["weight_steps"] = steps
     made = quantize(trained.eval(), given.calibration(shown), **options)
     require_trained(fake, made)
-    return FineTuned(trained, made, tuple(epochs))
+    return FineTuned(trained, made, tuple(epochs), steps)
 
 
 def tuned(
@@ -119,7 +137,7 @@ def tuned(
     *,
     held_out: Split | None = None,
     done: int = 0,
-) -> Iterator[Epoch]:
+) -> Iterator[TunedEpoch]:
     """Train in place, from epoch `done`; after each, scales are those of the new parameters.
 
     `teacher` is the module in float, before any training of integers; see `model.fit.fit`.
@@ -128,7 +146,13 @@ def tuned(
     for epoch in fit.fit(fake, training, prepare, options, done=done, loss=loss):
         fake.requantize()
         right = None if held_out is None else fit.count_right(fake, held_out, prepare)
-        yield replace(epoch, right=right)
+        yield TunedEpoch(
+            number=epoch.number,
+            loss=epoch.loss,
+            right=right,
+            cpu_seconds=epoch.cpu_seconds,
+            weight_steps=fake.weight_steps,
+        )
     fake.eval()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ torch = pytest.importorskip("torch")
 
 from lapilli.deploy.cli import frame  # noqa: E402
 from lapilli.deploy.cli.app import app  # noqa: E402
+from lapilli.deploy.cli.learned_steps import weight_steps_of  # noqa: E402
 from lapilli.export.native import load_network  # noqa: E402
+from lapilli.ir.errors import CheckpointError  # noqa: E402
 from lapilli.model.families.spike_driven import SpikeDrivenConfig  # noqa: E402
 from lapilli.model.families.table import make  # noqa: E402
 from lapilli.model.fit import begin  # noqa: E402
@@ -119,6 +122,49 @@ def test_a_class_of_the_users_own(
     assert "of 20 held out are right" in capsys.readouterr().out
     told = answer([*given, "--epochs", "2", "--resume", str(output)], capsys)
     assert [epoch["number"] for epoch in told["epochs"]] == [2]
+
+
+def test_learned_scales_go_on_and_are_quantized_again(
+    data: str, floats: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, network = tmp_path / "tuned.safetensors", tmp_path / "tuned.lapilli"
+    made = tmp_path / "made.lapilli"
+    given = words(floats, data, output, "--hold-out", "20", "--batch", "4", "--scales", "channel")
+    given += ["--weight-scale", "learned", "--learning-rate", "0.02", "--network", str(network)]
+    first = answer([*given, "--epochs", "1"], capsys)
+    assert set(first["epochs"][0]) == {"number", "loss", "right", "cpu_seconds"}
+    begun = weight_steps_of(load_checkpoint(output))
+    answer([*given, "--epochs", "2", "--resume", str(output)], capsys)
+    told = weight_steps_of(load_checkpoint(output))
+    assert told.keys() == begun.keys()
+    assert told != begun
+
+    again = ["quantize", str(output), "--calibration", data, "--calibration-count", "80"]
+    again += ["--bits", "3", "--scales", "channel", "-o", str(made)]
+    assert frame.run(app, [*again, "--weight-scale", "learned"]) == 0
+    trained = load_network(network)
+    assert load_network(made).graph.digest == trained.graph.digest
+    assert frame.run(app, again) == 0  # nothing said: the nearest weights, which are others
+    assert load_network(made).graph.digest != trained.graph.digest
+    compare = ["compare", str(network), "--checkpoint", str(output), "--images", data]
+    capsys.readouterr()
+    assert frame.run(app, [*compare, "--count", "4"]) in (0, 1)  # 1: a layer never fired
+    assert "0 mismatches" in capsys.readouterr().out
+
+    capsys.readouterr()
+    again[1] = floats
+    assert frame.run(app, [*again, "--weight-scale", "learned"]) == 2
+    assert "holds no learned scales of weights" in " ".join(capsys.readouterr().err.split())
+    again[1] = str(output)
+    assert frame.run(app, [*again, "--weight-scale", "learned", "--most-kib", "1"]) == 2
+    assert "none are shared out" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("told", [[], {"head.conv": "0.5"}, {"head.conv": ["half"]}])
+def test_steps_that_are_no_numbers_are_refused(told: Any, floats: str) -> None:
+    checkpoint = replace(load_checkpoint(Path(floats)), finetuning={"weight_steps": told})
+    with pytest.raises(CheckpointError, match="its weight_steps cannot be read"):
+        weight_steps_of(checkpoint)
 
 
 _SEQUENCES = """

@@ -43,6 +43,10 @@ _REPLAY, _HEALTH = "tests/quantize/test_replay.py", "tests/quantize/test_health.
 _LAVA = "tests/simulators/test_lava.py"
 _NENGO = "tests/simulators/test_nengo_loihi.py"
 _FINETUNING = "tests/quantize/test_finetuning.py"
+_LEARNED, _LEARNED_FILE = (
+    "tests/quantize/test_learned_steps.py",
+    "tests/deploy/test_finetuning.py -k learned",
+)
 _VALIDATE = "tests/deploy/test_validate.py"
 _FAST = "tests/simulators/test_fast.py"
 _NIR = "tests/export/test_nir_ops.py tests/export/test_nir.py"
@@ -234,6 +238,15 @@ MUTANTS = (
     Mutant("quantize/finetuning/tuning.py", "        fake.requantize()\n", "", _FINETUNING),
     Mutant("quantize/finetuning/chains.py", "return straight_through(real, self._map(x, self.weight, self.bias))", "return real", _FINETUNING),
     Mutant("quantize/finetuning/neurons.py", "return straight_through(real, spikes.to(x.dtype))", "return real", _FINETUNING),
+    Mutant("quantize/finetuning/tuning.py", 'options["weight_steps"] = steps', "pass", _LEARNED),
+    Mutant("quantize/finetuning/fake_quantized.py", '**options, "weight_steps": self.weight_steps', '**options, "weight_steps": self._learned._begun', _LEARNED),
+    Mutant("quantize/finetuning/straight_through.py", "rounded = grad if ctx.needs_input_grad[1] else None", "rounded = None", _LEARNED),
+    Mutant("quantize/finetuning/rounding.py", "self.weight - self.real, self.weight)", "self.weight - self.real, 0.0)", _LEARNED),
+    Mutant("quantize/finetuning/steps.py", "now[name] * np.exp2", "now[name] + np.exp2", _LEARNED),
+    Mutant("quantize/channel_scales.py", "numbers = numbers.clip((highest - _WIDEST) * _STEPS)", "pass", _LEARNED),
+    Mutant("quantize/channel_scales.py", "[each - exponents[name] for name, each in logs.items()]", "[*logs.values()]", _LEARNED),
+    Mutant("deploy/cli/finetuning_start.py", 'self.options["weight_steps"] = steps', "pass", _LEARNED_FILE),
+    Mutant("deploy/cli/flow.py", 'options["weight_steps"] = model.weight_steps', "pass", _LEARNED_FILE),
     Mutant("model/families/lif.py", "h.copy_(found[1])", "h.copy_(found[0])", "tests/model/test_lif_blocks.py"),
     Mutant("quantize/kept_memory.py", "libc.mallopt(_MMAP_THRESHOLD, _MOST)", "libc.mallopt(_MMAP_THRESHOLD, _LAST_MMAP)", "tests/quantize/test_kept_memory.py"),
     Mutant("quantize/pytorch/exact_map.py", "same = bool((narrow == x).all()) and torch.equal(narrow, narrow.round())", "same = True", "tests/quantize/test_exact_map.py"),

@@ -12,6 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from networks.bright_sides import KNOWN, Merged, require_equal_spikes, split  # noqa: E402
 from networks.tiny import Tiny, tiny  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
@@ -23,12 +24,8 @@ from lapilli.ir.errors import (  # noqa: E402
     QuantizeError,
 )
 from lapilli.ir.tensor import IntTensor  # noqa: E402
-from lapilli.model.capture import program  # noqa: E402
-from lapilli.model.capture.axes import to_steps  # noqa: E402
-from lapilli.model.capture.program import neuron_of  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.model.fit import Options, Split, begin, count_right, fit  # noqa: E402
-from lapilli.model.loading.preprocess import Preprocessing  # noqa: E402
 from lapilli.model.neurons.adapters import NeuronRule  # noqa: E402
 from lapilli.model.neurons.rule import StaircaseRule  # noqa: E402
 from lapilli.model.trial import SMALL, alive, trial_images  # noqa: E402
@@ -38,14 +35,10 @@ from lapilli.quantize.finetuning.fake_quantized import FakeQuantized  # noqa: E4
 from lapilli.quantize.finetuning.neurons import surrogate_spikes  # noqa: E402
 from lapilli.quantize.finetuning.straight_through import straight_through  # noqa: E402
 from lapilli.quantize.finetuning.tuning import require_trained  # noqa: E402
-from lapilli.quantize.image_scale import quantized_images  # noqa: E402
 from lapilli.quantize.options import QuantizeOptions  # noqa: E402
-from lapilli.quantize.pytorch.recorder import recorder  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 
 pytestmark = pytest.mark.torch
-
-_KNOWN = Preprocessing(mean=(0.4,), std=(0.25,), classes=("dark", "left", "right"))
 
 
 @pytest.fixture(autouse=True)
@@ -56,53 +49,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def split(count: int = 96) -> Split:
-    """Images that are dark, bright on the left, or bright on the right, among noise."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 120, (count, 1, 4, 4), np.uint8)
-    labels = rng.integers(0, 3, count)
-    images[labels == 1, :, :, :2] += 100
-    images[labels == 2, :, :, 2:] += 100
-    return Split(images, labels)
-
-
 def tune(model: nn.Module, epochs: int = 2, given: Split | None = None, **more: Any) -> Any:
     images = given or split()
-    options = {"mean": _KNOWN.mean, "std": _KNOWN.std, "weight_bits": 3, **more}
+    options = {"mean": KNOWN.mean, "std": KNOWN.std, "weight_bits": 3, **more}
     training = options.pop("training", Options(epochs=epochs, batch=32, warmup=1))
     return finetune(model, images.images, images.labels, training=training, **options)
 
 
 def fake(model: nn.Module, **options: Any) -> FakeQuantized:
     shown = options.pop("shown", None)
-    shown = _KNOWN.normalise(split().images) if shown is None else shown
+    shown = KNOWN.normalise(split().images) if shown is None else shown
     given: Any = {"weight_bits": 3, **options}
     return FakeQuantized(model, shown, given)
-
-
-def require_equal_spikes(fake: FakeQuantized, images: Tensor) -> int:
-    """Currents and spikes of the fake-quantized forward are those of its integer graph."""
-    graph, neurons = fake.graph, fake._fitted.lowered.neurons
-    whole = quantized_images(fake._source, images)
-    steps = np.moveaxis(whole, 1, 0) if images.ndim == 5 else [whole] * graph.T
-    got = Reference().compile(graph).run({graph.inputs[0]: np.stack(list(steps))})
-    fires = {node: neuron_of(call) for node, (call, _) in neurons.items()}
-    with torch.no_grad(), recorder(fake.running, {f.module for f in fires.values()}) as seen:
-        logits = fake(images)
-    for node, (call, neuron) in neurons.items():
-        current, spikes = (
-            to_steps(each.numpy(), call.dims, len(images)) for each in seen.trace(fires[node])
-        )
-        assert not isinstance(call.op, program.Membrane)
-        sent = spikes / float(fires[node].rule.output_scale)
-        assert np.array_equal(sent, got.values[node]), node
-        each = 1 if neuron.factors is None else neuron.factors.array
-        found = np.rint(current / (float(neuron.scale) * each))
-        assert np.array_equal(found, got.currents[node]), node
-        assert got.values[node].any(), node
-    real = got.values[graph.outputs[0]][-1] * float(fake._fitted.lowered.logit_scale)
-    assert logits.numpy() == pytest.approx(real, rel=1e-6)
-    return len(neurons)
 
 
 @pytest.mark.parametrize("scales", ["tensor", "channel"])
@@ -114,9 +72,9 @@ def test_what_was_trained_is_what_quantize_makes_of_the_parameters(scales: str) 
     assert [epoch.number for epoch in done.epochs] == [1, 2]
     again = Tiny().eval()
     again.load_state_dict(done.module.state_dict())  # the author's class, the author's names
-    options = QuantizeOptions(mean=_KNOWN.mean, std=_KNOWN.std, weight_bits=3, scales=scales)
-    made = quantize(again, _KNOWN.normalise(split().images[:40]), **options)
-    trained = FakeQuantized(again, _KNOWN.normalise(split().images[:40]), options)
+    options = QuantizeOptions(mean=KNOWN.mean, std=KNOWN.std, weight_bits=3, scales=scales)
+    made = quantize(again, KNOWN.normalise(split().images[:40]), **options)
+    trained = FakeQuantized(again, KNOWN.normalise(split().images[:40]), options)
     units = trained._fitted.units
     names = trained._fitted.lowered.synapses
     compared = 0
@@ -129,7 +87,7 @@ def test_what_was_trained_is_what_quantize_makes_of_the_parameters(scales: str) 
         compared += op.weight.array.size
     assert compared == 36 + 512 + 64 + 64 + 24
     assert made.network.graph.digest == done.quantized.network.graph.digest
-    assert require_equal_spikes(trained, _KNOWN.normalise(split().images[:8])) == 4
+    assert require_equal_spikes(trained, KNOWN.normalise(split().images[:8])) == 4
 
     now = done.module.state_dict()
     assert {name for name in now if not torch.equal(now[name], before[name])} == {
@@ -142,10 +100,10 @@ def test_what_was_trained_is_what_quantize_makes_of_the_parameters(scales: str) 
 def test_it_learns_what_rounding_had_lost() -> None:
     model = tiny()
     training, held_out = split(400).without_last(100)
-    for _ in fit(model, training, _KNOWN.normalise, Options(epochs=12, batch=32, warmup=1)):
+    for _ in fit(model, training, KNOWN.normalise, Options(epochs=12, batch=32, warmup=1)):
         pass
-    floats = count_right(model, held_out, _KNOWN.normalise)
-    start = count_right(fake(model, weight_bits=2), held_out, _KNOWN.normalise)
+    floats = count_right(model, held_out, KNOWN.normalise)
+    start = count_right(fake(model, weight_bits=2), held_out, KNOWN.normalise)
     done = tune(model, 6, training, weight_bits=2, held_out=held_out)
     right = done.epochs[-1].right
     assert floats >= 95
@@ -228,7 +186,7 @@ def test_neurons_with_and_without_a_gradient(
 ) -> None:
     net = Net(neuron()).eval()
     made = fake(net, **options)
-    require_equal_spikes(made, _KNOWN.normalise(split().images[:6]))
+    require_equal_spikes(made, KNOWN.normalise(split().images[:6]))
     before = net.conv.weight.detach().clone()
     done = tune(net, 3, **options)
     assert not torch.equal(done.module.conv.weight, before)
@@ -240,7 +198,7 @@ def test_an_integer_neuron_fires_whatever_the_float_one_inside_does() -> None:
     inside = made.running.get_submodule("lif.own.module")
     assert isinstance(inside, LIF)
     inside.v_threshold = 100.0
-    require_equal_spikes(made, _KNOWN.normalise(split().images[:6]))
+    require_equal_spikes(made, KNOWN.normalise(split().images[:6]))
 
 
 def test_a_step_has_the_gradient_of_a_sigmoid() -> None:
@@ -273,7 +231,7 @@ def test_weights_beyond_the_largest_integer_do_not_grow() -> None:
     made = fake(model)
     with torch.no_grad():
         model.fc.weight[0, 0] *= 1000  # after the scale was chosen
-    made(_KNOWN.normalise(split().images[:32])).square().sum().backward()
+    made(KNOWN.normalise(split().images[:32])).square().sum().backward()
     assert model.fc.weight.grad is not None
     assert float(model.fc.weight.grad[0, 0]) == 0
     assert float(model.fc.weight.grad[0].abs().max()) > 0
@@ -304,7 +262,7 @@ def test_the_same_seed_the_same_parameters_and_a_cut_run_goes_on() -> None:
 
 def test_planted_an_integer_off_by_one_is_caught() -> None:
     made = fake(tiny())
-    quantized = quantize(made.module, _KNOWN.normalise(split().images), weight_bits=3)
+    quantized = quantize(made.module, KNOWN.normalise(split().images), weight_bits=3)
     require_trained(made, quantized)
     graph = quantized.network.graph
     op = graph["fc"].op
@@ -326,7 +284,7 @@ def test_planted_a_batch_norm_that_is_not_frozen_is_caught() -> None:
     model.bn.train()
     with torch.no_grad():
         model.bn(torch.randn(8, 4, 4, 4))
-    quantized = quantize(model.eval(), _KNOWN.normalise(split().images), weight_bits=3)
+    quantized = quantize(model.eval(), KNOWN.normalise(split().images), weight_bits=3)
     with pytest.raises(MismatchError, match="node 'conv' is not what was trained"):
         require_trained(made, quantized)
 
@@ -336,24 +294,9 @@ def test_planted_a_weight_that_moves_after_the_last_look_is_caught() -> None:
     made = fake(model)
     with torch.no_grad():
         model.fc.weight += 0.2
-    quantized = quantize(model, _KNOWN.normalise(split().images), weight_bits=3)
+    quantized = quantize(model, KNOWN.normalise(split().images), weight_bits=3)
     with pytest.raises(MismatchError, match="node 'fc'"):
         require_trained(made, quantized)
-
-
-class Merged(nn.Module):
-    """Two linear maps in a row: one synapse."""
-
-    def __init__(self, norm: bool = False) -> None:
-        super().__init__()
-        self.one, self.two, self.lif = nn.Linear(16, 8), nn.Linear(8, 8), LIF(v_threshold=0.25)
-        self.norm = nn.BatchNorm1d(8) if norm else nn.Identity()
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.two(self.one(x.flatten(1)))).expand(4, -1, -1)
-        y: Tensor = self.head(self.lif(x).mean(0))
-        return y
 
 
 class Computed(Merged):
@@ -369,7 +312,7 @@ class Computed(Merged):
 def test_linear_maps_in_a_row_learn_as_the_one_that_they_become(norm: bool) -> None:
     model = Merged(norm).eval()
     made = fake(model)
-    require_equal_spikes(made, _KNOWN.normalise(split().images[:8]))
+    require_equal_spikes(made, KNOWN.normalise(split().images[:8]))
     done = tune(model, 4)
     assert not torch.equal(done.module.one.weight, model.one.weight)
     assert not torch.equal(done.module.two.weight, model.two.weight)
@@ -383,7 +326,7 @@ def test_planted_layers_that_are_not_their_map_are_caught() -> None:
     (chain,) = made._running_chains.values()
     chain.exact = chain.weight, chain.bias + 0.1
     with pytest.raises(QuantizeError, match="layer 'one': its layers alone are not"):
-        made(_KNOWN.normalise(split().images[:8]))
+        made(KNOWN.normalise(split().images[:8]))
 
 
 class Steps(nn.Module):

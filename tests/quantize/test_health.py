@@ -171,14 +171,14 @@ def test_a_network_that_answers_one_class_is_warned_of() -> None:
     """The digits at two bits without a scale for each channel: 70 of 360 right."""
     training, _ = load_digits()
     shown = PREPROCESSING.normalise(training.images[:32])
-    model, told = trained("spike_driven"), {"mean": PREPROCESSING.mean, "std": PREPROCESSING.std}
-    lost = quantize(model, shown, weight_bits=2, examined=32, **told)
+    model, mean, std = trained("spike_driven"), PREPROCESSING.mean, PREPROCESSING.std
+    lost = quantize(model, shown, weight_bits=2, examined=32, mean=mean, std=std)
     assert len(set(lost.health.float_answers)) > 8
     said = [n.text for n in lost.notes if n.kind is NoteKind.SAME_ANSWER]
     answer, count = Counter(lost.health.integer_answers).most_common(1)[0]
     assert len(said) == 1
     assert said[0].startswith(f"answers class {answer} (counted from 0) to {count} of 32 images,")
-    kept = quantize(model, shown, weight_bits=4, examined=32, **told)
+    kept = quantize(model, shown, weight_bits=4, examined=32, mean=mean, std=std)
     assert NoteKind.SAME_ANSWER not in kinds(kept)
 
 
