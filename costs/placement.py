@@ -116,10 +116,11 @@ def _across(linked: Links, fires: list[Fraction], chip: Index) -> Fraction:
 def _lowest(linked: Links, fires: list[Fraction], room: int) -> Fraction:
     """Messages that leave a chip wherever cores are put.
 
-    Each pair's messages are shared out to its two cores. A chip's own messages are at most what
-    its cores hold of their heaviest pairs, `room` - 1 of each; what each holds of all others
-    leaves. That is so of any shares: they begin where more others are, as a core that hears
-    hundreds must be left by most, and move to where they fall out.
+    Each pair's messages are shared out to its two cores. Beside a core lie at most `room` - 1
+    others on its chip, so that what stays is at most its heaviest shares, as many; the rest of
+    its shares leaves. Any shares give such a bound. They begin larger at the core that has more
+    neighbours, because most of these must lie elsewhere, and move a few times towards the core at
+    which a pair is one of the rest.
     """
     sent = _sent(linked, fires)
     low, high = (pick(linked.speakers, linked.hearers) for pick in (np.minimum, np.maximum))
