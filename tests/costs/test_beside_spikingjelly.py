@@ -1,6 +1,6 @@
 """SpikingJelly's own estimators and ours, on the same float network's spikes, line by line.
 
-What differs is explained to the last operation (`deploy/surveys/spikingjelly_lines.py`): batch
+What differs is explained to the last operation (`frameworks/spikingjelly_lines.py`): batch
 norm, which is in the integers' weights; additions that PyTorch makes inside neurons; 4 bytes for
 every number.
 """
@@ -15,17 +15,16 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("spikingjelly.activation_based")
 
-from spikingjelly.activation_based.model.spikformer import Spikformer  # noqa: E402
-from torch import nn  # noqa: E402
-
-from lapilli.deploy.surveys.beside_spikingjelly import (  # noqa: E402
+from frameworks.spikingjelly_energy import (  # noqa: E402
     Beside,
     alive,
     beside,
     row,
     whole,
 )
-from lapilli.deploy.surveys.spikingjelly_lines import Line  # noqa: E402
+from frameworks.spikingjelly_lines import Line  # noqa: E402
+from spikingjelly.activation_based.model.spikformer import Spikformer  # noqa: E402
+from torch import nn  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

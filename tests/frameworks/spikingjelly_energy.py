@@ -1,18 +1,20 @@
 """SpikingJelly's estimators of energy beside ours, on the same spikes of the same float network.
 
-`python -m lapilli.deploy.surveys.beside_spikingjelly` prints the tables of docs/cost.md, for the
-whole `spikformer_cifar10` of SpikingJelly 2.0 (a minute). Each line of theirs is a line of ours and
-a difference that is known without either: from shapes, and from which inputs are spikes.
+`PYTHONPATH=tests python -m frameworks.spikingjelly_energy` prints the table of docs/cost.md, for
+the whole `spikformer_cifar10` of SpikingJelly 2.0 (a minute). Each line of theirs is a line of ours
+and a difference that is known without either: from shapes, and from which inputs are spikes.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from frameworks.spikingjelly_lines import Line, lemaire_lines, shown_by, simple_lines
 from spikingjelly.activation_based.functional import reset_net
 from spikingjelly.activation_based.model.spikformer import spikformer_cifar10
 from spikingjelly.activation_based.op_counter.analytical_energy import (
@@ -30,12 +32,6 @@ from lapilli.costs.prices import shipped
 from lapilli.costs.shapes import dense
 from lapilli.costs.traffic import traffic, widths
 from lapilli.costs.values import Values, watched
-from lapilli.deploy.surveys.spikingjelly_lines import (
-    Line,
-    lemaire_lines,
-    shown_by,
-    simple_lines,
-)
 from lapilli.ir import ops
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.recording import Recording
@@ -166,10 +162,11 @@ def row(line: Line) -> str:
 def main() -> None:
     """Print the table, and both energies."""
     found = whole()
-    print("| what | SpikingJelly | lapilli | apart | why |\n|---|---|---|---|---|")
-    print("\n".join(row(line) for line in (*found.simple, *found.lemaire)))
+    lines = ["| what | SpikingJelly | lapilli | apart | why |", "|---|---|---|---|---|"]
+    lines += [row(line) for line in (*found.simple, *found.lemaire)]
     for name, (theirs, ours) in found.picojoules.items():
-        print(f"{name}: {theirs / 1e6:.2f} uJ by SpikingJelly, {ours / 1e6:.2f} uJ by lapilli")
+        lines.append(f"{name}: {theirs / 1e9:.1f} mJ by SpikingJelly, {ours / 1e9:.1f} by lapilli")
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
