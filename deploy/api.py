@@ -133,7 +133,13 @@ def load(path: str | Path) -> Network:
     return load_network(Path(path))
 
 
-def export_nir(network: Network, path: str | Path, *, flavour: str = "canonical") -> None:
+def export_nir(
+    network: Network,
+    path: str | Path,
+    *,
+    flavour: str = "canonical",
+    memory_limit: int | None = None,
+) -> None:
     """Write a NIR file.
 
     Args:
@@ -141,9 +147,10 @@ def export_nir(network: Network, path: str | Path, *, flavour: str = "canonical"
         path: of the `.nir` file.
         flavour: canonical (integers as they are), portable (for other people's importers) or
             fused (chains of layers).
+        memory_limit: bytes that its numbers may take, eight for each; 1 GiB by default.
 
     Raises:
-        UnsupportedError: nodes that have no such form.
+        UnsupportedError: nodes that have no such form, or more numbers than that.
         InputError: no such flavour.
     """
     from lapilli.export.nir.write.writer import save_nir
@@ -151,7 +158,7 @@ def export_nir(network: Network, path: str | Path, *, flavour: str = "canonical"
     known = [f.value for f in Flavour]
     if flavour not in known:
         raise InputError(f"flavour {flavour!r} is none of {', '.join(known)}")
-    save_nir(network, Path(path), flavour=Flavour(flavour))
+    save_nir(network, Path(path), flavour=Flavour(flavour), memory_limit=memory_limit)
 
 
 def export_onnx(

@@ -118,6 +118,8 @@ def test_files_in_and_out(spikformer: Quantized, tmp_path: Path) -> None:
     assert lp.inspect(str(tmp_path / "net.onnx"))["digest"] == spikformer.network.graph.digest
     with pytest.raises(lp.LapilliError, match="none of canonical, portable, fused"):
         lp.export_nir(spikformer.network, tmp_path / "x.nir", flavour="sweet")
+    with pytest.raises(lp.LapilliError, match="limit of 65,536 neurons"):
+        lp.export_nir(spikformer.network, tmp_path / "x.nir", memory_limit=4 << 20)
     with pytest.raises(lp.LapilliError):
         lp.load(str(tmp_path / "absent.lapilli"))
 

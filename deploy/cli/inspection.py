@@ -14,7 +14,9 @@ from lapilli.model.loading.checkpoint import Checkpoint, load_checkpoint
 from lapilli.model.loading.foreign import Foreign, foreign
 from lapilli.model.loading.shapes import SPELLINGS, told_by_shapes
 
-_NORMALISATION = "normalisation (--mean, --std; --counts for numbers of events)"
+_NORMALISATION = (
+    "normalisation (--mean, --std; --counts for numbers of events; --layout for what is no image)"
+)
 _IMAGES = "images that the model knows (--calibration: a folder or a file, docs/data.md)"
 
 

@@ -17,6 +17,7 @@ _ANSWERS_MEMBRANE = (
 _RANDOM = "draws random numbers at every step; a network must answer by its images alone"
 _FEEDS_BACK = "its spikes go through weights back into its own next input: it is recurrent"
 _WORTH = "its spikes are worth its trained threshold, and no rule of ours has such a spike yet"
+_LSTM = "its gates are sigmoids, and multiply its states"
 _TABLE = (
     "adds up its input over all steps before it fires, and its events are worth another amount each"
 )
@@ -63,6 +64,17 @@ _SPIKINGJELLY: Mapping[str, str] = {
     "spikes add to",
 }
 
+# snnTorch 1.0.0, by the file of a class.
+_SNNTORCH: Mapping[str, str] = {
+    "synaptic.Synaptic": "keeps a synaptic current beside its membrane; of snnTorch, Leaky and "
+    "Lapicque are read, and of SpikingJelly CUBALIFNode keeps such a current",
+    "alpha.Alpha": "its membrane is the difference of two currents; a rule has one",
+    "rleaky.RLeaky": _FEEDS_BACK,
+    "rsynaptic.RSynaptic": _FEEDS_BACK,
+    "slstm.SLSTM": _LSTM,
+    "sconv2dlstm.SConv2dLSTM": _LSTM,
+}
+
 _SJ = "spikingjelly.activation_based.neuron"
 
 # By qualified name.
@@ -70,6 +82,7 @@ REFUSED: Mapping[str, str] = {
     **{f"models.utils.node.{kind}": why for kind, why in {**STEPS, **_STEPS_OWN}.items()},
     **{f"utils.node.{kind}": why for kind, why in {**STEPS, **_STEPS_OWN}.items()},
     **{f"{_SJ}.{name}": why for name, why in _SPIKINGJELLY.items()},
+    **{f"snntorch._neurons.{name}": why for name, why in _SNNTORCH.items()},
     # 0.0.0.0.14, where `neuron` is one file.
     **{f"{_SJ}.{name.partition('.')[2]}": why for name, why in _SPIKINGJELLY.items()},
 }

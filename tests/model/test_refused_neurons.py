@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 sj = pytest.importorskip("spikingjelly.activation_based.neuron")
+snn = pytest.importorskip("snntorch")
 
 from torch import Tensor, nn  # noqa: E402
 
@@ -58,6 +60,8 @@ def _neurons() -> list[nn.Module]:
         sj.QIFNode(step_mode="m"),
         sj.IzhikevichNode(step_mode="m"),
         sj.LIAFNode(torch.relu, False, step_mode="m"),
+        snn.RLeaky(beta=0.5, all_to_all=False),
+        snn.Synaptic(alpha=0.5, beta=0.5),
         sj.PSN(4),
         sj.MaskedPSN(2, 4, step_mode="m"),
         klif,
@@ -96,6 +100,11 @@ def test_every_class_of_spikingjelly_is_known_or_refused() -> None:
     unknown = {name for name in mine if name not in ADAPTERS and name not in REFUSED}
     assert not unknown
     assert not set(ADAPTERS) & set(REFUSED)
+
+
+def test_classes_of_snntorch_that_are_heard_of_are_there() -> None:
+    for name in (name for name in REFUSED if name.startswith("snntorch.")):
+        assert resolve_name(name).__name__ in vars(snn)
 
 
 @pytest.mark.parametrize("neuron", [nn.ReLU(), sj.LIFNode()], ids=["no neuron", "a known one"])
