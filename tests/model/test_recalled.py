@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,17 +169,24 @@ def test_a_state_behind_recalled_maps_is_found(
         check_repeatable(net.eval(), Signature(), (3, 4, 4), Asked())
 
 
-def test_images_that_were_shown_are_recalled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also by the second process, which the first one's results are told to."""
-    found: list[bool] = []
+@pytest.mark.parametrize("can_fork", [True, False])
+def test_images_that_were_shown_are_recalled(
+    can_fork: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also by the second process, which is told where the first one's results are."""
+    noted = tmp_path / "noted"
     recall = Results.recall
 
-    def noted(self: Results, key: bytes) -> Tensor | None:
-        found.append((result := recall(self, key)) is not None)
-        return result
+    def noting(self: Results, key: bytes) -> Tensor | None:
+        found = recall(self, key)
+        with noted.open("a") as file:
+            file.write("computed " if found is None else "recalled ")
+        return found
 
-    monkeypatch.setattr(Results, "recall", noted)
-    monkeypatch.setattr(forked, "_CAN_FORK", False)  # or it would be noted elsewhere
+    monkeypatch.setattr(Results, "recall", noting)
+    monkeypatch.setattr(forked, "_CAN_FORK", can_fork and forked._CAN_FORK)
     check_repeatable(Net(LIF(), LIF()).eval(), Signature(), (3, 4, 4), Asked())
+    found = noted.read_text().split()
     layers = len(found) // 5
-    assert found == [False] * 2 * layers + [True] * 3 * layers
+    assert layers == 3
+    assert found == ["computed"] * 2 * layers + ["recalled"] * 3 * layers

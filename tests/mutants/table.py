@@ -305,6 +305,8 @@ MUTANTS = (
     Mutant("quantize/pytorch/shared_maps.py", "torch.float64, copy=True)", "torch.float64)", "tests/quantize/test_exact_map.py"),
     Mutant("model/capture/recalled.py", "for arg in args:", "for arg in args[:1]:", "tests/model/test_recalled.py"),
     Mutant("model/capture/recalled.py", "self._at(self._memory, place).clone()", "self._at(self._memory, place)", "tests/model/test_recalled.py"),
+    Mutant("model/capture/recalled.py", "if not all(type(a) in", "if False and not all(type(a) in", "tests/model/test_recalled.py"),
+    Mutant("model/capture/repeatability.py", "results.index.update(index)", "index.clear()", "tests/model/test_recalled.py"),
     Mutant("model/capture/attributes.py", "range(0, len(plain), _PART)", "range(0, min(len(plain), _PART), _PART)", "tests/model/test_recalled.py"),
     Mutant("quantize/pytorch/exact_map.py", "return windows, self.kernel.shape, x.shape", "return windows, self.kernel.shape, torch.Size()", "tests/quantize/test_exact_map.py"),
     Mutant("quantize/pytorch/exact_map.py", "op.space, op.stride, op.padding", "op.space, op.padding, op.padding", "tests/quantize/test_exact_map.py"),
