@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from lapilli.ir.errors import MismatchError
 from lapilli.model.capture import program
+from lapilli.quantize.pytorch.byte_maps import byte_sums
 from lapilli.quantize.pytorch.precision import LARGEST, no_transform
 
 # Windows (axes, stride, padding, dilation, groups), shape of the weights, shape of the values.
@@ -148,8 +149,14 @@ class ExactMap:
         return y.reshape(*x.shape[:2], *y.shape[1:]) if self.op.space else y
 
     def _narrow(self, x: Tensor, narrow: Tensor, unit: float) -> Tensor:
-        with no_transform():
-            sums = self._applied(narrow, self.kernel, None)
+        op, last = self.op, self.op.space
+        sums = None
+        if last:
+            windows = op.stride[:last], op.padding[:last], op.dilation[:last]
+            sums = byte_sums(narrow, self.kernel, *windows)
+        if sums is None:
+            with no_transform():
+                sums = self._applied(narrow, self.kernel, None)
         if self._form(x) not in self.checked:
             self._check(x, sums, unit)
         return in_units(sums, self.unit * unit, self.bias, self.op.space)

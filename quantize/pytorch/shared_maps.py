@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from lapilli.ir.errors import MismatchError
 from lapilli.model.capture.recalled import key_of
+from lapilli.quantize.pytorch.byte_maps import byte_sums
 from lapilli.quantize.pytorch.exact_map import in_units, whole_numbers
 from lapilli.quantize.pytorch.precision import no_transform
 
@@ -97,14 +98,29 @@ def sums_of(func: Any, x: Tensor, weight: Tensor, others: Sequence[Any], multipl
     if whole is None or found is None:
         return Sums(_one_by_one(func, x, weight, others))
     narrow, unit = found
-    with no_transform():
-        numbers: Tensor = func(narrow, whole.kernel, None, *others)
+    windows = _windows(_MAPS.get(func, 0), others)
+    numbers = None if windows is None else byte_sums(narrow, whole.kernel, *windows)
+    if numbers is None:
+        with no_transform():
+            numbers = func(narrow, whole.kernel, None, *others)
     sums = Sums(numbers, unit * whole.unit * multiple)
     row = int(torch.linalg.vector_norm(x.flatten(1), 1, dim=1).argmax())
     exact = func(x[row : row + 1], weight, None, *others)
     if not torch.equal(numbers[row : row + 1].double() * sums.unit, exact):
         raise MismatchError("PyTorch's float32 rounds what float64 does not")
     return sums
+
+
+def _windows(space: int, others: Sequence[Any]) -> tuple[tuple[int, ...], ...] | None:
+    """Stride, padding and dilation of each axis; None of a map without, or with groups."""
+    given: list[Any] = [1, 0, 1, 1]
+    given[: len(others)] = others
+    stride, padding, dilation, groups = given
+    if not space or groups != 1 or isinstance(padding, str):
+        return None
+    return tuple(
+        (n,) * space if isinstance(n, int) else tuple(n) for n in (stride, padding, dilation)
+    )
 
 
 def _one_by_one(func: Any, x: Tensor, weight: Tensor, others: Sequence[Any]) -> Tensor:
