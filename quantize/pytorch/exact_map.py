@@ -24,9 +24,9 @@ from lapilli.model.capture import program
 from lapilli.quantize.pytorch.byte_maps import byte_sums
 from lapilli.quantize.pytorch.precision import LARGEST, no_transform
 
-# Windows (axes, stride, padding, dilation, groups), shape of the weights, shape of the values.
+# Windows (axes, stride, padding, dilation, groups), shapes of weights and values, and if of bytes.
 Form: TypeAlias = tuple[
-    tuple[int, tuple[int, int], tuple[int, int], tuple[int, int], int], torch.Size, torch.Size
+    tuple[int, tuple[int, int], tuple[int, int], tuple[int, int], int], torch.Size, torch.Size, bool
 ]
 
 _WEIGHT_BITS = 8  # of the largest: multiples of less than its 2**-7 are left to float64
@@ -154,27 +154,27 @@ class ExactMap:
         if last:
             windows = op.stride[:last], op.padding[:last], op.dilation[:last]
             sums = byte_sums(narrow, self.kernel, *windows)
+        form = self._form(x, of_bytes=sums is not None)
         if sums is None:
             with no_transform():
                 sums = self._applied(narrow, self.kernel, None)
-        if self._form(x) not in self.checked:
-            self._check(x, sums, unit)
+        if form not in self.checked and self._check(x, sums, unit):
+            self.checked.add(form)
         return in_units(sums, self.unit * unit, self.bias, self.op.space)
 
-    def _check(self, x: Tensor, sums: Tensor, unit: float) -> None:
-        """Compare the row that hears most with float64; silence would show nothing."""
+    def _check(self, x: Tensor, sums: Tensor, unit: float) -> bool:
+        """Compare the row that hears most with float64; silence shows nothing, and is told."""
         heard = torch.linalg.vector_norm(x.flatten(1), 1, dim=1)
         row = int(heard.argmax())
         exact = self._applied(x[row : row + 1], self.kernel.double(), None)
         if not torch.equal(sums[row : row + 1].double() * unit, exact):
             raise MismatchError(f"{self.path}: PyTorch's float32 rounds what float64 does not")
-        if heard[row] > 0:
-            self.checked.add(self._form(x))
+        return bool(heard[row] > 0)
 
-    def _form(self, x: Tensor) -> Form:
+    def _form(self, x: Tensor, *, of_bytes: bool) -> Form:
         op = self.op
         windows = op.space, op.stride, op.padding, op.dilation, op.groups
-        return windows, self.kernel.shape, x.shape
+        return windows, self.kernel.shape, x.shape, of_bytes
 
     def _applied(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return applied(self.op, x, weight, bias)

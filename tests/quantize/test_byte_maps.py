@@ -119,3 +119,14 @@ def test_maps_of_groups_take_none(monkeypatch: pytest.MonkeyPatch) -> None:
     got = sums_of(F.conv2d, x, weight, (1, 1, 1, 6)).with_bias(None, 2)
     assert torch.equal(got, F.conv2d(x, weight, None, 1, 1, 1, 6))
     assert not made
+
+
+def test_bytes_do_not_vouch_for_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _noted(monkeypatch)
+    op = program.Synapse(weight="w", bias="b", space=2)
+    exact = ExactMap.of(op, "here", _drawn(5, 7, 3, 3).double(), None)
+    x = _drawn(1, 2, 7, 6, 6, low=0, high=1).double()
+    for given in (x, x * 300, x, x * 300):
+        exact(given)
+    assert len(made) == 2
+    assert len(exact.checked) == 2
