@@ -306,6 +306,8 @@ MUTANTS = (
     Mutant("quantize/image_statistics.py", "1 / _SPREAD <= spread <= _SPREAD", "spread <= _SPREAD", "tests/quantize/test_bad_calibration.py"),
     Mutant("quantize/pytorch/exact_map.py", "if largest <= LARGEST and", "if largest <= 2 * LARGEST and", "tests/quantize/test_exact_map.py"),
     Mutant("quantize/pytorch/exact_map.py", "unit = 2.0 ** math.ceil(math.log2(largest / LARGEST))", "unit = 2.0 ** math.floor(math.log2(largest / LARGEST))", "tests/quantize/test_exact_map.py"),
+    Mutant("quantize/pytorch/shared_maps.py", "if heard[row] > 0:", "if True:", "tests/quantize/test_exact_map.py"),
+    Mutant("quantize/pytorch/shared_maps.py", "weight.shape, x.shape, of_bytes", "x.shape, of_bytes", "tests/quantize/test_exact_map.py"),
     Mutant("quantize/pytorch/shared_maps.py", "(rows, weight, *others)", "(rows, weight)", "tests/quantize/test_exact_map.py"),
     Mutant("quantize/pytorch/shared_maps.py", "(rows, weight, *others)", "(rows, *others)", "tests/quantize/test_exact_map.py"),
     Mutant("quantize/pytorch/shared_maps.py", "torch.float64, copy=True)", "torch.float64)", "tests/quantize/test_exact_map.py"),

@@ -199,6 +199,28 @@ def test_a_map_that_rounds_is_found() -> None:
     weight, x = _drawn(5, 7, 3, 3, most=7), torch.ones(2, 7, 5, 5).double()
     with pytest.raises(MismatchError, match="PyTorch's float32 rounds"):
         sums_of(rounding, x, weight, ())
+    checked: set[Any] = set()
+    sums_of(rounding, x * 0, weight, (), 1, checked)  # silence vouches for nothing
+    with pytest.raises(MismatchError, match="PyTorch's float32 rounds"):
+        sums_of(rounding, x, weight, (), 1, checked)
+    sums_of(F.conv2d, x, weight, (), 1, checked)
+    sums_of(F.conv2d, x, weight + 1, (), 1, checked)
+    assert len(checked) == 1
+    for other, given in ((weight[:4], x), (weight, x[:1])):
+        before = len(checked)
+        sums_of(F.conv2d, given, other, (), 1, checked)
+        sums_of(F.conv2d, given, other, (2,), 1, checked)
+        assert len(checked) == before + 2
+
+
+def test_tokens_are_rows_of_a_shared_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _computed(monkeypatch)
+    weight, x = _drawn(5, 7, most=7), _drawn(2, 3, 4, 7)
+    with SharedMaps():
+        whole = F.linear(x, weight)
+        assert torch.equal(F.linear(x.flatten(0, 1), weight), whole.flatten(0, 1))
+    assert torch.equal(whole, F.linear(x, weight))
+    assert len(made) == 1
 
 
 def _computed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
