@@ -245,6 +245,9 @@ class _Fitting:
                 unsettled |= self._give_up(groups, f"the current of {name} fits")
         for answer, output in zip(graph.outputs, self.captured.outputs, strict=True):
             groups, long = self._feeding(output), self._is_long(graph.types[answer])
+            if long and not self._can_give(groups):  # then the streams that they hear
+                heard = (self.plan.heard.get(unit, frozenset()) for unit in self.plan.feeds[output])
+                groups = {self.plan.groups[unit] for unit in frozenset().union(*heard)}
             if long and not groups & unsettled and self._can_give(groups):
                 unsettled |= self._give_up(groups, f"the value of {answer} fits")
         for name, unit in lowered.synapses.items():

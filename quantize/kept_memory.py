@@ -38,6 +38,12 @@ def memory_kept() -> Iterator[None]:
         libc.malloc_trim(0)
 
 
+def give_back() -> None:
+    """Give the kernel what is free: before a part of the work that takes much of other sizes."""
+    if _has_mallopt():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _has_mallopt() -> bool:
     """Whether there is glibc's allocator to talk to; musl has none of its names."""
     return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")

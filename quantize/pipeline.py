@@ -25,7 +25,7 @@ from lapilli.quantize.fit import Fitted, Scaling, fit
 from lapilli.quantize.health import Health, chosen_images, examine, examine_weights
 from lapilli.quantize.image_scale import image_scale, image_type, input_quantizer
 from lapilli.quantize.image_statistics import image_statistics
-from lapilli.quantize.kept_memory import memory_kept
+from lapilli.quantize.kept_memory import give_back, memory_kept
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.options import (
     QuantizeOptions,
@@ -141,6 +141,7 @@ def quantize(
     if why:  # what follows needs the integers alone, and memory
         prepared, fitted = prepared.without_weights(), replace(fitted, folded={})
         begun = replace(begun, prepared=prepared)
+        give_back()
     program = bool(why)
     reference = assemble(prepared, fitted.units, fitted.lowered, graph, source, program=program)
     health = examine(prepared, fitted.lowered, weights, reference, source, calibration, examined)

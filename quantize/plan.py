@@ -52,6 +52,7 @@ class Plan:
             constant in front.
         feeds: call of a neuron, or of the answer -> units whose currents it takes.
         channels: groups whose channels may have a scale each.
+        heard: linear map of a real stream -> units whose currents it hears.
     """
 
     units: Mapping[str, Unit]
@@ -59,6 +60,7 @@ class Plan:
     ratios: Mapping[str, Fraction]
     feeds: Mapping[str, frozenset[str]]
     channels: Channels
+    heard: Mapping[str, frozenset[str]]
 
 
 def plan(captured: Captured, image_scale: Fraction) -> Plan:
@@ -81,7 +83,7 @@ def plan(captured: Captured, image_scale: Fraction) -> Plan:
     turned = planner.turned()
     ratios = {u: -ratio if leader in turned else ratio for u, (leader, ratio) in found.items()}
     apart = channels(captured, groups)
-    return Plan(planner.units, groups, ratios, planner.feeds, apart)
+    return Plan(planner.units, groups, ratios, planner.feeds, apart, planner.heard)
 
 
 class _ScalePlanner:
@@ -96,6 +98,7 @@ class _ScalePlanner:
         self.norms = norms
         self.units: dict[str, Unit] = {}
         self.feeds: dict[str, frozenset[str]] = {}
+        self.heard: dict[str, frozenset[str]] = {}
         self.scale: dict[str, Fraction] = {}
         self.origin: dict[str, frozenset[str]] = {}
         self.unit: dict[str, str | None] = {}
@@ -143,6 +146,8 @@ class _ScalePlanner:
                 scale = self.image_scale
             case program.Synapse():
                 self._add_unit(call, unit, scale)
+                if origin:
+                    self.heard[call.name] = origin
                 origin, scale, unit = frozenset({call.name}), Fraction(1), call.name
             case program.Neuron(rule=rule):
                 self.feeds[call.name] = origin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 
@@ -13,17 +14,20 @@ class Weight(threading.Thread):
         most: the largest proportional set size of all of them together, in bytes: what several
             processes share is counted once.
         over: set it to end the watch.
+        seconds: what watching has taken of the processor, which is no part of what is watched.
     """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.most = 0
+        self.seconds = 0.0
         self.over = threading.Event()
 
     def run(self) -> None:
         """Look twice a second."""
         while not self.over.wait(0.5):
             self.most = max(self.most, sum(map(proportional, family())))
+            self.seconds = time.thread_time()
 
 
 def family() -> set[str]:

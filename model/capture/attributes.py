@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+_PART = 1 << 18  # bytes hashed at a time, while they are in cache
 _DEPTH = 6  # of objects in objects; a cycle ends here, too
 _OF_TORCH = frozenset(vars(nn.Module())) - {"_parameters", "_buffers"}
 
@@ -35,11 +36,17 @@ def changed_attributes(before: Mapping[str, bytes], after: Mapping[str, bytes]) 
 
 
 def bits(tensor: torch.Tensor) -> Iterator[bytes]:
-    """What makes a tensor what it is: type, shape and the bits of its elements."""
+    """What makes a tensor what it is: type, shape and hashes of the bits of its elements.
+
+    The hash is Python's own of bytes, SipHash, under a key that this process and those that it
+    forks share: 64 bits for each part, at several times the speed of those of `hashlib`.
+    """
     yield f"{tuple(tensor.shape)}{tensor.dtype}".encode()
     if tensor.layout is torch.strided and not tensor.is_meta:
-        plain = tensor.detach().cpu().contiguous().view(-1)
-        yield plain.view(torch.uint8).numpy().tobytes()
+        plain = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        for start in range(0, len(plain), _PART):
+            part = plain[start : start + _PART].tobytes()
+            yield hash(part).to_bytes(8, "little", signed=True)
 
 
 def _held(module: nn.Module) -> Iterator[tuple[str, Any]]:

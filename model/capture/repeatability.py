@@ -33,11 +33,13 @@ from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture.attributes import bits, changed_attributes, fingerprints
 from lapilli.model.capture.forked import apart
 from lapilli.model.capture.output import Asked, choose_leaves
+from lapilli.model.capture.recalled import Results, recalling
 from lapilli.model.capture.returned import without_dataclasses
 from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.adapters import adapter_of, reset_states
 
 _BATCH = 2
+_FIRST = 1 << 10  # numbers of a tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ def check_repeatable(
 ) -> tuple[Note, ...]:
     """Show the same images again, after others and in another order, and compare all bits.
 
-    Costs five forward passes of two images, in two processes of one thread at the same time.
+    Costs five forward passes of two images, in two processes of one thread, one after the other;
+    large linear maps of the same images are computed once (`recalled`).
 
     Args:
         model: on the CPU, in evaluation mode; it is left as it was.
@@ -194,17 +197,34 @@ class _Observer:
         Raises:
             CaptureError: the forward fails.
         """
-        return apart(self.model, [partial(self._show, order, paths) for order in orders])
+        results = Results()
+        shown: list[tuple[_Record, ...]] = []
+        notes: dict[str, None] = {}
+        for order in orders:
+            index: dict[Any, Any]
+            ((*records, index),), found = apart(
+                self.model, [partial(self._show, order, paths, results)]
+            )
+            results.index.update(index)
+            shown.append(tuple(records))
+            notes |= dict.fromkeys(found)
+        return shown, tuple(notes)
 
     def _show(
-        self, order: Sequence[_Showing], paths: Collection[str], model: nn.Module
-    ) -> Iterator[_Record]:
+        self,
+        order: Sequence[_Showing],
+        paths: Collection[str],
+        results: Results,
+        model: nn.Module,
+    ) -> Iterator[Any]:
+        """Yield the record of each showing, and at last where results are kept."""
         names = {id(m): path for path, m in model.named_modules() if path in paths}
         dtype = next((p.dtype for p in model.parameters()), torch.float32)
         for showing in order:
             reset_states(model)
             _seed(showing.seed)
-            with torch.no_grad(), _recording(names, held="" in paths) as events:
+            held = "" in paths
+            with torch.no_grad(), recalling(results), _recording(names, held=held) as events:
                 try:
                     given = self.images[showing.images]
                     answer = model(given if self.signature.ids else given.to(dtype))
@@ -217,6 +237,7 @@ class _Observer:
             leaves = choose_leaves(shapes, tree, _BATCH, self.asked)
             answers = [flat[leaf] for leaf in leaves]
             yield (*events, _Event("", "", b"", _digest(answers)))
+        yield results.index
 
 
 @contextmanager
@@ -262,9 +283,15 @@ def _digest(values: Any, *, zeros_alike: bool = False) -> bytes:
     """
     digest = hashlib.blake2b(digest_size=16)
     for value in pytree.tree_leaves(values):
-        if isinstance(value, Tensor) and not (zeros_alike and not value.any()):
+        if isinstance(value, Tensor) and not (zeros_alike and _is_silent(value)):
             for part in bits(value):
                 digest.update(part)
         elif isinstance(value, int | float):
             digest.update(repr(value).encode())
     return digest.digest()
+
+
+def _is_silent(values: Tensor) -> bool:
+    """Whether all are 0; mostly the first few tell."""
+    first = values.flatten()[:_FIRST] if values.is_contiguous() else values
+    return not first.any() and not values.any()

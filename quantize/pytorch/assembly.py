@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import InputQuantizer
 from lapilli.quantize.image_scale import image_scale
+from lapilli.quantize.kept_memory import give_back
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.agreement import check_agreement
@@ -48,6 +49,7 @@ def assemble(
     """
     if program:
         check_agreement(prepared.captured)  # before there are weights anew: both take memory
+        give_back()
     runs = quantized_runnable(prepared, units, lowered, program=program)
     return PyTorchReference(
         module=runs.module,

@@ -5,13 +5,15 @@ are, and the weights multiples of a power of two, a sum is exact in whatever ord
 of all its terms stay below that: weights of eight bits nearly always do. PyTorch's convolutions
 take a quarter of the time then, and no copy of every window. No transform may do them (Winograd,
 FFT), which multiply by fractions: of the first result of every shape, the row that heard most is
-compared with float64's.
+compared with float64's. PyTorch chooses how it computes by shapes, steps and edges, not by values,
+so that maps which have these alike vouch for each other.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,7 +21,13 @@ from torch.nn import functional
 
 from lapilli.ir.errors import MismatchError
 from lapilli.model.capture import program
+from lapilli.quantize.pytorch.byte_maps import byte_sums
 from lapilli.quantize.pytorch.precision import LARGEST, no_transform
+
+# Windows (axes, stride, padding, dilation, groups), shapes of weights and values, and if of bytes.
+Form: TypeAlias = tuple[
+    tuple[int, tuple[int, int], tuple[int, int], tuple[int, int], int], torch.Size, torch.Size, bool
+]
 
 _WEIGHT_BITS = 8  # of the largest: multiples of less than its 2**-7 are left to float64
 
@@ -38,14 +46,27 @@ class WholeNumbers:
     unit: float
     most: float
 
-    def narrowed(self, x: Tensor) -> Tensor | None:
-        """Values in float32, if they are whole and it rounds no sum of them by the weights."""
+    def narrowed(self, x: Tensor) -> tuple[Tensor, float] | None:
+        """Values as whole numbers in float32, and their unit, if it rounds no sum of them.
+
+        The unit is 1, or else the finest power of two of which float32 holds all sums.
+        """
         lo, hi = (float(end) for end in x.aminmax()) if x.numel() else (0.0, 0.0)
-        if max(-lo, hi) * self.most > LARGEST:
+        largest = max(-lo, hi) * self.most
+        if largest <= LARGEST and (narrow := _whole(x)) is not None:
+            return narrow, 1.0
+        if not 0 < largest < math.inf:
             return None
-        narrow = x.float()
-        same = bool((narrow == x).all()) and torch.equal(narrow, narrow.round())
-        return narrow if same else None
+        unit = 2.0 ** math.ceil(math.log2(largest / LARGEST))
+        narrow = _whole(x / unit)
+        return None if narrow is None else (narrow, unit)
+
+
+def _whole(x: Tensor) -> Tensor | None:
+    """Float64 in float32, if all are whole numbers that it holds."""
+    narrow = x.float()
+    same = bool((narrow == x).all()) and torch.equal(narrow, narrow.round())
+    return narrow if same else None
 
 
 def whole_numbers(weight: Tensor) -> WholeNumbers | None:
@@ -78,7 +99,8 @@ class ExactMap:
         unit: a power of two; 1 in float64.
         bias: in float64.
         most: the largest sum of magnitudes of the weights of a row, in units.
-        checked: shapes of which a result was compared with that of float64.
+        checked: forms of which a result was compared with that of float64; of a program's maps
+            together.
     """
 
     op: program.Synapse
@@ -87,16 +109,29 @@ class ExactMap:
     unit: float
     bias: Tensor | None
     most: float
-    checked: set[torch.Size] = field(default_factory=set)
+    checked: set[Form] = field(default_factory=set)
 
     @classmethod
-    def of(cls, op: program.Synapse, path: str, weight: Tensor, bias: Tensor | None) -> ExactMap:
+    def wide(cls, op: program.Synapse, path: str, weight: Tensor, bias: Tensor | None) -> ExactMap:
+        """Take float64 weights, and compute in float64."""
+        return cls(op, path, weight, 1.0, bias, 0.0)
+
+    @classmethod
+    def of(
+        cls,
+        op: program.Synapse,
+        path: str,
+        weight: Tensor,
+        bias: Tensor | None,
+        checked: set[Form] | None = None,
+    ) -> ExactMap:
         """Take float64 weights, in the narrower form where they are whole numbers of few bits."""
         # A depthwise one may be a transform on other machines, and costs little.
         found = whole_numbers(weight) if op.groups == 1 else None
         if found is None:
-            return cls(op, path, weight, 1.0, bias, 0.0)
-        return cls(op, path, found.kernel, found.unit, bias, found.most)
+            return cls.wide(op, path, weight, bias)
+        known = set() if checked is None else checked
+        return cls(op, path, found.kernel, found.unit, bias, found.most, known)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Values (T, B, *step) to values, float64.
@@ -107,28 +142,39 @@ class ExactMap:
         rows = x.flatten(0, 1) if self.op.space else x
         if self.kernel.dtype is torch.float64:
             y = self._applied(rows, self.kernel, self.bias)
-        elif (narrow := WholeNumbers(self.kernel, self.unit, self.most).narrowed(rows)) is None:
+        elif (found := WholeNumbers(self.kernel, self.unit, self.most).narrowed(rows)) is None:
             y = self._applied(rows, self.kernel.double() * self.unit, self.bias)
         else:
-            y = self._narrow(rows, narrow)
+            y = self._narrow(rows, *found)
         return y.reshape(*x.shape[:2], *y.shape[1:]) if self.op.space else y
 
-    def _narrow(self, x: Tensor, narrow: Tensor) -> Tensor:
-        with no_transform():
-            sums = self._applied(narrow, self.kernel, None)
-        if x.shape not in self.checked:
-            self._check(x, sums)
-        return in_units(sums, self.unit, self.bias, self.op.space)
+    def _narrow(self, x: Tensor, narrow: Tensor, unit: float) -> Tensor:
+        op, last = self.op, self.op.space
+        sums = None
+        if last:
+            windows = op.stride[:last], op.padding[:last], op.dilation[:last]
+            sums = byte_sums(narrow, self.kernel, *windows)
+        form = self._form(x, of_bytes=sums is not None)
+        if sums is None:
+            with no_transform():
+                sums = self._applied(narrow, self.kernel, None)
+        if form not in self.checked and self._check(x, sums, unit):
+            self.checked.add(form)
+        return in_units(sums, self.unit * unit, self.bias, self.op.space)
 
-    def _check(self, x: Tensor, sums: Tensor) -> None:
-        """Compare the row that hears most with float64; silence would show nothing."""
+    def _check(self, x: Tensor, sums: Tensor, unit: float) -> bool:
+        """Compare the row that hears most with float64; silence shows nothing, and is told."""
         heard = torch.linalg.vector_norm(x.flatten(1), 1, dim=1)
         row = int(heard.argmax())
         exact = self._applied(x[row : row + 1], self.kernel.double(), None)
-        if not torch.equal(sums[row : row + 1].double(), exact):
+        if not torch.equal(sums[row : row + 1].double() * unit, exact):
             raise MismatchError(f"{self.path}: PyTorch's float32 rounds what float64 does not")
-        if heard[row] > 0:
-            self.checked.add(x.shape)
+        return bool(heard[row] > 0)
+
+    def _form(self, x: Tensor, *, of_bytes: bool) -> Form:
+        op = self.op
+        windows = op.space, op.stride, op.padding, op.dilation, op.groups
+        return windows, self.kernel.shape, x.shape, of_bytes
 
     def _applied(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return applied(self.op, x, weight, bias)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Generator, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -38,19 +39,24 @@ class Program(nn.Module):
         neurons: nn.Module,
         weights: Mapping[str, tuple[Tensor, Tensor | None]],
         folded: frozenset[str] = frozenset(),
+        *,
+        wide: bool = False,
     ) -> None:
+        """Take the weights of each linear map; `wide` if it shall compute in float64 alone."""
         super().__init__()
         for name, child in neurons.named_children():
             self.add_module(name, child)
         self.captured = captured
-        self.maps = {name: self._map(name, *held) for name, held in weights.items()}
+        made = ExactMap.wide if wide else partial(ExactMap.of, checked=set())
+        self.maps = {name: made(*self._map(name), *held) for name, held in weights.items()}
         self.folded = folded
 
-    def _map(self, name: str, weight: Tensor, bias: Tensor | None) -> ExactMap:
+    def _map(self, name: str) -> tuple[program.Synapse, str]:
+        """A linear map, and its path for messages."""
         call = self.captured.calls[name]
         if not isinstance(call.op, program.Synapse):
             raise TypeError(f"{name} is no linear map")
-        return ExactMap.of(call.op, call.path or name, weight, bias)
+        return call.op, call.path or name
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images (B, C, H, W), or (B, T, C, H, W), to every answer: see `Signature.answers`."""

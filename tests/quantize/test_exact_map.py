@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from torch import Tensor  # noqa: E402
 
 from lapilli.ir.errors import MismatchError  # noqa: E402
 from lapilli.model.capture import program  # noqa: E402
-from lapilli.quantize.pytorch.agreement import _in_float32  # noqa: E402
+from lapilli.quantize.pytorch import shared_maps  # noqa: E402
 from lapilli.quantize.pytorch.exact_map import ExactMap  # noqa: E402
+from lapilli.quantize.pytorch.shared_maps import SharedMaps, sums_of  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -123,39 +125,159 @@ def test_silence_vouches_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(made.checked) == 1
 
 
-# ---- the author's own convolutions, while it is shown that the program is its forward --------
+@pytest.mark.parametrize("unit", [2.0**-5, 1.0, 2.0**30])
+def test_values_of_any_unit_give_the_bits_of_float64(unit: float) -> None:
+    weight = _drawn(5, 7, 3, 3)
+    made = ExactMap.of(_op(2), "here", weight, None)
+    x = _drawn(2, 3, 7, 6, 6, seed=2) * unit
+    assert torch.equal(made(x), _by_torch(2, x, weight, torch.zeros(5).double()))
+    assert len(made.checked) == 1
 
 
-def test_the_author_s_convolution_of_spikes_gives_the_bits_of_float64() -> None:
-    weight, bias = _drawn(5, 7, 3, 3, most=7) / 64, _drawn(5, seed=1, most=7) / 4
-    x = (_drawn(4, 7, 9, 8, seed=2) > 60).double()
-    forms: list[tuple[Any, ...]] = [(), (bias,), (bias, (2, 1), (1, 0), (1, 2), 1)]
-    for args in ((x, weight, *others) for others in forms):
-        got = _in_float32(F.conv2d, *args)
-        assert got is not None
-        assert got.dtype is torch.float64
-        assert torch.equal(got, F.conv2d(*args))
+def test_maps_of_one_form_vouch_for_each_other_and_for_no_other() -> None:
+    checked: set[Any] = set()
+    x = torch.ones(2, 3, 7, 6, 6).double()
+    maps = [ExactMap.of(_op(2), "here", _drawn(5, 7, 3, 3, seed=n), None, checked) for n in (0, 1)]
+    for made in maps:
+        made(x)
+    assert len(checked) == 1
+    wide = ExactMap.of(replace(_op(2), stride=(2, 1)), "here", _drawn(5, 7, 3, 3), None, checked)
+    for other, given in ((wide, x), (maps[0], x[:, :2])):
+        before = len(checked)
+        other(given)
+        assert len(checked) == before + 1
+    ExactMap.of(_op(2), "here", _drawn(4, 7, 3, 3), None, checked)(x)
+    assert len(checked) == 4
 
 
-@pytest.mark.parametrize("how", ["fractions", "groups", "many bits", "beyond"])
+# ---- maps of two forwards, while it is shown that the program is the author's ------------------
+
+
+@pytest.mark.parametrize("space", [0, 1, 2])
+@pytest.mark.parametrize("multiple", [1, 49])
+def test_sums_in_float32_give_the_bits_of_float64(space: int, multiple: int) -> None:
+    function = (F.linear, F.conv1d, F.conv2d)[space]
+    shape, given = _SHAPES[space]
+    weight, bias = _drawn(*shape, most=7) * multiple / 64, _drawn(5, seed=1, most=7) / 4
+    x = (_drawn(6, *given[-space - 1 :], seed=2) > 60).double() * multiple / 8
+    forms: list[tuple[Any, ...]] = [()] if not space else [(), (2, 1, 1, 1)]
+    for others in forms:
+        sums = sums_of(function, x, weight, others, multiple)
+        assert sums.numbers.dtype is torch.float32
+        for some in (None, bias):
+            got = sums.with_bias(some, space)
+            assert got.dtype is torch.float64
+            assert torch.equal(got, function(x, weight, some, *others))
+
+
+def test_depthwise_sums_in_float32_give_the_bits_of_float64() -> None:
+    weight, x = _drawn(6, 1, 7, 7, most=7), (_drawn(3, 6, 9, 9, seed=1) > 60).double()
+    sums = sums_of(F.conv2d, x, weight, (1, 3, 1, 6))
+    assert sums.numbers.dtype is torch.float32
+    assert torch.equal(sums.with_bias(None, 2), F.conv2d(x, weight, None, 1, 3, 1, 6))
+
+
+@pytest.mark.parametrize("how", ["thirds", "many bits", "beyond"])
 def test_what_float32_could_round_is_left_to_float64(how: str) -> None:
     weight, x = _drawn(6, 6, 3, 3, most=7), (_drawn(2, 6, 5, 5, seed=1) > 60).double()
-    if how == "fractions":
-        x = x / 4
+    if how == "thirds":
+        x = x / 3
     if how == "many bits":
         weight[0, 0, 0, 0] = 7 + 2.0**-9
     if how == "beyond":
-        x *= 2.0**24
-    args = (x, weight[:, :3] if how == "groups" else weight)
-    others: tuple[Any, ...] = (None, 1, 0, 1, 2 if how == "groups" else 1)
-    assert _in_float32(F.conv2d, *args, *others) is None
+        x[0, 0, 0, 0] += 2.0**24
+    sums = sums_of(F.conv2d, x, weight, ())
+    assert sums.numbers.dtype is torch.float64
+    assert torch.equal(sums.with_bias(None, 2), F.conv2d(x, weight))
 
 
-def test_an_author_s_convolution_that_rounds_is_found() -> None:
+def test_a_map_that_rounds_is_found() -> None:
     def rounding(x: Tensor, *args: Any) -> Tensor:
         y = F.conv2d(x, *args)
         return y * (1 + 2.0**-23) if y.dtype is torch.float32 else y
 
     weight, x = _drawn(5, 7, 3, 3, most=7), torch.ones(2, 7, 5, 5).double()
     with pytest.raises(MismatchError, match="PyTorch's float32 rounds"):
-        _in_float32(rounding, x, weight)
+        sums_of(rounding, x, weight, ())
+    checked: set[Any] = set()
+    sums_of(rounding, x * 0, weight, (), 1, checked)  # silence vouches for nothing
+    with pytest.raises(MismatchError, match="PyTorch's float32 rounds"):
+        sums_of(rounding, x, weight, (), 1, checked)
+    sums_of(F.conv2d, x, weight, (), 1, checked)
+    sums_of(F.conv2d, x, weight + 1, (), 1, checked)
+    assert len(checked) == 1
+    for other, given in ((weight[:4], x), (weight, x[:1])):
+        before = len(checked)
+        sums_of(F.conv2d, given, other, (), 1, checked)
+        sums_of(F.conv2d, given, other, (2,), 1, checked)
+        assert len(checked) == before + 2
+
+
+def test_tokens_are_rows_of_a_shared_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _computed(monkeypatch)
+    weight, x = _drawn(5, 7, most=7), _drawn(2, 3, 4, 7)
+    with SharedMaps():
+        whole = F.linear(x, weight)
+        assert torch.equal(F.linear(x.flatten(0, 1), weight), whole.flatten(0, 1))
+    assert torch.equal(whole, F.linear(x, weight))
+    assert len(made) == 1
+
+
+def _computed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is computed under `SharedMaps`, a function for each."""
+    made: list[Any] = []
+
+    def noted(func: Any, *args: Any) -> Any:
+        made.append(func)
+        return sums_of(func, *args)
+
+    monkeypatch.setattr(shared_maps, "sums_of", noted)
+    return made
+
+
+@pytest.mark.parametrize("space", [0, 1, 2])
+@pytest.mark.parametrize("divisor", [1, 3])
+def test_two_equal_maps_are_computed_once(
+    space: int, divisor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in float64; and each has a result of its own, which it may change."""
+    made = _computed(monkeypatch)
+    shape, given = _SHAPES[space]
+    weight, bias = _drawn(*shape, most=7), _drawn(5, seed=1)
+    x = (_drawn(6, *given[-space - 1 :], seed=2) > 60).double() / divisor
+    function = (F.linear, F.conv1d, F.conv2d)[space]
+    for some in (None, bias):
+        with SharedMaps():
+            want = function(x, weight, some)
+            kept = want.clone()
+            want.zero_()
+            assert torch.equal(function(x.clone(), weight.clone(), some), kept)
+        assert bool(kept.any())
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("other", ["x", "weight", "stride", "groups", "function"])
+def test_what_differs_in_a_bit_is_computed(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _computed(monkeypatch)
+    weight, x = _drawn(6, 6, 1, 1, most=7), (_drawn(2, 6, 5, 5, seed=1) > 60).double()
+    with SharedMaps() as shared:
+        if other == "x":
+            F.conv2d(x, weight)
+            x[1, 5, 4, 4] = 1 - x[1, 5, 4, 4]
+            got, want = F.conv2d(x, weight), torch.einsum("nchw,oc->nohw", x, weight[:, :, 0, 0])
+            assert torch.equal(got, want)
+        elif other == "weight":
+            F.conv2d(x, weight)
+            F.conv2d(x, weight + 2.0**-30)
+        elif other == "stride":
+            assert F.conv2d(x, weight, None, 1).shape != F.conv2d(x, weight, None, 2).shape
+        elif other == "groups":
+            F.conv2d(x, weight[:, :1], None, 1, 0, 1, 6)
+            F.conv2d(x, weight[:, :1] * 2, None, 1, 0, 1, 6)
+        else:
+            F.linear(x[0, 0], weight[:5, :5, 0, 0])
+            F.conv1d(x[:1, 0], weight[:5, :5, 0])
+        assert shared.waiting
+        shared.forget()
+        assert not shared.waiting
+    assert len(made) == 2

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from lapilli.quantize import kept_memory
-from lapilli.quantize.kept_memory import memory_kept
+from lapilli.quantize.kept_memory import give_back, memory_kept
 
 # Pages that the kernel hands out for arrays of 64 MiB that are made and freed one after the other.
 _PROGRAM = """
@@ -38,6 +38,30 @@ def test_pages_are_asked_for_once() -> None:
     assert int(done.stdout) < 256  # without, 4,352 and more
 
 
+_RESIDENT = """
+import numpy as np
+from lapilli.quantize.kept_memory import give_back, memory_kept
+
+def resident():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+with memory_kept():
+    np.full(1 << 25, 1.0)
+    before = resident()
+    give_back()
+    print(before - resident())
+"""
+
+
+@pytest.mark.skipif(not kept_memory._has_mallopt(), reason="another allocator")
+def test_what_is_free_goes_back_when_asked() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _RESIDENT], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) > 250_000  # KiB, of 262,144
+
+
 def test_an_error_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[tuple[int, int]] = []
 
@@ -61,4 +85,4 @@ def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(kept_memory, "_has_mallopt", lambda: False)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: 1 / 0)
     with memory_kept():
-        pass
+        give_back()

@@ -184,12 +184,12 @@ def test_the_merged_program_computes_what_the_author_wrote(name: str) -> None:
 class Reals(nn.Module):
     """Spikingformer's end: a real stream, its mean, a linear head, no neuron between."""
 
-    def __init__(self, *, first: bool) -> None:
+    def __init__(self, *, first: bool, width: int = 8) -> None:
         super().__init__()
-        self.stem, self.lif = nn.Linear(49, 8), LIF(v_threshold=0.3)
-        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.stem, self.lif = nn.Linear(49, width), LIF(v_threshold=0.3)
+        self.one, self.two = nn.Linear(width, width), nn.Linear(width, width)
         self.lif2 = LIF(v_threshold=0.3)
-        self.norm, self.head = nn.BatchNorm1d(8), nn.Linear(8, 3)
+        self.norm, self.head = nn.BatchNorm1d(width), nn.Linear(width, 3)
         self.first = first
 
     def forward(self, images: Tensor) -> Tensor:
@@ -213,6 +213,25 @@ def test_a_head_on_a_real_stream_multiplies_on_the_host(
     graded = [n.name for n in made.network.graph.nodes if getattr(n.op, "graded", False)]
     assert graded == ["stem", "head"]
     assert NoteKind.CAPTURED_PROGRAM not in {note.kind for note in made.notes}
+
+
+def test_where_a_head_has_no_bits_left_its_stream_gives_some_up(
+    exact_on: Callable[..., int],
+) -> None:
+    """Of 512 channels; one member of the stream is 1,024 times as large as the other."""
+    torch.manual_seed(1)
+    model = Reals(first=True, width=512).eval()
+    with torch.no_grad():
+        model.two.weight.mul_(1 << 10)
+    made = quantize(model, images())
+    assert exact_on(made, images(5, seed=7)) > 1000
+    head = made.network.graph["head"].op
+    assert isinstance(head, ops.Linear)
+    assert head.weight.range.bits == 2
+    assert made.network.graph.types["head"].range.bits <= 32
+    notes = {note.path: note.text for note in made.notes if note.kind is NoteKind.WEIGHT_BITS}
+    assert set(notes) == {"head", "one"}
+    assert "so that the value of logits fits" in notes["one"]
 
 
 @pytest.mark.parametrize(
