@@ -233,6 +233,8 @@ MUTANTS = (
     # ---- quantize ----
     Mutant("quantize/neurons.py", "math.floor(t) if rule.strict else math.ceil(t) - 1", "math.ceil(t) - 1", _QUANTIZE),
     Mutant("quantize/staircase.py", "if level % 2 and not rule.half_up", "if level % 2", f"{_QUANTIZE} tests/model/test_integer_spikes.py"),
+    Mutant("quantize/image_scale.py", "<= (top + 1) * _FLOAT32", "<= top + 9", "tests/quantize/test_quantize.py -k rare"),
+    Mutant("quantize/image_scale.py", "nearly and _moved(finer, calibration) < _moved(holds, calibration)", "nearly", "tests/quantize/test_quantize.py -k lacks"),
     Mutant("quantize/finetuning/straight_through.py", "grad = grad * ctx.passes", "pass", _FINETUNING),
     Mutant("quantize/finetuning/fake_quantized.py", "* float(image_scale(self._source))", "* (1.0 + float(image_scale(self._source)))", _FINETUNING),
     Mutant("quantize/finetuning/tuning.py", "        fake.requantize()\n", "", _FINETUNING),
@@ -241,7 +243,7 @@ MUTANTS = (
     Mutant("quantize/finetuning/tuning.py", 'options["weight_steps"] = steps', "pass", _LEARNED),
     Mutant("quantize/finetuning/fake_quantized.py", '**options, "weight_steps": self.weight_steps', '**options, "weight_steps": self._learned._begun', _LEARNED),
     Mutant("quantize/finetuning/straight_through.py", "rounded = grad if ctx.needs_input_grad[1] else None", "rounded = None", _LEARNED),
-    Mutant("quantize/finetuning/rounding.py", "self.weight - self.real, self.weight)", "self.weight - self.real, 0.0)", _LEARNED),
+    Mutant("quantize/finetuning/rounding.py", "self.inside, self.weight - self.real, self.weight", "self.inside, self.weight - self.real, 0.0", _LEARNED),
     Mutant("quantize/finetuning/steps.py", "now[name] * np.exp2", "now[name] + np.exp2", _LEARNED),
     Mutant("quantize/channel_scales.py", "numbers = numbers.clip((highest - _WIDEST) * _STEPS)", "pass", _LEARNED),
     Mutant("quantize/channel_scales.py", "[each - exponents[name] for name, each in logs.items()]", "[*logs.values()]", _LEARNED),

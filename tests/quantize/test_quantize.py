@@ -16,11 +16,13 @@ from networks.tiny import compare, images, integer_weights, integers, tiny  # no
 
 from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.digits import Split  # noqa: E402
+from lapilli.model.loading.preprocess import Preprocessing  # noqa: E402
 from lapilli.quantize import Quantized, quantize  # noqa: E402
 from lapilli.quantize.neurons import INSTEAD  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 
 pytestmark = pytest.mark.torch
+_SOME = tuple(range(7, 157, 10))  # pixels
 
 
 @pytest.mark.parametrize(
@@ -73,9 +75,49 @@ def test_the_input_keeps_to_its_bits(bits: int) -> None:
     source, top = made.network.input, (1 << (bits - 1)) - 1
     assert (source.lo, source.hi) == (-top, top)
     largest = float(x.abs().max()) * 2.0**source.exponent
-    assert top / 2 < largest <= top
+    assert top / 2 < largest <= top + 1  # one too many may be cut off
     if bits > 2:  # with three levels some neurons are silent
         assert compare(made, x) > 1000
+
+
+@pytest.mark.parametrize(
+    ("pixels", "mean", "std", "bits", "exponent"),
+    [
+        ((*_SOME, 255), 0.3, 0.35, 8, 6),  # 255 becomes 2, which is 128 / 64: one too many
+        ((*_SOME, 255), 0.3, 0.35, 10, 8),
+        ((*_SOME, 254), 0.3, 0.35, 8, 6),  # 127.3 / 64: the nearest integer is 127
+        ((*_SOME, 255), 0.3, 0.34, 8, 5),  # 131.8 / 64 would be cut by several units
+        ((0, 0, 0, 0, *_SOME[4:], 255), 0.5, 0.5, 8, 6),  # -1 is exact at 64, and frequent
+        ((0, *_SOME), 0.5, 0.5, 8, 7),
+    ],
+)
+def test_an_image_that_lacks_one_integer_is_cut_where_all_lie_nearer_so(
+    pixels: tuple[int, ...], mean: float, std: float, bits: int, exponent: int
+) -> None:
+    known = Preprocessing(mean=(mean,), std=(std,), classes=())
+    each = np.resize(np.array(pixels, np.uint8), (8, 16))
+    mixed = np.random.default_rng(0).permuted(each, axis=1).reshape(8, 1, 4, 4)
+    x = known.normalise(mixed)
+    made = quantize(tiny(), x, mean=(mean,), std=(std,), input_bits=bits, examined=2)
+    assert made.network.input.exponent == exponent
+    top = (1 << (bits - 1)) - 1
+    errors = {
+        e: float(((x.double() * 2.0**e).round().clamp(-top, top) / 2.0**e - x).square().sum())
+        for e in (exponent - 1, exponent, exponent + 1)
+    }
+    assert min(errors, key=errors.__getitem__) == exponent
+    compare(made, x)
+
+
+def test_a_rare_number_that_lacks_more_is_kept() -> None:
+    known = Preprocessing(mean=(0.3,), std=(0.34,), classes=())
+    pixels = np.resize(np.array(_SOME, np.uint8), (32, 1, 4, 4))
+    pixels[0, 0, 0, 0] = 255  # 131.8 / 64
+    x = known.normalise(pixels)
+    cut = ((x * 64).round().clamp(-127, 127) / 64 - x).square().sum()
+    assert cut < ((x * 32).round() / 32 - x).square().sum()  # by squares alone it would be cut
+    made = quantize(tiny(), x, mean=known.mean, std=known.std, examined=2)
+    assert made.network.input.exponent == 5
 
 
 @pytest.mark.parametrize("name", ["spikformer", "spike_driven"])
