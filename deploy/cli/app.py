@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from dataclasses import asdict
@@ -52,8 +51,6 @@ for command in (
 
 def main() -> None:
     """Run the command line; see `frame` for how it ends."""
-    # PyTorch, when it is loaded: large tensors in large pages, which the kernel clears at once.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     sys.exit(frame.run(app, sys.argv[1:] or ["--help"]))
 
 
