@@ -28,7 +28,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch")
-for _package in ("sklearn", "spikingjelly", "snntorch", "nir", "onnx", "pyarrow", "distributed"):
+for _package in ("sklearn", "spikingjelly", "snntorch", "nir", "onnx", "pyarrow"):
     pytest.importorskip(_package)
 
 from lapilli.deploy.cli import frame  # noqa: E402
