@@ -216,7 +216,7 @@ def test_shared_and_merged_maps_have_one_step(model: type[nn.Module], learned: i
         assert done.weight_steps[path] == done.weight_steps["map"]
 
 
-_STEPS = dict.fromkeys(("conv", "fc", "a", "b", "head"), (0.125,))
+_STEPS: dict[str, tuple[float, ...]] = dict.fromkeys(("conv", "fc", "a", "b", "head"), (0.125,))
 
 
 @pytest.mark.parametrize(
