@@ -37,7 +37,7 @@ class _Spike(torch.autograd.Function):
 
 
 def _fire(x: Tensor) -> Tensor:
-    if not torch.is_grad_enabled():  # then the frame of an autograd function is waste
+    if not (torch.is_grad_enabled() or is_tracing()):  # no need of an autograd function's frame
         return (x >= 0).to(x.dtype)
     spikes: Tensor = _Spike.apply(x)  # type: ignore[no-untyped-call]
     return spikes
