@@ -134,6 +134,9 @@ def test_learned_scales_go_on_and_are_quantized_again(
     first = answer([*given, "--epochs", "1"], capsys)
     assert set(first["epochs"][0]) == {"number", "loss", "right", "cpu_seconds"}
     begun = weight_steps_of(load_checkpoint(output))
+    after = load_network(network).graph.digest
+    answer([*given, "--epochs", "1", "--resume", str(output)], capsys)  # which are done
+    assert load_network(network).graph.digest == after
     answer([*given, "--epochs", "2", "--resume", str(output)], capsys)
     told = weight_steps_of(load_checkpoint(output))
     assert told.keys() == begun.keys()
