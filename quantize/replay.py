@@ -98,7 +98,9 @@ def require_recipe(network: Network, model: nn.Module, *, other_parameters: bool
             "quantize the model again"
         )
     if not other_parameters and parameter_digest(model) != network.recipe.parameters:
-        raise RecipeError("was made from other parameters than this model's")
+        raise RecipeError(
+            "was made from other parameters than this model's: give the checkpoint of those"
+        )
     return network.recipe
 
 

@@ -55,6 +55,7 @@ class KnownAs:
 
 # Of a user's class: constant, read off an instance, or the same as a known one's.
 Description: TypeAlias = Rule | Callable[[Any], Rule] | KnownAs
+_SHOWN = 8  # classes in a message
 _KNOWN_AS = "lapilli_known_as"  # attribute of an instance, in a copy of the user's model
 
 
@@ -206,7 +207,10 @@ def rule_of(module: nn.Module, path: str) -> Rule:
     try:
         return adapter.rule(module)
     except (ValueError, AttributeError) as error:
-        raise CaptureError(path, f"{type(module).__name__}: {error}") from error
+        why, known = str(error), getattr(module, _KNOWN_AS, None)
+        if known is not None and isinstance(error, AttributeError):
+            why = f"has no {error.name!r}, by which a {known} would be read"
+        raise CaptureError(path, f"{type(module).__name__}: {why}") from error
 
 
 def reset_states(model: nn.Module) -> None:
@@ -259,7 +263,9 @@ def described_classes(model: nn.Module, names: Iterable[str]) -> Mapping[type, s
     for name in names:
         fitting = [k for k in kinds if f".{_qualified(k)}".endswith(f".{name}")]
         if not fitting:
-            raise CaptureError("", f"no module is a {name!r}, which `neurons` describes")
+            own = [n for n in map(_qualified, kinds) if not n.startswith("torch.")]
+            there = f"; its classes are {', '.join(own[:_SHOWN])}" if own else ""
+            raise CaptureError("", f"no module is a {name!r}, which `neurons` describes{there}")
         if len(fitting) > 1:
             both = " and ".join(map(_qualified, fitting[:2]))
             raise CaptureError("", f"{name!r} names two classes, {both}: give more of the name")

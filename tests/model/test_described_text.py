@@ -160,7 +160,9 @@ def test_a_known_neuron_under_another_name_is_exact() -> None:
 
 def test_a_wrong_name_is_not_believed() -> None:
     described = parse_neurons([f"{_name(Spike)}={_LIF}"])
-    with pytest.raises(CaptureError, match=r"'second': Spike: .*no attribute 'tau'"):
+    with pytest.raises(
+        CaptureError, match=r"'second': Spike: has no 'tau', by which a lapilli.*LIF would be read"
+    ):
         quantized(Net(LIF(), Spike()), neurons=described)
 
 
