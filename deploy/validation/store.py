@@ -53,6 +53,7 @@ LAYERS = pa.schema(
 _SCHEMAS = {"samples": SAMPLES, "layers": LAYERS}
 _FOLDERS = ("samples", "layers", "times", "locks")
 _FILES = ("options.json", "summary.json")
+_LONG = 40  # characters of a value in a message
 _WRITTEN = {*_FOLDERS, *_FILES, *(f"{name}.part" for name in _FILES)}
 
 
@@ -71,6 +72,23 @@ def stored_with_model(folder: Path) -> bool:
         return json.loads((folder / "options.json").read_bytes())["model"] is not None
     except (OSError, ValueError, TypeError, KeyError):  # as above
         return False
+
+
+def _differences(
+    stored: Mapping[str, Any], asked: Mapping[str, Any], at: str = ""
+) -> Iterator[str]:
+    """Say where options differ, down to the innermost name."""
+    for key in sorted({*stored, *asked}):
+        have, want = stored.get(key), asked.get(key)
+        if isinstance(have, dict) and isinstance(want, Mapping):
+            yield from _differences(have, want, f"{at}{key}.")
+        elif have != want:
+            yield f"{at}{key}: {_short(have)}, asked {_short(want)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 class Store:
@@ -99,7 +117,7 @@ class Store:
                 self._put(path, _text(options))
         try:
             stored = json.loads(path.read_bytes())
-            odd = sorted(k for k in {*stored, *options} if stored.get(k) != options.get(k))
+            odd = list(_differences(stored, options))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise FormatError(path, f"holds no options ({error}); name another folder") from error
         if options.get("model") is None and stored.get("model") is not None:
@@ -108,10 +126,9 @@ class Store:
                 "--checkpoint, of a class of your own --module, too; or name another folder"
             )
         if odd:
-            told = "; ".join(f"{k}: {stored.get(k)!r}, asked {options.get(k)!r}" for k in odd)
             raise InputError(
-                f"{self.folder} holds results of other options ({told}): repeat them, or name "
-                "another folder"
+                f"{self.folder} holds results of other options ({'; '.join(odd)}): repeat them, or "
+                "name another folder"
             )
 
     def is_done(self, shard: int) -> bool:

@@ -252,3 +252,14 @@ def test_a_share_is_spread_evenly() -> None:
         with pytest.raises(InputError, match="K from 1 to N"):
             slice_of(text, 3)
     assert list(slice_of("1/3", 6)) == [0, 3]
+
+
+def test_other_options_are_told_to_the_innermost_name(tmp_path: Path) -> None:
+    Store(tmp_path / "r", {"data": {"count": 10, "sha256": "a" * 64}, "network": "n"})
+    Store(tmp_path / "r", {"data": {"count": 10, "sha256": "a" * 64}, "network": "n"})
+    with pytest.raises(InputError, match=r"options \(data\.count: 10, asked 20\): repeat"):
+        Store(tmp_path / "r", {"data": {"count": 20, "sha256": "a" * 64}, "network": "n"})
+    with pytest.raises(InputError, match=r"data\.sha256: 'a{39}\.\.\., asked 'b{39}\.\.\.\)"):
+        Store(tmp_path / "r", {"data": {"count": 10, "sha256": "b" * 64}, "network": "n"})
+    with pytest.raises(InputError, match=r"data: \{'count': 10.*, asked None"):
+        Store(tmp_path / "r", {"network": "n"})

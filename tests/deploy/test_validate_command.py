@@ -88,7 +88,7 @@ def test_compared_with_its_checkpoint(files: Path, tmp_path: Path) -> None:
     for more, named in (
         ("--shard-size 6", "shard_size: 5, asked 6"),
         ("--simulator event-driven", "simulator: 'fast', asked 'event-driven'"),
-        ("--data @other.npz", "data: "),
+        ("--data @other.npz", "data.pixels"),
         ("--share 1/2", "share: '1', asked '1/2'"),
         ("--mean 0 --std 1", "normalisation"),
     ):
