@@ -6,7 +6,7 @@ PyTorch is imported where it is needed, so that the tests of `ir` run without it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +31,19 @@ if TYPE_CHECKING:
 
 settings.register_profile("lapilli", derandomize=True, deadline=None)
 settings.load_profile("lapilli")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Train from one seed and with one thread, so that every run is the same."""
+    torch = pytest.importorskip("torch")
+    from lapilli.model.fit import begin
+
+    threads = torch.get_num_threads()
+    begin(seed=0, threads=1)
+    assert torch.get_num_threads() == 1
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

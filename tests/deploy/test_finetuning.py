@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from lapilli.model.fit import begin  # noqa: E402
 from lapilli.model.loading.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from lapilli.model.loading.preprocess import Preprocessing  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 _CONFIG = SpikeDrivenConfig(
     in_channels=1, classes=3, embed_dim=16, heads=2, depth=1, pooling="0010"
@@ -40,14 +39,6 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(self.lif(self.norm(self.first(x.flatten(1))).expand(4, -1, -1)).mean(0))
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    begin(seed=0, threads=1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

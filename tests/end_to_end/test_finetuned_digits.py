@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from lapilli.model.digits import PREPROCESSING  # noqa: E402
-from lapilli.model.fit import Options, begin  # noqa: E402
+from lapilli.model.fit import Options  # noqa: E402
 from lapilli.model.loading.checkpoint import build  # noqa: E402
 from lapilli.quantize.finetuning import finetune  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
@@ -19,15 +19,7 @@ if TYPE_CHECKING:
     from lapilli.model.digits import Split
     from lapilli.model.loading.checkpoint import Checkpoint
 
-pytestmark = [pytest.mark.torch, pytest.mark.slow]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    begin(seed=0, threads=1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.mark.parametrize("name", ["spikformer", "spike_driven"])

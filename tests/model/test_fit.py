@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ from lapilli.model.fit import (  # noqa: E402
 )
 from lapilli.model.loading.preprocess import Preprocessing  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 _PREPROCESSING = Preprocessing(mean=(0.25,), std=(0.25,), classes=("left", "right"))
 
@@ -58,15 +57,6 @@ class Net(nn.Module):
 def model() -> nn.Module:
     begin(seed=0)
     return Net()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    begin(seed=0, threads=1)
-    assert torch.get_num_threads() == 1
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_it_learns_and_counts_what_is_right() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -25,7 +25,7 @@ from lapilli.ir.errors import (  # noqa: E402
 )
 from lapilli.ir.tensor import IntTensor  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
-from lapilli.model.fit import Options, Split, begin, count_right, fit  # noqa: E402
+from lapilli.model.fit import Options, Split, count_right, fit  # noqa: E402
 from lapilli.model.neurons.adapters import NeuronRule  # noqa: E402
 from lapilli.model.neurons.rule import StaircaseRule  # noqa: E402
 from lapilli.model.trial import SMALL, alive, trial_images  # noqa: E402
@@ -38,15 +38,7 @@ from lapilli.quantize.finetuning.tuning import require_trained  # noqa: E402
 from lapilli.quantize.options import QuantizeOptions  # noqa: E402
 from lapilli.simulators.reference import Reference  # noqa: E402
 
-pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    begin(seed=0, threads=1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 
 def tune(model: nn.Module, epochs: int = 2, given: Split | None = None, **more: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -16,22 +16,14 @@ from torch import Tensor, nn  # noqa: E402
 from lapilli.ir import ops  # noqa: E402
 from lapilli.ir.errors import InputError, LapilliError, QuantizeError  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
-from lapilli.model.fit import Options, Split, begin  # noqa: E402
+from lapilli.model.fit import Options, Split  # noqa: E402
 from lapilli.model.neurons.adapters import Constants, GeneralRule  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 from lapilli.quantize.finetuning import FineTuned, finetune  # noqa: E402
 from lapilli.quantize.finetuning.neurons import surrogate_spikes  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 T, COUNT = 4, 160
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    begin(seed=0, threads=1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Sequences(nn.Module):

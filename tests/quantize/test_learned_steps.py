@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import LapilliError, MismatchError, QuantizeError  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
-from lapilli.model.fit import Options, begin  # noqa: E402
+from lapilli.model.fit import Options  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
 from lapilli.quantize.channel_scales import nearest_scales  # noqa: E402
 from lapilli.quantize.finetuning import FineTuned, finetune  # noqa: E402
@@ -30,16 +29,8 @@ from lapilli.quantize.frontier import frontier  # noqa: E402
 from lapilli.quantize.options import QuantizeOptions, steps_as_text  # noqa: E402
 from lapilli.quantize.replay import reference_of  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 _IMAGES = KNOWN.normalise(split().images)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    begin(seed=0, threads=1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tuned(model: nn.Module, scales: str = "tensor", epochs: int = 2, **more: Any) -> FineTuned:
