@@ -48,9 +48,11 @@ def byte_sums(
         dilation: of each axis.
 
     Returns:
-        The sums in float32, which must hold them; None if a number is no byte, or it is not worth
-        it, or not to be had here.
+        The sums in float32, which must hold them; None if there are groups, a number is no byte, or
+        it is not worth it, or not to be had here.
     """
+    if kernel.shape[1] != x.shape[1]:  # groups, which oneDNN takes laid out otherwise
+        return None
     if x.numel() * kernel[:, 0].numel() // max(1, *(s * s for s in stride)) < _WORTH:
         return None
     low, high = (float(end) for end in x.aminmax())

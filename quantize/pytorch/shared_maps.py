@@ -132,11 +132,11 @@ def sums_of(
 
 
 def _windows(space: int, others: Sequence[Any]) -> tuple[tuple[int, ...], ...] | None:
-    """Stride, padding and dilation of each axis; None of a map without, or with groups."""
+    """Stride, padding and dilation of each axis; None of a map without."""
     given: list[Any] = [1, 0, 1, 1]
     given[: len(others)] = others
-    stride, padding, dilation, groups = given
-    if not space or groups != 1 or isinstance(padding, str):
+    stride, padding, dilation, _ = given
+    if not space or isinstance(padding, str):
         return None
     return tuple(
         (n,) * space if isinstance(n, int) else tuple(n) for n in (stride, padding, dilation)

@@ -113,6 +113,12 @@ def test_maps_of_spikes_take_bytes(space: int, monkeypatch: pytest.MonkeyPatch) 
     assert len(made) == 4  # padding by a word is left to PyTorch
 
 
+def test_groups_are_left_alone() -> None:
+    x, kernel = _drawn(2, 8, 6, 6, low=0, high=1), _drawn(8, 1, 3, 3)
+    assert byte_sums(x, kernel, (1, 1), (1, 1), (1, 1)) is None
+    assert byte_sums(x[:, :1], kernel, (1, 1), (1, 1), (1, 1)) is not None
+
+
 def test_maps_of_groups_take_none(monkeypatch: pytest.MonkeyPatch) -> None:
     made = _noted(monkeypatch)
     x, weight = _drawn(2, 6, 5, 5, low=0, high=1).double(), _drawn(6, 1, 3, 3).double()
