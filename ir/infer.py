@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,8 @@ from typing_extensions import assert_never
 
 from lapilli.ir import ops
 from lapilli.ir.bounds import apart, driven_range, neuron_bounds
-from lapilli.ir.channel_ranges import ChannelRanges, joined
+from lapilli.ir.carried import Carrying, along_channels, carried, weighted
+from lapilli.ir.channel_ranges import ChannelRanges
 from lapilli.ir.targets.wide import STATE
 from lapilli.ir.types import BINARY, TERNARY, IntRange, Kind, TensorType
 
@@ -60,14 +60,14 @@ def _of_one(
             count = math.prod(x.shape[a] for a in axes)
             sizes = [1 if i in axes else n for i, n in enumerate(x.shape) if keep or i not in axes]
             made = TensorType(tuple(sizes), x.range.times(count), _summed(x))
-            return _refined(made, lambda each: each.summed(x.shape, axes, keep), x)
+            return _refined(made, op, x)
         case ops.MaxPool2d():
             _need(len(x.shape) == 3, f"takes (C, H, W), got {x}")
             padded = all(2 * p <= k for p, k in zip(op.padding, op.kernel, strict=True))
             _need(padded, f"padding {op.padding} exceeds half of kernel {op.kernel}")
             size = _windows(x.shape, op.kernel, op.stride, op.padding)
             made = TensorType((x.shape[0], *size), x.range, x.kind)
-            return _refined(made, lambda each: each.together((1, 2)), x)
+            return _refined(made, op, x)
         case ops.Delay(steps=steps):
             _need(steps > 0, f"a delay of {steps} steps")
             return x
@@ -79,7 +79,7 @@ def _of_one(
             return TensorType(x.shape, IntRange(0, levels), kind)
         case ops.Relu():
             made = TensorType(x.shape, IntRange(max(0, x.range.lo), max(0, x.range.hi)), x.kind)
-            return _refined(made, lambda each: each.clipped(0), x)
+            return _refined(made, op, x)
         case _:
             assert_never(op)
 
@@ -101,22 +101,18 @@ def _of_two(
             _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
             kind = Kind.SPIKES if spikes else _summed(a, b)
             made = TensorType(a.shape, _product(a, b), kind)
-            return _refined(made, lambda one, other: one * other, a, b)
+            return _refined(made, op, a, b)
         case ops.Add():
             _need(a.shape == b.shape, f"shapes differ: {a}, {b}")
             made = TensorType(a.shape, a.range + b.range, _summed(a, b))
-            return _refined(made, lambda one, other: one + other, a, b)
+            return _refined(made, op, a, b)
         case ops.Concat(axis=axis):
             _need(0 <= axis < len(a.shape) == len(b.shape), f"no axis {axis} in {a}, {b}")
             others = [(*t.shape[:axis], *t.shape[axis + 1 :]) for t in (a, b)]
             _need(others[0] == others[1], f"shapes differ outside axis {axis}: {a}, {b}")
             shape = (*a.shape[:axis], a.shape[axis] + b.shape[axis], *a.shape[axis + 1 :])
             kind = Kind.SPIKES if spikes else _summed(a, b)
-            made, lengths = (
-                TensorType(shape, a.range | b.range, kind),
-                (a.shape[axis], b.shape[axis]),
-            )
-            return _refined(made, lambda one, other: joined(one, other, axis, lengths), a, b)
+            return _refined(TensorType(shape, a.range | b.range, kind), op, a, b)
         case _:
             assert_never(op)
 
@@ -140,21 +136,7 @@ def _wired(op: ops.Wiring, x: TensorType) -> TensorType:
             shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
         case _:
             assert_never(op)
-    return _refined(TensorType(shape, x.range, x.kind), lambda each: _moved(op, x, each), x)
-
-
-def _moved(op: ops.Wiring, x: TensorType, each: ChannelRanges) -> ChannelRanges:
-    match op:
-        case ops.Reshape(shape=shape):
-            return each.reshaped(x.shape, shape)
-        case ops.Permute(axes=axes):
-            return each.permuted(axes)
-        case ops.Slice(axis=axis, start=start, stop=stop):
-            return each.cut(axis, start, stop)
-        case ops.Expand():
-            return each
-        case _:
-            assert_never(op)
+    return _refined(TensorType(shape, x.range, x.kind), op, x)
 
 
 def _stateful(op: ops.Stateful, x: TensorType, T: int) -> TensorType:
@@ -173,7 +155,9 @@ def _stateful(op: ops.Stateful, x: TensorType, T: int) -> TensorType:
             return TensorType(x.shape, proven.after if op.after_reset else proven.v, Kind.GRADED)
         case ops.Readout():
             made = TensorType(x.shape, x.range | x.range.times(T), _summed(x))
-            return _refined(made, lambda each: each | each.times(T), x)
+            if x.channels is None or made.range.magnitude >> 62:
+                return made
+            return _narrowed(made, x.channels | x.channels.times(T))
         case _:
             assert_never(op)
 
@@ -191,14 +175,11 @@ def _shift_summed(op: ops.ShiftSum, scores: TensorType, values: TensorType) -> T
     return TensorType(shape, values.range | IntRange(0, 0), Kind.GRADED)
 
 
-def _refined(
-    made: TensorType, each: Callable[..., ChannelRanges], *operands: TensorType
-) -> TensorType:
+def _refined(made: TensorType, op: Carrying, *operands: TensorType) -> TensorType:
     """The type with the ranges of single elements, if some are known of an operand."""
-    known = any(x.channels is not None for x in operands)
-    if not known or made.range.magnitude >> 62:
+    if all(x.channels is None for x in operands) or made.range.magnitude >> 62:
         return made
-    return _narrowed(made, each(*map(apart, operands)))
+    return _narrowed(made, carried(op, [x.shape for x in operands], [*map(apart, operands)]))
 
 
 def _narrowed(made: TensorType, channels: ChannelRanges) -> TensorType:
@@ -214,16 +195,10 @@ def _accumulated(op: ops.Weighted, x: TensorType, shape: tuple[int, ...]) -> Ten
     fits = op.bias.shape == (rows,)
     _need(fits, f"bias {op.bias.shape} does not fit weight {op.weight.shape}")
     _need(op.weight.range.magnitude * fan_in < 1 << 63, "sums of weights leave 64 bits")
-    # A padded or silent synapse brings 0, whatever the range of the input says.
-    lo, hi = min(0, x.range.lo), max(0, x.range.hi)
-    # Python's integers from here on: these products may be longer than 64 bits.
-    negative, positive, bias = (a.astype(object) for a in (*op.weight.row_sums, op.bias.array))
-    most, least = hi * positive + lo * negative + bias, lo * positive + hi * negative + bias
-    made = TensorType(shape, IntRange(int(least.min()), int(most.max())), Kind.GRADED)
-    # Channels are the last axis behind a linear map, the first behind a convolution.
-    along = [1] * (len(shape) - 1) + [-1] if isinstance(op, ops.Linear) else [-1, 1, 1]
-    each = (bound.astype(np.int64).reshape(along) for bound in (least, most))
-    return _narrowed(made, ChannelRanges(*each))
+    bias = along_channels(op, op.bias.array, len(shape))
+    each = weighted(op, x.range, len(shape)) + ChannelRanges(bias, bias)
+    made = TensorType(shape, each.whole, Kind.GRADED)  # leaves no 64 bits, or is refused
+    return _narrowed(made, ChannelRanges(each.lo.astype(np.int64), each.hi.astype(np.int64)))
 
 
 def _chained(a: TensorType, b: TensorType) -> tuple[int, ...]:

@@ -278,6 +278,24 @@ def test_what_float32_would_round_is_refused(flavour: Flavour) -> None:
     assert to_nir(Graph(nodes, ("s",), 15))  # float64
 
 
+@pytest.mark.parametrize("steps", [14, 15])
+def test_the_largest_of_a_window_is_no_longer_than_its_candidates(steps: int) -> None:
+    """Binary neurons make it of three gains, each of which could be as large as the value."""
+    kernel = ops.Conv2d(weight=IntTensor.of(np.full((1, 8, 1, 1), 100)), bias=IntTensor.of([-100]))
+    nodes = (
+        Node("x", ops.Input(type=TensorType.spikes(8, 2, 2))),
+        Node("y", kernel, ("x",)),
+        Node("best", ops.MaxPool2d(kernel=(2, 2), stride=(2, 2)), ("y",)),
+        Node("s", ops.Neuron(threshold=_ONE, dv=2048, fraction_bits=20), ("best",)),
+    )
+    graph = Graph(nodes, ("s",), steps)
+    if steps == 14:
+        assert to_nir(graph, flavour=Flavour.PORTABLE)
+        return
+    with pytest.raises(UnsupportedError, match="s: its sums can need 25 bits"):
+        to_nir(graph, flavour=Flavour.PORTABLE)
+
+
 def _rising(weight: int, theta: int) -> Case:
     """A membrane that halves and gains for fourteen steps, down to its last bit."""
     synapse = ops.Linear(weight=IntTensor.of(np.full((2, 8), weight)), bias=IntTensor.of([0, 0]))

@@ -14,7 +14,7 @@ from lapilli.ir import ops
 from lapilli.ir.errors import MismatchError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.tensor import IntArray, IntTensor
-from lapilli.ir.types import BINARY, IntRange, Kind, TensorType
+from lapilli.ir.types import IntRange, Kind, TensorType
 from lapilli.simulators.conformance import Case, check
 from lapilli.simulators.nir import nirtorch as nir_runtime
 from lapilli.simulators.nir import snntorch as snntorch_runtime
@@ -78,7 +78,7 @@ def test_each_element_comes_home(
         sources = sources[home % (shape[1] * shape[2]) % len(sources)]
     x = rng.integers(1, 99, given)
 
-    branches = nir_moves.moved(Placed(("x",), given, sources, BINARY), shape, home)
+    branches = nir_moves.moved(Placed(("x",), given, sources), shape, home)
 
     (made,) = {stages[-1].shape for stages in branches}
     got = np.sum([_run(stages, x) for stages in branches], axis=0)

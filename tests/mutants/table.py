@@ -27,6 +27,7 @@ _IR, _CONFORMANCE = "tests/ir", "tests/conformance/test_simulators.py"
 _TYPES, _PASSES = "tests/ir/test_types.py tests/ir/test_graph.py", "tests/ir/test_passes.py"
 _CERTIFICATE = "tests/ir/test_certificate.py tests/ir/test_loihi.py"
 _CHANNELS = "tests/ir/test_channel_ranges.py"
+_PARTIAL_SUMS = "tests/ir/test_partial_sums.py"
 _BINARY = (
     "tests/ir/test_binary_neurons.py tests/ir/test_binary_gates.py tests/ir/test_binary_shifts.py"
 )
@@ -102,6 +103,14 @@ MUTANTS = (
     Mutant("ir/channel_ranges.py", "return np.concatenate(wide, axis)", "return np.concatenate(wide[::-1], axis)", _CHANNELS),
     Mutant("ir/channel_ranges.py", "at = (slice(None),) * axis + (slice(start, stop),)", "at = (slice(None),) * axis + (slice(0, stop - start),)", _CHANNELS),
     Mutant("ir/partial_sums.py", "int((one + other).max())", "int((one + other).min())", _CHANNELS),
+    Mutant("ir/partial_sums.py", "np.maximum(sums.lo, whole.lo - sums.hi)", "np.maximum(sums.lo, whole.lo)", _PARTIAL_SUMS),
+    Mutant("ir/partial_sums.py", "np.minimum(sums.hi, whole.hi - sums.lo)", "np.minimum(sums.hi, whole.hi)", _PARTIAL_SUMS),
+    Mutant("ir/partial_sums.py", "np.minimum(sums.hi, whole.hi - sums.lo)", "sums.hi", _PARTIAL_SUMS),
+    Mutant("ir/partial_sums.py", "early = ChannelRanges(np.minimum(bias, 0), np.maximum(bias, 0))", "early = ChannelRanges(bias, bias)", _PARTIAL_SUMS),
+    Mutant("ir/partial_sums.py", "proved.get(node.name, graph.types[node.name])", "graph.types[node.name]", _PARTIAL_SUMS),
+    Mutant("ir/carried.py", "return x.permuted(axes)", "return x", _PARTIAL_SUMS),
+    Mutant("export/nir/write/writer.py", "in_any_order(lowered, _kept(graph))", "in_any_order(lowered)", "tests/export/test_nir_importers.py -k window"),
+    Mutant("export/nir/write/neurons.py", "file.check_exact(state_bound(op, threshold, file.graph.T, sums))", "pass", "tests/export/test_nir_importers.py -k window"),
     Mutant("simulators/reference.py", "if (value < each.lo).any() or (value > each.hi).any():", "if False:", _CHANNELS),
     Mutant("ir/bounds.py", "return np.sign(a) * kept", "return kept", _CERTIFICATE),
     Mutant("ir/certificate.py", "Register.INPUT: input_range(op, bounds.current),", "Register.INPUT: bounds.current,", "tests/ir/test_targets.py"),

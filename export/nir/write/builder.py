@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,28 +29,25 @@ class NirBuilder:
         graph: what they say; say: how.
         nodes, edges: of NIR; names: NIR name -> ours.
         layouts: of each value that a NIR neuron shows.
+        sums: where all partial sums of our values lie, in whatever order they are taken.
         weights: how many all nodes have; most: how many they may.
     """
 
-    def __init__(self, graph: Graph, dialect: Dialect, most: int) -> None:
+    def __init__(
+        self, graph: Graph, dialect: Dialect, most: int, sums: Mapping[str, IntRange]
+    ) -> None:
         self.graph = graph
         self.dialect = dialect
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.names: dict[str, str] = {}
         self.layouts: dict[str, Any] = {}
+        self.sums = sums
         self.weights, self.most = 0, most
         self._moved: dict[Any, Placed] = {}  # by where from and where to
 
-    def put(
-        self,
-        name: str,
-        node: Any,
-        x: Placed,
-        shape: tuple[int, ...],
-        bounds: IntRange | None = None,
-    ) -> Placed:
-        """A node behind a value: it gives a tensor of this shape, within these bounds, if stated.
+    def put(self, name: str, node: Any, x: Placed, shape: tuple[int, ...]) -> Placed:
+        """A node behind a value: it gives a tensor of this shape.
 
         Raises:
             NotRepresentableError: the dialect has no such node, or the file has no room for it.
@@ -61,7 +59,7 @@ class NirBuilder:
         key = self.name(name)
         self.nodes[key] = made
         self.edges += [(term, key) for term in x.sources]
-        return Placed.whole(key, shape, x.bounds if bounds is None else bounds)
+        return Placed.whole(key, shape)
 
     def reserve(self, count: int) -> None:
         """Refuse weights that the file has no room for, before they are made.
@@ -101,12 +99,9 @@ class NirBuilder:
             self._moved[key] = replace(ends[0], sources=terms)
         return self._moved[key]
 
-    def elements(
-        self, name: str, stages: list[Stage], x: Placed, shape: tuple[int, ...], bounds: IntRange
-    ) -> Placed:
+    def elements(self, name: str, stages: list[Stage], x: Placed, shape: tuple[int, ...]) -> Placed:
         """The result of `onto_elements`, as a value of this shape."""
-        home = np.arange(math.prod(shape)).reshape(shape)
-        return replace(self.stages(name, stages, x, home), bounds=bounds)
+        return self.stages(name, stages, x, np.arange(math.prod(shape)).reshape(shape))
 
     def check_exact(self, magnitude: int) -> None:
         """Refuse what a reader's floats could round.

@@ -246,7 +246,7 @@ def _shown(graph: Graph, name: str, key: str, offset: int) -> dict[str, Any]:
     home = offset + np.arange(math.prod(shape)).reshape(shape)
     op = graph[name].op
     bits = {"fraction_bits": op.fraction_bits} if isinstance(op, ops.Neuron) else {}
-    return {"node": key, "layout": describe(Placed((), shape, home, BINARY)), **bits}
+    return {"node": key, "layout": describe(Placed((), shape, home)), **bits}
 
 
 def _size(graph: Graph, name: str) -> int:

@@ -40,7 +40,7 @@ def add(file: NirBuilder, name: str, a: Placed, b: Placed) -> Placed:
         a, b = _align(file, name, a, b)
     if set(a.sources) & set(b.sources):  # NIR allows one edge between two nodes
         b = file.same(f"{name}.twin", b)
-    total = Placed((*a.sources, *b.sources), a.shape, a.positions, a.bounds + b.bounds)
+    total = Placed((*a.sources, *b.sources), a.shape, a.positions)
     return total if len(total.sources) <= _MOST_TERMS else file.same(f"{name}.same", total)
 
 
@@ -105,13 +105,13 @@ def join(file: NirBuilder, name: str, op: ops.Concat, inputs: list[Placed]) -> P
         for side, p, part in zip("ab", inputs, homes, strict=True)
     )
     home = np.concatenate([a.positions, b.positions], op.axis)
-    return Placed((*a.sources, *b.sources), a.shape, home, a.bounds | b.bounds)
+    return Placed((*a.sources, *b.sources), a.shape, home)
 
 
 def _spread(file: NirBuilder, name: str, x: Placed, over: Placed) -> Placed:
     file.reserve((over.shape[0] * max(over.shape[1:])) ** 2)
     y = file.put(name, nir_nodes.spread(over.shape), x, over.shape)
-    return Placed(y.sources, y.shape, over.positions, y.bounds)
+    return Placed(y.sources, y.shape, over.positions)
 
 
 def move(file: NirBuilder, name: str, x: Placed, shape: tuple[int, ...], home: IntArray) -> Placed:

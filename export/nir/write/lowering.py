@@ -6,7 +6,7 @@ is two edges into whatever uses it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import nir
@@ -32,14 +32,20 @@ class Lowering:
         graph: to convert.
         dialect: which makes the nodes.
         most: weights of all nodes together.
+        sums: where all partial sums of its values lie, in whatever order they are taken.
         refused: reasons known already.
     """
 
     def __init__(
-        self, graph: Graph, dialect: Dialect, most: int, refused: Sequence[Unsupported] = ()
+        self,
+        graph: Graph,
+        dialect: Dialect,
+        most: int,
+        sums: Mapping[str, IntRange],
+        refused: Sequence[Unsupported] = (),
     ) -> None:
         self.graph = graph
-        self.file = NirBuilder(graph, dialect, most)
+        self.file = NirBuilder(graph, dialect, most, sums)
         self._placed: dict[str, Placed | None] = {}  # None: unknown, after a refusal
         self._reasons = list(refused)
         self._read_out = _only_read_out(graph)
@@ -53,7 +59,8 @@ class Lowering:
         if not faults and len(inputs) == len(node.inputs):
             try:
                 placed = self._emit(node, inputs)
-                self.file.check_exact(placed.bounds.magnitude)
+                if len(self._units) == 1:  # words of a read-out are as long as fits
+                    self.file.check_exact(self.file.sums[node.name].magnitude)
                 self._placed[node.name] = placed
             except NotRepresentableError as refused:
                 faults = [str(refused)]
@@ -104,13 +111,13 @@ class Lowering:
             case ops.Input(type=t):
                 key = self.file.name(name)
                 self.file.nodes[key] = nir.Input(np.array(t.shape))
-                return Placed.whole(key, t.shape, t.range | IntRange(0, 0))
+                return Placed.whole(key, t.shape)
             case ops.Reshape() | ops.Permute() | ops.Expand() | ops.Slice() | ops.Delay():
                 return inputs[0].wired(op)
             case ops.Readout():
                 return inputs[0]
             case ops.Linear() if name in self._read_out:
-                placed, self._units = read_out(self.file, name, op, inputs[0])
+                placed, self._units = read_out(self.file, node, op, inputs[0])
                 return placed
             case ops.Linear():
                 return linear(self.file, name, op, inputs[0])
@@ -123,7 +130,7 @@ class Lowering:
             case ops.Concat():
                 return join(self.file, name, op, inputs)
             case ops.Neuron():
-                return fire(self.file, name, op, inputs[0])
+                return fire(self.file, node, op, inputs[0])
             case ops.GeneralNeuron():
                 return hold(self.file, node, inputs[0])
             case ops.Membrane():

@@ -20,7 +20,6 @@ import numpy as np
 from lapilli.ir import ops
 from lapilli.ir.semantics import wire
 from lapilli.ir.tensor import IntArray
-from lapilli.ir.types import IntRange
 
 
 class NotRepresentableError(Exception):
@@ -35,18 +34,16 @@ class Placed:
         sources: NIR nodes; the sum of their outputs is the physical tensor.
         shape: of that tensor, and of each term.
         positions: of the value's own shape: the position in that tensor of each element.
-        bounds: where all its partial sums lie, in whatever order they are taken; 0 is inside.
     """
 
     sources: tuple[str, ...]
     shape: tuple[int, ...]
     positions: IntArray
-    bounds: IntRange
 
     @classmethod
-    def whole(cls, source: str, shape: tuple[int, ...], bounds: IntRange) -> Placed:
+    def whole(cls, source: str, shape: tuple[int, ...]) -> Placed:
         """The output of one NIR node, element by element."""
-        return cls((source,), shape, np.arange(math.prod(shape)).reshape(shape), bounds)
+        return cls((source,), shape, np.arange(math.prod(shape)).reshape(shape))
 
     @property
     def is_plain(self) -> bool:

@@ -20,22 +20,28 @@ from lapilli.export.nir.write.placement import (
 )
 from lapilli.export.nir.write.routing import Weights, need_few, onto_elements
 from lapilli.ir import ops
+from lapilli.ir.graph import Node
+from lapilli.ir.partial_sums import weighted_in_any_order
 from lapilli.ir.tensor import IntArray, IntTensor
-from lapilli.ir.types import IntRange
 
 
 def read_out(
-    file: NirBuilder, name: str, op: ops.Linear, x: Placed
+    file: NirBuilder, node: Node, op: ops.Linear, x: Placed
 ) -> tuple[Placed, tuple[int, ...]]:
     """Weights whose results only the host reads, in as many words as the floats need.
 
     Returns:
         (words, ...), or one number as it is, and what a unit of each is worth.
     """
-    parts = words(op, lambda part: partial_sum_bounds(part, x).magnitude < file.dialect.EXACT)
+    heard = file.sums[node.inputs[0]]
+
+    def fits(part: ops.Linear) -> bool:
+        return weighted_in_any_order(part, heard, axes=1).whole.magnitude < file.dialect.EXACT
+
+    parts = words(op, fits)
     if len(parts) == 1:
-        return linear(file, name, op, x), (1,)
-    y = linear(file, name, stacked(parts), x)
+        return linear(file, node.name, op, x), (1,)
+    y = linear(file, node.name, stacked(parts), x)
     rows = y.positions.reshape(*y.positions.shape[:-1], len(parts), len(op.bias.array))
     return replace(y, positions=np.moveaxis(rows, -2, 0)), tuple(unit for unit, _ in parts)
 
@@ -45,44 +51,39 @@ def linear(file: NirBuilder, name: str, op: ops.Linear, x: Placed) -> Placed:
     w, bias = op.weight.array, op.bias.array
     if _chooses(op):  # wiring, in the form of weights
         return replace(x, positions=x.positions[..., w.argmax(axis=1)])
-    most = partial_sum_bounds(op, x)
     if w.shape == (1, 1):  # elementwise: stays where it lives
         if bias.any() and len(x.shape) not in (1, 3):
             size = (math.prod(x.shape),)
             home, flat = x.positions, nir_nodes.flatten(x.shape)
             x = replace(file.put(f"{name}.flatten", flat, x, size), positions=home)
         layer = nir_nodes.scaled(x.shape, int(w[0, 0]), int(bias[0]))
-        return replace(file.put(name, layer, x, x.shape, most), positions=x.positions)
+        return replace(file.put(name, layer, x, x.shape), positions=x.positions)
     if x.positions.ndim == 1 and w.any() and (file.dialect.FLATTENS or len(x.shape) == 1):
         row, length = x, math.prod(x.shape)
         if len(x.shape) > 1:
             row = file.put(f"{name}.flatten", nir_nodes.flatten(x.shape), x, (length,))
         file.reserve(len(w) * length)
         dealt = _deal(w, x.positions, length)
-        return file.put(name, nir_nodes.affine(dealt, bias), row, bias.shape, most)
+        return file.put(name, nir_nodes.affine(dealt, bias), row, bias.shape)
     try:
-        return _at_each_pixel(file, name, op, x, most)
+        return _at_each_pixel(file, name, op, x)
     except NotRepresentableError:
-        return _linear_of_elements(file, name, op, x, most)
+        return _linear_of_elements(file, name, op, x)
 
 
-def _at_each_pixel(
-    file: NirBuilder, name: str, op: ops.Linear, x: Placed, most: IntRange
-) -> Placed:
+def _at_each_pixel(file: NirBuilder, name: str, op: ops.Linear, x: Placed) -> Placed:
     """The same weights at each pixel, once for each group of channels that tokens lie in."""
     read, (C, *size), out = tokens(x), x.shape, len(op.bias.array)
     need_few(len(read.groups) * out * C)
     file.reserve(len(read.groups) * out * C)
     weight = np.concatenate([_deal(op.weight.array, channels, C) for channels in read.groups])
     layer = nir_nodes.pointwise(weight, np.tile(op.bias.array, len(read.groups)), tuple(size))
-    y = file.put(name, layer, x, (len(weight), *size), most)
+    y = file.put(name, layer, x, (len(weight), *size))
     channel = read.group[..., None] * out + np.arange(out)
     return replace(y, positions=channel * math.prod(size) + read.pixel[..., None])
 
 
-def _linear_of_elements(
-    file: NirBuilder, name: str, op: ops.Linear, x: Placed, most: IntRange
-) -> Placed:
+def _linear_of_elements(file: NirBuilder, name: str, op: ops.Linear, x: Placed) -> Placed:
     """One weight for each pair of elements, token by token."""
     w, out = op.weight.array, len(op.bias.array)
     sources = x.positions.reshape(-1, 1, w.shape[1])
@@ -90,7 +91,7 @@ def _linear_of_elements(
     spread = (a.ravel() for a in np.broadcast_arrays(rows, sources, w[None]))
     bias = np.tile(op.bias.array, len(sources))
     stages = onto_elements(Weights(*spread), bias, x.shape)
-    return file.elements(name, stages, x, (*x.positions.shape[:-1], out), most)
+    return file.elements(name, stages, x, (*x.positions.shape[:-1], out))
 
 
 def convolve(file: NirBuilder, name: str, op: ops.Conv2d, x: Placed) -> Placed:
@@ -107,12 +108,12 @@ def convolve(file: NirBuilder, name: str, op: ops.Conv2d, x: Placed) -> Placed:
         pool = nir_nodes.count(op.weight.shape[2:], op.stride, op.padding)
         sizes = zip(x.shape[1:], op.weight.shape[2:], op.stride, op.padding, strict=True)
         made = (shape[0], *((n + 2 * p - k) // s + 1 for n, k, s, p in sizes))
-        y = file.put(name, pool, x, made, partial_sum_bounds(op, x))
+        y = file.put(name, pool, x, made)
     else:
         file.reserve(nir_nodes.convolution_weights(op))
         layer = nir_nodes.convolution(op, x.shape[1:])
         made = tuple(int(n) for n in layer.output_type["output"])
-        y = file.put(name, layer, x, made, partial_sum_bounds(op, x))
+        y = file.put(name, layer, x, made)
     kept = np.arange(math.prod(made)).reshape(made)[:, : shape[1], : shape[2]]
     return replace(y, positions=kept)
 
@@ -129,10 +130,9 @@ def add_up(file: NirBuilder, name: str, op: ops.Sum, x: Placed) -> Placed:
     """A sum over axes: a pool where they are a map or one side of it, weights elsewhere."""
     shape = file.graph.types[name].shape
     count = x.positions.size // math.prod(shape)
-    most = x.bounds.times(count)
     for way in (_over_maps, _over_lines, _over_channels):
         try:
-            y = way(file, name, op, x, most)
+            y = way(file, name, op, x)
         except NotRepresentableError:
             continue
         return replace(y, positions=y.positions.reshape(shape))
@@ -140,33 +140,32 @@ def add_up(file: NirBuilder, name: str, op: ops.Sum, x: Placed) -> Placed:
     rows = np.broadcast_to(np.arange(len(sources))[:, None], sources.shape)
     weights = Weights.of_moves(rows, sources)
     stages = onto_elements(weights, np.zeros(len(sources), np.int64), x.shape)
-    return file.elements(name, stages, x, shape, most)
+    return file.elements(name, stages, x, shape)
 
 
-def _over_maps(file: NirBuilder, name: str, op: ops.Sum, x: Placed, most: IntRange) -> Placed:
+def _over_maps(file: NirBuilder, name: str, op: ops.Sum, x: Placed) -> Placed:
     home = pooled(x, op.axes)
     C, *size = x.shape
     pool = nir_nodes.count(tuple(size), tuple(size), (0, 0))
-    return replace(file.put(name, pool, x, (C, 1, 1), most), positions=home)
+    return replace(file.put(name, pool, x, (C, 1, 1)), positions=home)
 
 
-def _over_lines(file: NirBuilder, name: str, op: ops.Sum, x: Placed, most: IntRange) -> Placed:
+def _over_lines(file: NirBuilder, name: str, op: ops.Sum, x: Placed) -> Placed:
     window, home = columns(x, op.axes)
     if math.prod(window) & math.prod(window) - 1:
         raise NotRepresentableError("importers take the sum of a line where it has 2^n elements")
     C, H, W = x.shape
     pool = nir_nodes.count(window, window, (0, 0))
-    return replace(
-        file.put(name, pool, x, (C, H // window[0], W // window[1]), most), positions=home
-    )
+    y = file.put(name, pool, x, (C, H // window[0], W // window[1]))
+    return replace(y, positions=home)
 
 
-def _over_channels(file: NirBuilder, name: str, op: ops.Sum, x: Placed, most: IntRange) -> Placed:
+def _over_channels(file: NirBuilder, name: str, op: ops.Sum, x: Placed) -> Placed:
     rows = np.moveaxis(x.positions, op.axes, range(-len(op.axes), 0))
     rows = rows.reshape(*rows.shape[: rows.ndim - len(op.axes)], -1)
     ones = IntTensor.of(np.ones((1, rows.shape[-1]), np.int64))
     total = ops.Linear(weight=ones, bias=IntTensor.of([0]), graded=True)
-    return _at_each_pixel(file, name, total, replace(x, positions=rows), most)
+    return _at_each_pixel(file, name, total, replace(x, positions=rows))
 
 
 def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
@@ -174,20 +173,6 @@ def _deal(weight: IntArray, home: IntArray, size: int) -> IntArray:
     dealt = np.zeros((len(weight), size), np.int64)
     np.add.at(dealt.T, home, weight.T)
     return dealt
-
-
-def partial_sum_bounds(op: ops.Linear | ops.Conv2d, x: Placed) -> IntRange:
-    """All partial sums of the synapses of one output lie here."""
-    w, lo, hi = op.weight.array, x.bounds.lo, x.bounds.hi
-    rows = w.reshape(len(w), -1)
-    # Python's integers: a product may be longer than 64 bits.
-    positive, negative, bias = (
-        a.astype(object)
-        for a in (rows.clip(min=0).sum(axis=1), rows.clip(max=0).sum(axis=1), op.bias.array)
-    )
-    most = hi * positive + lo * negative + np.maximum(bias, 0)
-    least = lo * positive + hi * negative + np.minimum(bias, 0)
-    return IntRange(int(least.min()), int(most.max()))
 
 
 def least_weights(op: ops.Op) -> int:

@@ -31,10 +31,13 @@ from lapilli.export.nir.write.extras import has_node, never
 from lapilli.export.nir.write.fused import fuse
 from lapilli.export.nir.write.lowering import Lowering
 from lapilli.export.nir.write.synapses import least_weights
+from lapilli.ir import ops
 from lapilli.ir.errors import Unsupported, UnsupportedError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
+from lapilli.ir.partial_sums import in_any_order
 from lapilli.ir.passes.binary import origin, summands, to_binary_neurons, unsupported
+from lapilli.ir.types import IntRange, TensorType
 from lapilli.ir.version import __version__
 
 FORMAT = "lapilli-nir/1"
@@ -130,8 +133,9 @@ def to_nir(
         raise UnsupportedError("nir", (*reasons, *parts))
     lowered = to_binary_neurons(graph, limits.neurons(memory_limit), kept=kept)
     try:
+        sums = in_any_order(lowered, _kept(graph))
         draft = _drafted(
-            lowered.without_dead(), reasons, flavour, limits.numbers(memory_limit), progress
+            lowered.without_dead(), sums, reasons, flavour, limits.numbers(memory_limit), progress
         )
     except UnsupportedError as refused:
         known = {node.name for node in graph.nodes}
@@ -162,8 +166,18 @@ def to_nir(
     return nir.NIRGraph(nodes=draft.nodes, edges=list(draft.edges), metadata={"lapilli": text})
 
 
+def _kept(graph: Graph) -> dict[str, TensorType]:
+    """Types of what keeps its value in binary neurons: of all but products in a row."""
+    return {
+        node.name: graph.types[node.name]
+        for node in graph.nodes
+        if not isinstance(node.op, ops.SpikeMatmul)
+    }
+
+
 def _drafted(
     graph: Graph,
+    sums: Mapping[str, IntRange],
     reasons: list[Unsupported],
     flavour: Flavour,
     most: int,
@@ -171,9 +185,9 @@ def _drafted(
 ) -> NirDraft:
     match flavour:
         case Flavour.CANONICAL:
-            return _lowered(graph, nir_nodes, reasons, most, progress)
+            return _lowered(graph, nir_nodes, sums, reasons, most, progress)
         case Flavour.PORTABLE:
-            lowered = _lowered(graph, nir_portable, reasons, most, progress)
+            lowered = _lowered(graph, nir_portable, sums, reasons, most, progress)
             return in_order(nir_portable.in_floats(lowered))
         case Flavour.FUSED:
             if reasons:
@@ -186,13 +200,14 @@ def _drafted(
 def _lowered(
     graph: Graph,
     dialect: Dialect,
+    sums: Mapping[str, IntRange],
     reasons: list[Unsupported],
     most: int,
     progress: Progress | None,
 ) -> NirDraft:
     if large := _too_large(graph, most):
         raise UnsupportedError("nir", (*reasons, *large))
-    lowering = Lowering(graph, dialect, most, reasons)
+    lowering = Lowering(graph, dialect, most, sums, reasons)
     for done, node in enumerate(graph.nodes, start=1):
         lowering.visit(node)
         if progress is not None:
