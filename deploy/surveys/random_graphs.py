@@ -140,10 +140,10 @@ def _read_back(case: Case) -> int:
     return int(want.size)
 
 
-def _rows(names: list[str], enough: int, processes: int) -> Iterator[str]:
+def _rows(names: list[str], enough: int | None, processes: int) -> Iterator[str]:
     for name in names:
         try:
-            yield str(survey(name, min(enough, SLOW.get(name, enough)), processes))
+            yield str(survey(name, enough or SLOW.get(name, ENOUGH), processes))
         except SimulatorUnavailableError as error:
             yield f"{name:14} not here: {error}"
 
@@ -153,7 +153,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     everything = [*(n for n in NAMES if n != "reference"), NIR_FILE]
     parser.add_argument("names", nargs="*", default=everything)
-    parser.add_argument("--enough", type=int, default=ENOUGH, help="graphs that each must take")
+    counts = ", ".join(f"{n} of {name}" for name, n in SLOW.items())
+    told = f"graphs that each must take; {ENOUGH} by default, {counts}"
+    parser.add_argument("--enough", type=int, help=told)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
