@@ -8,6 +8,8 @@ from typing import Any
 
 from lapilli.costs import words
 from lapilli.costs.cores import CoreMap, Cut
+from lapilli.costs.obstacles import verdict
+from lapilli.costs.on_cores import OnCores
 from lapilli.costs.placement import MOST, Placement
 from lapilli.costs.report import CostReport
 from lapilli.ir.targets.target import Resource
@@ -15,7 +17,6 @@ from lapilli.ir.targets.target import Resource
 
 def text(found: CoreMap, report: CostReport, placed: Placement | None = None) -> str:
     """Return for a terminal how a network is cut onto cores, and these are put onto chips."""
-    chip = found.chip
     head = ("population", "neurons", "cores", *(r.value for r in Resource), "messages")
     sent = {row.node: row.counts.sent for row in report.rows}
     lines = [
@@ -27,11 +28,6 @@ def text(found: CoreMap, report: CostReport, placed: Placement | None = None) ->
         ),
         "",
     ]
-    lines += [
-        f"{cut.name} fits no core: one neuron takes "
-        + ", ".join(f"{cut.use[r]:,} {r.value} of {chip.each[r]}" for r in cut.beyond)
-        for cut in found.misfits
-    ]
     at_least = "at least " if found.unknown else ""
     bound = ", ".join(f"{r.value} {n:,}" for r, n in found.bound.items())
     below = f"; no cut takes fewer than {found.lowest:,} (by resource: {bound})" if bound else ""
@@ -40,10 +36,25 @@ def text(found: CoreMap, report: CostReport, placed: Placement | None = None) ->
     if placed is not None and placed.chips > 1:
         lines += _placed(placed)
     if found.cores > MOST:
-        lines.append(f"more than {MOST:,} cores are not put onto chips: see what fits no core")
-    if found.unknown:
-        lines.append(f"unknown, and not looked at: {', '.join(r.value for r in found.unknown)}")
+        lines.append(f"more than {MOST:,} cores are not put onto chips")
     return "\n".join(lines) + "\n"
+
+
+def against_text(on: OnCores) -> str:
+    """Return for a terminal what a chip cannot hold of a network, layer by layer, and a verdict."""
+    head = [] if on.found is not None else ["", f"on {on.chip}: no cut, without binary neurons"]
+    lines = [*head, *map(str, on.obstacles), verdict(on.chip, on.obstacles, on.unknown)]
+    return "\n".join(lines) + "\n"
+
+
+def against_facts(on: OnCores) -> dict[str, Any]:
+    """Return for JSON what a chip cannot hold of a network, and of what nobody knows."""
+    return {
+        "chip": on.chip,
+        "fits": not on.obstacles,
+        "obstacles": [{"node": one.node, "reason": one.reason} for one in on.obstacles],
+        "unknown": list(on.unknown),
+    }
 
 
 def _chips(found: CoreMap) -> str:
@@ -111,7 +122,6 @@ def facts(found: CoreMap, report: CostReport, placed: Placement | None = None) -
             for name, f in found.chip.systems.items()
         },
         "placement": None if placed is None else _placement(placed),
-        "unknown": [r.value for r in found.unknown],
         "each": {
             r.value: {"least": f.low, "most": f.high, "source": f.source, "grade": f.grade.value}
             for r, f in found.chip.each.items()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lapilli.costs.obstacles import Obstacle
 from lapilli.ir import ops
 from lapilli.ir.bounds import neuron_bounds
 from lapilli.ir.graph import Graph, Node
@@ -19,17 +20,6 @@ from lapilli.ir.targets.xylo import NeuronChip
 from lapilli.ir.types import IntRange, Kind
 
 SmallChip = LayerChip | NeuronChip
-
-
-@dataclass(frozen=True, slots=True)
-class Obstacle:
-    """What a chip cannot hold, or do, of one node."""
-
-    node: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.node}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)

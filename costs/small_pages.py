@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lapilli.costs import words
+from lapilli.costs.obstacles import verdict
 from lapilli.costs.small_chips import Share, SmallChip, SmallMap
 from lapilli.costs.speck import on_speck
 from lapilli.costs.xylo import on_xylo
@@ -26,13 +27,7 @@ def text(found: SmallMap) -> str:
         head = ("layer", "core", "takes") if found.cores else ("layer", "takes")
         lines += ["", *words.columns([head, *rows], text=len(head)), ""]
     lines += [str(obstacle) for obstacle in found.obstacles]
-    nodes = len({obstacle.node for obstacle in found.obstacles})
-    lines.append(
-        f"nothing that is known of {name} stands against it"
-        if found.fits
-        else f"{name} cannot hold it: {nodes} node{'s' * (nodes != 1)} stand{'s' * (nodes == 1)} "
-        "against it"
-    )
+    lines.append(verdict(name, found.obstacles))
     return "\n".join([*lines, *found.notes]) + "\n"
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lapilli.costs.obstacles import Obstacle
 from lapilli.costs.small_chips import (
-    Obstacle,
     Share,
     SmallMap,
     graded_input,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lapilli.costs.obstacles import Obstacle
 from lapilli.costs.small_chips import (
-    Obstacle,
     Share,
     SmallMap,
     elements,

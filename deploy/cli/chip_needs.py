@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lapilli.costs import chips, small_pages
-from lapilli.costs.cores import CoreMap, cores_of
+from lapilli.costs.cores import CoreMap
+from lapilli.costs.obstacles import Obstacle, verdict
+from lapilli.costs.on_cores import put_on_cores
 from lapilli.deploy.cli.doctor import need
 from lapilli.deploy.cli.frame import print_json, printable
 from lapilli.ir import ops
 from lapilli.ir.certificate import needs, widest
-from lapilli.ir.errors import InputError, RangeError, UnsupportedError
+from lapilli.ir.errors import InputError, RangeError
 from lapilli.ir.graph import Graph
 from lapilli.ir.network import Network
-from lapilli.ir.passes.binary import origin
 from lapilli.ir.targets.table import NAMES, named
-from lapilli.ir.targets.target import Unknown
 
 if TYPE_CHECKING:
     from lapilli.deploy.cli.models import ModelOptions
@@ -45,22 +45,6 @@ _WORDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Beyond:
-    """What a chip cannot hold, or do.
-
-    Attributes:
-        module: whose it is; a node's name where no module is known.
-        reason: what, and by how much.
-    """
-
-    module: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.module}: {self.reason}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChipNeeds:
     """What a network needs of a chip.
@@ -68,13 +52,13 @@ class ChipNeeds:
     Attributes:
         chip: its name.
         facts: of the network, for people and as JSON.
-        beyond: all that the chip cannot hold.
+        beyond: all that the chip cannot hold, by module; by node where no module is known.
         unknown: what nobody says how much of there is.
     """
 
     chip: str
     facts: dict[str, Any]
-    beyond: tuple[Beyond, ...]
+    beyond: tuple[Obstacle, ...]
     unknown: tuple[str, ...] = field(default=())
 
     @property
@@ -85,11 +69,7 @@ class ChipNeeds:
     @property
     def verdict(self) -> str:
         """In a sentence."""
-        if self.beyond:
-            modules = len({one.module for one in self.beyond})
-            return f"{self.chip} cannot hold it: {modules} of its modules stand against it"
-        known = f"; of {', '.join(self.unknown)} nobody knows" if self.unknown else ""
-        return f"nothing that is known of {self.chip} stands against it{known}"
+        return verdict(self.chip, self.beyond, self.unknown)
 
 
 def network_of(
@@ -162,29 +142,19 @@ def needs_of(network: Network, name: str) -> ChipNeeds:
     facts = _network_facts(graph)
     if name in chips.SMALL:
         small = small_pages.put_on(graph, chips.SMALL[name])
-        beyond = tuple(Beyond(module(o.node), o.reason) for o in small.obstacles)
-        return ChipNeeds(chip=name, facts={**facts, "notes": list(small.notes)}, beyond=beyond)
+        facts["notes"] = list(small.notes)
+        return ChipNeeds(chip=name, facts=facts, beyond=_by_module(small.obstacles, module))
     called, cores = chips.chip(name)
-    against, unknown = list[Beyond](), list[str]()
     if called in NAMES:
-        facts["bits"], unknown = _bits(graph, called, module)
-        against += [
-            Beyond(
-                module(need.node), f"{need.register.value} need {need.bits} bits of {need.limit}"
-            )
-            for need in needs(graph, named(called))
-            if need.holds is False
-        ]
-    try:
-        found = cores_of(graph, called, cores)
-    except UnsupportedError as error:
-        against += [Beyond(module(r.node), r.reason) for r in error.reasons]
-        facts["cores"] = "none: not as binary neurons"
-    else:
-        facts.update(_core_facts(found))
-        against += _misfits(found, graph, module)
-        unknown += [resource.value for resource in found.unknown]
-    return ChipNeeds(chip=called, facts=facts, beyond=tuple(against), unknown=tuple(unknown))
+        facts["bits"] = _bits(graph, called, module)
+    on = put_on_cores(graph, called, cores)
+    facts |= {"cores": "none: not as binary neurons"} if on.found is None else _core_facts(on.found)
+    beyond = _by_module(on.obstacles, module)
+    return ChipNeeds(chip=called, facts=facts, beyond=beyond, unknown=on.unknown)
+
+
+def _by_module(obstacles: Iterable[Obstacle], module: Callable[[str], str]) -> tuple[Obstacle, ...]:
+    return tuple(Obstacle(module(one.node), one.reason) for one in obstacles)
 
 
 def _network_facts(graph: Graph) -> dict[str, Any]:
@@ -207,14 +177,12 @@ def _size(graph: Graph, name: str) -> int:
     return size
 
 
-def _bits(graph: Graph, name: str, module: Callable[[str], str]) -> tuple[list[str], list[str]]:
-    """Of each register what needs most of it, and registers of which nobody knows."""
-    target = named(name)
-    lines = [
+def _bits(graph: Graph, name: str, module: Callable[[str], str]) -> list[str]:
+    """Of each register what needs most of it."""
+    return [
         f"{need.register.value}: {need.bits} of {need.limit} ({module(need.node)})"
-        for need in widest(needs(graph, target)).values()
+        for need in widest(needs(graph, named(name))).values()
     ]
-    return lines, [r.value for r, limit in target.limits.items() if isinstance(limit, Unknown)]
 
 
 def _core_facts(found: CoreMap) -> dict[str, Any]:
@@ -233,18 +201,6 @@ def _core_facts(found: CoreMap) -> dict[str, Any]:
     }
 
 
-def _misfits(found: CoreMap, graph: Graph, module: Callable[[str], str]) -> Iterator[Beyond]:
-    known = {node.name for node in graph.nodes}
-    for cut in found.misfits:
-        asks = ", ".join(f"{cut.use[r]:,} {r.value} of {found.chip.each[r]}" for r in cut.beyond)
-        yield Beyond(module(origin(cut.name, known)), f"one neuron takes {asks}")
-    sizes = [chips.high for chips in found.chip.systems.values() if chips.high is not None]
-    if sizes and found.chips[0] > max(sizes):
-        yield Beyond(
-            "all of it", f"{found.chips[0]:,} chips; the largest system has {max(sizes):,}"
-        )
-
-
 def _modules(network: Network) -> Callable[[str], str]:
     """What finds the module of a node: as the recipe has it, else the node's own name."""
     recipe = network.recipe
@@ -261,7 +217,7 @@ def as_facts(found: ChipNeeds) -> dict[str, Any]:
         **found.facts,
         "holds": found.holds,
         "unknown": list(found.unknown),
-        "cannot": [{"module": one.module, "reason": one.reason} for one in found.beyond],
+        "cannot": [{"module": one.node, "reason": one.reason} for one in found.beyond],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,7 +28,9 @@ from lapilli.ir.errors import InputError
 if TYPE_CHECKING:
     from lapilli.costs.report import CostReport
     from lapilli.deploy.cli.image_set import Images
+    from lapilli.ir.graph import Graph
     from lapilli.ir.network import Network
+    from lapilli.ir.targets.target import Cores
     from lapilli.ir.tensor import IntArray
 
 
@@ -70,11 +72,8 @@ def cost(
 
     With --data on real images; without, in closed form and as bounds.
     """
-    from lapilli.costs import chips, core_pages, pages, small_pages
-    from lapilli.costs.cores import cores_of
-    from lapilli.costs.placement import place
+    from lapilli.costs import chips, pages, small_pages
     from lapilli.costs.report import bounded
-    from lapilli.deploy.cli.doctor import missing
     from lapilli.export.native import load_network
 
     written = [file for file in (csv, latex) if file is not None]
@@ -103,17 +102,33 @@ def cost(
         facts["cores"] = small_pages.facts(fitted)
         text += small_pages.text(fitted)
     if described is not None:
-        found = cores_of(loaded.graph, *described)
-        try:
-            placed, unplaced = place(found, loaded.graph.T, report.neuron_rates), ""
-        except ModuleNotFoundError as error:
-            placed, unplaced = None, f"cores are not put onto chips: {missing(error.name)}\n"
-        facts["cores"] = core_pages.facts(found, report, placed)
-        text += core_pages.text(found, report, placed) + unplaced
+        facts["cores"], on_cores = _on_cores(loaded.graph, *described, report)
+        text += on_cores
     if as_json:
         print_json(facts, err=to_stream)
     else:
         typer.echo(printable(text), nl=False, err=to_stream)
+
+
+def _on_cores(
+    graph: Graph, name: str, chip: Cores, report: CostReport
+) -> tuple[dict[str, Any], str]:
+    """Facts and text of a network on a chip with cores."""
+    from lapilli.costs import core_pages
+    from lapilli.costs.on_cores import put_on_cores
+    from lapilli.costs.placement import place
+    from lapilli.deploy.cli.doctor import missing
+
+    on = put_on_cores(graph, name, chip)
+    facts, text = core_pages.against_facts(on), core_pages.against_text(on)
+    if on.found is None:
+        return facts, text
+    try:
+        placed, unplaced = place(on.found, graph.T, report.neuron_rates), ""
+    except ModuleNotFoundError as error:
+        placed, unplaced = None, f"cores are not put onto chips: {missing(error.name)}\n"
+    facts |= core_pages.facts(on.found, report, placed)
+    return facts, core_pages.text(on.found, report, placed) + unplaced + text
 
 
 def _write(path: Path, write: Callable[[CostReport], str], report: CostReport) -> None:

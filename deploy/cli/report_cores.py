@@ -7,11 +7,11 @@ from fractions import Fraction
 from typing import Any
 
 from lapilli.costs import chips, core_pages, small_pages
-from lapilli.costs.cores import CoreMap, cores_of
+from lapilli.costs.cores import CoreMap
+from lapilli.costs.on_cores import put_on_cores
 from lapilli.costs.placement import Placement, place
 from lapilli.costs.report import bounded
 from lapilli.deploy.network_report.sources import Facts
-from lapilli.ir.errors import UnsupportedError
 from lapilli.ir.network import Network
 
 USUAL = chips.CHIPS[0]
@@ -43,12 +43,12 @@ def cores_on(network: Network, name: str, cost: Facts) -> tuple[str, Facts | str
     if (small := chips.SMALL.get(name)) is not None:
         return name, _plain(small_pages.facts(small_pages.put_on(graph, small)))
     own, chip = chips.chip(name)
-    try:
-        found = cores_of(graph, own, chip)
-    except UnsupportedError as error:
-        return own, str(error)
-    placed = _placed(found, graph.T, cost)
-    facts = _plain(core_pages.facts(found, bounded(graph), placed))
+    on = put_on_cores(graph, own, chip)
+    if on.found is None:
+        return own, "; ".join(map(str, on.obstacles))
+    placed = _placed(on.found, graph.T, cost)
+    facts = _plain(core_pages.facts(on.found, bounded(graph), placed))
+    facts |= core_pages.against_facts(on)
     sent = {n["node"]: n["counts"]["sent"] for n in cost["nodes"]} if cost["images"] else {}
     for told in facts["populations"]:  # of the run that is told, and not of the bounds
         node = told["population"]

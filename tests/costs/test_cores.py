@@ -18,6 +18,8 @@ from networks.on_cores import chip_with, convolution, linear
 from lapilli.costs import core_pages
 from lapilli.costs.chips import CHIPS, chip
 from lapilli.costs.cores import Cut, cores_of
+from lapilli.costs.obstacles import Obstacle
+from lapilli.costs.on_cores import put_on_cores
 from lapilli.costs.populations import Block
 from lapilli.costs.report import bounded
 from lapilli.ir import ops
@@ -81,8 +83,12 @@ def test_what_does_not_fit_is_named() -> None:
     lif, *_ = found.misfits
     assert lif.beyond == (Resource.AXONS_IN,)
     assert lif.use[Resource.AXONS_IN] == 8
-    text = core_pages.text(found, bounded(linear()))
-    assert "lif fits no core: one neuron takes 8 input axons of 7" in text
+    on = put_on_cores(linear(), "test", chip_with(axons_in=7))
+    assert on.obstacles[0] == Obstacle("lif", "one neuron takes 8 input axons of 7")
+    text = core_pages.against_text(on)
+    assert "lif: one neuron takes 8 input axons of 7\n" in text
+    assert text.endswith("\ntest cannot hold it: 1 layer stands against it\n")
+    assert core_pages.against_facts(on)["fits"] is False
 
 
 def test_out_axons_bind_too() -> None:
@@ -136,7 +142,9 @@ def test_unknown_figures_leave_a_range(net_chain: Callable[..., Network]) -> Non
     text = core_pages.text(found, bounded(graph))
     assert "at least" in text
     assert "1 to unknown" in text
-    assert "unknown, and not looked at: input axons" in text
+    on = put_on_cores(graph, "loihi2", LOIHI2)
+    unknown = "input of one step, threshold, bias, input axons, output axons, bits of synapses"
+    assert f"; of {unknown} nobody knows\n" in core_pages.against_text(on)
     facts = json.loads(json.dumps(core_pages.facts(found, bounded(graph))))
     assert facts["each"]["input axons"]["most"] is None
     assert cores_of(graph, "loihi1", LOIHI1).chips == (1, 1)

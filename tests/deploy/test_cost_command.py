@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ import lapilli as lp
 from lapilli.costs import pages
 from lapilli.deploy.cli import frame
 from lapilli.deploy.cli.app import app
+from lapilli.deploy.cli.chip_needs import as_facts, needs_of
 from lapilli.export.native import save_network
+from lapilli.ir import ops
 from lapilli.ir.errors import InputError
 from lapilli.ir.network import Network
+from lapilli.ir.tensor import IntTensor
 from lapilli.simulators.reference import Reference
 
 
@@ -100,6 +104,41 @@ def test_a_chip_stands_beside_counts(files: Path) -> None:
     assert cores["cores"] >= cores["lowest"] >= 1
     sent = [p["messages"] for p in cores["populations"] if p["messages"]]
     assert len(sent) > 1
+
+
+def test_what_a_chip_cannot_hold_is_named_as_inspect_names_it(
+    net_chain: Callable[..., Network], tmp_path: Path
+) -> None:
+    file = tmp_path / "net.lapilli"
+    save_network(net_chain(encoder=True), file)
+    status, out, _ = _call(tmp_path, "--chip loihi1")
+    assert status == 0
+    assert "\nhead: weights need 9 bits of 8\n" in out
+    assert out.endswith("loihi1 cannot hold it: 1 layer stands against it\n")
+    cores = json.loads(_call(tmp_path, "--chip loihi1 --json")[1])["cores"]
+    needed = as_facts(needs_of(lp.load(file), "loihi1"))
+    assert not cores["fits"]
+    assert cores["cores"] >= cores["lowest"]
+    assert [(o["node"], o["reason"]) for o in cores["obstacles"]] == [
+        (one["module"], one["reason"]) for one in needed["cannot"]
+    ]
+
+
+def test_without_binary_neurons_counts_are_told_all_the_same(
+    net_chain: Callable[..., Network], tmp_path: Path
+) -> None:
+    network = net_chain(encoder=False)
+    level = ops.GeneralNeuron(taps=IntTensor.of([[[1]]]), threshold=IntTensor.of([[[200]]]))
+    nodes = tuple(replace(n, op=level) if n.name == "n3" else n for n in network.graph.nodes)
+    network = replace(network, graph=replace(network.graph, nodes=nodes))
+    save_network(network, tmp_path / "net.lapilli")
+    status, out, _ = _call(tmp_path, "--chip loihi1")
+    assert status == 0
+    assert "bounds of an image" in out
+    assert "on loihi1: no cut, without binary neurons" in out
+    assert "\nn3: " in out
+    assert "loihi1 cannot hold it: " in out
+    assert "populations" not in json.loads(_call(tmp_path, "--chip loihi1 --json")[1])["cores"]
 
 
 def _small_chip(folder: Path) -> None:

@@ -392,7 +392,8 @@ def test_cores_on_several_chips_are_drawn_chip_by_chip(
     use = {"neurons": 5}
     told = {
         "chip": "mine", "neurons": 35, "cores": 7, "lowest": 4, "system": "", "unknown": [],
-        "chips": [2, 2], "each": each,
+        "chips": [2, 2], "each": each, "fits": False,
+        "obstacles": [{"node": "b", "reason": "state need 25 bits of 24"}],
         "populations": [
             {"population": name, "neurons": 5 * n, "cores": n, "use": use, "beyond": [],
              "messages": None}
@@ -406,6 +407,10 @@ def test_cores_on_several_chips_are_drawn_chip_by_chip(
     drawn = section["figures"]["map-mine"]["data"]
     assert drawn["rows"] == ["chip 0, from core 0", "chip 1, from core 0"]
     assert [len(row) for row in drawn["values"]] == [4, 3]
+    assert section["told"][0].endswith("mine cannot hold it: 1 layer stands against it.")
+    assert section["tables"]["obstacles-mine"] == [
+        {"node": "b", "what stands against it": "state need 25 bits of 24"}
+    ]
     assert "3 of 9 messages of an image go from chip to chip" in section["told"][1]
 
 

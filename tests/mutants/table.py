@@ -485,7 +485,7 @@ MUTANTS = (
     Mutant("deploy/cli/layer_plot.py", "np.lexsort((-sent, -changes))", "np.lexsort((-changes, -sent))", _SHOWN),
     Mutant("deploy/cli/bitmap.py", "if number % 2 == 0:", "if True:", _SHOWN),
     Mutant("pictures/stack.py", "        top += height + _GAP\n", "", _SHOWN),
-    Mutant("deploy/cli/chip_needs.py", "if need.holds is False", "if need.holds is None", "tests/deploy/test_chip_needs.py"),
+    Mutant("costs/on_cores.py", "if need.holds is False", "if need.holds is None", "tests/deploy/test_chip_needs.py"),
     Mutant("costs/xylo.py", "return int(there.sum(axis=0).max())", "return int(there.sum(axis=1).max())", _SMALL),
     Mutant("costs/cores.py", "chips.low >= fewest", "chips.low > fewest", _CORES),
 )  # fmt: skip

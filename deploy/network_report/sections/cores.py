@@ -15,7 +15,7 @@ from lapilli.deploy.network_report.section import (
     percent,
     round_percent,
 )
-from lapilli.deploy.network_report.small_chip import small_tables, small_told
+from lapilli.deploy.network_report.small_chip import cannot, obstacles, small_tables, small_told
 from lapilli.deploy.network_report.sources import Facts, Sources
 
 _MOST = 40  # populations that are drawn
@@ -36,7 +36,7 @@ def section(sources: Sources) -> Section:
             continue
         told += [_told(found), *_between(found)]
         figures += _figures(found)
-        tables.append(_populations(found))
+        tables += [_populations(found), *obstacles(found)]
     return Section(
         name="cores",
         title="Cores",
@@ -63,9 +63,8 @@ def _told(found: Facts) -> str:
         sentence += f" The smallest system with as many chips: {found['system']}."
     if unknown:
         sentence += f" Unknown, and not looked at: {', '.join(unknown)}."
-    misfits = [p["population"] for p in found["populations"] if p["beyond"]]
-    if misfits:
-        sentence += f" Fits no core: {', '.join(misfits)}."
+    if not found["fits"]:
+        sentence += f" {cannot(found)}."
     return sentence
 
 
