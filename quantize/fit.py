@@ -318,7 +318,11 @@ class _Fitting:
         return self.bits[unit] - max(0, given_up - self.spare[unit])
 
     def _members(self, group: str) -> list[str]:
-        return [unit for unit, leader in self.plan.groups.items() if leader == group]
+        """Units of a group that have weights to give up bits of."""
+        units = self.plan.units
+        return [
+            u for u, leader in self.plan.groups.items() if leader == group and not units[u].constant
+        ]
 
     def _advice(self, call: Call) -> str:
         if not self.target.gives_up:

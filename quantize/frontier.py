@@ -101,7 +101,7 @@ class _Search:
 
     def __init__(self, trials: Trials, scaling: Scaling, progress: Progress | None) -> None:
         self.trials, self.scaling, self.progress = trials, scaling, progress
-        units = trials.prepared.plan.units
+        units = {n: u for n, u in trials.prepared.plan.units.items() if not u.constant}
         self.paths = {name: unit.path for name, unit in units.items()}
         self.sizes = dict.fromkeys(self.paths.values(), 0)
         for unit in units.values():
@@ -109,7 +109,8 @@ class _Search:
         self.done, self.runs = 0, 1 + 2 * len(self.sizes) * (len(WIDTHS) - 1)
 
     def score(self, bits: Mapping[str, int]) -> Score:
-        by_unit = {name: bits[path] for name, path in self.paths.items()}
+        every = dict.fromkeys(self.trials.prepared.plan.units, WIDTHS[0])
+        by_unit = every | {name: bits[path] for name, path in self.paths.items()}
         score = self.trials.score(self.trials.fitted(by_unit, self.scaling))
         self.done += 1
         if self.progress:

@@ -91,7 +91,8 @@ def examine_weights(plan: Plan, fitted: Fitted) -> WeightHealth:
     for node, name in fitted.lowered.synapses.items():
         real = fitted.folded[name].weight
         zeroed[node] = _zeroed(real, fitted.units[name].weight.stored)
-        notes += _weight_notes(plan.units[name].path, np.abs(real), zeroed[node])
+        if not plan.units[name].constant:
+            notes += _weight_notes(plan.units[name].path, np.abs(real), zeroed[node])
     return WeightHealth(zeroed, tuple(notes))
 
 

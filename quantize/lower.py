@@ -242,7 +242,7 @@ class _ProgramLowering:
             )
         if not op.space:
             made: ops.Weighted = ops.Linear(weight=unit.weight, bias=bias, graded=graded)
-            node = self._put_synapse(call, made, x.node)
+            node = self._put_synapse(call, made, x.node, "offsets" if op.constant else "")
             return ScaledValue(node, output_scale, x.over)
         shape = self.build.types[x.node].shape
         if op.space == 1:  # (C, N) is a map of N rows and one column
@@ -258,8 +258,8 @@ class _ProgramLowering:
         y = ScaledValue(self._put_synapse(call, made, x.node), output_scale, x.over)
         return self.build.shaped(f"{call.path}.row", y, step_shape(call.dims))
 
-    def _put_synapse(self, call: Call, op: ops.Weighted, x: str) -> str:
-        node = self.build.emit(call.path, op, x)
+    def _put_synapse(self, call: Call, op: ops.Weighted, x: str, what: str = "") -> str:
+        node = self.build.emit(f"{call.path}.{what}".strip(".") or "synapse", op, x)
         self.synapses[node] = call.name
         return node
 

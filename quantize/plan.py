@@ -32,6 +32,7 @@ class Unit:
         input_scale: a real input is an integer times this, and times the output scale of
             the unit `source`, if there is one.
         source: of a linear map in the read-out that takes real currents: a unit of them.
+        constant: whether it has no weights but 0.
     """
 
     call: str
@@ -39,6 +40,7 @@ class Unit:
     norm: str | None
     input_scale: Fraction
     source: str | None = None
+    constant: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,8 @@ class _ScalePlanner:
         match call.op:
             case program.Input():
                 scale = self.image_scale
-            case program.Synapse():
-                self._add_unit(call, unit, scale)
+            case program.Synapse(constant=constant):
+                self._add_unit(call, unit, scale, constant=constant)
                 if origin:
                     self.heard[call.name] = origin
                 origin, scale, unit = frozenset({call.name}), Fraction(1), call.name
@@ -175,7 +177,7 @@ class _ScalePlanner:
             case program.Affine():
                 raise QuantizeError(
                     call.path,
-                    "adds or multiplies constants, one for each element, with no linear map beside "
+                    "multiplies by constants, one for each element, with no linear map beside "
                     "it to take them up; a factor of a head or channel fits into weights, or its "
                     "inverse into thresholds",
                 )
@@ -209,7 +211,7 @@ class _ScalePlanner:
             )
         return self.origin[values], self.scale[values], unit
 
-    def _add_unit(self, call: Call, source: str | None, scale: Fraction) -> None:
+    def _add_unit(self, call: Call, source: str | None, scale: Fraction, *, constant: bool) -> None:
         if source is not None and call.name not in self.read_out:
             raise QuantizeError(
                 call.path,
@@ -217,7 +219,7 @@ class _ScalePlanner:
                 f"{self.units[source].path!r}",
             )
         norm = self.norms.get(call.name)
-        self.units[call.name] = Unit(call.name, call.path, norm, scale, source)
+        self.units[call.name] = Unit(call.name, call.path, norm, scale, source, constant)
         self.parent[call.name] = (call.name, Fraction(1))
 
     def _join(self, call: Call) -> None:

@@ -147,7 +147,7 @@ def round_units(
     """Integers for every unit, of the power of two that is chosen for its weights.
 
     The output scale of a group is the finest that one of its units takes; the others' weights
-    are multiples of powers of two in it.
+    are multiples of powers of two in it. What has no weights takes the scale of the others.
 
     Args:
         plan: units and groups.
@@ -173,7 +173,9 @@ def round_units(
             else:
                 alone = abs(inputs[unit.call]) * own[unit.call]
                 finest[unit.call] = alone / abs(plan.ratios[unit.call])
-            scales[group] = min(scales.get(group, finest[unit.call]), finest[unit.call])
+        asked = [finest[unit.call] for unit in members if not unit.constant]
+        scales[group] = min(asked or [finest[unit.call] for unit in members])
+        finest |= {unit.call: scales[group] for unit in members if unit.constant}
         scales[group] *= 2 ** lowered.get(group, 0)
     units = {}
     for name, unit in plan.units.items():

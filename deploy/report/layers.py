@@ -46,8 +46,8 @@ class SynapseReport:
 
     @property
     def state(self) -> str:
-        """Say "lost" where nine in ten weights, or all, became 0; else nothing."""
-        return "lost" if self.zeros == self.weights or self.zeroed >= NEARLY_ALL else ""
+        """Say "lost" where nine in ten weights became 0; else nothing."""
+        return "lost" if self.zeroed >= NEARLY_ALL else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,11 +32,14 @@ class Synapse:
     Attributes:
         space: how many axes a convolution runs over, 1 or 2; 0 for a linear map. One axis
             has the first of each pair.
+        constant: whether all weights are 0, so that only its bias is heard: a constant for each
+            element, which no other linear map can hold.
     """
 
     weight: str
     bias: str | None
     space: int
+    constant: bool = False
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lapilli.ir.encoding import Encoding
-from lapilli.ir.errors import QuantizeError
+from lapilli.ir.errors import ROOT, QuantizeError
 from lapilli.ir.graph import Graph
 from lapilli.ir.passes.wiring import fuse_wiring
 from lapilli.model.capture import program
@@ -126,6 +126,12 @@ class FakeQuantized(nn.Module):
             if isinstance(dict(self.module.named_modules()).get(path), nn.Embedding):
                 raise QuantizeError(
                     path, "is a table of tokens, of which the module takes rows: it has no gradient"
+                )
+            if path in {unit.path or ROOT for unit in plan.units.values() if unit.constant}:
+                raise QuantizeError(
+                    path,
+                    "adds constants, one for each element, as a position embedding does, and they "
+                    "have no gradient here: quantize the model as it is",
                 )
             raise QuantizeError(
                 path,

@@ -51,6 +51,14 @@ def _elements(captured: Captured, call: Call) -> tuple[FloatArray, FloatArray]:
     return np.broadcast_to(factor, shape), np.broadcast_to(shift, shape)
 
 
+def shifts(captured: Captured, call: Call) -> FloatArray | None:
+    """What a call adds to each element of one time step, if it adds constants and nothing else."""
+    op = call.op
+    if not isinstance(op, program.Affine) or op.factor is not None or op.shift is None:
+        return None
+    return _elements(captured, call)[1]
+
+
 def of_spikes(captured: Captured, call: Call) -> LinearValue:
     """Make the identity of the spikes that a call scales or shifts."""
     shape = step_shape(call.dims)

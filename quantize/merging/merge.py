@@ -25,6 +25,7 @@ from lapilli.quantize.merging.constants import (
     of_spikes,
     over_its_channels,
     padded,
+    shifts,
 )
 from lapilli.quantize.merging.emission import Fused, emit
 from lapilli.quantize.merging.factors import factors_before_products
@@ -36,6 +37,7 @@ from lapilli.quantize.merging.linear_map import (
     framed,
     scaled,
 )
+from lapilli.quantize.merging.offsets import offsets
 from lapilli.quantize.merging.pools import padded_behind, sums_windows
 from lapilli.quantize.merging.rows import rows_apart
 from lapilli.quantize.merging.thresholds import factors_into_thresholds
@@ -165,7 +167,9 @@ class _Fuser:
     def _normalise(self, call: Call, inner: LinearValue | None) -> None:
         if inner is None:
             if call.inputs[0] in self.currents:
-                return  # a batch norm of a membrane stream: `plan` says so
+                if shifts(self.captured, call) is not None:
+                    self._offset(call)
+                return  # a batch norm, or factors, of a membrane stream: `plan` says so
             inner = of_spikes(self.captured, call)
         elif (
             isinstance(call.op, program.BatchNorm)
@@ -178,7 +182,42 @@ class _Fuser:
             )
             return
         own = inner
-        self._fuse(call, own, lambda: normalised(self.captured, call, own))
+        try:
+            self._fuse(call, own, lambda: normalised(self.captured, call, own))
+        except QuantizeError as error:
+            if shifts(self.captured, call) is not None:
+                self._offset(call)
+                return
+            if not isinstance(call.op, program.Affine):
+                raise
+            raise QuantizeError(
+                call.path,
+                "multiplies by constants that differ within a channel; weights take one factor "
+                "for each of their output channels",
+            ) from error
+
+    def _offset(self, call: Call) -> None:
+        """Constants that differ within a channel, or of a stream, are a current that is added."""
+        values = shifts(self.captured, call)
+        if values is None:
+            raise TypeError(f"{call.name} adds no constants")
+        (operand,) = call.inputs
+        source = self.calls[self._heard_by(operand)]
+        before, constants = offsets(call.name, call.path, source, values)
+        self.constants |= constants
+        self.before[call.name] = before
+        self.currents |= {call.name, before[-1].name}
+        self.calls[call.name] = replace(call, op=program.Add(), inputs=(operand, before[-1].name))
+        self._plus(self.calls[call.name])
+
+    def _heard_by(self, name: str) -> str:
+        """What the synapses behind a current hear; the value itself if it is no current."""
+        while name in self.currents:
+            if name in self.maps:
+                return self.maps[name].source
+            inputs = self.calls[name].inputs
+            name = next((i for i in inputs if i in self.currents), inputs[0])
+        return name
 
     def _alone(self, call: Call) -> bool:
         """Whether nobody else reads the linear map before this batch norm, and it the whole."""
@@ -262,6 +301,7 @@ class _Fuser:
             self.constants[weight] = np.ones((1, 1))
             synapse = program.Synapse(weight=weight, bias=None, space=0)
             self.before[call.name] = [
+                *self.before.get(call.name, ()),
                 Call(f"{one}.in", program.Reshape(), (name,), call.path, dims),
                 Call(one, synapse, (f"{one}.in",), call.path, dims),
                 Call(f"{one}.out", program.Reshape(), (one,), call.path, self.calls[name].dims),

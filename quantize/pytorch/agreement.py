@@ -88,7 +88,7 @@ def _compare(captured: Captured, module: nn.Module, ours: Program, images: Tenso
     wanted = {(fire.module, n) for fire in fires for n in fire.steps or (fire.call,)}
     equal = torch.equal if has_exact_constants(captured) else _near
     pairs = _Pairs(equal=equal, wanted=wanted)
-    steps = ours.steps(images)
+    steps = ours.neuron_by_neuron(images)
     shared = SharedMaps(divided_by(captured))
 
     def follow(key: tuple[str, int]) -> None:

@@ -28,9 +28,12 @@ from lapilli.quantize.pytorch.exact_map import ExactMap
 class Program(nn.Module):
     """A captured program as a module, its neurons under the author's paths.
 
+    Attributes have names that an author hardly gives a layer: both are attributes of one object.
+
     Attributes:
-        maps: the linear maps by their calls; the batch norms behind those in `folded` are part of
-            them.
+        captured_program: that runs.
+        exact_maps: the linear maps by their calls.
+        folded_norms: calls of batch norms that are part of them.
     """
 
     def __init__(
@@ -46,40 +49,42 @@ class Program(nn.Module):
         super().__init__()
         for name, child in neurons.named_children():
             self.add_module(name, child)
-        self.captured = captured
+        self.captured_program = captured
         made = ExactMap.wide if wide else partial(ExactMap.of, checked=set())
-        self.maps = {name: made(*self._map(name), *held) for name, held in weights.items()}
-        self.folded = folded
+        self.exact_maps = {name: made(*self._map(name), *held) for name, held in weights.items()}
+        self.folded_norms = folded
 
     def _map(self, name: str) -> tuple[program.Synapse, str]:
         """A linear map, and its path for messages."""
-        call = self.captured.calls[name]
+        call = self.captured_program.calls[name]
         if not isinstance(call.op, program.Synapse):
             raise TypeError(f"{name} is no linear map")
         return call.op, call.path or name
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images (B, C, H, W), or (B, T, C, H, W), to every answer: see `Signature.answers`."""
-        return finished(self.steps(images))
+        return finished(self.neuron_by_neuron(images))
 
-    def steps(self, images: Tensor) -> Generator[None, None, tuple[Tensor, ...]]:
+    def neuron_by_neuron(self, images: Tensor) -> Generator[None, None, tuple[Tensor, ...]]:
         """The same from neuron to neuron: stops behind each, and returns the answers at the end."""
-        timed = "T" in self.captured.signature.layout
+        timed = "T" in self.captured_program.signature.layout
         given = images.transpose(0, 1) if timed else images[None]
         values: dict[str, Tensor] = {}
-        left = Counter(i for call in self.captured.calls.values() for i in call.inputs)
-        for call in self.captured.calls.values():
+        left = Counter(i for call in self.captured_program.calls.values() for i in call.inputs)
+        for call in self.captured_program.calls.values():
             is_input = isinstance(call.op, program.Input)
             value = given if is_input else self._value(call, [values[i] for i in call.inputs])
             values[call.name] = value
             left.subtract(call.inputs)
             for read in set(call.inputs):
-                if not left[read] and read not in self.captured.outputs:
+                if not left[read] and read not in self.captured_program.outputs:
                     del values[read]
             del value
             if isinstance(call.op, program.Neuron):
                 yield
-        pairs = zip(self.captured.outputs, self.captured.signature.results, strict=True)
+        pairs = zip(
+            self.captured_program.outputs, self.captured_program.signature.results, strict=True
+        )
         return tuple(
             values[name] if result.keeps_steps else values[name][0] for name, result in pairs
         )
@@ -89,9 +94,9 @@ class Program(nn.Module):
         shape = step_shape(call.dims)
         match call.op:
             case program.Synapse():
-                return self.maps[call.name](x)
+                return self.exact_maps[call.name](x)
             case program.BatchNorm() as op:
-                return x if call.name in self.folded else self._normalised(call, op, x)
+                return x if call.name in self.folded_norms else self._normalised(call, op, x)
             case program.Affine(factor=factor, shift=shift):
                 y = x if factor is None else x * self._constant(factor)
                 return y if shift is None else y + self._constant(shift)
@@ -130,7 +135,7 @@ class Program(nn.Module):
             case program.Permute(axes=axes):
                 return x.permute(0, 1, *(a + 2 for a in axes))
             case program.Expand():
-                T = self.captured.T if has(call.dims, "T") else x.shape[0]
+                T = self.captured_program.T if has(call.dims, "T") else x.shape[0]
                 if x[0, 0].numel() == math.prod(shape):  # time alone appears, in an axis of 1
                     x = x.reshape(*x.shape[:2], *shape)
                 return _aligned(x, len(shape)).expand(T, x.shape[1], *shape)
@@ -147,7 +152,7 @@ class Program(nn.Module):
         return torch.from_numpy(to_steps(spikes.detach().numpy(), call.dims, x.shape[1]))
 
     def _normalised(self, call: Call, op: program.BatchNorm, x: Tensor) -> Tensor:
-        factor, shift = (torch.from_numpy(v) for v in self.captured.normalisation(op))
+        factor, shift = (torch.from_numpy(v) for v in self.captured_program.normalisation(op))
         rank = len(step_shape(call.dims))
         axis = step_axes(call.dims)[1]
         along = [-1 if a == axis else 1 for a in range(rank)]
@@ -165,11 +170,11 @@ class Program(nn.Module):
         return torch.where(inside == 1, y, fill)
 
     def _constant(self, name: str) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self.captured.constants[name]))
+        return torch.from_numpy(np.ascontiguousarray(self.captured_program.constants[name]))
 
 
 def finished(steps: Generator[None, None, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Go to the end of `Program.steps`, and return the answers."""
+    """Go to the end of `Program.neuron_by_neuron`, and return the answers."""
     while True:
         try:
             next(steps)

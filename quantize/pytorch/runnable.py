@@ -165,9 +165,12 @@ def _reasons(
                 )
                 why.append(Note(NoteKind.CAPTURED_PROGRAM, path, text))
         elif not _is_exact(captured, op, unit):
+            what = "the constants that it adds are rounded to the unit of the current"
+            if not op.constant:
+                what = "its weights are computed from the parameters"
             text = (
-                "its weights are computed from the parameters; in PyTorch, the captured program "
-                "with quantized weights runs in place of the author's forward"
+                f"{what}; in PyTorch, the captured program with quantized weights runs in place of "
+                "the author's forward"
             )
             why.append(Note(NoteKind.CAPTURED_PROGRAM, path, text))
     for call in captured.calls.values():

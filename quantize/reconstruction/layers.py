@@ -54,9 +54,9 @@ def layer_by_layer(
     images = calibration[sorted(set(numbers.tolist()))]
     while True:
         side = _chosen(prepared, source, images, fitted, weights=weights, rates=rates)
-        merged = with_thresholds(prepared.merged, side.thresholds)
-        made = refit(merged, replace(fitted, units=side.units))
-        if all(made.units[name] is unit for name, unit in side.units.items()):
+        merged = with_thresholds(prepared.merged, side.moved_thresholds)
+        made = refit(merged, replace(fitted, units=side.integer_units))
+        if all(made.units[name] is unit for name, unit in side.integer_units.items()):
             return replace(prepared, merged=merged), made
         fitted = made
 
@@ -75,9 +75,11 @@ def _chosen(
     real = InFloat(merged, plan, fitted.folded) if rates else None
     side = InIntegers(merged, plan, fitted, real, weights=weights)
     with torch.no_grad():
-        behind = side.steps(on_grid * float(image_scale(source)))
+        behind = side.neuron_by_neuron(on_grid * float(image_scale(source)))
         if real is not None:
-            for _ in zip(real.steps(images.float()), behind, strict=False):  # neuron by neuron
+            for _ in zip(
+                real.neuron_by_neuron(images.float()), behind, strict=False
+            ):  # neuron by neuron
                 pass
         for _ in behind:
             pass

@@ -65,13 +65,13 @@ class InFloat(_Side):
     """The float side, one neuron ahead of the other.
 
     Attributes:
-        fired: spikes of the neurons where the other side has not come yet, by call.
+        spikes_ahead: spikes of the neurons where the other side has not come yet, by call.
     """
 
     def __init__(self, captured: Captured, plan: Plan, folded: Mapping[str, Folded]) -> None:
         super().__init__(captured, plan)
         self._real = folded
-        self.fired: dict[str, Tensor] = {}
+        self.spikes_ahead: dict[str, Tensor] = {}
 
     def _currents(self, call: Call, op: program.Synapse, x: Tensor) -> Tensor:
         folded = self._real[call.name]
@@ -80,7 +80,7 @@ class InFloat(_Side):
         return y.reshape(*x.shape[:2], *y.shape[1:]) if op.space else y
 
     def _spikes(self, call: Call, rule: Rule, x: Tensor) -> Tensor:
-        self.fired[call.name] = spikes = super()._spikes(call, rule, x)
+        self.spikes_ahead[call.name] = spikes = super()._spikes(call, rule, x)
         return spikes
 
 
@@ -88,7 +88,8 @@ class InIntegers(_Side):
     """The side of the integers, which are chosen where a layer is reached.
 
     Attributes:
-        units: in integers; thresholds: path and call of a neuron -> its threshold, where it moved.
+        integer_units: units as they are now.
+        moved_thresholds: path and call of a neuron -> its threshold, where it moved.
     """
 
     def __init__(
@@ -102,8 +103,8 @@ class InIntegers(_Side):
     ) -> None:
         """Start from the nearest; thresholds move where there is a float side."""
         super().__init__(captured, plan)
-        self.units: dict[str, IntegerUnit] = dict(fitted.units)
-        self.thresholds: dict[tuple[str, int], Fraction] = {}
+        self.integer_units: dict[str, IntegerUnit] = dict(fitted.units)
+        self.moved_thresholds: dict[tuple[str, int], Fraction] = {}
         self._folded, self._beside, self._weights = fitted.folded, beside, weights
         self._movable = movable(captured)
         maps = (c.op for c in captured.calls.values() if isinstance(c.op, program.Synapse))
@@ -111,21 +112,21 @@ class InIntegers(_Side):
         self._shared = {weight for weight, count in uses.items() if count > 1}
 
     def _currents(self, call: Call, op: program.Synapse, x: Tensor) -> Tensor:
-        unit, folded = self.units[call.name], self._folded[call.name]
+        unit, folded = self.integer_units[call.name], self._folded[call.name]
         rounds = not np.array_equal(unit.real_weight, folded.weight)
         if self._weights and rounds and op.weight not in self._shared:
             heard = moments(op, folded.weight.shape[2:], x)
-            unit = self.units[call.name] = reconstructed(folded, unit, heard)
+            unit = self.integer_units[call.name] = reconstructed(folded, unit, heard)
         real = torch.from_numpy(unit.real_weight), torch.from_numpy(unit.real_bias)
         return ExactMap.of(op, call.path or call.name, *real)(x)
 
     def _spikes(self, call: Call, rule: Rule, x: Tensor) -> Tensor:
         fire = neuron_of(call)
-        wanted = self._beside.fired.pop(call.name) if self._beside is not None else None
+        wanted = self._beside.spikes_ahead.pop(call.name) if self._beside is not None else None
         own = self._movable.get((fire.module, fire.call))
         if own is None or wanted is None:
             return super()._spikes(call, rule, x)
         threshold, spikes = nearest_rate(own, x, wanted)
         if threshold != own.v_threshold:
-            self.thresholds[fire.module, fire.call] = threshold
+            self.moved_thresholds[fire.module, fire.call] = threshold
         return spikes

@@ -133,7 +133,9 @@ CASES: tuple[Callable[[], nn.Module], ...] = (
     lambda: does(lambda m, x: m.two(m.one(x) + m.one(m.lif(m.one(x))))),
     lambda: does(lambda m, x: m.norm((m.one(x) + m.two(m.lif(m.one(x)))).flatten(0, 1))
                  .unflatten(0, x.shape[:2])),
-    lambda: does(lambda m, x: m.one(x) + m.two(m.lif(m.one(x))) + m.places),
+    lambda: does(lambda m, x: (F.linear(x.unflatten(2, (2, 3)), m.one.weight[:3, :3])
+                               * m.places.view(2, 3)).flatten(2)),
+    lambda: does(lambda m, x: (m.one(x) + m.two(m.lif(m.one(x)))) * m.places),
     lambda: does(lambda m, x: (y := m.one(x)) + y * 0.5),
     lambda: does(lambda m, x: (y := m.one(x)) + m.two(m.lif(-y))),
     lambda: does(steps(lambda y: F.conv1d(y.mT, torch.ones(1, 1, 2), padding="same").mT)),

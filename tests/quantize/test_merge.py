@@ -321,7 +321,7 @@ def test_every_way_to_differ_is_found(monkeypatch: pytest.MonkeyPatch, wrong: st
 
     class Wrong(Program):
         def _value(self, call: Any, args: list[Tensor]) -> Tensor:
-            off = 1e-9 if wrong == "logits" and call.name == self.captured.output else 0.0
+            off = 1e-9 if wrong == "logits" and call.name == self.captured_program.output else 0.0
             y: Tensor = super()._value(call, args) + off
             return y
 

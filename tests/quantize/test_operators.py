@@ -12,10 +12,13 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor, nn  # noqa: E402
 
+from lapilli.ir.errors import QuantizeError  # noqa: E402
+from lapilli.ir.recipe import NoteKind  # noqa: E402
 from lapilli.model.capture import program  # noqa: E402
 from lapilli.model.capture.capture import capture  # noqa: E402
 from lapilli.model.families.lif import LIF  # noqa: E402
 from lapilli.quantize import quantize  # noqa: E402
+from lapilli.quantize.finetuning.fake_quantized import FakeQuantized  # noqa: E402
 from lapilli.quantize.merging.merge import merge  # noqa: E402
 from lapilli.quantize.pytorch.interpreter import Program  # noqa: E402
 
@@ -53,6 +56,7 @@ class Net(nn.Module):
         self.gain = nn.Parameter(torch.tensor(0.75))
         self.channels = nn.Parameter(torch.tensor([0.5, 1.25, -0.75, 1.0]))
         self.lif, self.head = LIF(v_threshold=0.25), nn.Linear(features, 3)
+        self.places = nn.Parameter(torch.randn(4, 6, 6) / 4)
 
     def steps(self, module: nn.Module, x: Tensor) -> Tensor:
         """A module without time, at each step."""
@@ -202,6 +206,15 @@ RULES: dict[str, Rule] = {
     "times-channels": lambda m, x: m.steps(m.conv, x) * m.channels.view(-1, 1, 1),
     "spikes-times-channels": lambda m, x: m.one(x * m.channels.view(-1, 1, 1).abs()[:1]),
     "plus-constant": lambda m, x: m.steps(m.conv, x) + m.channels.view(-1, 1, 1) / 3 + 0.125,
+    "plus-positions": lambda m, x: m.steps(m.conv, x) + m.places,
+    "plus-positions-of-a-stream": lambda m, x: m.one(x) + m.two(m.fired(m.one(x))) + m.places / 2,
+    "spikes-plus-positions": lambda m, x: x + m.places,
+    "plus-positions-then-max": lambda m, x: F.max_pool2d(
+        (m.steps(m.conv, x) + m.places).flatten(0, 1), 2
+    ).unflatten(0, (4, -1)),
+    "plus-positions-of-transposed": lambda m, x: (
+        m.steps(m.conv, x).flatten(3).mT + m.places.flatten(1).mT
+    ).mT.unflatten(3, (6, 6)),
     "constant-minus": lambda m, x: 1 - m.one(x),
     "scales-differ-by-a-power": lambda m, x: m.one(x) * 0.125 + m.two(x),
     "spikes-and-half-spikes": lambda m, x: x * 0.5 + m.fired(m.one(x)) * 2,
@@ -230,7 +243,10 @@ def test_rule(name: str, exact_on: Callable[..., int]) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["rows-then-norm-of-channels", "transposed-with-norm", "part-of-a-current-times-heads"],
+    [
+        *("rows-then-norm-of-channels", "transposed-with-norm", "part-of-a-current-times-heads"),
+        *(name for name in RULES if "plus-positions" in name),
+    ],
 )
 def test_merged_maps_compute_what_the_author_wrote(name: str) -> None:
     model: Any = build(RULES[name]).double()
@@ -251,6 +267,72 @@ def test_merged_maps_compute_what_the_author_wrote(name: str) -> None:
     author, ours = given
     assert float(author.std()) > 0.1
     assert torch.allclose(ours, author, rtol=0, atol=1e-9)
+
+
+class Named(nn.Module):
+    """Layers that are called as attributes of what runs a program are, or may be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.wide, self.narrow = nn.Linear(36, 12), nn.Linear(12, 30), nn.Linear(30, 12)
+        self.maps, self.steps, self.fired = (LIF(v_threshold=0.2) for _ in range(3))
+        self.units, self.captured, self.folded = (LIF(v_threshold=0.1) for _ in range(3))
+        self.thresholds, self.head = LIF(v_threshold=0.1), nn.Linear(12, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.maps(self.first(images.flatten(1).repeat(4, 1, 1)))
+        for fires in (self.steps, self.fired, self.units, self.captured, self.folded):
+            x = fires(self.narrow(self.wide(x)) * 4)
+        logits: Tensor = self.head(self.thresholds(self.narrow(self.wide(x)))).mean(0)
+        return logits
+
+
+def test_layers_may_have_any_name(exact_on: Callable[..., int]) -> None:
+    torch.manual_seed(0)
+    options: Any = {"rounding": "reconstruction", "thresholds": "rates"}
+    made = quantize(Named().eval(), pixels(12), **options)
+    assert exact_on(made, pixels(5, seed=7), live=False) > 1000
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target": "stock"},
+        {"target": "loihi1"},
+        {"scales": "channel"},
+        {"rounding": "reconstruction", "thresholds": "rates", "weight_bits": 4},
+        {"weight_scale": "spikes"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_positions_beside_a_stream(options: Any, exact_on: Callable[..., int]) -> None:
+    made = quantize(build(RULES["plus-positions-of-a-stream"]), pixels(12), **options)
+    assert exact_on(made, pixels(5, seed=7)) > 5000
+    assert not [n for n in made.notes if n.kind is NoteKind.UNUSUAL_WEIGHTS]
+
+
+@pytest.mark.parametrize("target", ["lava", "stock"])
+def test_positions_take_no_bits_of_weights(target: str) -> None:
+    """Constants have no weights: those that they are added to keep the steps that they have."""
+
+    def plain(m: Any, x: Tensor) -> Any:
+        return m.one(x) + m.two(x.mT)
+
+    steps = []
+    for rule in (plain, lambda m, x: plain(m, x) + m.places / 8):
+        recipe = quantize(build(rule), pixels(12), target=target).network.recipe
+        assert recipe is not None
+        found = {r.node: r.weight_scale * 2**r.exponent for r in recipe.synapses}
+        found.pop("offsets", None)
+        steps.append(found)
+    without, beside = steps
+    assert len(beside) == 4
+    assert beside == without
+
+
+def test_finetuning_names_constants() -> None:
+    with pytest.raises(QuantizeError, match="adds constants, one for each element"):
+        FakeQuantized(build(RULES["plus-positions"]), pixels(12), {})
 
 
 class Odd(nn.Module):
