@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -33,16 +34,35 @@ def told_by_shapes(state: Mapping[str, Tensor]) -> Mapping[str, object]:
         told |= dict.fromkeys(_CLASSES, classes)
         if any(s[0] == width for s in shapes.values() if len(s) > 1):  # else a map was flattened
             told |= dict.fromkeys(_WIDTHS, width)
-    if blocks := {(m[1], m[2]) for k in shapes if (m := _BLOCK.match(k))}:
-        lists = sorted({name for name, _ in blocks})
-        counts = [sum(name == of for of, _ in blocks) for name in lists]
-        told |= dict.fromkeys(_DEPTHS, counts[0] if len(counts) == 1 else tuple(counts))
+    if counts := _depths(shapes):
+        told |= dict.fromkeys(_DEPTHS, counts[0] if len(counts) == 1 else counts)
     if channels := _channels([s for s in shapes.values() if len(s) == 4 and s[2] > 1]):
         told |= dict.fromkeys(_CHANNELS, channels)
     if hidden := [s for k, s in shapes.items() if _HIDDEN.fullmatch(k)]:
         ratio = hidden[0][0] / hidden[0][1]
         told |= dict.fromkeys(_RATIOS, int(ratio) if ratio.is_integer() else ratio)
     return told
+
+
+def _depths(keys: Iterable[str]) -> tuple[int, ...]:
+    """Lengths of the lists of blocks, in the order of their names."""
+    lists = defaultdict[str, dict[int, set[str]]](lambda: defaultdict(set))
+    for key in keys:
+        if found := _BLOCK.match(key):
+            lists[found[1]][int(found[2])].add(key[found.end() :])
+    return tuple(len(lists[name]) for name in sorted(lists) if _are_blocks(lists[name]))
+
+
+def _are_blocks(entries: Mapping[int, set[str]]) -> bool:
+    """Whether entries of a list are blocks of modules, alike, and not layers in a row.
+
+    Some of a stage's blocks have what others lack, such as a shortcut of another width: more than
+    half of what the largest has is in all of them.
+    """
+    most = max(entries.values(), key=len)
+    alike = set.intersection(*entries.values())
+    modules = all(any("." in name for name in names) for names in entries.values())
+    return modules and 2 * len(alike) > len(most) and max(entries) + 1 == len(entries)
 
 
 def _channels(kernels: Sequence[tuple[int, ...]]) -> int:

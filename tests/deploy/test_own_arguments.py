@@ -161,7 +161,27 @@ def test_a_head_behind_a_flattened_map_tells_no_width() -> None:
 
 
 def test_stages_have_a_depth_each() -> None:
-    names = ["stage1.0.w", "stage1.1.w", "stage2.0.w"]
+    names = [
+        f"{block}.{own}"
+        for block in ("stage1.0", "stage1.1", "stage2.0")
+        for own in ("attn.w", "mlp.w", "gamma")
+    ]
+    names += ["stage2.0.shortcut.w", "layer1.1.weight", "layer2.0.weight", "layer2.1.bias"]
     state = {name: torch.zeros(6, 4) for name in names} | {"model.head.weight": torch.zeros(4, 6)}
     told = told_by_shapes(state)
     assert (told["depths"], told["num_classes"], told["embed_dims"]) == ((2, 1), 4, 6)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["layer1.1.weight", "layer2.0.weight", "layer2.1.weight", "layer2.3.weight"],
+        ["layers.0.weight", "layers.1.weight", "layers.2.weight"],  # linear, norm, linear
+        ["layers.0.conv.w", "layers.2.conv.w"],  # pools between
+        ["layers.0.conv.w", "layers.1.attn.w"],
+        ["layers.1.conv.w"],
+    ],
+)
+def test_layers_in_a_row_are_no_depth(names: list[str]) -> None:
+    told = told_by_shapes({name: torch.zeros(6, 4) for name in names})
+    assert "depths" not in told

@@ -490,4 +490,7 @@ MUTANTS = (
     Mutant("costs/cores.py", "chips.low >= fewest", "chips.low > fewest", _CORES),
     Mutant("quantize/weights.py", "finest |= {unit.call: scales[group] for unit in members if unit.constant}", "pass", "tests/quantize/test_operators.py -k positions"),
     Mutant("quantize/merging/offsets.py", "np.array(values.reshape(-1))", "np.array(values.reshape(-1)[::-1])", "tests/quantize/test_operators.py -k positions"),
+    Mutant("model/loading/shapes.py", "return modules and", "return", "tests/deploy/test_own_arguments.py -k row"),
+    Mutant("model/loading/shapes.py", "2 * len(alike) > len(most) and ", "", "tests/deploy/test_own_arguments.py -k row"),
+    Mutant("model/loading/shapes.py", " and max(entries) + 1 == len(entries)", "", "tests/deploy/test_own_arguments.py -k row"),
 )  # fmt: skip
