@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from lapilli.deploy.cli.certificates import held_lines, there
 from lapilli.ir import ops
 from lapilli.ir.certificate import certify
-from lapilli.ir.graph import Graph
+from lapilli.ir.errors import Unsupported
 from lapilli.ir.network import Network
 from lapilli.ir.targets.table import NAMES, named
 from lapilli.ir.targets.target import Register
@@ -53,7 +54,8 @@ def network_facts(network: Network) -> dict[str, Any]:
         "target": recipe.target if recipe and recipe.target else "none promised",
         "certificate": held_lines(graph, made_for),
         "truncates": [b.name for b in bounds if b.truncates],
-        "simulator_only": _simulator_only(graph),
+        "simulator_only": _by_reason(unsupported_by_lif(graph)),
+        **({"nir_refuses": _by_reason(refused)} if (refused := _foreseen(network)) else {}),
     }
 
 
@@ -81,11 +83,20 @@ def _answer_text(network: Network, index: int) -> str:
     return f"{answer.name} {shape}{steps}{few}"
 
 
-def _simulator_only(graph: Graph) -> list[str]:
-    """Each reason why Lava's own neurons cannot be some, with their names."""
+def _foreseen(network: Network) -> tuple[Unsupported, ...]:
+    """What is known to keep a network out of NIR, without writing it; nothing without NIR."""
+    try:
+        from lapilli.export.nir.write.writer import foreseen
+    except ModuleNotFoundError:
+        return ()
+    return foreseen(network)
+
+
+def _by_reason(found: Iterable[Unsupported]) -> list[str]:
+    """Each reason with the names of the nodes that it holds for."""
     named: dict[str, list[str]] = {}
-    for found in unsupported_by_lif(graph):
-        named.setdefault(found.reason, []).append(found.node)
+    for one in found:
+        named.setdefault(one.reason, []).append(one.node)
     return [f"{reason}: {', '.join(names)}" for reason, names in named.items()]
 
 

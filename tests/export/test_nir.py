@@ -6,7 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lapilli.deploy.cli.network_tables import network_facts
 from lapilli.export.malformed import MalformedError
 from lapilli.export.nir.read.importer import from_nir
 from lapilli.export.nir.read.metadata import Stated
 from lapilli.export.nir.read.reader import parse_nir
 from lapilli.export.nir.write.placement import positions
 from lapilli.ir import ops
+from lapilli.ir.answers import Answer
 from lapilli.ir.errors import MismatchError, SimulatorUnavailableError, UnsupportedError
 from lapilli.ir.graph import Graph, Node
 from lapilli.ir.network import InputQuantizer, Network
@@ -33,7 +35,7 @@ nir = pytest.importorskip("nir")
 pytest.importorskip("nirtorch")
 pytest.importorskip("torch")
 
-from lapilli.export.nir.write.writer import save_nir, to_nir  # noqa: E402  (needs nir)
+from lapilli.export.nir.write.writer import foreseen, save_nir, to_nir  # noqa: E402  (needs nir)
 
 pytestmark = pytest.mark.torch
 
@@ -321,6 +323,15 @@ def test_a_refused_network_leaves_no_file(tmp_path: Path) -> None:
         logit_scale=Fraction(1),
         classes=(),
     )
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(UnsupportedError) as caught:
         save_nir(network, tmp_path / "no.nir")
     assert list(tmp_path.iterdir()) == []
+    assert foreseen(network) == caught.value.reasons
+    told = ["membrane decays by 1/4096; only 0, 2048 and 4096 are exact: s"]
+    assert network_facts(network)["nir_refuses"] == told
+    several = replace(network, answers=(Answer(scale=Fraction(1), steps=True),))
+    with pytest.raises(UnsupportedError) as caught:
+        save_nir(several, tmp_path / "no.nir")
+    assert foreseen(several) == caught.value.reasons
+    assert not foreseen(_network())
+    assert "nir_refuses" not in network_facts(_network())

@@ -23,7 +23,7 @@ pytest.importorskip("nir")
 pytest.importorskip("nirtorch")
 pytest.importorskip("torch")
 
-from lapilli.export.nir.write.writer import to_nir
+from lapilli.export.nir.write.writer import refused_by_ops, to_nir
 
 pytestmark = pytest.mark.torch
 
@@ -59,9 +59,13 @@ def test_refusals_name_every_node() -> None:
     )  # fmt: skip
     outputs = tuple(n.name for n in nodes if n.name not in ("x", "y", "row", "early", "nowhere"))
 
+    graph = Graph(nodes, ("early", *outputs), 4)
     with pytest.raises(UnsupportedError) as caught:
-        to_nir(Graph(nodes, ("early", *outputs), 4))
+        to_nir(graph)
 
+    foretold = {reason.node for reason in refused_by_ops(graph)}
+    assert foretold == {"current", "odd", "coarse", "finer", "huge.theta"}
+    assert set(refused_by_ops(graph)) <= set(caught.value.reasons)
     reasons: dict[str, list[str]] = {}
     for reason in caught.value.reasons:
         reasons.setdefault(reason.node, []).append(reason.reason)
@@ -311,12 +315,15 @@ def test_the_table_knows_every_case() -> None:
 @pytest.mark.parametrize("tried", CASES, ids=str)
 def test_conformance(tried: Case) -> None:
     refused = _CONFORMANCE[tried.name]
+    foretold = refused_by_ops(tried.graph)
     if refused is None:
+        assert not foretold
         assert check(Nir(), tried) > 0
         return
     with pytest.raises(UnsupportedError) as caught:
         check(Nir(), tried)
     assert tuple(reason.node for reason in caught.value.reasons) == refused
+    assert set(foretold) <= set(caught.value.reasons)
 
 
 _SHIFT_SUMS = [case for case in CASES if case.name.startswith("shift-sum")]

@@ -493,4 +493,5 @@ MUTANTS = (
     Mutant("model/loading/shapes.py", "return modules and", "return", "tests/deploy/test_own_arguments.py -k row"),
     Mutant("model/loading/shapes.py", "2 * len(alike) > len(most) and ", "", "tests/deploy/test_own_arguments.py -k row"),
     Mutant("model/loading/shapes.py", " and max(entries) + 1 == len(entries)", "", "tests/deploy/test_own_arguments.py -k row"),
+    Mutant("export/nir/write/writer.py", "return _unsaid(network) or refused_by_ops(network.graph)", "return refused_by_ops(network.graph)", "tests/export/test_nir.py -k leaves_no_file"),
 )  # fmt: skip

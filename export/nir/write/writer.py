@@ -65,10 +65,8 @@ def save_nir(
     Raises:
         UnsupportedError: as `to_nir`.
     """
-    if network.answers:
-        raise UnsupportedError("nir", (Unsupported(network.graph.outputs[0], _ANSWERS),))
-    if network.encoding is not None or network.parts or network.ids:
-        raise UnsupportedError("nir", (Unsupported(network.graph.inputs[0], _ENCODING),))
+    if unsaid := _unsaid(network):
+        raise UnsupportedError("nir", unsaid)
     about = {
         "logit_scale": str(network.logit_scale),
         "classes": list(network.classes),
@@ -85,6 +83,48 @@ def save_nir(
     nir.write(file, made)
     write_atomic(path, file.getvalue())
     return _read_again(made.to_dict()) + _read_again(nir.version)
+
+
+def foreseen(network: Network) -> tuple[Unsupported, ...]:
+    """Say what keeps a network out of every flavour, as far as no weight has to be looked at.
+
+    Returns:
+        Refusals of `save_nir`: of answers and inputs, or those of `refused_by_ops`.
+    """
+    return _unsaid(network) or refused_by_ops(network.graph)
+
+
+def refused_by_ops(graph: Graph) -> tuple[Unsupported, ...]:
+    """Say what of a graph no flavour has, as far as no weight has to be looked at.
+
+    Returns:
+        Refusals of `to_nir`: of ops without a form, of more neurons than a file holds, or of what
+        neurons do. Sums that readers' floats do not hold, and too many weights, are found only
+        where the file is made.
+    """
+    if known := unsupported(graph, kept=has_node):
+        return known
+    try:
+        lowered = to_binary_neurons(graph, limits.neurons(None), kept=has_node)
+    except UnsupportedError as refused:
+        return refused.reasons
+    names = {node.name for node in graph.nodes}
+    faults = (
+        Unsupported(origin(node.name, names), fault)
+        for node in lowered.nodes
+        if isinstance(node.op, ops.Neuron)
+        for fault in nir_nodes.neuron_faults(node.op, graph.T)
+    )
+    return tuple(dict.fromkeys(faults))
+
+
+def _unsaid(network: Network) -> tuple[Unsupported, ...]:
+    """What a network has beside its graph that no NIR file can say."""
+    if network.answers:
+        return (Unsupported(network.graph.outputs[0], _ANSWERS),)
+    if network.encoding is not None or network.parts or network.ids:
+        return (Unsupported(network.graph.inputs[0], _ENCODING),)
+    return ()
 
 
 def _read_again(value: Any) -> int:
