@@ -18,6 +18,7 @@ from lapilli.ir import ops
 from lapilli.ir.network import InputQuantizer
 from lapilli.ir.recipe import Note, NoteKind
 from lapilli.model.capture import program
+from lapilli.model.capture.layers import Directly, inside_layers
 from lapilli.model.capture.program import neuron_of
 from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.copies import copied
@@ -32,7 +33,7 @@ from lapilli.quantize.pytorch.reference import PyTorchReference
 
 NEARLY_ALL = 0.9  # of the weights of a synapse: what is left of the layer is not the layer
 _HUGE = 1e6  # times the median of a synapse's weights: one weight takes all the bits
-_PIXELS = 1 << 18  # shown at a time
+_PIXELS = 1 << 19  # shown at a time
 _OTHERWISE = 8  # images: of fewer, most may come to one answer by chance
 _SWALLOWED = 0.75  # of them: what answers so hardly tells classes apart
 SATURATED = 0.999  # of all events that a neuron can send
@@ -110,7 +111,8 @@ def examine(
     numbers = chosen_images(len(calibration), most)
     images = calibration[list(numbers)]
     module = copied(captured.module)  # whatever its forward leaves behind stays here
-    in_float = _run(module, captured.signature, lowered, images)
+    with inside_layers(Directly()):
+        in_float = _run(module, captured.signature, lowered, images)
     integers = torch.from_numpy(quantized_images(source, images).astype(np.float64))
     in_integers = _run(
         reference.module, reference.signature, lowered, integers * float(reference.image_scale)
@@ -203,17 +205,16 @@ def _run(module: nn.Module, signature: Signature, lowered: Lowered, images: Tens
 def _weight_notes(path: str, weight: npt.NDArray[np.float64], zeroed: float) -> list[Note]:
     """What is odd about the magnitudes of one synapse's weights, or about what became of them."""
     notes = []
-    if not weight.any():
+    alive = np.count_nonzero(weight)
+    if not alive:
         notes.append(Note(NoteKind.UNUSUAL_WEIGHTS, path, "all its weights are 0"))
     elif zeroed >= NEARLY_ALL:
         text = f"{zeroed:.1%} of its weights became 0: the layer is lost"
         notes.append(Note(NoteKind.LOST_WEIGHTS, path, text))
     largest = float(weight.max())
-    small = np.count_nonzero(weight < largest / _HUGE) - np.count_nonzero(weight == 0)
-    if small and 2 * small >= np.count_nonzero(weight):  # else the median is not so small
-        median = float(np.median(weight[weight > 0]))
-    else:
-        median = largest
+    small = np.count_nonzero(weight < largest / _HUGE) - (weight.size - alive)
+    is_small = small and 2 * small >= alive  # else the median is not so small
+    median = float(np.median(weight[weight > 0])) if is_small else largest
     if largest > _HUGE * median:
         text = (
             f"its largest weight is {largest:.3g}, its median {median:.3g}: "

@@ -13,12 +13,19 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 _PART = 1 << 18  # bytes hashed at a time, while they are in cache
 _DEPTH = 6  # of objects in objects; a cycle ends here, too
 _OF_TORCH = frozenset(vars(nn.Module())) - {"_parameters", "_buffers"}
+
+
+class _Bytes(np.ndarray[Any, np.dtype[np.uint8]]):
+    """Bytes that Python hashes where they lie: it asks whether their owner has a hash, too."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
 
 def fingerprints(module: nn.Module) -> dict[str, bytes]:
@@ -45,8 +52,9 @@ def bits(tensor: torch.Tensor) -> Iterator[bytes]:
     if tensor.layout is torch.strided and not tensor.is_meta:
         plain = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
         for start in range(0, len(plain), _PART):
-            part = plain[start : start + _PART].tobytes()
-            yield hash(part).to_bytes(8, "little", signed=True)
+            part: Any = plain[start : start + _PART].view(_Bytes)
+            part.flags.writeable = False  # a view of bytes that may change has no hash
+            yield hash(memoryview(part)).to_bytes(8, "little", signed=True)
 
 
 def _held(module: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ by accident.
 from __future__ import annotations
 
 import copy
+import gc
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -204,7 +205,12 @@ def _export(
             setattr(traced.get_submodule(parent), leaf, opaque)
         elif type(module) is Shiftmax and path:
             setattr(traced.get_submodule(parent), leaf, OpaqueShiftmax(path))
-    with torch.no_grad(), warnings.catch_warnings(), _running(traced) as running:
+    with (
+        torch.no_grad(),
+        warnings.catch_warnings(),
+        _uncollected(),
+        _running(traced) as running,
+    ):
         warnings.simplefilter("ignore", FutureWarning)  # of torch about torch
         try:
             program = torch.export.export(traced, (images,), strict=False)
@@ -230,6 +236,18 @@ def _export(
                 )
             raise CaptureError(path, f"torch.export cannot trace {kind}: {first}") from error
     return program, restoring.built
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let Python look for no garbage: tracing makes many objects, which it would all look at."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @contextmanager

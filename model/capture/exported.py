@@ -168,17 +168,25 @@ class Reader:
         if name in self._known:
             return self._known[name]
         if name in self._parameters:
-            parent, _, leaf = self._parameters[name].rpartition(".")
-            tensor = getattr(self.model.get_submodule(parent), leaf)
-        elif name in self._lifted:
-            tensor = cast(Tensor, self.exported.constants[self._lifted[name]])
-        else:
-            return None
-        return _exact(tensor.detach().clone())
+            return _copied(self.parameter(self._parameters[name]))
+        if name in self._lifted:
+            return _copied(cast(Tensor, self.exported.constants[self._lifted[name]]))
+        return None
+
+    def is_constant(self, name: str) -> bool:
+        """Whether it is a parameter, or was computed from parameters alone."""
+        if name in self._known:
+            return self._known[name] is not None
+        return name in self._parameters or name in self._lifted
 
     def parameter_name(self, name: str) -> str | None:
         """Under which name the module holds a parameter, if it is one."""
         return self._parameters.get(name)
+
+    def parameter(self, name: str) -> Tensor:
+        """The parameter that the module holds under a name: itself, no copy."""
+        parent, _, leaf = name.rpartition(".")
+        return cast(Tensor, getattr(self.model.get_submodule(parent), leaf)).detach()
 
     def keep(self, name: str, value: FloatArray) -> str:
         """Make a constant part of the program; return its name."""
@@ -237,7 +245,7 @@ class Reader:
             return
         stack = list(node.meta.get("nn_module_stack", {}).values())
         path = stack[-1][0] if stack else ""
-        if all(self.constant(n.name) is not None for n in node.all_input_nodes):
+        if all(self.is_constant(n.name) for n in node.all_input_nodes):
             self._known[node.name] = self._folded(node, path)
             return
         translation = Translation(node, path, self)
@@ -303,6 +311,12 @@ def _advice(t: Translation) -> str:
     """Neurons begin with a membrane of zeros, or round; few other modules do."""
     name = str(t.node.target).split(".")[1]
     return f"; {if_a_neuron(t)}" if name in _OF_NEURONS else ""
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """A copy, floats in float64."""
+    dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to(dtype, copy=True)
 
 
 def _exact(value: Any) -> Any:

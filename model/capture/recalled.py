@@ -2,8 +2,11 @@
 
 A convolution, or a product of matrices, is a function of its arguments. So a module that remembers
 something from call to call is found as if each were computed: all that the author wrote runs each
-time, and what is recalled is what would have been computed. Results lie in memory that forked
-processes share.
+time, and what is recalled is what would have been computed. Nor does it matter which function of
+its arguments a map is, as long as it is the same at each call: where processors have products of
+bfloat16, large maps of float32 are computed so. That could hide a small difference in what a map is
+given, and so the arguments of all such maps are compared, too, as hashes. Results lie in memory
+that forked processes share.
 """
 
 from __future__ import annotations
@@ -13,30 +16,26 @@ import math
 import mmap
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 from torch.overrides import TorchFunctionMode
 
 from lapilli.model.capture.attributes import bits
+from lapilli.model.capture.layers import are_plain, coarsely, computed, inside_layers
 
 _MAPS = frozenset({functional.linear, torch.conv1d, torch.conv2d})
-_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 _PRODUCTS = 256  # that a number of the result takes; for fewer, to compute it is as fast
 _NUMBERS = 1 << 16  # of a result that is worth it
 _MOST = 2 << 30  # bytes that are kept, or a part of the machine's memory
 _PART = 8
 _ALIGNED = 64  # bytes
 
-# Where a result begins, its shape and its type.
-_Place: TypeAlias = tuple[int, tuple[int, ...], torch.dtype]
+# Where a result begins, its shape and its type, and the type in which it is answered.
+_Place: TypeAlias = tuple[int, tuple[int, ...], torch.dtype, torch.dtype]
 
 
 class Results:
@@ -52,10 +51,10 @@ class Results:
         with suppress(OSError):  # a machine that promises no more than it has
             self._memory = mmap.mmap(-1, _room())
 
-    def keep(self, key: bytes, result: Tensor) -> None:
-        """Keep a copy, if there is room."""
+    def keep(self, key: bytes, result: Tensor, answered: torch.dtype) -> None:
+        """Keep a copy, if there is room, to answer it in another type."""
         start = max((_end(place) for place in self.index.values()), default=0)
-        place = start, tuple(result.shape), result.dtype
+        place = start, tuple(result.shape), result.dtype, answered
         if self._memory is None or _end(place) > len(self._memory):
             return
         self._at(self._memory, place).copy_(result)
@@ -66,11 +65,11 @@ class Results:
         place = self.index.get(key)
         if place is None or self._memory is None:
             return None
-        return self._at(self._memory, place).clone()
+        return self._at(self._memory, place).to(place[-1], copy=True)
 
     @staticmethod
     def _at(memory: mmap.mmap, place: _Place) -> Tensor:
-        start, shape, dtype = place
+        start, shape, dtype, _ = place
         flat = torch.frombuffer(memory, dtype=dtype, count=math.prod(shape), offset=start)
         return flat.reshape(shape)
 
@@ -82,57 +81,46 @@ def _room() -> int:
 
 
 def _end(place: _Place) -> int:
-    start, shape, dtype = place
+    start, shape, dtype, _ = place
     return start + -(-math.prod(shape) * dtype.itemsize // _ALIGNED) * _ALIGNED
 
 
 @contextmanager
-def recalling(results: Results) -> Iterator[None]:
-    """Let PyTorch's layers recall what they gave for the same arguments, weights among them."""
+def recalling(results: Results) -> Iterator[list[bytes]]:
+    """Let PyTorch's layers recall what they gave for the same arguments, weights among them.
+
+    Yields:
+        A list that takes up hashes of the arguments, call by call.
+    """
     mode = _Recalling(results)
-    running: list[ExitStack] = []
-
-    def before(module: nn.Module, args: Any) -> None:
-        if isinstance(module, _LAYERS):
-            running.append(ExitStack())
-            running[-1].enter_context(mode)
-
-    def after(module: nn.Module, args: Any, answer: Any) -> None:
-        if isinstance(module, _LAYERS):
-            running.pop().close()
-
-    hooks = (
-        register_module_forward_pre_hook(before),
-        register_module_forward_hook(after, always_call=True),
-    )
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with inside_layers(mode):
+        yield mode.given
 
 
 class _Recalling(TorchFunctionMode):
-    """Active inside of a layer alone: what is between layers are many small operators."""
-
     def __init__(self, results: Results) -> None:
         super().__init__()
         self.results = results
+        self.given: list[bytes] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any | None = None
     ) -> Any:
         if func not in _MAPS or kwargs or not _is_worth(*args[:2]):
             return func(*args, **(kwargs or {}))
-        if not all(type(a) in (Tensor, nn.Parameter) for a in args if isinstance(a, Tensor)):
-            return func(*args)  # a class of its own, which may do more than compute
+        if not are_plain(args):
+            return func(*args)
         key = key_of(func, args)
+        self.given.append(key)
         found = self.results.recall(key)
-        if found is None:
-            found = func(*args)
-            if found.is_contiguous() and found.numel() >= _NUMBERS:
-                self.results.keep(key, found)
-        return found
+        if found is not None:
+            return found
+        coarse = coarsely(func, args)
+        found = computed(func, args) if coarse is None else coarse
+        answered = found.dtype if coarse is None else args[0].dtype
+        if found.is_contiguous() and found.numel() >= _NUMBERS:
+            self.results.keep(key, found, answered)
+        return found.to(answered)
 
 
 def _is_worth(x: Tensor, weight: Tensor) -> bool:

@@ -1,9 +1,10 @@
 """Decide whether a model has a hidden state: by what it does, not by what it stores.
 
-Two batches of images are shown from rest in two orders. What the model answers and what its
-neurons are given and answer must be the same bits for the same images, whatever was shown before;
-otherwise something is remembered from call to call, which a captured program would lose. Random
-numbers are seeded before each call; what then differs with the seed alone is random.
+Two batches of images are shown from rest in two orders. What the model answers, what its neurons
+are given and answer, and what its large linear maps are given must be the same bits for the same
+images, whatever was shown before; otherwise something is remembered from call to call, which a
+captured program would lose. Random numbers are seeded before each call; what then differs with the
+seed alone is random.
 
 The calls happen in forked processes, so that the author's objects, globals and closures among
 them, stay as they were.
@@ -224,10 +225,14 @@ class _Observer:
             reset_states(model)
             _seed(showing.seed)
             held = "" in paths
-            with torch.no_grad(), recalling(results), _recording(names, held=held) as events:
+            with (
+                torch.no_grad(),
+                recalling(results) as maps,
+                _recording(names, held=held) as events,
+            ):
                 try:
-                    given = self.images[showing.images]
-                    answer = model(given if self.signature.ids else given.to(dtype))
+                    images = self.images[showing.images]
+                    answer = model(images if self.signature.ids else images.to(dtype))
                 except Exception as error:
                     raise CaptureError(
                         "", f"its forward fails on images {self.image_shape}: {error}"
@@ -236,7 +241,8 @@ class _Observer:
             shapes = [tuple(v.shape) if isinstance(v, Tensor) else None for v in flat]
             leaves = choose_leaves(shapes, tree, _BATCH, self.asked)
             answers = [flat[leaf] for leaf in leaves]
-            yield (*events, _Event("", "", b"", _digest(answers)))
+            given = hashlib.blake2b(b"".join(maps), digest_size=16).digest()
+            yield (*events, _Event("", "", given, _digest(answers)))
         yield results.index
 
 

@@ -37,8 +37,16 @@ class Context(Protocol):
         """The value of a parameter or of what was computed from parameters, or None."""
         ...
 
+    def is_constant(self, name: str) -> bool:
+        """Whether it is a parameter, or was computed from parameters alone."""
+        ...
+
     def parameter_name(self, name: str) -> str | None:
         """Under which name the module holds a parameter, if it is one."""
+        ...
+
+    def parameter(self, name: str) -> Tensor:
+        """The parameter that the module holds under a name: itself, no copy."""
         ...
 
     def keep(self, name: str, value: FloatArray) -> str:
@@ -91,7 +99,7 @@ class Translation:
         if isinstance(argument, int | float):
             return True
         name = getattr(argument, "name", None)
-        return name is not None and self.reader.constant(name) is not None
+        return name is not None and self.reader.is_constant(name)
 
     def call(self, argument: Any) -> Call:
         """The program's value behind an argument.
@@ -116,14 +124,7 @@ class Translation:
         if not isinstance(argument, int | float):
             value = self.reader.constant(argument.name)
         number = torch.as_tensor(value, dtype=torch.float64)
-        if not number.isfinite().all():
-            what = "NaN" if number.isnan().any() else "infinity"
-            name = self.reader.parameter_name(getattr(argument, "name", ""))
-            raise self.error(
-                f"{self.node.target} takes {what} "
-                f"{f'from {name}' if name else 'that is computed from parameters or buffers'}; "
-                "load a checkpoint of a finished training"
-            )
+        self._check_finite(argument, number)
         return number
 
     def parameter(self, argument: Any) -> str:
@@ -132,9 +133,22 @@ class Translation:
         Raises:
             CaptureError: it depends on the image, or is not finite.
         """
-        value = self.constant(argument)
         name = self.reader.parameter_name(getattr(argument, "name", ""))
-        return name or self.kept(value.numpy(), self.node_name(argument))
+        if name is None:
+            return self.kept(self.constant(argument).numpy(), self.node_name(argument))
+        self._check_finite(argument, self.reader.parameter(name))
+        return name
+
+    def _check_finite(self, argument: Any, number: Tensor) -> None:
+        if _is_finite(number):
+            return
+        what = "NaN" if number.isnan().any() else "infinity"
+        name = self.reader.parameter_name(getattr(argument, "name", ""))
+        raise self.error(
+            f"{self.node.target} takes {what} "
+            f"{f'from {name}' if name else 'that is computed from parameters or buffers'}; "
+            "load a checkpoint of a finished training"
+        )
 
     def node_name(self, argument: Any) -> str:
         """A name for a constant argument."""
@@ -225,6 +239,13 @@ def uniform(value: FloatArray) -> Fraction | None:
     """The number that every element is, if it is one."""
     flat = value.ravel()
     return Fraction(float(flat[0])) if flat.size and (flat == flat[0]).all() else None
+
+
+def _is_finite(number: Tensor) -> bool:
+    """Whether all of it is; extremes tell in one walk, and without a mask."""
+    if not (number.is_floating_point() and number.numel()):
+        return bool(number.isfinite().all())
+    return all(bool(end.isfinite()) for end in number.aminmax())
 
 
 def _first_if_alike(value: FloatArray, axis: int, name: str) -> FloatArray:

@@ -16,7 +16,9 @@ from torch.jit import is_scripting, is_tracing  # type: ignore[attr-defined]
 
 from lapilli.model.families.fused import fused_lif
 
-_BLOCK = 1 << 15  # neurons at a time, so that what is between current and spike stays in cache
+_BLOCK = 1 << 16  # neurons at a time, so that what is between current and spike stays in cache
+# Where to compare with a threshold is to subtract it and look at the sign.
+_PRECISE = (torch.float32, torch.float64)
 
 
 class _Spike(torch.autograd.Function):
@@ -68,11 +70,20 @@ class LIF(nn.Module):
             return self._steps(x)[0]
         if self.training and type(self) is LIF:  # subclasses charge or fire in ways of their own
             return fused_lif(x, self.tau, self.v_threshold, _Spike.alpha)
-        return self.trace(x)[0]
+        if "trace" in vars(self) or not self._runs_in_blocks(x):  # someone looks at membranes
+            return self.trace(x)[0]
+        flat = x.reshape(len(x), -1)
+        spikes = torch.empty_like(flat)
+        for block in zip(*(y.split(_BLOCK, 1) for y in (flat, spikes)), strict=True):
+            self._steps_into(*block)
+        return spikes.reshape(x.shape)
+
+    def _runs_in_blocks(self, x: Tensor) -> bool:
+        return not (torch.is_grad_enabled() or is_tracing()) and x[0].numel() > _BLOCK
 
     def trace(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return spikes and membranes h (before reset), both (T, ...)."""
-        if torch.is_grad_enabled() or is_tracing() or x[0].numel() <= _BLOCK:
+        if not self._runs_in_blocks(x):
             return self._steps(x)
         flat = x.reshape(len(x), -1)
         spikes, membranes = torch.empty_like(flat), torch.empty_like(flat)
@@ -92,10 +103,17 @@ class LIF(nn.Module):
             membranes.append(h)
         return torch.stack(spikes), torch.stack(membranes)
 
-    def _steps_into(self, x: Tensor, spikes: Tensor, membranes: Tensor) -> None:
+    def _steps_into(self, x: Tensor, spikes: Tensor, membranes: Tensor | None = None) -> None:
         """Write what `_steps` returns, in as few walks over memory as give the same bits."""
         v = torch.zeros_like(x[0])
-        for current, spike, h in zip(x, spikes, membranes, strict=True):
+        charges = [torch.empty_like(v)] * len(x) if membranes is None else membranes
+        if type(self) is LIF and x.dtype in _PRECISE:  # subclasses charge or fire otherwise
+            for current, spike, h in zip(x, spikes, charges, strict=True):
+                torch.sub(current, v, out=h).div_(self.tau).add_(v)
+                torch.ge(h, self.v_threshold, out=spike)
+                torch.addcmul(h, h, spike, value=-1, out=v)
+            return
+        for current, spike, h in zip(x, spikes, charges, strict=True):
             torch.add(v, self._leak(current - v), out=h)
             s = self._spike(h)
             spike.copy_(s)

@@ -20,6 +20,8 @@ def normalised(captured: Captured, call: Call, inner: LinearValue) -> LinearMap:
     Raises:
         ValueError: the constants differ within a channel.
     """
+    if isinstance(call.op, program.BatchNorm) and over_its_channels(call, inner):
+        return scaled(inner.form, *captured.normalisation(call.op))
     factor, shift = _elements(captured, call)
     channels = channels_of(inner)
     return scaled(

@@ -17,7 +17,7 @@ import gc
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -33,6 +33,7 @@ from lapilli.model.capture.output import Asked
 from lapilli.model.capture.program import Call, Captured
 from lapilli.model.neurons.adapters import adapter_of
 from lapilli.model.neurons.copies import copied, in_float64
+from lapilli.quantize.pytorch.exact_map import Form
 from lapilli.quantize.pytorch.interpreter import Program, finished
 from lapilli.quantize.pytorch.recorder import NeuronCall, NeuronRecorder, recorder
 from lapilli.quantize.pytorch.shared_maps import SharedMaps
@@ -43,19 +44,37 @@ _MOST_DIVIDED = 1 << 10
 _END = object()
 
 
-def check_agreement(captured: Captured) -> None:
+def check_agreement(captured: Captured, checked: set[Form] | None = None) -> None:
     """Run both once, in step: what a neuron is given and answers is compared and let go of.
+
+    `checked` takes up what float32 was seen to compute as float64 does.
 
     Raises:
         MismatchError: a neuron's input or spikes, or the logits differ: a bug of ours.
     """
     coarse = _coarse(captured.module, divided_by(captured))
+    if not (captured.constants or captured.hosts):  # else numbers of other parameters are in it
+        try:
+            _run_both(replace(captured, module=coarse), coarse, checked)
+        except MismatchError:
+            pass  # of one parameter, the program holds not the name but the value: a factor
+        else:
+            return
+    _run_both(_captured_again(captured, coarse), coarse, checked)
+
+
+def _image_shape(captured: Captured) -> tuple[int, ...]:
+    """Of one sample, as `capture` is told."""
     (image,) = (c for c in captured.calls.values() if isinstance(c.op, program.Input))
+    return ((captured.T,) if "T" in captured.signature.layout else ()) + step_shape(image.dims)
+
+
+def _captured_again(captured: Captured, module: nn.Module) -> Captured:
+    """The program of the same class with other parameters."""
     asked = captured.signature
-    shape = ((captured.T,) if "T" in asked.layout else ()) + step_shape(image.dims)
     again = capture(
-        coarse,
-        shape,
+        module,
+        _image_shape(captured),
         layout=asked.layout,
         per_sample=asked.per_sample,
         asked=Asked(like=asked.results),
@@ -63,21 +82,34 @@ def check_agreement(captured: Captured) -> None:
         ids=asked.ids,
     )
     gc.collect()  # what tracing leaves behind is held by cycles
+    return again
+
+
+def _run_both(captured: Captured, module: nn.Module, checked: set[Form] | None) -> None:
+    """Run the program, with the parameters of a module, beside that module.
+
+    Raises:
+        MismatchError: see `check_agreement`.
+    """
     weights = {
-        c.name: _weights(again, c.op)
-        for c in again.calls.values()
+        c.name: _weights(captured, c.op)
+        for c in captured.calls.values()
         if isinstance(c.op, program.Synapse)
     }
-    captured_forward = Program(again, _with_own_states(coarse), weights, wide=True).eval()
+    captured_forward = Program(captured, _with_own_states(module), weights, wide=True).eval()
     generator = torch.Generator().manual_seed(0)
+    asked, shape = captured.signature, _image_shape(captured)
     images = torch.randint(0, 8, (_SAMPLES, *shape), generator=generator).double() / 8
     if asked.ids:
         images = functional.one_hot(images.argmax(-1), shape[-1]).double()
     for some in images.split(1 if asked.per_sample else _SAMPLES):
-        _compare(again, coarse, captured_forward, some)
+        shared = SharedMaps(divided_by(captured), checked)
+        _compare(captured, module, captured_forward, some, shared)
 
 
-def _compare(captured: Captured, module: nn.Module, ours: Program, images: Tensor) -> None:
+def _compare(
+    captured: Captured, module: nn.Module, ours: Program, images: Tensor, shared: SharedMaps
+) -> None:
     """Run the author's module and the program on the same images, neuron by neuron.
 
     Raises:
@@ -89,7 +121,6 @@ def _compare(captured: Captured, module: nn.Module, ours: Program, images: Tenso
     equal = torch.equal if has_exact_constants(captured) else _near
     pairs = _Pairs(equal=equal, wanted=wanted)
     steps = ours.neuron_by_neuron(images)
-    shared = SharedMaps(divided_by(captured))
 
     def follow(key: tuple[str, int]) -> None:
         """Let the program come as far as the author's forward is."""

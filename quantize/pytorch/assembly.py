@@ -11,6 +11,7 @@ from lapilli.quantize.kept_memory import give_back
 from lapilli.quantize.lower import Lowered
 from lapilli.quantize.preparation import Prepared
 from lapilli.quantize.pytorch.agreement import check_agreement
+from lapilli.quantize.pytorch.exact_map import Form
 from lapilli.quantize.pytorch.narrow import narrow
 from lapilli.quantize.pytorch.reference import PyTorchReference, Shown
 from lapilli.quantize.pytorch.runnable import Runnable, author_runnable, program_runnable
@@ -19,12 +20,20 @@ from lapilli.quantize.weights import IntegerUnit
 
 
 def quantized_runnable(
-    prepared: Prepared, units: Mapping[str, IntegerUnit], lowered: Lowered, *, program: bool
+    prepared: Prepared,
+    units: Mapping[str, IntegerUnit],
+    lowered: Lowered,
+    *,
+    program: bool,
+    checked: set[Form] | None = None,
 ) -> Runnable:
-    """Put integers into the author's module, or into the program where that cannot hold them."""
+    """Put integers into the author's module, or into the program where that cannot hold them.
+
+    `checked`: see `program_runnable`.
+    """
     merged, plan = prepared.merged, prepared.plan
     if program:
-        runs = program_runnable(merged, plan, units, lowered.neurons)
+        runs = program_runnable(merged, plan, units, lowered.neurons, checked)
     else:
         runs = author_runnable(merged, plan, units, lowered.neurons)
     set_shiftmaxes(runs.module, lowered.shiftmaxes)
@@ -47,10 +56,11 @@ def assemble(
     Raises:
         MismatchError: the captured program is not the author's forward.
     """
+    checked: set[Form] = set()
     if program:
-        check_agreement(prepared.captured)  # before there are weights anew: both take memory
+        check_agreement(prepared.captured, checked)  # before there are weights anew: memory
         give_back()
-    runs = quantized_runnable(prepared, units, lowered, program=program)
+    runs = quantized_runnable(prepared, units, lowered, program=program, checked=checked)
     return PyTorchReference(
         module=runs.module,
         image_scale=image_scale(source),

@@ -42,7 +42,7 @@ def byte_sums(
 
     Args:
         x: float32.
-        kernel: float32.
+        kernel: float32 or int8.
         stride: of each axis.
         padding: of each axis.
         dilation: of each axis.
@@ -56,12 +56,16 @@ def byte_sums(
     if x.numel() * kernel[:, 0].numel() // max(1, *(s * s for s in stride)) < _WORTH:
         return None
     low, high = (float(end) for end in x.aminmax())
-    most = float(kernel.abs().max())
+    most = max(-float(kernel.min()), float(kernel.max()))
     factor = 2.0 if most > 127 else 1.0
     if low < 0 or high > 255 or most > 254 or 2 * high * most / factor >= _PAIR:
         return None
-    halves = (kernel / factor).to(torch.int8)
-    if not torch.equal(halves * factor, kernel) or not _is_exact_here():
+    halves = kernel
+    if kernel.dtype is not torch.int8 or factor > 1:
+        halves = (kernel / factor).to(torch.int8)
+        if not torch.equal(halves * factor, kernel.float()):
+            return None
+    if not _is_exact_here():
         return None
     if x.ndim == 3:  # one axis is two, the first of length 1
         y = _convolved(x[:, :, None], halves[:, :, None], factor,

@@ -24,10 +24,8 @@ from lapilli.model.capture import program
 from lapilli.quantize.pytorch.byte_maps import byte_sums
 from lapilli.quantize.pytorch.precision import LARGEST, no_transform
 
-# Windows (axes, stride, padding, dilation, groups), shapes of weights and values, and if of bytes.
-Form: TypeAlias = tuple[
-    tuple[int, tuple[int, int], tuple[int, int], tuple[int, int], int], torch.Size, torch.Size, bool
-]
+# What PyTorch chooses by how it computes a map; see `form_of`.
+Form: TypeAlias = tuple[object, ...]
 
 _WEIGHT_BITS = 8  # of the largest: multiples of less than its 2**-7 are left to float64
 
@@ -37,7 +35,7 @@ class WholeNumbers:
     """Weights that are whole numbers of few bits, times a power of two.
 
     Attributes:
-        kernel: the numbers, in float32.
+        kernel: the numbers, in float32 or int8.
         unit: the power of two.
         most: the largest sum of magnitudes of a row, in units.
     """
@@ -45,6 +43,10 @@ class WholeNumbers:
     kernel: Tensor
     unit: float
     most: float
+
+    def real(self) -> Tensor:
+        """The weights in float64."""
+        return self.kernel.double() * self.unit
 
     def narrowed(self, x: Tensor) -> tuple[Tensor, float] | None:
         """Values as whole numbers in float32, and their unit, if it rounds no sum of them.
@@ -64,21 +66,29 @@ class WholeNumbers:
 
 def _whole(x: Tensor) -> Tensor | None:
     """Float64 in float32, if all are whole numbers that it holds."""
-    narrow = x.float()
-    same = bool((narrow == x).all()) and torch.equal(narrow, narrow.round())
-    return narrow if same else None
+    narrow = x.float().round_()
+    return narrow if bool((narrow == x).all()) else None
 
 
 def whole_numbers(weight: Tensor) -> WholeNumbers | None:
     """Float64 weights as whole numbers; None if they are none of few bits, or all 0."""
-    largest = float(weight.abs().max()) if weight.numel() else 0.0
+    lo, hi = (float(end) for end in weight.aminmax()) if weight.numel() else (0.0, 0.0)
+    largest = max(-lo, hi)
     _, exponent = torch.frexp(torch.tensor(largest, dtype=torch.float64))
     unit = 2.0 ** (int(exponent) - _WEIGHT_BITS)
-    whole = weight / unit
-    if not largest or not torch.equal(whole, whole.round()):
+    kernel = _whole(weight / unit) if largest else None
+    if kernel is None:
         return None
-    most = float(whole.abs().flatten(1).sum(1).max())
-    return WholeNumbers(whole.float(), unit, most)
+    sums = torch.linalg.vector_norm(kernel.flatten(1), 1, dim=1, dtype=torch.float64)
+    return WholeNumbers(kernel, unit, float(sums.max()))
+
+
+def form_of(windows: object, groups: int, kernel: Tensor, x: Tensor, *, of_bytes: bool) -> Form:
+    """What maps have alike that vouch for each other: all that PyTorch chooses by.
+
+    `windows` are stride, padding and dilation, each of as many numbers as there are axes.
+    """
+    return windows, groups, kernel.shape, x.shape, x.stride(), of_bytes
 
 
 def in_units(sums: Tensor, unit: float, bias: Tensor | None, space: int) -> Tensor:
@@ -95,11 +105,12 @@ class ExactMap:
     Attributes:
         op: which; weights and biases under its names are not read.
         path: for messages.
-        kernel: the weights in float64; or whole numbers in float32, times `unit` the weights.
+        kernel: the weights in float64; or whole numbers in float32 or int8, times `unit` the
+            weights.
         unit: a power of two; 1 in float64.
         bias: in float64.
         most: the largest sum of magnitudes of the weights of a row, in units.
-        checked: forms of which a result was compared with that of float64; of a program's maps
+        checked: forms of which a result was compared with that of float64; of several maps
             together.
     """
 
@@ -112,22 +123,27 @@ class ExactMap:
     checked: set[Form] = field(default_factory=set)
 
     @classmethod
-    def wide(cls, op: program.Synapse, path: str, weight: Tensor, bias: Tensor | None) -> ExactMap:
-        """Take float64 weights, and compute in float64."""
-        return cls(op, path, weight, 1.0, bias, 0.0)
+    def wide(
+        cls, op: program.Synapse, path: str, weight: Tensor | WholeNumbers, bias: Tensor | None
+    ) -> ExactMap:
+        """Take weights, and compute in float64."""
+        real = weight.real() if isinstance(weight, WholeNumbers) else weight
+        return cls(op, path, real, 1.0, bias, 0.0)
 
     @classmethod
     def of(
         cls,
         op: program.Synapse,
         path: str,
-        weight: Tensor,
+        weight: Tensor | WholeNumbers,
         bias: Tensor | None,
         checked: set[Form] | None = None,
     ) -> ExactMap:
-        """Take float64 weights, in the narrower form where they are whole numbers of few bits."""
+        """Take weights, those of float64 in the narrower form where they are whole numbers."""
         # A depthwise one may be a transform on other machines, and costs little.
-        found = whole_numbers(weight) if op.groups == 1 else None
+        if op.groups > 1:
+            return cls.wide(op, path, weight, bias)
+        found = weight if isinstance(weight, WholeNumbers) else whole_numbers(weight)
         if found is None:
             return cls.wide(op, path, weight, bias)
         known = set() if checked is None else checked
@@ -154,10 +170,10 @@ class ExactMap:
         if last:
             windows = op.stride[:last], op.padding[:last], op.dilation[:last]
             sums = byte_sums(narrow, self.kernel, *windows)
-        form = self._form(x, of_bytes=sums is not None)
+        form = self._form(narrow, of_bytes=sums is not None)
         if sums is None:
             with no_transform():
-                sums = self._applied(narrow, self.kernel, None)
+                sums = self._applied(narrow, self.kernel.float(), None)
         if form not in self.checked and self._check(x, sums, unit):
             self.checked.add(form)
         return in_units(sums, self.unit * unit, self.bias, self.op.space)
@@ -172,9 +188,9 @@ class ExactMap:
         return bool(heard[row] > 0)
 
     def _form(self, x: Tensor, *, of_bytes: bool) -> Form:
-        op = self.op
-        windows = op.space, op.stride, op.padding, op.dilation, op.groups
-        return windows, self.kernel.shape, x.shape, of_bytes
+        op, last = self.op, self.op.space
+        windows = op.stride[:last], op.padding[:last], op.dilation[:last]
+        return form_of(windows, op.groups, self.kernel, x, of_bytes=of_bytes)
 
     def _applied(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return applied(self.op, x, weight, bias)

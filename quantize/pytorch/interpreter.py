@@ -22,7 +22,7 @@ from torch.nn import functional
 from lapilli.model.capture import program
 from lapilli.model.capture.axes import from_steps, has, step_axes, step_shape, to_steps
 from lapilli.model.capture.program import Call, Captured
-from lapilli.quantize.pytorch.exact_map import ExactMap
+from lapilli.quantize.pytorch.exact_map import ExactMap, Form, WholeNumbers
 
 
 class Program(nn.Module):
@@ -40,17 +40,22 @@ class Program(nn.Module):
         self,
         captured: Captured,
         neurons: nn.Module,
-        weights: Mapping[str, tuple[Tensor, Tensor | None]],
+        weights: Mapping[str, tuple[Tensor | WholeNumbers, Tensor | None]],
         folded: frozenset[str] = frozenset(),
         *,
         wide: bool = False,
+        checked: set[Form] | None = None,
     ) -> None:
-        """Take the weights of each linear map; `wide` if it shall compute in float64 alone."""
+        """Take the weights of each linear map; `wide` if it shall compute in float64 alone.
+
+        `checked` are forms of maps in float32 that need no comparison with float64.
+        """
         super().__init__()
         for name, child in neurons.named_children():
             self.add_module(name, child)
         self.captured_program = captured
-        made = ExactMap.wide if wide else partial(ExactMap.of, checked=set())
+        known = set() if checked is None else checked
+        made = ExactMap.wide if wide else partial(ExactMap.of, checked=known)
         self.exact_maps = {name: made(*self._map(name), *held) for name, held in weights.items()}
         self.folded_norms = folded
 

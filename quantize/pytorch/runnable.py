@@ -16,11 +16,15 @@ from lapilli.model.capture.program import Call, Captured
 from lapilli.model.capture.signature import Signature
 from lapilli.model.neurons.adapters import adapter_of
 from lapilli.model.neurons.copies import copied
+from lapilli.quantize.merging.values import is_power
 from lapilli.quantize.neurons import IntegerNeuron
 from lapilli.quantize.plan import Plan, Unit
+from lapilli.quantize.pytorch.exact_map import Form, WholeNumbers
 from lapilli.quantize.pytorch.interpreter import Program
 from lapilli.quantize.pytorch.quantized_module import quantized_module
 from lapilli.quantize.weights import IntegerUnit
+
+_BYTES = 1 << 7  # magnitudes below it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,12 +68,16 @@ def program_runnable(
     plan: Plan,
     units: Mapping[str, IntegerUnit],
     neurons: Mapping[str, tuple[Call, IntegerNeuron]],
+    checked: set[Form] | None = None,
 ) -> Runnable:
-    """The captured program with quantized weights, and the author's neurons in it."""
+    """The captured program with quantized weights, and the author's neurons in it.
+
+    `checked` is what `check_agreement` has seen float32 compute as float64 does.
+    """
     alone = replace(captured, module=_neurons_alone(captured.module))
     holder = quantized_module(alone, replace(plan, units={}), units, neurons)
     norms = frozenset(u.norm for u in plan.units.values() if u.norm is not None)
-    captured_forward = Program(captured, holder, _RealWeights(units), norms)
+    captured_forward = Program(captured, holder, _Weights(units), norms, checked=checked)
     asked = captured.signature
     results = tuple(_of_program(i, result) for i, result in enumerate(asked.results))
     signature = Signature(
@@ -94,20 +102,34 @@ def _settable(captured: Captured, plan: Plan) -> dict[str, Unit]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _RealWeights(Mapping[str, tuple[Tensor, Tensor | None]]):
-    """Weight and bias of each unit in real numbers, made when it is asked for."""
+class _Weights(Mapping[str, tuple[Tensor | WholeNumbers, Tensor | None]]):
+    """Weight and bias of each unit, made when it is asked for: of bytes, or in real numbers."""
 
     units: Mapping[str, IntegerUnit]
 
-    def __getitem__(self, name: str) -> tuple[Tensor, Tensor | None]:
+    def __getitem__(self, name: str) -> tuple[Tensor | WholeNumbers, Tensor | None]:
         unit = self.units[name]
-        return torch.from_numpy(unit.real_weight), torch.from_numpy(unit.real_bias)
+        whole = _bytes(unit)
+        weight = torch.from_numpy(unit.real_weight) if whole is None else whole
+        return weight, torch.from_numpy(unit.real_bias)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.units)
 
     def __len__(self) -> int:
         return len(self.units)
+
+
+def _bytes(unit: IntegerUnit) -> WholeNumbers | None:
+    """The integers of a unit as they are, times a power of two; None if they are no bytes."""
+    exponent = unit.weight.exponent
+    integers = unit.weight.mantissa if exponent else unit.weight
+    scale = unit.weight_scale * 2**exponent
+    if unit.factors or not is_power(scale) or not 0 < integers.range.magnitude < _BYTES:
+        return None
+    negative, positive = integers.row_sums
+    kernel = torch.from_numpy(integers.stored.astype(np.int8))  # a copy: torch's may be written to
+    return WholeNumbers(kernel, float(scale), float((positive - negative).max()))
 
 
 def _neurons_alone(model: nn.Module) -> nn.Module:

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from lapilli.ir.errors import MismatchError
 from lapilli.model.capture.recalled import key_of
 from lapilli.quantize.pytorch.byte_maps import byte_sums
-from lapilli.quantize.pytorch.exact_map import in_units, whole_numbers
+from lapilli.quantize.pytorch.exact_map import Form, form_of, in_units, whole_numbers
 from lapilli.quantize.pytorch.precision import no_transform
 
 # What is shared, and over how many axes it runs behind samples and channels.
@@ -37,11 +37,11 @@ class SharedMaps(TorchFunctionMode):
         checked: forms of which float32's result was compared with float64's; see `exact_map`.
     """
 
-    def __init__(self, multiple: int = 1) -> None:
+    def __init__(self, multiple: int = 1, checked: set[Form] | None = None) -> None:
         super().__init__()
         self.multiple = multiple
         self.waiting: dict[bytes, Sums] = {}
-        self.checked: set[Any] = set()
+        self.checked: set[Form] = set() if checked is None else checked
 
     def forget(self) -> None:
         """Let go of what was asked for once: both forwards are at the same place."""
@@ -90,7 +90,7 @@ def sums_of(
     weight: Tensor,
     others: Sequence[Any],
     multiple: int = 1,
-    checked: set[Any] | None = None,
+    checked: set[Form] | None = None,
 ) -> Sums:
     """Compute a map of rows without its bias, in float32 if that rounds no sum.
 
@@ -110,14 +110,16 @@ def sums_of(
     if whole is None or found is None:
         return Sums(_one_by_one(func, x, weight, others))
     narrow, unit = found
-    windows = _windows(_MAPS.get(func, 0), others)
-    numbers = None if windows is None else byte_sums(narrow, whole.kernel, *windows)
+    space = _MAPS.get(func, 0)
+    windows = _windows(space, others)
+    numbers = byte_sums(narrow, whole.kernel, *windows) if space and windows else None
     of_bytes = numbers is not None
     if numbers is None:
         with no_transform():
             numbers = func(narrow, whole.kernel, None, *others)
     sums = Sums(numbers, unit * whole.unit * multiple)
-    form = repr((func, others)), weight.shape, x.shape, of_bytes
+    groups = others[3] if len(others) > 3 else 1
+    form = form_of(windows or (func, repr(others)), groups, weight, narrow, of_bytes=of_bytes)
     known = set() if checked is None else checked
     if form in known:
         return sums
@@ -132,11 +134,11 @@ def sums_of(
 
 
 def _windows(space: int, others: Sequence[Any]) -> tuple[tuple[int, ...], ...] | None:
-    """Stride, padding and dilation of each axis; None of a map without."""
+    """Stride, padding and dilation of each axis; None where padding is a word."""
     given: list[Any] = [1, 0, 1, 1]
     given[: len(others)] = others
     stride, padding, dilation, _ = given
-    if not space or isinstance(padding, str):
+    if isinstance(padding, str):
         return None
     return tuple(
         (n,) * space if isinstance(n, int) else tuple(n) for n in (stride, padding, dilation)

@@ -15,7 +15,7 @@ from networks.two_neurons import Net  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from lapilli.ir.errors import CaptureError  # noqa: E402
-from lapilli.model.capture import attributes, forked, recalled  # noqa: E402
+from lapilli.model.capture import attributes, forked, layers, recalled  # noqa: E402
 from lapilli.model.capture.output import Asked  # noqa: E402
 from lapilli.model.capture.recalled import Results, key_of, recalling  # noqa: E402
 from lapilli.model.capture.repeatability import check_repeatable  # noqa: E402
@@ -140,6 +140,17 @@ def test_a_hash_is_of_every_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     assert key_of("f", [x.clone()]) in keys
 
 
+def test_bytes_are_hashed_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attributes, "_PART", 16)
+    x = torch.arange(11, dtype=torch.float32)
+    given = x.numpy().tobytes()
+    parts = [given[start : start + 16] for start in range(0, 44, 16)]
+    _, *found = attributes.bits(x)
+    assert found == [hash(part).to_bytes(8, "little", signed=True) for part in parts]
+    x.add_(1)  # it may still be written to
+    assert list(attributes.bits(x))[1:] != found
+
+
 class _Drifts(nn.Module):
     """A layer whose weights move a little with every call, or whose answer does."""
 
@@ -169,6 +180,55 @@ def test_a_state_behind_recalled_maps_is_found(
         check_repeatable(net.eval(), Signature(), (3, 4, 4), Asked())
 
 
+class _Whispers(nn.Module):
+    """What is given to its layer moves, by less than bfloat16 can tell, and less than fires."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.calls = nn.Linear(20, 20), 0
+        nn.init.zeros_(self.layer.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        y: Tensor = self.layer(x + 1 + self.calls * 2.0**-20) * 0
+        return x + y
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+def test_arguments_of_maps_are_compared(coarse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "_WORTH", 0)
+    monkeypatch.setattr(layers, "_has_bfloat16", lambda: coarse)
+    check_repeatable(Net(LIF(), LIF()).eval(), Signature(), (3, 4, 4), Asked())
+    net = Net(LIF(), LIF())
+    net.second = nn.Sequential(_Whispers(), LIF())
+    with pytest.raises(CaptureError, match="keeps state from call to call"):
+        check_repeatable(net.eval(), Signature(), (3, 4, 4), Asked())
+
+
+@pytest.mark.parametrize("kind", _LAYERS)
+def test_bfloat16_is_answered_in_float32(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "_WORTH", 0)
+    monkeypatch.setattr(layers, "_has_bfloat16", lambda: True)
+    layer, shape = _LAYERS[kind]
+    x, results = torch.randn(shape), Results()
+    want = layer.bfloat16()(x.bfloat16()).float()
+    layer.float()
+    with recalling(results) as given:
+        for _ in range(2):
+            got = layer(x)
+            assert got.dtype is torch.float32
+            assert torch.equal(got, want)
+    assert len(given) == 2
+    assert given[0] == given[1]
+    ((_, _, kept, _),) = results.index.values()
+    assert kept is torch.bfloat16
+    with recalling(Results()), torch.autocast("cpu"):
+        assert layer(x).dtype is torch.bfloat16
+    with recalling(Results()):
+        assert torch.equal(layer.double()(x.double()), layer(x.double()))
+    layer.float()
+
+
 @pytest.mark.parametrize("can_fork", [True, False])
 def test_images_that_were_shown_are_recalled(
     can_fork: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -187,6 +247,6 @@ def test_images_that_were_shown_are_recalled(
     monkeypatch.setattr(forked, "_CAN_FORK", can_fork and forked._CAN_FORK)
     check_repeatable(Net(LIF(), LIF()).eval(), Signature(), (3, 4, 4), Asked())
     found = noted.read_text().split()
-    layers = len(found) // 5
-    assert layers == 3
-    assert found == ["computed"] * 2 * layers + ["recalled"] * 3 * layers
+    maps = len(found) // 5
+    assert maps == 3
+    assert found == ["computed"] * 2 * maps + ["recalled"] * 3 * maps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import Tensor  # noqa: E402
 
 from lapilli.ir.errors import MismatchError  # noqa: E402
+from lapilli.ir.tensor import IntTensor  # noqa: E402
 from lapilli.model.capture import program  # noqa: E402
 from lapilli.quantize.pytorch import shared_maps  # noqa: E402
-from lapilli.quantize.pytorch.exact_map import ExactMap  # noqa: E402
+from lapilli.quantize.pytorch.exact_map import ExactMap, WholeNumbers  # noqa: E402
+from lapilli.quantize.pytorch.runnable import _Weights  # noqa: E402
 from lapilli.quantize.pytorch.shared_maps import SharedMaps, sums_of  # noqa: E402
+from lapilli.quantize.weights import IntegerUnit  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -85,6 +89,68 @@ def test_the_bound_is_the_last_integer_that_float32_holds(beyond: int, narrow: b
     assert bool(made.checked) == narrow
 
 
+@pytest.mark.parametrize("space", [0, 1, 2])
+def test_bytes_give_the_bits_of_float64(space: int) -> None:
+    """Of spikes, by bytes if there are such operators, and of signed numbers, by float32."""
+    shape, given = _SHAPES[space]
+    kernel, bias = _drawn(*shape), _drawn(shape[0], seed=1)
+    whole = WholeNumbers(kernel.to(torch.int8), 0.25, float(kernel.abs().flatten(1).sum(1).max()))
+    assert torch.equal(whole.real(), kernel / 4)
+    made = ExactMap.of(_op(space), "here", whole, bias)
+    assert made.kernel.dtype is torch.int8
+    for x in ((_drawn(*given, seed=2) > 60).double(), _drawn(*given, seed=2)):
+        assert torch.equal(made(x), _by_torch(space, x, kernel / 4, bias))
+    assert len(made.checked) == 1
+    x = _drawn(*given, seed=2) / 3  # beyond float32
+    assert torch.equal(made(x), _by_torch(space, x, kernel / 4, bias))
+
+
+def test_depthwise_bytes_are_made_float64() -> None:
+    weight, x = _drawn(4, 1, 3, 3), _drawn(2, 3, 4, 5, 5)
+    made = ExactMap.of(_op(2, groups=4), "here", WholeNumbers(weight.to(torch.int8), 2.0, 0), None)
+    assert made.kernel.dtype is torch.float64
+    want = F.conv2d(x.flatten(0, 1), weight * 2, padding=1, groups=4)
+    assert torch.equal(made(x).flatten(0, 1), want)
+
+
+def _unit(weight: Any, scale: Fraction, factors: tuple[int, ...] = ()) -> IntegerUnit:
+    return IntegerUnit(
+        IntTensor.of(weight), IntTensor.of([3, -1]), scale, Fraction(1, 4), factors=factors
+    )
+
+
+@pytest.mark.parametrize(
+    ("weight", "scale"),
+    [([[127, -3], [0, 5]], Fraction(1, 8)), ([[-640, 320], [64, 0]], Fraction(-2))],
+)
+def test_the_integers_of_a_unit_are_taken_as_they_are(weight: Any, scale: Fraction) -> None:
+    unit = _unit(weight, scale)
+    found, bias = _Weights({"u": unit})["u"]
+    assert isinstance(found, WholeNumbers)
+    assert found.kernel.dtype is torch.int8
+    assert torch.equal(found.real(), torch.from_numpy(unit.real_weight))
+    assert found.most == float(found.kernel.double().abs().sum(1).max())
+    assert bias is not None
+    assert torch.equal(bias, torch.from_numpy(unit.real_bias))
+
+
+@pytest.mark.parametrize(
+    ("weight", "scale", "factors"),
+    [
+        ([[-128, 3], [0, 5]], Fraction(1, 8), ()),
+        ([[255, 3], [0, 5]], Fraction(1, 8), ()),
+        ([[0, 0], [0, 0]], Fraction(1, 8), ()),
+        ([[7, 3], [0, 5]], Fraction(1, 3), ()),
+        ([[7, 3], [0, 5]], Fraction(1, 8), (3, 1)),
+    ],
+)
+def test_what_is_no_byte_stays_real(weight: Any, scale: Fraction, factors: tuple[int, ...]) -> None:
+    unit = _unit(weight, scale, factors)
+    found, _ = _Weights({"u": unit})["u"]
+    assert isinstance(found, Tensor)
+    assert torch.equal(found, torch.from_numpy(unit.real_weight))
+
+
 def test_depthwise_stays_in_float64_and_nothing_is_nothing() -> None:
     weight = _drawn(4, 1, 3, 3)
     assert ExactMap.of(_op(2, groups=4), "here", weight, None).kernel.dtype is torch.float64
@@ -148,6 +214,21 @@ def test_maps_of_one_form_vouch_for_each_other_and_for_no_other() -> None:
         assert len(checked) == before + 1
     ExactMap.of(_op(2), "here", _drawn(4, 7, 3, 3), None, checked)(x)
     assert len(checked) == 4
+    maps[0](x.transpose(3, 4).contiguous().transpose(3, 4))  # laid out otherwise
+    assert len(checked) == 5
+
+
+def test_what_two_forwards_share_vouches_for_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight = torch.ones(2, 3, 7, 6, 6).double(), _drawn(5, 7, 3, 3)
+    checked: set[Any] = set()
+    sums_of(torch.conv2d, x.flatten(0, 1), weight, ((1, 1), (1, 1), (1, 1), 1), checked=checked)
+    assert len(checked) == 1
+    made = ExactMap.of(_op(2), "here", weight, None, checked)
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr(ExactMap, "_check", lambda *_: 1 / 0)
+        made(x)
+    ExactMap.of(replace(_op(2), padding=(1, 0)), "here", weight, None, checked)(x)
+    assert len(checked) == 2
 
 
 # ---- maps of two forwards, while it is shown that the program is the author's ------------------

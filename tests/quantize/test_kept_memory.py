@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -74,11 +75,42 @@ def test_an_error_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
             said.append((0, pad))
             return 1
 
+        def prctl(self, option: int, value: Any, *_: Any) -> int:
+            said.append((option, value.value))
+            return 1  # large pages were not asked for before
+
     monkeypatch.setattr(kept_memory, "_has_mallopt", lambda: True)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Allocator())
     with pytest.raises(KeyError), memory_kept():
         raise KeyError
-    assert said == [(-3, (1 << 31) - 1), (-1, -1), (-1, 64 << 20), (-3, 32 << 20), (0, 0)]
+    inside = [(-3, (1 << 31) - 1), (-1, -1), (42, 0), (41, 1)]
+    assert said == [*inside, (41, 1), (-1, 64 << 20), (-3, 32 << 20), (0, 0)]
+
+
+_LARGE_PAGES = """
+from lapilli.quantize.kept_memory import memory_kept
+
+def allowed():
+    with open("/proc/self/status") as status:
+        return [line.split()[1] for line in status if line.startswith("THP_enabled")]
+
+print(*allowed())
+with memory_kept():
+    print(*allowed())
+print(*allowed())
+"""
+
+
+@pytest.mark.skipif(not kept_memory._has_mallopt(), reason="another allocator")
+def test_no_large_pages_are_looked_for() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LARGE_PAGES], check=True, capture_output=True, text=True
+    )
+    before, inside, after = done.stdout.split("\n")[:3]
+    if not before:
+        pytest.skip("this kernel does not say")
+    assert inside == "0"
+    assert after == before
 
 
 def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

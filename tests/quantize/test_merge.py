@@ -294,6 +294,36 @@ def test_the_program_is_the_authors_forward_bit_for_bit(monkeypatch: pytest.Monk
         check_agreement(captured)
 
 
+class _Gain(nn.Module):
+    """A factor that is learned, in front of a neuron: the program holds its value, no name."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.body, self.gain = nn.Conv2d(4, 4, 3, padding=1), nn.Parameter(torch.tensor(gain))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x) * self.gain
+        return y
+
+
+@pytest.mark.parametrize(("gain", "times"), [(0.5, 0), (0.3, 1)])
+def test_a_program_that_holds_values_of_parameters_is_captured_again(
+    gain: float, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    captured = capture(build(_Gain(gain)), (1, 7, 7))
+    assert not captured.constants
+    made = []
+
+    def noted(*args: Any, **options: Any) -> Any:
+        made.append(capture(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(agreement, "capture", noted)
+    check_agreement(captured)
+    assert len(made) == times
+
+
 def test_a_neuron_is_compared_when_both_sides_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than one neuron's values wait, however deep the model is."""
     torch.manual_seed(0)

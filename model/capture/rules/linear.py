@@ -27,9 +27,8 @@ def _convolution(space: Literal[1, 2]) -> OperatorRule:
         blocks = math.prod(f.size for f in x.dims[0] if not f.name)
         dilation = pair(t.argument(5, 1))
         padding = t.argument(4, 0)
-        kernel = t.constant(weight).shape[2:]
         if isinstance(padding, str):
-            padding = _named_padding(t, padding, kernel, dilation)
+            padding = _named_padding(t, padding, t.constant(weight).shape[2:], dilation)
         op = program.Synapse(
             weight=_tiled(t, weight, blocks),
             bias=None if bias is None else _tiled(t, bias, blocks),
