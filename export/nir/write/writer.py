@@ -3,8 +3,8 @@
 Reading order: `placement` (where values live), `routing` (how they get elsewhere), `dialect`
 (what is written in more than one way), `canonical` and `portable` (the two ways), `builder` (the
 file in the making), `layouts` and `joins` (values that meet), `multiword` and `synapses`
-(weights), `extras` (what is no binary neuron), `neurons`, `lowering` (from node to node), `fused`
-(a chain instead), this file.
+(weights), `offsets` (constants that are added), `extras` (what is no binary neuron), `neurons`,
+`lowering` (from node to node), `fused` (a chain instead), this file.
 What NIR has no place for (T, dt, how to discretise, our names and shapes, the scale of the
 logits) stands as JSON in the metadata, under the key "lapilli".
 """
