@@ -140,6 +140,27 @@ def test_attention_over_nine_tokens(name: str, load: Callable[[Any], Imported]) 
     assert check(Played(name, load), tried) == 2 * 2 * 6 * 9 * 3
 
 
+@pytest.mark.parametrize("flavour", [nir_runtime.Nir(), nir_runtime.NirTorch()])
+def test_a_linear_map_gates_channels_of_a_map(flavour: Any) -> None:
+    """Squeeze and excite: what is summed over the map comes back to all of it."""
+    rng = np.random.default_rng(3)
+    weight = IntTensor.of(rng.integers(-2, 4, (4, 4)))
+    nodes = (
+        Node("in", ops.Input(type=TensorType.spikes(4, 6, 6))),
+        Node("squeezed", ops.Sum(axes=(1, 2)), ("in",)),
+        Node("excited", ops.Linear(weight=weight, bias=IntTensor.of([1, 0, 2, 0])), ("squeezed",)),
+        Node("gate", ops.Neuron(threshold=IntTensor.of([64 * 40 + 1])), ("excited",)),
+        Node("one", ops.Reshape(shape=(4, 1, 1)), ("gate",)),
+        Node("everywhere", ops.Expand(shape=(4, 6, 6)), ("one",)),
+        Node("let through", ops.Gate(), ("in", "everywhere")),
+    )
+    x = rng.integers(0, 2, (4, 3, 4, 6, 6))
+    graph = Graph(nodes, ("let through",), 4)
+    gates = Reference().compile(graph).run({"in": x}).values["gate"]
+    assert 0 < gates.mean() < 1
+    assert check(flavour, Case("gated", "by a vector", graph, {"in": x})) > 0
+
+
 def test_a_lost_part_of_a_move_is_caught() -> None:
     def change(read: Any) -> None:
         (move, *_) = (node for key, node in sorted(read.nodes.items()) if "_sum_b" in key)

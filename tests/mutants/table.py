@@ -512,4 +512,7 @@ MUTANTS = (
     Mutant("model/loading/shapes.py", "2 * len(alike) > len(most) and ", "", "tests/deploy/test_own_arguments.py -k row"),
     Mutant("model/loading/shapes.py", " and max(entries) + 1 == len(entries)", "", "tests/deploy/test_own_arguments.py -k row"),
     Mutant("export/nir/write/writer.py", "return _unsaid(network) or refused_by_ops(network.graph)", "return refused_by_ops(network.graph)", "tests/export/test_nir.py -k leaves_no_file"),
+    Mutant("export/nir/write/offsets.py", "len(np.unique(home)) < home.size", "False", "tests/export/test_nir_offsets.py"),
+    Mutant("export/nir/write/offsets.py", "sum(i in found for i in node.inputs) == 1", "True", "tests/export/test_nir_offsets.py"),
+    Mutant("export/nir/write/on_maps.py", "FLATTENS: bool = False", "FLATTENS: bool = True", "tests/export/test_nir_moves.py -k gates"),
 )  # fmt: skip

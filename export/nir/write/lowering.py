@@ -17,6 +17,7 @@ from lapilli.export.nir.write.builder import NirBuilder
 from lapilli.export.nir.write.dialect import Dialect, NirDraft
 from lapilli.export.nir.write.joins import add, join
 from lapilli.export.nir.write.neurons import fire, hold, integrate
+from lapilli.export.nir.write.offsets import offsets_of, placed_beside
 from lapilli.export.nir.write.placement import NotRepresentableError, Placed, describe
 from lapilli.export.nir.write.synapses import add_up, convolve, linear, read_out
 from lapilli.ir import ops
@@ -49,13 +50,17 @@ class Lowering:
         self._placed: dict[str, Placed | None] = {}  # None: unknown, after a refusal
         self._reasons = list(refused)
         self._read_out = _only_read_out(graph)
+        self._offsets = offsets_of(graph)  # of which nothing is made but where they are added
         self._units: tuple[int, ...] = (1,)  # of what the output is made of
 
     def visit(self, node: Node) -> None:
         """Emit a node, or note why not; a refusal hides no later one."""
         faults = self._faults(node)
-        inputs = [p for i in node.inputs if (p := self._placed[i]) is not None]
+        heard = (self._offsets[i].heard if i in self._offsets else i for i in node.inputs)
+        inputs = [p for i in heard if (p := self._placed[i]) is not None]
         self._placed[node.name] = None
+        if node.name in self._offsets:
+            return
         if not faults and len(inputs) == len(node.inputs):
             try:
                 placed = self._emit(node, inputs)
@@ -124,7 +129,7 @@ class Lowering:
             case ops.Conv2d():
                 return convolve(self.file, name, op, inputs[0])
             case ops.Add():
-                return add(self.file, name, inputs[0], inputs[1])
+                return add(self.file, name, *self._summands(node, inputs))
             case ops.Sum():
                 return add_up(self.file, name, op, inputs[0])
             case ops.Concat():
@@ -146,6 +151,16 @@ class Lowering:
                 raise TypeError(f"{type(op).__name__} is lowered before NIR sees it")
             case _:
                 assert_never(op)
+
+    def _summands(self, node: Node, inputs: list[Placed]) -> tuple[Placed, Placed]:
+        """Both operands of a sum; constants are put where the other one lies."""
+        a, b = inputs
+        first, second = (self._offsets.get(i) for i in node.inputs)
+        if first is not None:
+            a = placed_beside(self.file, f"{node.name}.offsets", first, a, b)
+        if second is not None:
+            b = placed_beside(self.file, f"{node.name}.offsets", second, b, a)
+        return a, b
 
 
 def _only_read_out(graph: Graph) -> set[str]:

@@ -1,10 +1,10 @@
 """The `.nir` file: a graph in the field's common format, or a list of what keeps it out.
 
 Reading order: `placement` (where values live), `routing` (how they get elsewhere), `dialect`
-(what is written in more than one way), `canonical` and `portable` (the two ways), `builder` (the
-file in the making), `layouts` and `joins` (values that meet), `multiword` and `synapses`
-(weights), `extras` (what is no binary neuron), `neurons`, `lowering` (from node to node), `fused`
-(a chain instead), this file.
+(what is written in more than one way), `canonical`, `on_maps` and `portable` (these ways),
+`builder` (the file in the making), `layouts` and `joins` (values that meet), `multiword` and
+`synapses` (weights), `offsets` (constants that are added), `extras` (what is no binary neuron),
+`neurons`, `lowering` (from node to node), `fused` (a chain instead), this file.
 What NIR has no place for (T, dt, how to discretise, our names and shapes, the scale of the
 logits) stands as JSON in the metadata, under the key "lapilli".
 """
@@ -25,6 +25,7 @@ from lapilli.export import limits
 from lapilli.export.atomic import write_atomic
 from lapilli.export.limits import Progress
 from lapilli.export.nir.write import canonical as nir_nodes
+from lapilli.export.nir.write import on_maps
 from lapilli.export.nir.write import portable as nir_portable
 from lapilli.export.nir.write.dialect import Dialect, Flavour, NirDraft, in_order
 from lapilli.export.nir.write.extras import has_node, never
@@ -225,7 +226,13 @@ def _drafted(
 ) -> NirDraft:
     match flavour:
         case Flavour.CANONICAL:
-            return _lowered(graph, nir_nodes, sums, reasons, most, progress)
+            try:
+                return _lowered(graph, nir_nodes, sums, reasons, most, progress)
+            except UnsupportedError as refused:
+                try:
+                    return _lowered(graph, on_maps, sums, reasons, most, progress)
+                except UnsupportedError:
+                    raise refused from None
         case Flavour.PORTABLE:
             lowered = _lowered(graph, nir_portable, sums, reasons, most, progress)
             return in_order(nir_portable.in_floats(lowered))
