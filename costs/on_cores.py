@@ -59,7 +59,9 @@ def _registers(graph: Graph, name: str) -> Iterator[Obstacle]:
     if name in NAMES:
         for need in needs(graph, named(name)):
             if need.holds is False:
-                told = f"{need.register.value} need {need.bits} bits of {need.limit}"
+                told = (
+                    f"needs {need.bits} bits for its {need.register.value}; there are {need.limit}"
+                )
                 yield Obstacle(need.node, told)
 
 

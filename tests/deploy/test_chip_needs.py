@@ -131,7 +131,9 @@ def test_a_network_that_is_there(net_chain: Callable[..., Network], tmp_path: Pa
     file = tmp_path / "net.lapilli"
     save_network(net_chain(encoder=True), file)
     facts = _facts(str(file), "--for", "loihi1")
-    assert facts["cannot"] == [{"module": "head", "reason": "weights need 9 bits of 8"}]
+    assert facts["cannot"] == [
+        {"module": "head", "reason": "needs 9 bits for its weights; there are 8"}
+    ]
     assert "random inputs" not in _told(str(file), "--for", "loihi1")
 
 

@@ -113,7 +113,7 @@ def test_what_a_chip_cannot_hold_is_named_as_inspect_names_it(
     save_network(net_chain(encoder=True), file)
     status, out, _ = _call(tmp_path, "--chip loihi1")
     assert status == 0
-    assert "\nhead: weights need 9 bits of 8\n" in out
+    assert "\nhead: needs 9 bits for its weights; there are 8\n" in out
     assert out.endswith("loihi1 cannot hold it: 1 layer stands against it\n")
     cores = json.loads(_call(tmp_path, "--chip loihi1 --json")[1])["cores"]
     needed = as_facts(needs_of(lp.load(file), "loihi1"))

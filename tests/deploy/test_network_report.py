@@ -393,7 +393,7 @@ def test_cores_on_several_chips_are_drawn_chip_by_chip(
     told = {
         "chip": "mine", "neurons": 35, "cores": 7, "lowest": 4, "system": "", "unknown": [],
         "chips": [2, 2], "each": each, "fits": False,
-        "obstacles": [{"node": "b", "reason": "state need 25 bits of 24"}],
+        "obstacles": [{"node": "b", "reason": "needs 25 bits for its state; there are 24"}],
         "populations": [
             {"population": name, "neurons": 5 * n, "cores": n, "use": use, "beyond": [],
              "messages": None}
@@ -409,7 +409,7 @@ def test_cores_on_several_chips_are_drawn_chip_by_chip(
     assert [len(row) for row in drawn["values"]] == [4, 3]
     assert section["told"][0].endswith("mine cannot hold it: 1 layer stands against it.")
     assert section["tables"]["obstacles-mine"] == [
-        {"node": "b", "what stands against it": "state need 25 bits of 24"}
+        {"node": "b", "what stands against it": "needs 25 bits for its state; there are 24"}
     ]
     assert "3 of 9 messages of an image go from chip to chip" in section["told"][1]
 
